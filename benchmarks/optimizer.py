@@ -2,14 +2,19 @@
 
 Run: python benchmarks/optimizer.py [--threads 1 2] [--rounds 15] [--output benchmarks/results/optimizer.json]
 
-Each round times every contender. The table shows the median of the ratios within rounds, because a slow phase of
-the machine affects all contenders. The gradients are refilled before each timed update, with a norm that clipping
-reduces, as in A2C training. Times are CPU times for one thread, and wall times for more.
+People write the update in three ways:
 
-Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life. An update moves at least
-32 bytes per parameter: the norm reads the gradient, the kernel reads and writes parameter, gradient and v, and
-zero_grad writes the gradient. The table compares this bandwidth with a copy of the parameters, which moves 8 bytes
-per parameter.
+- default: the optimizer clips (torch: `clip_grad_norm_` before the step), then `zero_grad()`.
+- external clip: `clip_grad_norm_` for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
+- in place: the optimizer clips (torch: `clip_grad_norm_`), then `zero_grad(set_to_none=False)`.
+
+Each round times every contender. The table shows the medians of the times, the ratio of these medians, and the
+median of the ratios within rounds, because a slow phase of the machine affects all contenders. The gradients are
+filled before each timed update, with a norm that clipping reduces, as in A2C training. If they are not zeroed in
+place, they are new tensors at each update, as after a backward pass. Times are CPU times for one thread, and wall
+times for more.
+
+Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life.
 """
 
 import argparse
@@ -38,6 +43,16 @@ def actor_critic() -> nn.Module:
     return nn.ModuleList([network(2), network(1)])
 
 
+def gru() -> nn.Module:
+    """A recurrent policy of 64 units with two heads: 10 tensors, 25,475 parameters."""
+    return nn.ModuleList([nn.Linear(4, 64), nn.GRU(64, 64), nn.Linear(64, 2), nn.Linear(64, 1)])
+
+
+def many() -> nn.Module:
+    """100 tensors of 1,000 parameters."""
+    return nn.ParameterList([torch.randn(1_000) for _ in range(100)])
+
+
 def nature_cnn() -> nn.Module:
     """The Nature CNN with two heads: 12 tensors, 1.7 million parameters."""
     body = [nn.Conv2d(4, 32, 8, 4), nn.Conv2d(32, 64, 4, 2), nn.Conv2d(64, 64, 3), nn.Linear(3136, 512)]
@@ -49,56 +64,59 @@ def large() -> nn.Module:
     return nn.ModuleList([nn.Linear(577, 577) for _ in range(30)])
 
 
-SIZES: dict[str, Callable[[], nn.Module]] = {"actor-critic": actor_critic, "Nature CNN": nature_cnn, "10M": large}
-
-
+# Each network, and the updates in a round.
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "actor-critic": (actor_critic, 300),
+    "GRU": (gru, 200),
+    "100 x 1,000": (many, 50),
+    "Nature CNN": (nature_cnn, 20),
+    "10M": (large, 4),
+}
+WAYS = ("default", "external clip", "in place")
 OURS: dict[str, dict[str, Any]] = {
     "rl_rms": {},
-    "rl_rms match": {"half_life": "match", "timescale": "1_000 updates"},
-    "rl_rms auto": {"half_life": "auto"},
+    "match": {"half_life": "match", "timescale": "1_000 updates"},
+    "auto": {"half_life": "auto"},
 }
 TORCHS = ("torch", "torch foreach")
 
 
-def contender(make_net: Callable[[], nn.Module], name: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return a function that fills the gradients, and a function that clips, steps and zeroes them in place."""
+def contender(
+    make_net: Callable[[], nn.Module], name: str, way: str
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return a function that fills the gradients, and a function that clips, steps and zeroes them."""
     params = list(make_net().parameters())
     gradients = [torch.randn_like(param) for param in params]
-    for param in params:
-        param.grad = torch.zeros_like(param)
+    clips_itself = name in OURS and way != "external clip"
     optimizer: torch.optim.Optimizer
     if name in OURS:
-        optimizer = rl_rms.RMSprop(params, lr=1e-6, max_grad_norm=MAX_NORM, **OURS[name])
+        optimizer = rl_rms.RMSprop(params, lr=1e-6, max_grad_norm=MAX_NORM if clips_itself else None, **OURS[name])
     else:
         optimizer = torch.optim.RMSprop(params, lr=1e-6, foreach=name == "torch foreach")
-    clips_itself = name in OURS
+    is_kept = way == "in place"
 
     def fill() -> None:
-        torch._foreach_copy_([param.grad for param in params], gradients)
+        for param, gradient in zip(params, gradients, strict=True):
+            if param.grad is None:
+                param.grad = gradient.clone()
+            else:
+                param.grad.add_(gradient)
 
     def update() -> None:
         if not clips_itself:
             nn.utils.clip_grad_norm_(params, MAX_NORM)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
+        optimizer.zero_grad(set_to_none=not is_kept)
 
     return fill, update
 
 
-def copying(make_net: Callable[[], nn.Module]) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return such functions for a copy of as many numbers as the network has."""
-    source = torch.zeros(sum(param.numel() for param in make_net().parameters()))
-    target = torch.zeros_like(source)
-    return lambda: None, lambda: target.copy_(source)  # type: ignore[return-value]
-
-
-def measure(size: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Measure the microseconds of each contender in each round, and the medians of the ratios within rounds."""
+def measure(network: str, way: str, threads: int, rounds: int) -> dict[str, Any]:
+    """Measure the microseconds of each contender in each round, and compare them with rl_rms."""
     torch.set_num_threads(threads)
     clock = time.thread_time if threads == 1 else time.perf_counter
-    updates = {name: contender(SIZES[size], name) for name in (*OURS, *TORCHS)}
-    updates["copy"] = copying(SIZES[size])
-    repeats = {"actor-critic": 300, "Nature CNN": 20, "10M": 4}[size]
+    make_net, repeats = NETWORKS[network]
+    updates = {name: contender(make_net, name, way) for name in (*OURS, *TORCHS)}
     times: dict[str, list[float]] = {name: [] for name in updates}
     for current in range(rounds + 1):  # the first round warms up
         for name, (fill, update) in updates.items():
@@ -110,17 +128,16 @@ def measure(size: str, threads: int, rounds: int) -> dict[str, Any]:
                 spent += clock() - began
             if current:
                 times[name].append(spent / repeats * 1e6)
-
-    def ratio(name: str, to: str) -> float:
-        return statistics.median(one / other for one, other in zip(times[name], times[to], strict=True))
-
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    others = [name for name in times if name != "rl_rms"]
+    ratios = {name: [one / own for one, own in zip(times[name], times["rl_rms"], strict=True)] for name in others}
     return {
-        "size": size,
+        "network": network,
+        "way": way,
         "threads": threads,
-        "microseconds": {name: statistics.median(values) for name, values in times.items()},
-        "times_faster_than": {name: ratio(name, "rl_rms") for name in TORCHS},
-        "times_slower_than_rl_rms": {name: ratio(name, "rl_rms") for name in OURS if name != "rl_rms"},
-        "share_of_copy_bandwidth": 32 / 8 * ratio("copy", "rl_rms"),
+        "microseconds": medians,
+        "ratio_of_medians": {name: medians[name] / medians["rl_rms"] for name in others},
+        "median_of_ratios": {name: statistics.median(values) for name, values in ratios.items()},
         "raw_microseconds": times,
     }
 
@@ -130,28 +147,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "optimizer.json")
     arguments = parser.parse_args()
     lines = [
-        f"Clip, step and zero_grad in microseconds; medians of {arguments.rounds} rounds.",
+        f"Clip, step and zero_grad in microseconds; medians of {arguments.rounds} rounds. The last four columns "
+        "show times relative to rl_rms: the ratio of the medians and, in brackets, the median of the ratios.",
         "",
-        "| network | threads | rl_rms | match | auto | torch | torch foreach "
-        "| times faster than torch's better path | match / rl_rms | auto / rl_rms | share of copy bandwidth |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| network | zero_grad and clip | threads | rl_rms | torch | torch foreach | torch / rl_rms "
+        "| torch foreach / rl_rms | match / rl_rms | auto / rl_rms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
     rows = []
-    for size in arguments.sizes:
-        for threads in arguments.threads:
-            row = measure(size, threads, arguments.rounds)
-            rows.append(row)
-            us = [f"{row['microseconds'][name]:.0f}" for name in (*OURS, *TORCHS)]
-            better = min(row["times_faster_than"].values())
-            found = [f"{slower:.2f}" for slower in row["times_slower_than_rl_rms"].values()]
-            share = f"{row['share_of_copy_bandwidth']:.0%}"
-            lines.append(f"| {' | '.join([size, str(threads), *us, f'{better:.1f}', *found, share])} |")
-            print(lines[-1], flush=True)
+    for network in arguments.networks:
+        for way in arguments.ways:
+            for threads in arguments.threads:
+                row = measure(network, way, threads, arguments.rounds)
+                rows.append(row)
+                us = [f"{row['microseconds'][name]:,.0f}" for name in ("rl_rms", *TORCHS)]
+                relative = [
+                    f"{row['ratio_of_medians'][name]:.2f} ({row['median_of_ratios'][name]:.2f})"
+                    for name in (*TORCHS, "match", "auto")
+                ]
+                lines.append(f"| {' | '.join([network, way, str(threads), *us, *relative])} |")
+                print(lines[-1], flush=True)
     machine = {"machine": platform.machine(), "python": platform.python_version(), "torch": torch.__version__}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps({**machine, "rounds": arguments.rounds, "rows": rows}, indent=1) + "\n")

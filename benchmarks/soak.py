@@ -163,7 +163,7 @@ class FastPath:
     def __init__(self, half_life: float) -> None:
         self.params = [torch.nn.Parameter(torch.zeros(COORDINATES // 2)) for _ in range(2)]
         self.optimizer = rl_rms.RMSprop(
-            self.params, lr=LR, eps=EPS, half_life=half_life, bias_correction=True, flat=True
+            self.params, lr=LR, eps=EPS, half_life=half_life, bias_correction=True, fused=True
         )
         for param in self.params:
             param.grad = torch.zeros_like(param)

@@ -152,7 +152,7 @@ def overflows(wanted: int, seed: int = 0) -> Count:
         options = rng.choice(
             (
                 {},
-                {"flat": False},
+                {"fused": False},
                 {"foreach": True},
                 {"centered": True},
                 {"momentum": 0.5},

@@ -79,7 +79,7 @@ class MetaGradient:
         # RMSprop makes steps independent of the meta-gradient's scale, and max_grad_ratio clips outliers. With a
         # long half-life, noise is not amplified when a policy stops learning and its gradients become tiny.
         self._steps = RMSprop(
-            [self.logs], lr=config.rate, half_life=1_000.0, bias_correction=True, max_grad_ratio=2.0, flat=False
+            [self.logs], lr=config.rate, half_life=1_000.0, bias_correction=True, max_grad_ratio=2.0, fused=False
         )
         self.path: list[list[float]] = []
         self.scalars: dict[str, float] = {}

@@ -18,7 +18,6 @@ from rl_rms.half_life import (
 from rl_rms.laws import longest_half_life
 from rl_rms.optim.bank import Bank
 from rl_rms.optim.estimators import HalfLifeEstimator
-from rl_rms.optim.kernels.buckets import FlatGradients
 from rl_rms.optim.matched import Matched
 from rl_rms.optim.probes import Probes
 
@@ -153,7 +152,7 @@ class HalfLifeController:
         """Whether any half-life is estimated from the gradients."""
         return bool(self._estimators)
 
-    def observe(self, groups: Iterable[dict[str, Any]], flat: list[FlatGradients]) -> None:
+    def observe(self, groups: Iterable[dict[str, Any]]) -> None:
         """Pass the gradients of an update to the estimators."""
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
@@ -164,7 +163,7 @@ class HalfLifeController:
                 probes = self._probes[kind] = Probes(with_grad, estimator.num_probes, estimator.block)
                 if kind in self._loaded_probes:
                     probes.load_state_dict(self._loaded_probes.pop(kind))
-            block = self._probes[kind].record(flat)
+            block = self._probes[kind].record()
             if block is not None:
                 estimator.observe(block)
 

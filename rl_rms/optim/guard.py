@@ -5,7 +5,7 @@ clipped by coordinate, by tensor and by the norm of all gradients, in this order
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -21,7 +21,7 @@ from rl_rms.optim.clipping import (
     mend_,
     total_norm,
 )
-from rl_rms.optim.kernels.choice import Gradients
+from rl_rms.optim.kernels.batch import Batch
 from rl_rms.optim.rule import State, real
 
 OnNonfinite = Literal["raise", "skip", "clip"]
@@ -136,28 +136,23 @@ class GradientGuard:
         return Norm(norm, overflows)
 
     def prepare(
-        self,
-        collect: Callable[[], list[list[Gradients]]],
-        groups: list[dict[str, Any]],
-        states: Mapping[Tensor, State],
-    ) -> tuple[list[list[Gradients]], float] | None:
+        self, batches: Sequence[Batch], groups: list[dict[str, Any]], states: Mapping[Tensor, State]
+    ) -> float | None:
         """Check and clip the gradients of a step.
 
         Returns:
-            The gradients of each group, and the factor that brings their norm to ``max_grad_norm``. None if the
-            step must not be taken.
+            The factor that brings the gradients' norm to ``max_grad_norm``. None if the step must not be taken.
 
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
-        gradients = collect()
         norm = None
         if self.needs_norm:
-            norm = self._admit(gradients, groups)
+            norm = self._admit(batches, groups)
             if norm is None and self.on_nonfinite == "clip":
-                mend_([real(param.grad) for param in _params(groups) if param.grad is not None])
-                gradients = collect()
-                norm = self._admit(gradients, groups)
+                mend_([real(grad) for batch in batches for grad in batch.grads])
+                _mark_changed(batches)
+                norm = self._admit(batches, groups)
             if norm is None:
                 return None
         clipped = False
@@ -165,20 +160,21 @@ class GradientGuard:
             for group in groups:
                 clipped |= self.clip_in_place(group, states)
             if clipped:
-                gradients = collect()
+                _mark_changed(batches)
         scale = 1.0
         if norm is not None and self.max_grad_norm is not None:
-            scale = self.scale(total_norm(_tensors(gradients)) if clipped else norm.value)
+            scale = self.scale(total_norm(_tensors(batches)) if clipped else norm.value)
         self.count(clipped=clipped or scale < 1.0)
         if norm is not None and norm.overflows:
             cut_squares_off_(_params(groups), scale)
-            return collect(), 1.0
-        return gradients, scale
+            _mark_changed(batches)
+            return 1.0
+        return scale
 
-    def _admit(self, gradients: list[list[Gradients]], groups: list[dict[str, Any]]) -> Norm | None:
+    def _admit(self, batches: Sequence[Batch], groups: list[dict[str, Any]]) -> Norm | None:
         """Call `admit`, and name the parameter in its error."""
         try:
-            return self.admit(_tensors(gradients))
+            return self.admit(_tensors(batches))
         except FloatingPointError as error:
             raise FloatingPointError(describe_nonfinite(_params(groups)) or str(error)) from None
 
@@ -240,5 +236,10 @@ def _params(groups: list[dict[str, Any]]) -> list[Tensor]:
     return [param for group in groups for param in group["params"]]
 
 
-def _tensors(gradients: list[list[Gradients]]) -> list[Tensor]:
-    return [tensor for group in gradients for one in group for tensor in one.tensors]
+def _tensors(batches: Sequence[Batch]) -> list[Tensor]:
+    return [tensor for batch in batches for tensor in batch.tensors()]
+
+
+def _mark_changed(batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        batch.changed()

@@ -37,7 +37,9 @@ _FLAGS = (
     "nesterov",
     "lr_in_momentum",
     "cautious",
+    "fused",
 )
+_UNDECIDED = ("foreach", "fused")
 _OPTIONAL = ("alpha", "max_update_rms")
 _NUMBERS = ("lr", "eps", "weight_decay", "momentum", "optimism", "initial_second_moment", *_OPTIONAL)
 
@@ -72,7 +74,7 @@ def _check_ranges(group: Mapping[str, Any]) -> None:
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
     for name in _FLAGS:
-        if not _is_flag(group[name]) and not (name == "foreach" and group[name] is None):
+        if not _is_flag(group[name]) and not (name in _UNDECIDED and group[name] is None):
             raise ValueError(f"{name} must be True or False, got {group[name]!r}")
     for name in _NUMBERS:
         is_one = _is_number(group[name]) and (name == "lr" or getattr(group[name], "ndim", 0) == 0)
@@ -87,8 +89,6 @@ def _check_ranges(group: Mapping[str, Any]) -> None:
         )
     if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
         raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")
-    if not (isinstance(group["flat"], bool) or group["flat"] == "auto"):
-        raise ValueError(f'flat must be True, False or "auto", got {group["flat"]!r}')
 
 
 def _check_decay(group: Mapping[str, Any]) -> None:

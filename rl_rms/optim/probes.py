@@ -3,14 +3,11 @@
 Reading sixteen coordinates costs a few microseconds for any size of the network.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rl_rms.optim.kernels.buckets import FlatBucket, FlatGradients
 from rl_rms.optim.rule import gathered, real
 
 _SEED = 0
@@ -34,43 +31,25 @@ class Probes:
         chosen = torch.tensor(list(distinct)[:num_probes])
         owners = torch.searchsorted(ends, chosen, right=True)
         offsets = chosen - (ends - sizes)[owners]
-        self._coordinates = [
-            (params[owner], offset) for owner, offset in zip(owners, offsets.tolist(), strict=True)
+        # For each parameter with probes, their coordinates in its flattened gradient.
+        self._sources = [
+            (params[owner], offsets[owners == owner].to(params[owner].device))
+            for owner in sorted(set(owners.tolist()))
         ]
         double = any(real(param).dtype is torch.float64 for param in params)
         self._block = torch.zeros(block, len(chosen), dtype=torch.float64 if double else torch.float32)
         self._rows = list(self._block)
         self._filled = 0
-        self._buckets: list[FlatBucket] | None = None
-        # For buckets: number, indices, columns (None for all). For others, by device: parameter, offset, column.
-        self._flat: list[tuple[int, Tensor, Tensor | None]] = []
-        self._others: list[list[tuple[Tensor, int, int]]] = []
 
-    def record(self, flat: Iterable[FlatGradients] = ()) -> Tensor | None:
+    def record(self) -> Tensor | None:
         """Read the gradients of one update, after clipping.
 
         Returns:
             A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
             while it fills. A parameter without gradient has 0 there.
         """
-        whole = [gradients for gradients in flat if gradients.bucket.is_whole]
-        buckets = [gradients.bucket for gradients in whole]
-        if buckets != self._buckets:
-            self._buckets = buckets
-            self._find_sources(buckets)
         row = self._rows[self._filled]
-        for number, indices, columns in self._flat:
-            grad = whole[number].gathered()
-            if columns is None:
-                torch.index_select(grad, 0, indices, out=row)
-            else:
-                row[columns] = grad[indices].to(row.dtype)
-        for coordinates in self._others:
-            values = [
-                torch.zeros((), device=param.device) if param.grad is None else _flat_gradient(param.grad)[offset]
-                for param, offset, _ in coordinates
-            ]
-            row[[column for _, _, column in coordinates]] = torch.stack(values).to(row)
+        row.copy_(torch.cat([_take(param.grad, offsets) for param, offsets in self._sources]))
         self._filled = (self._filled + 1) % len(self._rows)
         return self._block if self._filled == 0 else None
 
@@ -99,27 +78,9 @@ class Probes:
             self._block.copy_(state["block"])
             self._filled = int(state["filled"])
 
-    def _find_sources(self, buckets: list[FlatBucket]) -> None:
-        starts = {
-            param: (number, start) for number, bucket in enumerate(buckets) for param, start in bucket.starts()
-        }
-        flat = defaultdict(list)
-        others = defaultdict(list)
-        for column, (param, offset) in enumerate(self._coordinates):
-            if param in starts:
-                number, start = starts[param]
-                flat[number].append((start + offset, column))
-            else:
-                others[param.device, real(param).dtype].append((param, offset, column))
-        self._flat = []
-        for number, entries in flat.items():
-            # In the columns' own order, so that a row may be filled as a whole.
-            indices, columns = torch.tensor(entries).T.contiguous()
-            fills_row = len(entries) == len(self._coordinates) and buckets[number].dtype == self._block.dtype
-            self._flat.append((number, indices, None if fills_row else columns))
-        self._others = list(others.values())
 
-
-def _flat_gradient(grad: Tensor) -> Tensor:
-    """All coordinates of a gradient, gathered from all processes if it is distributed."""
-    return real(gathered(grad.detach())).reshape(-1)
+def _take(grad: Tensor | None, offsets: Tensor) -> Tensor:
+    """Coordinates of a gradient, gathered from all processes if it is distributed; 0 without gradient."""
+    if grad is None:
+        return torch.zeros(offsets.shape)
+    return torch.take(real(gathered(grad.detach())), offsets).cpu()

@@ -1,7 +1,8 @@
 """RMSprop as a `torch.optim.Optimizer` with a half-life in updates or in environment steps."""
 
+import operator
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -13,16 +14,25 @@ from rl_rms.optim.controller import HalfLifeController
 from rl_rms.optim.diagnostics import diagnostics
 from rl_rms.optim.estimators import HalfLifeEstimator
 from rl_rms.optim.guard import GradientGuard, OnNonfinite
-from rl_rms.optim.kernels.choice import Gradients, choose_kernel
-from rl_rms.optim.layout import Layout, collect_gradients, flat_gradients
+from rl_rms.optim.kernels.choice import choose_kernel
 from rl_rms.optim.loading import TRACKING, checked_loading
 from rl_rms.optim.options import check_options
+from rl_rms.optim.plan import Plan, collect_batches
 from rl_rms.optim.presets import Preset, preset
 from rl_rms.optim.states import settle_states_
-from rl_rms.optim.torch_private import disable_dynamo, has_step_observers
+from rl_rms.optim.torch_private import (
+    disable_dynamo,
+    foreach_zero_,
+    has_step_observers,
+    is_profiler_enabled,
+    set_grad_enabled,
+)
 
 # Updates between two searches for averages that overflowed or became subnormal.
 _SETTLE_EVERY = 256
+
+_get_grad = operator.attrgetter("grad")
+_requires_grad = operator.attrgetter("requires_grad")
 
 
 class RMSprop(Optimizer):
@@ -92,9 +102,9 @@ class RMSprop(Optimizer):
         on_nonfinite: ``"raise"`` if a gradient has a nan or infinite coordinate, ``"skip"`` the whole step, or
             ``"clip"``: replace nan by 0 and infinities by the largest finite magnitude. Both are counted. None
             ignores them, as torch does.
-        flat: Whether one kernel updates all parameters of a precision, which is many times faster for small
-            networks. "auto" does so for contiguous float32 and float64 parameters on a CPU; True raises an error
-            for others. ``max_update_rms`` and ``cautious`` are updated by tensor in any case.
+        fused: Whether one kernel call updates all parameters of a precision, which is many times faster for small
+            networks. None does so for contiguous float32 and float64 parameters on a CPU; True raises an error for
+            others. ``max_update_rms`` and ``cautious`` update tensor by tensor in any case.
 
     Raises:
         ValueError: If an argument is out of its range, two names of the decay are given, or two options exclude
@@ -144,7 +154,7 @@ class RMSprop(Optimizer):
         max_grad_value: float | None = None,
         max_grad_ratio: float | None = None,
         on_nonfinite: OnNonfinite | None = None,
-        flat: bool | Literal["auto"] = "auto",
+        fused: bool | None = None,
     ) -> None:
         self.guard = GradientGuard(
             max_grad_norm=max_grad_norm,
@@ -161,7 +171,7 @@ class RMSprop(Optimizer):
             max_step=max_step,
             estimator=estimator,
         )
-        self._layout: Layout | None = None
+        self._plan: Plan | None = None
         conventions = preset(
             like,
             lr=lr,
@@ -188,7 +198,7 @@ class RMSprop(Optimizer):
             "cautious": cautious,
             "optimism": optimism,
             "max_update_rms": max_update_rms,
-            "flat": flat,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 
@@ -281,22 +291,41 @@ class RMSprop(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             group["alpha"] = self.controller.decay(group)
-        prepared = self.guard.prepare(self._collect, self.param_groups, self.state)
-        if prepared is None:
+        self._plan, batches = collect_batches(self._plan, self.param_groups, self.state)
+        scale = self.guard.prepare([batch for _, batch in batches], self.param_groups, self.state)
+        if scale is None:
             return loss
-        gradients, scale = prepared
-        for group, of_group in zip(self.param_groups, gradients, strict=True):
-            for one in of_group:
-                choose_kernel(one, group).update(one, group, scale=scale)
+        is_grad_enabled = torch.is_grad_enabled()
+        set_grad_enabled(False)
+        try:
+            for group, batch in batches:
+                choose_kernel(batch, group).update(batch, group, scale=scale)
+        finally:
+            set_grad_enabled(is_grad_enabled)
         if self.guard.num_updates % _SETTLE_EVERY == 0:
             settle_states_(self.param_groups, self.state)
         if self.controller.estimates:
-            self.controller.observe(self.param_groups, flat_gradients(gradients))
+            self.controller.observe(self.param_groups)
         return loss
 
-    def _collect(self) -> list[list[Gradients]]:
-        self._layout, gradients = collect_gradients(self._layout, self.param_groups, self.state)
-        return gradients
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradients of all parameters to None, or to zero in place.
+
+        Args:
+            set_to_none: Whether to set them to None, so that a step skips parameters without a new gradient.
+        """
+        params = [param for group in self.param_groups for param in group["params"]]
+        if is_profiler_enabled():
+            super().zero_grad(set_to_none)
+        elif set_to_none:
+            for param in params:
+                param.grad = None
+        else:
+            grads = [grad for grad in map(_get_grad, params) if grad is not None]
+            if any(map(_requires_grad, grads)):
+                super().zero_grad(set_to_none=False)
+            elif grads:
+                foreach_zero_(grads)
 
     def reset(self) -> None:
         """Discard the state of all parameters, after a change of the environment.
@@ -304,7 +333,7 @@ class RMSprop(Optimizer):
         Parameters, options and the estimates of the half-life stay.
         """
         self.state.clear()
-        self._layout = None
+        self._plan = None
 
     def diagnostics(self) -> dict[str, float]:
         """Diagnostics of the optimizer; see `rl_rms.optim.diagnostics.diagnostics`."""
@@ -369,7 +398,7 @@ class RMSprop(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._layout = None
+        self._plan = None
 
 
 # The hooks and the profiler's record around a step, as in torch's optimizers.

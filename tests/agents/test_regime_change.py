@@ -48,7 +48,7 @@ def test_on_change_keep_changes_nothing():
     assert optimizer.half_life == pytest.approx(100)
 
 
-@pytest.mark.parametrize("options", [{}, {"flat": False}, {"momentum": 0.9, "centered": True}])
+@pytest.mark.parametrize("options", [{}, {"fused": False}, {"momentum": 0.9, "centered": True}])
 def test_on_change_reset_equals_a_new_optimizer(options):
     optimizer = stepped(**options)
     response(optimizer, on_change="reset").enter(1)

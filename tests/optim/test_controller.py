@@ -12,7 +12,7 @@ from rl_rms.half_life import Timescale
 from rl_rms.optim.estimators import HalfLifeEstimator
 from tests.naming import naming
 
-FLAT = pytest.mark.parametrize("flat", [True, False])
+FUSED = pytest.mark.parametrize("fused", [True, False])
 
 
 class Recorder(HalfLifeEstimator):
@@ -60,12 +60,12 @@ def step(optimizer, seed, scale=1.0, keep=False):
     optimizer.step()
 
 
-@FLAT
+@FUSED
 @pytest.mark.parametrize("keep", [True, False])
-def test_controller_shows_the_estimator_the_accumulated_gradients_of_fixed_coordinates(flat, keep):
+def test_controller_shows_the_estimator_the_accumulated_gradients_of_fixed_coordinates(fused, keep):
     estimator = Recorder()
     params = parameters()
-    optimizer = RMSprop(params, half_life="auto", estimator=estimator, max_grad_norm=0.5, flat=flat)
+    optimizer = RMSprop(params, half_life="auto", estimator=estimator, max_grad_norm=0.5, fused=fused)
     rows = []
     for update in range(8):
         step(optimizer, update, keep=keep)
@@ -93,11 +93,11 @@ def test_controller_of_a_small_network_probes_every_coordinate():
     assert estimator.blocks[0].shape == (4, 3)
 
 
-@FLAT
-def test_controller_after_a_change_of_layout_keeps_its_probes(flat):
+@FUSED
+def test_controller_after_a_change_of_layout_keeps_its_probes(fused):
     estimator = Recorder()
     params = parameters((30,), (2, 2))
-    optimizer = RMSprop(params, half_life="auto", estimator=estimator, flat=flat)
+    optimizer = RMSprop(params, half_life="auto", estimator=estimator, fused=fused)
     for update in range(4):
         step(optimizer, update)
     for param in params:
@@ -199,10 +199,10 @@ def test_timescale_in_steps_is_converted_with_steps_per_update():
     assert optimizer.diagnostics()["half_life_steps"] == pytest.approx(80 * optimizer.half_life)
 
 
-@FLAT
-def test_load_state_dict_of_auto_continues_exactly(flat):
+@FUSED
+def test_load_state_dict_of_auto_continues_exactly(fused):
     def build():
-        return RMSprop(parameters(), half_life="auto", half_life_bounds=(1.0, 1e6), flat=flat)
+        return RMSprop(parameters(), half_life="auto", half_life_bounds=(1.0, 1e6), fused=fused)
 
     first = build()
     for update in range(64):

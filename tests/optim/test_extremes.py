@@ -13,8 +13,8 @@ from rl_rms.optim.rule import largest_root, rmsprop_init, rmsprop_update
 LIMITS = torch.finfo(torch.float32)
 PATHS = {
     "kernel": {},
-    "by itself": {"flat": False},
-    "foreach": {"flat": False, "foreach": True},
+    "by itself": {"fused": False},
+    "foreach": {"fused": False, "foreach": True},
     "centered": {"centered": True},
     "optimism": {"optimism": 1.0},
     "momentum": {"momentum": 0.5},
@@ -43,7 +43,7 @@ def test_largest_root_has_a_finite_square():
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("guarded", [{"flat": False}, {"on_nonfinite": "raise"}, {"on_nonfinite": "skip"}])
+@pytest.mark.parametrize("guarded", [{"fused": False}, {"on_nonfinite": "raise"}, {"on_nonfinite": "skip"}])
 def test_step_with_overflowing_squares_equals_float64(guarded, sign):
     grads = [torch.tensor([0.3, -2.0]), torch.tensor([sign * 3e19, 1.0]), *[torch.tensor([0.5, 0.1])] * 3]
     (param,) = params = [nn.Parameter(torch.zeros(2))]
@@ -110,7 +110,7 @@ def test_group_rmsprop_with_overflowing_squares_is_finite():
         assert optimizer.state[weight]["groups"][0]["square_avg"].max() < 1e3
 
 
-@pytest.mark.parametrize("options", [{}, {"flat": False}, {"momentum": 0.5}, {"centered": True}])
+@pytest.mark.parametrize("options", [{}, {"fused": False}, {"momentum": 0.5}, {"centered": True}])
 def test_second_moment_of_zero_gradients_is_never_subnormal(options):
     (param,) = params = [nn.Parameter(torch.ones(2))]
     optimizer = RMSprop(params, lr=1e-3, half_life=2, **options)
@@ -127,7 +127,7 @@ def test_second_moment_of_zero_gradients_is_never_subnormal(options):
 def test_flushed_subnormal_second_moment_gives_the_same_step():
     """A subnormal second moment is negligible next to epsilon, so torch, which keeps it, makes the same step."""
     ours, theirs = (nn.Parameter(torch.ones(2)) for _ in range(2))
-    own = RMSprop([ours], lr=1e-3, alpha=0.7, flat=False)
+    own = RMSprop([ours], lr=1e-3, alpha=0.7, fused=False)
     other = torch.optim.RMSprop([theirs], lr=1e-3, alpha=0.7, foreach=False)
     for step in range(600):
         for param, optimizer in ((ours, own), (theirs, other)):
@@ -147,10 +147,10 @@ def test_subnormal_second_moment_without_epsilon_is_kept():
     assert param.isfinite().all()
 
 
-@pytest.mark.parametrize("flat", [True, False])
-def test_clip_of_nonfinite_gradients_continues(flat):
+@pytest.mark.parametrize("fused", [True, False])
+def test_clip_of_nonfinite_gradients_continues(fused):
     first, second = params = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))]
-    optimizer = RMSprop(params, lr=0.1, on_nonfinite="clip", flat=flat)
+    optimizer = RMSprop(params, lr=0.1, on_nonfinite="clip", fused=fused)
     for _ in range(2):
         first.grad = torch.tensor([math.nan, math.inf, 1.0])
         second.grad = torch.tensor([-4.0, -math.inf])

@@ -66,7 +66,7 @@ OPTIMIZERS = {
     "momentum": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
     "Adam": lambda params: torch.optim.Adam(params, lr=0.1),
     "RMSprop": lambda params: RMSprop(params, lr=0.1, momentum=0.5, optimism=1.0, centered=True),
-    "not flat": lambda params: RMSprop(params, lr=0.1, optimism=1.0, flat=False),
+    "not fused": lambda params: RMSprop(params, lr=0.1, optimism=1.0, fused=False),
     "guarded": lambda params: RMSprop(params, lr=0.1, max_grad_norm=0.3, half_life="auto", bias_correction=True),
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 from rl_rms import RMSprop
 from tests.naming import naming
 
-FLAT = pytest.mark.parametrize("flat", [True, False])
+FUSED = pytest.mark.parametrize("fused", [True, False])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
@@ -41,18 +41,18 @@ def assert_unchanged(optimizer, before):
         )
 
 
-@FLAT
+@FUSED
 @DTYPES
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"maximize": True}, {"momentum": 0.5}], ids=str)
 def test_max_grad_norm_equals_clip_grad_norm_before_the_step(
-    flat, dtype, gather_at_most, keeps, options, monkeypatch
+    fused, dtype, gather_at_most, keeps, options, monkeypatch
 ):
-    monkeypatch.setattr("rl_rms.optim.kernels.buckets.GATHER_AT_MOST", gather_at_most)
+    monkeypatch.setattr("rl_rms.optim.kernels.batch.GATHER_AT_MOST", gather_at_most)
     ours, theirs = parameters(dtype), parameters(dtype)
-    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, flat=flat, bias_correction=True, **options)
-    plain = RMSprop(theirs, lr=0.1, flat=False, bias_correction=True, **options)
+    inside = RMSprop(ours, lr=0.1, max_grad_norm=0.5, fused=fused, bias_correction=True, **options)
+    plain = RMSprop(theirs, lr=0.1, fused=False, bias_correction=True, **options)
     for seed, scale in enumerate([1.0, 1e-3, 1e3, 0.2, 1e-3, 50.0]):
         set_gradients(theirs, scale, seed)
         for own, other in zip(ours, theirs, strict=True):
@@ -69,10 +69,10 @@ def test_max_grad_norm_equals_clip_grad_norm_before_the_step(
             torch.testing.assert_close(own.grad, other.grad)
 
 
-@FLAT
-def test_max_grad_norm_keeps_an_outlier_out_of_v(flat):
+@FUSED
+def test_max_grad_norm_keeps_an_outlier_out_of_v(fused):
     (param,) = params = [nn.Parameter(torch.zeros(3))]
-    optimizer = RMSprop(params, lr=0.1, max_grad_norm=1.0, flat=flat)
+    optimizer = RMSprop(params, lr=0.1, max_grad_norm=1.0, fused=fused)
     param.grad = torch.full((3,), 1e6)
     optimizer.step()
     assert optimizer.state[param]["square_avg"].sum() <= 0.01 * 1.0 + 1e-6
@@ -87,12 +87,12 @@ def test_max_grad_norm_covers_all_groups():
     assert [first.grad.item(), second.grad.item()] == pytest.approx([0.6, 0.8], rel=1e-4)
 
 
-@FLAT
+@FUSED
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_skip_keeps_parameters_and_state_and_counts(flat, value, max_grad_norm):
+def test_skip_keeps_parameters_and_state_and_counts(fused, value, max_grad_norm):
     params = parameters()
-    optimizer = RMSprop(params, lr=0.1, on_nonfinite="skip", max_grad_norm=max_grad_norm, flat=flat)
+    optimizer = RMSprop(params, lr=0.1, on_nonfinite="skip", max_grad_norm=max_grad_norm, fused=fused)
     for _ in range(2):
         set_gradients(params, 1.0)
         optimizer.step()
@@ -108,10 +108,10 @@ def test_skip_keeps_parameters_and_state_and_counts(flat, value, max_grad_norm):
     assert copy.deepcopy(optimizer).guard.num_nonfinite == 1
 
 
-@FLAT
-def test_raise_names_the_parameter_and_changes_nothing(flat):
+@FUSED
+def test_raise_names_the_parameter_and_changes_nothing(fused):
     params = parameters()
-    optimizer = RMSprop(params, on_nonfinite="raise", flat=flat)
+    optimizer = RMSprop(params, on_nonfinite="raise", fused=fused)
     set_gradients(params, 1.0)
     optimizer.step()
     before = snapshot(optimizer)
@@ -185,10 +185,10 @@ def test_diagnostics_have_the_norm_before_clipping():
     assert norm > 1
 
 
-def clipped(grads, flat=False, updates=1, **options):
+def clipped(grads, fused=False, updates=1, **options):
     """Gradients of a parameter after a step with each of some gradients, and its optimizer."""
     param = nn.Parameter(torch.zeros(len(grads[0]), dtype=torch.float64))
-    optimizer = RMSprop([param], flat=flat, **options)
+    optimizer = RMSprop([param], fused=fused, **options)
     seen = []
     for grad in grads:
         param.grad = torch.tensor(grad, dtype=torch.float64)
@@ -197,9 +197,9 @@ def clipped(grads, flat=False, updates=1, **options):
     return seen, optimizer
 
 
-@FLAT
-def test_max_grad_value_clips_each_coordinate(flat):
-    seen, optimizer = clipped([[3.0, -0.5, -9.0], [0.1, 0.2, 0.3]], flat=flat, max_grad_value=1.0)
+@FUSED
+def test_max_grad_value_clips_each_coordinate(fused):
+    seen, optimizer = clipped([[3.0, -0.5, -9.0], [0.1, 0.2, 0.3]], fused=fused, max_grad_value=1.0)
     assert seen == [[1.0, -0.5, -1.0], [0.1, 0.2, 0.3]]
     assert (optimizer.guard.num_clipped, optimizer.guard.num_updates) == (1, 2)
     (state,) = optimizer.state.values()
@@ -207,10 +207,10 @@ def test_max_grad_value_clips_each_coordinate(flat):
     torch.testing.assert_close(state["square_avg"], expected.double(), rtol=1e-6, atol=0)
 
 
-@FLAT
-def test_max_tensor_norm_clips_each_tensor(flat):
+@FUSED
+def test_max_tensor_norm_clips_each_tensor(fused):
     params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
-    optimizer = RMSprop(params, max_tensor_norm=1.0, flat=flat)
+    optimizer = RMSprop(params, max_tensor_norm=1.0, fused=fused)
     params[0].grad, params[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
     optimizer.step()
     torch.testing.assert_close(params[0].grad, torch.tensor([0.6, 0.8]))
@@ -218,33 +218,33 @@ def test_max_tensor_norm_clips_each_tensor(flat):
     assert optimizer.guard.num_clipped == 1
 
 
-@FLAT
-def test_max_grad_ratio_contains_a_burst_in_its_coordinate(flat):
+@FUSED
+def test_max_grad_ratio_contains_a_burst_in_its_coordinate(fused):
     # With bias correction, the root second moment of a constant gradient is that gradient.
     calm = [[1.0, -1.0, 0.0]] * 5
-    seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_ratio=3.0, bias_correction=True)
+    seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], fused=fused, max_grad_ratio=3.0, bias_correction=True)
     assert seen[:5] == calm
     # A coordinate without earlier gradients is not clipped.
     assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
     assert optimizer.guard.num_clipped == 1
     # Clipping the global norm to its earlier value would have shrunk the second coordinate.
-    by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], flat=flat, max_grad_norm=2**0.5, bias_correction=True)
+    by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], fused=fused, max_grad_norm=2**0.5, bias_correction=True)
     assert abs(by_norm[5][1]) < 0.01
 
 
-@FLAT
-def test_max_grad_ratio_lets_a_lasting_change_through(flat):
+@FUSED
+def test_max_grad_ratio_lets_a_lasting_change_through(fused):
     seen, _ = clipped(
-        [[1.0]] * 20 + [[100.0]] * 60, flat=flat, max_grad_ratio=3.0, bias_correction=True, half_life=8
+        [[1.0]] * 20 + [[100.0]] * 60, fused=fused, max_grad_ratio=3.0, bias_correction=True, half_life=8
     )
     assert seen[20] == pytest.approx([3.0])
     assert seen[-1] == [100.0]
 
 
-@FLAT
-def test_clipping_order_is_coordinate_tensor_norm(flat):
+@FUSED
+def test_clipping_order_is_coordinate_tensor_norm(fused):
     params = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
-    optimizer = RMSprop(params, max_grad_value=4.0, max_tensor_norm=1.0, max_grad_norm=0.5, flat=flat)
+    optimizer = RMSprop(params, max_grad_value=4.0, max_tensor_norm=1.0, max_grad_norm=0.5, fused=fused)
     params[0].grad, params[1].grad = torch.tensor([3.0, 400.0]), torch.tensor([0.0, 0.5])
     optimizer.step()
     # (3, 400) -> (3, 4) -> (0.6, 0.8), with (0, 0.5) of norm sqrt(1.25), scaled to 0.5.

@@ -12,7 +12,7 @@ from rl_rms import RMSprop
 from rl_rms.optim.groups import GroupRMSprop
 from tests.naming import naming
 
-BOTH = pytest.mark.parametrize("flat", ["auto", False])
+BOTH = pytest.mark.parametrize("fused", [None, False])
 
 
 def network():
@@ -72,10 +72,10 @@ DAMAGES = {
 @BOTH
 @pytest.mark.parametrize("make", [RMSprop, torch.optim.RMSprop])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_load_state_dict_of_a_damaged_state_names_the_parameter_and_changes_nothing(damage, make, flat):
+def test_load_state_dict_of_a_damaged_state_names_the_parameter_and_changes_nothing(damage, make, fused):
     key, change, found = DAMAGES[damage]
     model = network()
-    optimizer = RMSprop(model.named_parameters(), momentum=0.5, centered=True, flat=flat)
+    optimizer = RMSprop(model.named_parameters(), momentum=0.5, centered=True, fused=fused)
     train(model, optimizer)
     before = copy.deepcopy(optimizer.state_dict())
     state_dict = saved(make, momentum=0.5, centered=True)
@@ -114,7 +114,7 @@ def test_load_state_dict_with_an_initial_weight_outside_of_0_to_1_raises_value_e
         ("half_life", 20, ("half_life", "None", "20")),
         ("centered", "yes", ("centered", "True", "False", "'yes'")),
         ("half_life", "soon", ("soon",)),
-        ("flat", [], ("flat",)),
+        ("fused", [], ("fused",)),
     ],
 )
 def test_load_state_dict_with_a_wrong_option_names_it(option, value, found):
@@ -182,11 +182,11 @@ def test_load_state_dict_with_damaged_counts_or_estimates_names_them_and_changes
 
 
 @BOTH
-def test_load_state_dict_copies_all_tensors(flat):
+def test_load_state_dict_copies_all_tensors(fused):
     state_dict = saved(momentum=0.5)
     kept = copy.deepcopy(state_dict)
     model = network()
-    optimizer = RMSprop(model.parameters(), flat=flat)
+    optimizer = RMSprop(model.parameters(), fused=fused)
     optimizer.load_state_dict(state_dict)
     train(model, optimizer)
     assert is_same(state_dict, kept)
@@ -235,12 +235,12 @@ def test_load_state_dict_of_rmsprop_tf_like_continues_in_its_preset():
 
 
 @BOTH
-def test_float64_step_counts_beyond_2_to_the_24(flat):
+def test_float64_step_counts_beyond_2_to_the_24(fused):
     state_dict = saved()
     for state in state_dict["state"].values():
         state["step"] = torch.tensor(2.0**24, dtype=torch.float64)
     model = network()
-    optimizer = RMSprop(model.parameters(), flat=flat)
+    optimizer = RMSprop(model.parameters(), fused=fused)
     optimizer.load_state_dict(state_dict)
     train(model, optimizer, updates=3)
     assert [state["step"].item() for state in optimizer.state.values()] == [2.0**24 + 3] * 2

@@ -49,7 +49,7 @@ def test_check_options_of_no_flag_names_option_value_and_choices(name):
     [
         ({"momentum": -1}, ("momentum", "-1")),
         ({"max_update_rms": 0}, ("max_update_rms", "0", "None")),
-        ({"flat": "yes"}, ("flat", "'yes'", '"auto"')),
+        ({"fused": "yes"}, ("fused", "'yes'", "True")),
         ({"half_life": 3}, ("half_life", "3", "string")),
         ({"half_life": "3 days"}, ("half_life", "'3 days'", "updates")),
         ({"alpha": 1.0}, ("alpha", "1.0", "[0, 1)")),
@@ -75,7 +75,7 @@ def test_check_options_out_of_range_or_exclusive_names_value_and_mend(options, w
         {"lr": torch.tensor([0.1]), "weight_decay": torch.tensor(0.1)},
         {"momentum": -0.5, "nesterov": 1},
         {"alpha": None, "half_life": "20 steps"},
-        {"foreach": None, "flat": "auto"},
+        {"foreach": None, "fused": None},
     ],
     ids=str,
 )
@@ -86,7 +86,7 @@ def test_check_options_in_range_passes(options):
 def test_rule_options_take_the_decay_in_force_and_a_scalar_learning_rate():
     options = rule_options(group(lr=torch.tensor([0.1]), alpha=0.5, momentum=0.9))
     assert (options["rho"], options["momentum"], options["lr"].shape) == (0.5, 0.9, ())
-    assert "flat" not in options
+    assert "fused" not in options
 
 
 def test_state_options_are_those_that_need_an_average():

@@ -19,7 +19,7 @@ from tests.naming import naming
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("rmsprop.json").read_text(encoding="utf-8"))
 SHAPES = GOLDEN["shapes"]
-PATHS = [{}, {"flat": False}, {"foreach": True}]
+PATHS = [{}, {"fused": False}, {"foreach": True}]
 PRESETS = ["torch", "rmsprop_tf_like", "tf1", "keras", "optax"]
 LIVE = {"torch": torch.optim.RMSprop, "rmsprop_tf_like": RMSpropTFLike}
 

@@ -28,15 +28,15 @@ OURS_ALONE = {
     "cautious",
     "optimism",
     "max_update_rms",
-    "flat",
+    "fused",
 }
 
 
-@pytest.fixture(autouse=True, params=["flat", "plain"])
+@pytest.fixture(autouse=True, params=["fused", "plain"])
 def path(request, monkeypatch):
     """Runs every property on the fast path and without it."""
     if request.param == "plain":
-        monkeypatch.setattr("rl_rms.optim.layout.allows_buckets", lambda group: False)
+        monkeypatch.setattr("rl_rms.optim.plan.allows_uniform", lambda group: False)
 
 
 def parameters(dtype=torch.float64, seed=0):
@@ -676,7 +676,7 @@ def test_foreach_default_depends_on_the_device(monkeypatch):
 
     def uses_foreach(**options):
         calls.clear()
-        optimizer = RMSprop(weights(RMSprop(parameters())), flat=False, **options)
+        optimizer = RMSprop(weights(RMSprop(parameters())), fused=False, **options)
         step(optimizer)
         return bool(calls)
 

@@ -9,7 +9,7 @@ from torch import nn
 from rl_rms import RMSprop
 from tests.naming import naming
 
-BOTH = pytest.mark.parametrize("flat", ["auto", False])
+BOTH = pytest.mark.parametrize("fused", [None, False])
 
 
 def network():
@@ -27,12 +27,12 @@ def train(model, optimizer, updates=3):
 
 @BOTH
 @pytest.mark.parametrize("centered", [False, True])
-def test_step_of_a_state_in_the_layout_of_torch_equals_torch(flat, centered):
+def test_step_of_a_state_in_the_layout_of_torch_equals_torch(fused, centered):
     models = network(), network()
     options = {"lr": 0.1, "alpha": 0.9, "centered": centered, "momentum": 0.5}
     theirs = torch.optim.RMSprop(models[0].parameters(), **options)
     train(models[0], theirs)
-    ours = RMSprop(models[1].parameters(), flat=flat, **options)
+    ours = RMSprop(models[1].parameters(), fused=fused, **options)
     models[1].load_state_dict(models[0].state_dict())
     for own, other in zip(models[1].parameters(), models[0].parameters(), strict=True):
         ours.state[own] = copy.deepcopy(theirs.state[other])
@@ -43,9 +43,9 @@ def test_step_of_a_state_in_the_layout_of_torch_equals_torch(flat, centered):
 
 
 @BOTH
-def test_step_of_a_state_of_another_shape_raises_value_error(flat):
+def test_step_of_a_state_of_another_shape_raises_value_error(fused):
     model = network()
-    optimizer = RMSprop(model.parameters(), flat=flat)
+    optimizer = RMSprop(model.parameters(), fused=fused)
     optimizer.state[model.weight] = {"step": torch.tensor(3.0), "square_avg": torch.ones(7)}
     with pytest.raises(ValueError, match=naming("'square_avg'", "(7,)")):
         train(model, optimizer)

@@ -24,7 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from rl_rms import RMSprop
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 
-TRAINING_PATHS = {"auto": {"flat": "auto"}, "loop": {"flat": False}, "foreach": {"foreach": True}}
+TRAINING_PATHS = {"auto": {"fused": None}, "loop": {"fused": False}, "foreach": {"foreach": True}}
 # Autograd forbids a differentiable step on leaves that require gradients, so these run only for given gradients.
 ALL_PATHS = {**TRAINING_PATHS, "differentiable": {"differentiable": True}}
 
@@ -738,7 +738,7 @@ def test_load_state_dict_between_all_kernels_continues(source, destination, carr
 
 @pytest.mark.parametrize("path", ["loop", "foreach"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled_and_back])
-def test_deepcopy_of_a_flat_optimizer_may_use_another_kernel(path, copied):
+def test_deepcopy_of_a_fused_optimizer_may_use_another_kernel(path, copied):
     model = network()
     original = RMSprop(model.parameters(), momentum=0.5)
     train(model, original)

@@ -1,1 +1,1 @@
-"""Kernels of the update rule: plain, foreach, flat and fused, behind one interface and chosen in `choice`."""
+"""Kernels of the update rule: plain, foreach and fused, behind one interface and chosen in `choice`."""

@@ -6,11 +6,10 @@ It has all options but ``cautious`` and ``max_update_rms``, which take a mean ov
 from collections import defaultdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from rl_rms.optim.kernels.batch import Batch, UniformBatch
 from rl_rms.optim.kernels.kernel import Options
-from rl_rms.optim.kernels.loose import LooseGradients
 from rl_rms.optim.options import as_scalar, takes_tensor_means
 from rl_rms.optim.rule import Scalar, State, as_dtype, largest_root, real
 from rl_rms.optim.torch_private import (
@@ -25,6 +24,7 @@ from rl_rms.optim.torch_private import (
     foreach_lerp_,
     foreach_mul,
     foreach_mul_,
+    foreach_neg,
     foreach_sqrt_,
     foreach_sub,
 )
@@ -36,41 +36,79 @@ DEVICES = frozenset({"cuda", "xpu"})
 class ForeachKernel:
     """Updates all parameters of one device and precision together."""
 
-    def supports(self, gradients: LooseGradients, group: Options) -> bool:
-        """Whether the user asks for it, or does not decide and all parameters are on accelerators."""
+    def supports(self, batch: Batch, group: Options) -> bool:
+        """Whether the user asks for it, or does not decide and launches cost most."""
         if takes_tensor_means(group):
             return False
         if group["foreach"] is not None:
             return bool(group["foreach"])
-        return not group["differentiable"] and all(param.device.type in DEVICES for param in gradients.params)
+        is_costly = batch.is_uniform or all(param.device.type in DEVICES for param in batch.params)
+        return is_costly and not group["differentiable"]
 
-    @torch.no_grad()
-    def update(self, gradients: LooseGradients, group: Options, *, scale: float) -> None:
+    def update(self, batch: Batch, group: Options, *, scale: float) -> None:
         """Update parameters and states in place."""
-        lists: dict[Any, tuple[list[Tensor], list[Tensor], list[State]]] = defaultdict(lambda: ([], [], []))
-        grads = gradients.descended(group, scale)
-        for param, grad, state in zip(gradients.params, grads, gradients.states, strict=True):
-            params, of_params, states = lists[param.device, param.dtype]
-            params.append(param)
-            of_params.append(grad)
-            states.append(state)
+        batch.scale_(scale)
+        have_past = [state["initial_weight"] != 1.0 for state in batch.states]
+        batch.count_update(group["alpha"])
+        if isinstance(batch, UniformBatch) and batch.is_small:
+            _update_gathered(batch, group, had_past=have_past[0])
+            return
+        lists: dict[Any, list[tuple[Tensor, Tensor, State, Any]]] = defaultdict(list)
+        for member in zip(batch.params, batch.grads, batch.states, have_past, strict=True):
+            lists[member[0].device, member[0].dtype].append(member)
         for members in lists.values():
-            _update(*members, group)
+            _update(members, group)
 
 
-def _update(params: list[Tensor], grads: list[Tensor], states: list[State], group: Options) -> None:
-    """Update parameters of one device and precision."""
+def _update_gathered(batch: UniformBatch, group: Options, *, had_past: bool) -> None:
+    """Update a small batch, whose gradients and averages are copied to flat tensors, one for all parameters."""
+    params, lr, weight_decay, bound = (
+        batch.params,
+        float(group["lr"]),
+        group["weight_decay"],
+        largest_root(batch.dtype),
+    )
+    (u,), (step, steps) = batch.tensors(), batch.flat("gradient")
+    batch.changed()
+    if group["maximize"]:
+        u.neg_()
+    if weight_decay != 0 and not group["decoupled_weight_decay"]:
+        foreach_add_(steps, params, alpha=weight_decay)
+    state: State = {"initial_weight": batch.initial_weight()}
+    for name, averages in batch.averages.items():
+        state[name], parts = batch.flat(name)
+        foreach_copy_(parts, averages)
+    (u,) = _advance_([u.clamp_(-bound, bound)], [state], [had_past], group, lr=lr)
+    for name, averages in batch.averages.items():
+        foreach_copy_(averages, batch.flat(name)[1])
+    if u is not step:
+        step.copy_(u)
+    if weight_decay != 0 and group["decoupled_weight_decay"]:
+        foreach_mul_(params, 1 - lr * weight_decay)
+    foreach_add_(params, steps, alpha=-1 if group["lr_in_momentum"] else -lr)
+
+
+def _update(members: list[tuple[Tensor, Tensor, State, Any]], group: Options) -> None:
+    """Update parameters of one device and precision.
+
+    Args:
+        members: Each parameter with its gradient, its state, and whether it had an update before.
+        group: The options of the parameter group.
+    """
+    params, grads, states, have_past = (list(each) for each in zip(*members, strict=True))
     lr, weight_decay = as_scalar(group["lr"]), group["weight_decay"]
     dtype = real(states[0]["square_avg"]).dtype
     # Copies for half precision, the parameters' own memory otherwise.
     ps = [real(param).to(dtype) for param in params]
     gs = [real(grad).to(dtype) for grad in grads]
+    if group["maximize"]:
+        gs = list(foreach_neg(gs))
     if weight_decay != 0 and not group["decoupled_weight_decay"]:
         gs = list(foreach_add(gs, ps, alpha=weight_decay))
     bound = largest_root(dtype)
     gs = list(foreach_clamp_min(gs, -bound))
     foreach_clamp_max_(gs, bound)
-    us = advance_(gs, states, group, lr=lr)
+    us = _advance_(gs, states, have_past, group, lr=lr)
     if weight_decay != 0 and group["decoupled_weight_decay"]:
         foreach_mul_(ps, 1 - lr * weight_decay)
     foreach_add_(ps, us if group["lr_in_momentum"] else list(foreach_mul(us, lr)), alpha=-1)
@@ -78,13 +116,16 @@ def _update(params: list[Tensor], grads: list[Tensor], states: list[State], grou
         foreach_copy_([real(param) for param in params], ps)
 
 
-def advance_(grads: list[Tensor], states: list[State], group: Options, *, lr: Scalar) -> list[Tensor]:
-    """Update states in place.
+def _advance_(
+    grads: list[Tensor], states: list[State], have_past: list[Any], group: Options, *, lr: Scalar
+) -> list[Tensor]:
+    """Update averages in place.
 
     Args:
         grads: Real gradients of one device and the precision of the states, whose squares are finite. They
             include coupled weight decay, and are overwritten.
-        states: From `rl_rms.optim.rule.rmsprop_init` or the update before.
+        states: The states, with the counts of this update.
+        have_past: For each state, whether there was an update before.
         group: The options of the parameter group.
         lr: Learning rate.
 
@@ -95,13 +136,9 @@ def advance_(grads: list[Tensor], states: list[State], group: Options, *, lr: Sc
     rho, momentum, optimism = group["alpha"], group["momentum"], group["optimism"]
     dtype = grads[0].dtype
     v = [real(state["square_avg"]) for state in states]
-    foreach_add_([state["step"] for state in states], 1)
     us, ds = grads, list(foreach_mul(grads, grads))
     foreach_lerp_(v, ds, 1 - rho)
     foreach_copy_(ds, v)
-    have_past = [state["initial_weight"] != 1.0 for state in states]
-    for state in states:
-        state["initial_weight"] *= rho
     if group["centered"]:
         m = [real(state["grad_avg"]) for state in states]
         foreach_lerp_(m, us, 1 - rho)
@@ -128,7 +165,7 @@ def advance_(grads: list[Tensor], states: list[State], group: Options, *, lr: Sc
     if optimism != 0:
         before = [real(state["previous_update"]) for state in states]
         changes = list(foreach_sub(us, before))
-        shares: list[Any] = [as_dtype(optimism * has_past, dtype) for has_past in have_past]
+        shares: list[Any] = [as_dtype(optimism * has, dtype) for has in have_past]
         foreach_mul_(changes, shares)
         foreach_copy_(before, us)
         us = list(foreach_add(us, changes))

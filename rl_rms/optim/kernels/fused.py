@@ -1,8 +1,8 @@
 """The update rule as one call of torch's fused AdamW, which takes lists of tensors and passes over memory once.
 
 With ``beta1 = 0``, the gradient as its own first moment and a step count at which its bias correction is 1, it
-computes RMSprop. Its weight decay is the decoupled one. It checks no sizes: `FlatBucket.collect` does before each
-call, and `verified_adamw` compares it with `rl_rms.optim.rule.rmsprop_update` before the first.
+computes RMSprop. Its weight decay is the decoupled one. It checks no sizes: `UniformBatch.collect` does before
+each call, and `verified_adamw` compares it with `rl_rms.optim.rule.rmsprop_update` before the first.
 """
 
 import functools
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from rl_rms.optim import torch_private
-from rl_rms.optim.kernels.buckets import FlatBucket, FlatGradients
+from rl_rms.optim.kernels.batch import Batch, UniformBatch
 from rl_rms.optim.kernels.kernel import Options
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
-from rl_rms.optim.torch_private import foreach_add_, foreach_addcmul_, foreach_mul_
+from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_, foreach_mul_
 
-# AdamW rounds rho to the buffers' precision, but not 1 - rho. Where that could make v larger or smaller by more
+# AdamW rounds rho to the averages' precision, but not 1 - rho. Where that could make v larger or smaller by more
 # than this share (in float32, at half-lives from 23 260 updates on) another kernel is used.
 _MOST_BIAS = 1e-3
 _ROUNDING = {dtype: torch.finfo(dtype).eps / 4.0 for dtype in (torch.float32, torch.float64)}
@@ -28,58 +28,57 @@ _LEAST_LR = 1e-290
 
 
 class FusedKernel:
-    """Updates all parameters of a bucket in one call; not centered, and without optimism."""
+    """Updates all parameters of a uniform batch in one call; not centered, and without optimism."""
 
-    def supports(self, gradients: FlatGradients, group: Options) -> bool:
-        """Whether AdamW is the rule with a group's options, in the bucket's precision."""
-        if group["centered"] or group["optimism"]:
+    def supports(self, batch: Batch, group: Options) -> bool:
+        """Whether AdamW is the rule with a group's options, in the precision of a uniform batch."""
+        if not isinstance(batch, UniformBatch) or group["centered"] or group["optimism"]:
             return False
-        rho, dtype = group["alpha"], gradients.bucket.dtype
-        if rho == 0.0 and group["eps_in_sqrt"]:
-            return False  # eps is divided by rho
+        rho, dtype = group["alpha"], batch.dtype
+        if group["eps_in_sqrt"] and (batch.is_small or rho == 0.0):
+            return False  # eps is divided by rho, and takes more operations than the rule
         divides_by_lr = group["decoupled_weight_decay"] or (group["momentum"] and group["lr_in_momentum"])
         if divides_by_lr and group["lr"] < _LEAST_LR:
             return False
         return _ROUNDING[dtype] <= _MOST_BIAS * (1.0 - rho) and verified_adamw(dtype) is not None
 
-    @torch.no_grad()
-    def update(self, gradients: FlatGradients, group: Options, *, scale: float) -> None:
+    def update(self, batch: Batch, group: Options, *, scale: float) -> None:
         """Update parameters and states in place."""
-        bucket, lr, weight_decay = gradients.bucket, float(group["lr"]), float(group["weight_decay"])
-        momentum, decoupled = float(group["momentum"]), group["decoupled_weight_decay"]
-        kept = 1.0 - lr * weight_decay if decoupled else 1.0
-        coupled = 0.0 if decoupled else weight_decay
-        grads, divisor = gradients.grads, None
-        is_direct = gradients.are_plain and not (group["maximize"] or coupled or group["eps_in_sqrt"])
-        if scale != 1.0:
-            if is_direct and 0.0 < scale < 1.0 and bucket.dtype is torch.float32:
-                # AdamW scales gradients by a float32 number on its way, which saves a pass over memory.
-                gradients.changed()
-                divisor = bucket.divisor.fill_(1.0 / scale)
-            else:
-                gradients.scale_(scale)
-        if not is_direct:
-            _, grads = gradients.descended(maximize=group["maximize"], weight_decay=coupled)
-        bucket.count_update(group["alpha"])
-        if not momentum:
-            _move(bucket, bucket.params, grads, group, length=lr, kept=kept, divisor=divisor)
+        assert isinstance(batch, UniformBatch)
+        lr, weight_decay, momentum = float(group["lr"]), float(group["weight_decay"]), float(group["momentum"])
+        params, grads, divisor = batch.params, batch.grads, None
+        is_coupled = weight_decay != 0.0 and not group["decoupled_weight_decay"]
+        if 0.0 < scale < 1.0 and batch.dtype is torch.float32 and not is_coupled:
+            # AdamW scales gradients by a float32 number on its way, which saves a pass over memory.
+            batch.changed()
+            divisor = batch.divisor.fill_(1.0 / scale)
         else:
-            # The buffer takes the place of the parameter, and momentum takes the place of its decay. Nesterov's
-            # step u + momentum b is (1 + momentum) b - momentum b', b' being the buffer before.
-            length, buffers = (1.0 if group["lr_in_momentum"] else lr), bucket.parts["momentum_buffer"]
-            if kept != 1.0:
-                foreach_mul_(bucket.params, kept)
-            if group["nesterov"]:
-                foreach_add_(bucket.params, buffers, alpha=momentum * length)
-            own = -lr if group["lr_in_momentum"] else -1.0
-            _move(bucket, buffers, grads, group, length=own, kept=momentum, divisor=divisor)
-            foreach_add_(bucket.params, buffers, alpha=-length * (1.0 + momentum if group["nesterov"] else 1.0))
-        # AdamW does not tell autograd that it has written to the parameters.
-        torch.autograd.graph.increment_version(bucket.params)
+            batch.scale_(scale)
+        if is_coupled:
+            grads = list(foreach_add(grads, params, alpha=-weight_decay if group["maximize"] else weight_decay))
+        kept = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
+        batch.count_update(group["alpha"])
+        # AdamW's own option to maximize would turn the gradients, which are its first moments.
+        sign = -1.0 if group["maximize"] else 1.0
+        if not momentum:
+            _move(batch, params, grads, group, length=sign * lr, kept=kept, divisor=divisor)
+            # AdamW does not tell autograd that it has written to the parameters.
+            torch.autograd.graph.increment_version(params)
+            return
+        # The buffer takes the place of the parameter, and momentum takes the place of its decay. Nesterov's
+        # step u + momentum b is (1 + momentum) b - momentum b', b' being the buffer before.
+        length, buffers = (1.0 if group["lr_in_momentum"] else lr), batch.averages["momentum_buffer"]
+        if kept != 1.0:
+            foreach_mul_(params, kept)
+        if group["nesterov"]:
+            foreach_add_(params, buffers, alpha=momentum * length)
+        own = -sign * lr if group["lr_in_momentum"] else -sign
+        _move(batch, buffers, grads, group, length=own, kept=momentum, divisor=divisor)
+        foreach_add_(params, buffers, alpha=-length * (1.0 + momentum if group["nesterov"] else 1.0))
 
 
 def _move(
-    bucket: FlatBucket,
+    batch: UniformBatch,
     targets: list[Tensor],
     grads: list[Tensor],
     group: Options,
@@ -89,20 +88,18 @@ def _move(
     divisor: Tensor | None,
 ) -> None:
     """``target <- kept * target - length * g / d`` and ``v <- rho v + (1 - rho) g*g`` in one pass."""
-    rho, eps, v, squares = group["alpha"], group["eps"], bucket.state["square_avg"], bucket.parts["square_avg"]
+    rho, eps, squares = group["alpha"], group["eps"], batch.averages["square_avg"]
     # g / (sqrt(v / c) + eps) = sqrt(c) g / (sqrt(v) + sqrt(c) eps), with c the weight of gradients in v.
-    weight = 1.0 - bucket.state["initial_weight"] if group["bias_correction"] else 1.0
+    weight = 1.0 - batch.initial_weight() if group["bias_correction"] else 1.0
     root = math.sqrt(weight)
     inside = eps if group["eps_in_sqrt"] else 0.0
-    if inside:
-        # With v + c eps / rho for v AdamW divides by the root of rho v + (1 - rho) g*g + c eps.
-        shifted, squares = bucket.scratch("shifted")
-        torch.add(v, inside * weight / rho, out=shifted)
+    # With v + c eps / rho for v AdamW divides by the root of rho v + (1 - rho) g*g + c eps.
+    v = list(foreach_add(squares, torch.tensor(inside * weight / rho, dtype=torch.float64))) if inside else squares
     torch_private.fused_adamw_(
         targets,
         grads,
         grads,
-        squares,
+        v,
         [],
         [_STEP] * len(targets),
         lr=length * root,
@@ -116,8 +113,8 @@ def _move(
     )
     if inside:
         # The kernel's sum less eps would lose a small v in rounding.
-        v.mul_(rho)
-        foreach_addcmul_(bucket.parts["square_avg"], grads, grads, value=1.0 - rho)
+        foreach_mul_(squares, torch.tensor(rho, dtype=torch.float64))
+        foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 
 
 # A step count at which AdamW's bias correction is 1 for every rho below 1 - 1e-7.
@@ -136,7 +133,7 @@ def verified_adamw(dtype: torch.dtype) -> Callable[..., None] | None:
         return None
     param = torch.linspace(-2.0, 3.0, 33, dtype=dtype)
     state, v = rmsprop_init(param), torch.zeros_like(param)
-    flat = param.clone()
+    target = param.clone()
     options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-5}
     # Scaling is asked of it in float32 alone.
     divisor = torch.tensor(4.0) if dtype is torch.float32 else None
@@ -145,11 +142,11 @@ def verified_adamw(dtype: torch.dtype) -> Callable[..., None] | None:
         g = grad.clone() if divisor is None else grad * divisor
         settings = {"beta1": 0.0, "beta2": 0.9, "amsgrad": False, "maximize": False, "grad_scale": divisor}
         try:
-            kernel([flat], [g], [g], [v], [], [_STEP], **settings, **options)
+            kernel([target], [g], [g], [v], [], [_STEP], **settings, **options)
         except (RuntimeError, TypeError, NotImplementedError):
             return None
         param, state = rmsprop_update(param, grad, state, rho=0.9, decoupled_weight_decay=True, **options)
-        pairs = ((flat, param), (v, state["square_avg"]), (g, grad))
+        pairs = ((target, param), (v, state["square_avg"]), (g, grad))
         if not all(torch.allclose(own, other, rtol=1e-5) for own, other in pairs):
             return None
     return kernel

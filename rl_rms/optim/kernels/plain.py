@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from rl_rms.optim.kernels.batch import Batch
 from rl_rms.optim.kernels.kernel import Options
-from rl_rms.optim.kernels.loose import LooseGradients
 from rl_rms.optim.options import rule_options
 from rl_rms.optim.rule import State, rmsprop_update
 
@@ -12,19 +12,20 @@ from rl_rms.optim.rule import State, rmsprop_update
 class PlainKernel:
     """Calls `rl_rms.optim.rule.rmsprop_update`, also inside of autograd."""
 
-    def supports(self, gradients: LooseGradients, group: Options) -> bool:
+    def supports(self, batch: Batch, group: Options) -> bool:
         """Always."""
         return True
 
-    def update(self, gradients: LooseGradients, group: Options, *, scale: float) -> None:
+    def update(self, batch: Batch, group: Options, *, scale: float) -> None:
         """Update parameters and states in place."""
         options = rule_options(group)
         with torch.set_grad_enabled(group["differentiable"]):
-            grads = gradients.descended(group, scale)
-            for param, grad, state in zip(gradients.params, grads, gradients.states, strict=True):
+            batch.scale_(scale)
+            for param, grad, state in zip(batch.params, batch.grads, batch.states, strict=True):
                 # Autograd must not keep the memory that a differentiable step overwrites.
                 before = param.clone() if group["differentiable"] else param
-                _write(param, state, *rmsprop_update(before, grad, state, **options))
+                descended = -grad if group["maximize"] else grad
+                _write(param, state, *rmsprop_update(before, descended, state, **options))
 
 
 def _write(param: Tensor, state: State, new_param: Tensor, new_state: State) -> None:

@@ -44,7 +44,7 @@ def test_verified_adamw_of_another_kernel_is_none(kernel, dtype, replace_adamw):
 def test_step_without_a_verified_kernel_has_the_same_value(replace_adamw):
     def train():
         param = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-        optimizer = RMSprop([param], lr=0.1, bias_correction=True, weight_decay=0.1, momentum=0.5, flat=True)
+        optimizer = RMSprop([param], lr=0.1, bias_correction=True, weight_decay=0.1, momentum=0.5, fused=True)
         for t in range(5):
             param.grad = torch.tensor([1.0 + t, -3.0], dtype=torch.float64)
             optimizer.step()

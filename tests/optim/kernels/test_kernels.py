@@ -5,18 +5,22 @@ import itertools
 import pytest
 import torch
 
-from rl_rms.optim.kernels.buckets import FlatBucket
-from rl_rms.optim.kernels.flat import FlatKernel
+from rl_rms.optim.kernels.batch import Batch, UniformBatch
 from rl_rms.optim.kernels.foreach import ForeachKernel
 from rl_rms.optim.kernels.fused import FusedKernel
-from rl_rms.optim.kernels.loose import LooseGradients
 from rl_rms.optim.kernels.plain import PlainKernel
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 
 SHAPES = [(3, 4), (5,), ()]
 FLAGS = [False, True]
 UPDATES, SCALE = 12, 0.5
-KERNELS = {"plain": PlainKernel, "foreach": ForeachKernel, "flat": FlatKernel, "fused": FusedKernel}
+KERNELS = {
+    "plain": PlainKernel,
+    "foreach": ForeachKernel,
+    "foreach, small": ForeachKernel,
+    "foreach, large": ForeachKernel,
+    "fused": FusedKernel,
+}
 TOLERANCES = {
     torch.float64: 1e-11,
     torch.float32: 2e-5,
@@ -39,12 +43,14 @@ RULE = {
     "cautious": False,
     "max_update_rms": None,
 }
+# Kernels of uniform batches. The fused one has small batches only without ``eps_in_sqrt``.
+UNIFORM = {"foreach, small", "foreach, large", "fused"}
 # Kernels without support for an option.
 LACKING = {
     "centered": {"fused"},
     "optimism": {"fused"},
-    "cautious": {"foreach", "flat", "fused"},
-    "max_update_rms": {"foreach", "flat", "fused"},
+    "cautious": {"foreach", *UNIFORM},
+    "max_update_rms": {"foreach", *UNIFORM},
 }
 
 
@@ -88,22 +94,30 @@ def initial(params, group):
     return [rmsprop_init(param, **{name: group[name] for name in names}) for param in params]
 
 
+def uniform_batch(kernel, params, states):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if kernel != "foreach, small":
+            monkeypatch.setattr("rl_rms.optim.kernels.batch.GATHER_AT_MOST", 0)
+        return UniformBatch(params, states)
+
+
 def advance(kernel, dtype, options, make_lr=float):
     """Parameters and states after some updates by a kernel and by the rule."""
     group = group_of(options)
     params = tensors(dtype, seed=0)
     expected = list(zip([param.clone() for param in params], initial(params, group), strict=True))
     states = initial(params, group)
-    bucket = FlatBucket(params, states) if kernel in ("flat", "fused") else None
+    uniform = uniform_batch(kernel, params, states) if kernel in UNIFORM else None
     for update in range(UPDATES):
         group.update(lr=make_lr(0.05 / (1 + update % 2)), alpha=0.9 if update % 3 else 0.8)
         grads = tensors(dtype, seed=1 + update)
         before = [grad.clone() for grad in grads]
         for param, grad in zip(params, grads, strict=True):
             param.grad = grad
-        gradients = LooseGradients(params, grads, states) if bucket is None else bucket.collect()
-        assert KERNELS[kernel]().supports(gradients, group)
-        KERNELS[kernel]().update(gradients, group, scale=SCALE)
+        batch = Batch(params, grads, states) if uniform is None else uniform
+        assert uniform is None or uniform.collect()
+        assert KERNELS[kernel]().supports(batch, group)
+        KERNELS[kernel]().update(batch, group, scale=SCALE)
         rule = {name: group[name] for name in RULE}
         sign = -SCALE if group["maximize"] else SCALE
         expected = [
@@ -153,9 +167,9 @@ def test_update_in_other_precisions_equals_the_rule(kernel, make_lr, dtype):
 def test_supports_of_options_that_take_tensor_means_is_false_but_for_the_plain_kernel(option, value):
     params = tensors(torch.float64, seed=0)
     group = group_of({option: value, "momentum": 0.9})
-    gradients = LooseGradients(params, params, initial(params, group))
-    assert PlainKernel().supports(gradients, group)
-    assert not ForeachKernel().supports(gradients, group)
+    batch = Batch(params, params, initial(params, group))
+    assert PlainKernel().supports(batch, group)
+    assert not ForeachKernel().supports(batch, group)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +189,9 @@ def test_supports_of_the_fused_kernel_is_false_where_adamw_is_not_the_rule(optio
     for param in params:
         param.grad = torch.ones_like(param)
     group = group_of({})
-    gradients = FlatBucket(params, initial(params, group)).collect()
-    assert FusedKernel().supports(gradients, group)
-    assert not FusedKernel().supports(gradients, {**group, **options})
+    batch = uniform_batch("fused", params, initial(params, group))
+    assert FusedKernel().supports(batch, group)
+    assert not FusedKernel().supports(batch, {**group, **options})
 
 
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if not is_lacking(kernel, {"centered": True})])
@@ -186,8 +200,9 @@ def test_update_centered_with_constant_gradients_stays_finite(kernel):
     param.grad = torch.linspace(0.1, 3, 1000)
     group = {**group_of({"centered": True}), "alpha": 0.5, "eps": 1e-8}
     states = initial([param], group)
-    bucket = FlatBucket([param], states) if kernel == "flat" else None
+    is_uniform = kernel in UNIFORM
+    batch = uniform_batch(kernel, [param], states) if is_uniform else Batch([param], [param.grad], states)
     for _ in range(60):
-        gradients = LooseGradients([param], [param.grad], states) if bucket is None else bucket.collect()
-        KERNELS[kernel]().update(gradients, group, scale=1.0)
+        assert not batch.is_uniform or batch.collect()
+        KERNELS[kernel]().update(batch, group, scale=1.0)
     assert param.isfinite().all()

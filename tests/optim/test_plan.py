@@ -1,10 +1,11 @@
-"""The flat path equals the plain rule after any change of parameters, gradients and states."""
+"""A step equals the plain rule after any change of parameters, gradients and states."""
 
 import copy
 import gc
 import io
 import pickle
 import struct
+from collections import defaultdict
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rl_rms import RMSprop, rho_from_half_life
-from rl_rms.optim.kernels.buckets import FlatBucket, can_flatten
+from rl_rms.optim.kernels.batch import UniformBatch
 from rl_rms.optim.kernels.fused import FusedKernel
+from rl_rms.optim.plan import Plan, collect_batches
 from tests.naming import naming
 
 
@@ -35,11 +37,11 @@ def train(model, optimizer, updates=5, seed=0, set_to_none=True):
 
 
 def pair(**options):
-    """The same network twice, one trained in flat buckets and one by the plain kernel."""
+    """The same network twice, one trained in uniform batches and one by the plain kernel."""
     models = network(), network()
     optimizers = [
-        RMSprop(model.parameters(), **{"lr": 0.01, "flat": flat, **options})
-        for model, flat in zip(models, (True, False), strict=True)
+        RMSprop(model.parameters(), **{"lr": 0.01, "fused": fused, **options})
+        for model, fused in zip(models, (None, False), strict=True)
     ]
     return models, optimizers
 
@@ -47,16 +49,16 @@ def pair(**options):
 def assert_same(models, optimizers, tolerance=1e-10):
     for own, other in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(own, other, rtol=tolerance, atol=tolerance)
-    states = [list(optimizer.state_dict()["state"].values()) for optimizer in optimizers]
+    states = [[state for _, state in sorted(optimizer.state_dict()["state"].items())] for optimizer in optimizers]
     assert [set(state) for state in states[0]] == [set(state) for state in states[1]]
     for own, other in zip(*states, strict=True):
         for name in own:
             torch.testing.assert_close(own[name], other[name], rtol=tolerance, atol=tolerance)
 
 
-def is_flat(optimizer):
-    """True if all averages are in the buffer of a bucket."""
-    return not any(state["square_avg"].untyped_storage().resizable() for state in optimizer.state.values())
+def is_uniform(optimizer):
+    """True if a uniform batch counts the updates of all parameters together."""
+    return len({state["step"].untyped_storage().data_ptr() for state in optimizer.state.values()}) == 1
 
 
 OPTIONS = [
@@ -85,15 +87,13 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("set_to_none", [False, True])
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
-def test_step_with_gradients_in_or_outside_the_buffer_equals_the_rule(
-    options, set_to_none, gather_at_most, monkeypatch
-):
-    monkeypatch.setattr("rl_rms.optim.kernels.buckets.GATHER_AT_MOST", gather_at_most)
+def test_step_of_few_or_many_gradients_equals_the_rule(options, set_to_none, gather_at_most, monkeypatch):
+    monkeypatch.setattr("rl_rms.optim.kernels.batch.GATHER_AT_MOST", gather_at_most)
     models, optimizers = pair(**options)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer, set_to_none=set_to_none)
-    assert is_flat(optimizers[0])
-    assert not is_flat(optimizers[1])
+    assert is_uniform(optimizers[0])
+    assert not is_uniform(optimizers[1])
     assert_same(models, optimizers)
 
 
@@ -111,14 +111,13 @@ def test_step_with_a_varying_half_life_is_bias_corrected_exactly():
 @pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_in_sqrt": True}], ids=str)
 def test_step_with_a_long_half_life_in_single_precision_decays_at_it(half_life, options):
     param = nn.Parameter(torch.zeros(4))
-    optimizer = RMSprop([param], lr=0.0, half_life=half_life, flat=True, **options)
+    optimizer = RMSprop([param], lr=0.0, half_life=half_life, fused=True, **options)
     generator = torch.Generator().manual_seed(0)
     expected, rho = torch.zeros(4, dtype=torch.float64), rho_from_half_life(half_life)
     for _ in range(2_000):
         param.grad = torch.randn(4, generator=generator)
         optimizer.step()
         expected = rho * expected + (1.0 - rho) * param.grad.double() ** 2
-    assert is_flat(optimizer)
     v = optimizer.state[param]["square_avg"].double()
     torch.testing.assert_close(v, expected, rtol=8e-6, atol=0.0)
 
@@ -134,8 +133,8 @@ def test_step_keeps_the_parameter_objects():
 def test_save_of_a_submodule_has_only_its_weights():
     (model, _), (optimizer, _) = pair()
     whole, part = nn.ModuleList([model, nn.Linear(100, 100).double()]), model[2]
-    RMSprop(whole.parameters(), flat=True)
-    optimizer = RMSprop(whole.parameters(), flat=True)
+    RMSprop(whole.parameters(), fused=True)
+    optimizer = RMSprop(whole.parameters(), fused=True)
     (model(torch.ones(1, 3).double()).sum() + whole[1](torch.ones(100).double()).sum()).backward()
     optimizer.step()
     saved = io.BytesIO()
@@ -183,17 +182,17 @@ def test_step_after_moved_parameters_updates_them():
         for param in model.parameters():  # as .to() of another device changes data
             param.data = param.data.clone()
         train(model, optimizer)
-    assert is_flat(optimizers[0])
+    assert is_uniform(optimizers[0])
     assert_same(models, optimizers)
 
 
 def test_step_after_a_change_of_precision_equals_the_rule():
     models = network(torch.float32), network(torch.float32)
-    optimizers = [RMSprop(model.parameters(), lr=0.01, flat=flat) for model, flat in zip(models, (True, False))]  # noqa: B905
+    optimizers = [RMSprop(model.parameters(), lr=0.01, fused=fused) for model, fused in zip(models, (True, False))]  # noqa: B905
     for model, optimizer in zip(models, optimizers, strict=True):
         model.double()
         train(model, optimizer)
-    assert is_flat(optimizers[0])
+    assert is_uniform(optimizers[0])
     assert_same(models, optimizers)
 
 
@@ -208,7 +207,6 @@ def test_step_after_replaced_or_removed_gradients_equals_the_rule():
             first.grad = None
             optimizer.step()
         train(model, optimizer)
-    assert is_flat(optimizers[0])
     assert_same(models, optimizers)
     steps = [state["step"].item() for state in optimizers[0].state_dict()["state"].values()]
     assert steps == [10, 13, 13, 13]
@@ -258,7 +256,7 @@ def test_load_state_dict_with_alternating_gradients_is_bit_identical(saved_after
 @pytest.mark.parametrize("make", [lambda grad: grad.t().contiguous().t(), lambda grad: grad.expand_as(grad)])
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
 def test_step_with_gradients_of_other_strides_equals_the_rule(make, gather_at_most, monkeypatch):
-    monkeypatch.setattr("rl_rms.optim.kernels.buckets.GATHER_AT_MOST", gather_at_most)
+    monkeypatch.setattr("rl_rms.optim.kernels.batch.GATHER_AT_MOST", gather_at_most)
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         for seed in range(3):
@@ -281,7 +279,7 @@ def test_deepcopy_is_independent_of_the_original(again):
     assert_same((copied_model, models[1]), (copied, optimizers[1]))
 
 
-def test_load_state_dict_flattens_the_state_again():
+def test_load_state_dict_makes_a_batch_again():
     models, optimizers = pair(bias_correction=True)
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
@@ -291,7 +289,7 @@ def test_load_state_dict_flattens_the_state_again():
         saved.seek(0)
         optimizer.load_state_dict(torch.load(saved, weights_only=True))
         train(model, optimizer, seed=6)
-    assert is_flat(optimizers[0])
+    assert is_uniform(optimizers[0])
     assert_same(models, optimizers)
 
 
@@ -325,23 +323,24 @@ def test_step_with_frozen_late_and_shared_parameters_equals_the_rule():
     assert_same(models, optimizers)
 
 
-def test_buckets_take_contiguous_float32_and_float64_on_the_cpu():
+def test_uniform_batches_take_contiguous_float32_and_float64_on_the_cpu():
     whole = torch.arange(6.0)
     part, alone, half = (nn.Parameter(data) for data in (whole[:3], torch.ones(3), torch.ones(3).half()))
     across = nn.Parameter(torch.ones(2, 3).t())
-    assert [can_flatten(param) for param in (part, alone, half, across)] == [True, True, False, False]
     params = [part, alone, half, across]
     optimizer = RMSprop(params, lr=0.5)
     for param in params:
         param.grad = torch.ones_like(param)
+    _, batches = collect_batches(None, optimizer.param_groups, optimizer.state)
+    assert [(batch.is_uniform, batch.params) for _, batch in batches] == [(True, params[:2]), (False, params[2:])]
     optimizer.step()
     # lr / sqrt(1 - 0.99) in every kernel
     for param, before in zip(params, (torch.arange(3.0), 1.0, 1.0, 1.0), strict=True):
         torch.testing.assert_close(
             param.detach().float(), before - torch.full(param.shape, 5.0), rtol=1e-3, atol=1e-3
         )
-    with pytest.raises(ValueError, match=naming("flat=True", "(3,)", 'flat="auto"')):
-        RMSprop(params, flat=True).step()
+    with pytest.raises(ValueError, match=naming("fused=True", "(3,)", "fused=None")):
+        RMSprop(params, fused=True).step()
 
 
 def test_step_after_changed_options_equals_the_rule():
@@ -353,14 +352,9 @@ def test_step_after_changed_options_equals_the_rule():
         optimizer.half_life = 3
         optimizer.param_groups[0]["weight_decay"] = 0.1
         train(model, optimizer)
-        optimizer.param_groups[0]["flat"] = False
+        optimizer.param_groups[0]["fused"] = False
         train(model, optimizer)
     assert_same(models, optimizers)
-
-
-def test_flat_of_a_wrong_value_names_it():
-    with pytest.raises(ValueError, match=naming("flat", '"auto"', "'yes'")):
-        RMSprop(network().parameters(), flat="yes")
 
 
 def distributed(rank, folder, as_bucket_view, results):
@@ -370,7 +364,9 @@ def distributed(rank, folder, as_bucket_view, results):
         wrapped = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=as_bucket_view)
         train(wrapped, optimizer)
         train(wrapped, optimizer, set_to_none=False)
-    results.put((is_flat(optimizers[0]), [[p.detach().tolist() for p in model.parameters()] for model in models]))
+    results.put(
+        (is_uniform(optimizers[0]), [[p.detach().tolist() for p in model.parameters()] for model in models])
+    )
     torch.distributed.destroy_process_group()
 
 
@@ -383,8 +379,8 @@ def test_step_with_gradient_views_of_ddp_equals_the_rule(as_bucket_view, tmp_pat
     process.start()
     process.join(120)
     assert process.exitcode == 0
-    flat, (own, other) = results.get()
-    assert flat
+    uniform, (own, other) = results.get()
+    assert uniform
     for mine, theirs in zip(own, other, strict=True):
         assert torch.allclose(torch.tensor(mine), torch.tensor(theirs), rtol=1e-6)
 
@@ -395,7 +391,7 @@ def test_step_with_gradient_views_of_ddp_equals_the_rule(as_bucket_view, tmp_pat
 def test_step_moves_neither_parameters_nor_gradients():
     model = network()
     held = {"state_dict": model.state_dict(), "detached": [param.detach() for param in model.parameters()]}
-    optimizer = RMSprop(model.parameters(), lr=0.01, max_grad_norm=0.1, flat=True)
+    optimizer = RMSprop(model.parameters(), lr=0.01, max_grad_norm=0.1, fused=True)
     train(model, optimizer, updates=1)
     places = [(param.data_ptr(), param.grad.data_ptr(), param.grad) for param in model.parameters()]
     train(model, optimizer, updates=3, set_to_none=False)
@@ -408,10 +404,10 @@ def test_step_moves_neither_parameters_nor_gradients():
         assert torch.equal(detached, param)
 
 
-def test_layout_that_changes_while_it_is_read_raises_runtime_error(monkeypatch):
+def test_plan_that_changes_while_it_is_read_raises_runtime_error(monkeypatch):
     param = nn.Parameter(torch.ones(4))
     param.grad = torch.ones(4)
-    monkeypatch.setattr(FlatBucket, "collect", lambda bucket: None)
+    monkeypatch.setattr(UniformBatch, "collect", lambda batch: False)
     with pytest.raises(RuntimeError, match=naming("step()", "change")):
         RMSprop([param]).step()
 
@@ -421,7 +417,7 @@ def test_step_keeps_weights_in_shared_memory():
     data = torch.frombuffer(memory.buf, dtype=torch.float32, count=4)
     data.fill_(1.0)
     param = nn.Parameter(data)
-    optimizer = RMSprop([param], lr=0.1, flat=True)
+    optimizer = RMSprop([param], lr=0.1, fused=True)
     param.grad = torch.ones(4)
     optimizer.step()
     seen = struct.unpack("4f", bytes(memory.buf[:16]))
@@ -433,13 +429,13 @@ def test_step_keeps_weights_in_shared_memory():
     memory.unlink()
 
 
-@pytest.mark.parametrize("flat", ["auto", False])
+@pytest.mark.parametrize("fused", [None, False])
 @pytest.mark.parametrize(
     "new", [torch.ones(64, 64), torch.ones(9), torch.ones(4, 2)], ids=lambda new: str(new.shape)
 )
-def test_step_after_a_parameter_has_another_size_raises_value_error(flat, new):
+def test_step_after_a_parameter_has_another_size_raises_value_error(fused, new):
     param = nn.Parameter(torch.ones(2, 4))
-    optimizer = RMSprop({"weight": param}.items(), flat=flat)
+    optimizer = RMSprop({"weight": param}.items(), fused=fused)
     param.grad = torch.ones(2, 4)
     optimizer.step()
     param.grad = None
@@ -453,9 +449,9 @@ def test_step_after_a_parameter_has_another_size_raises_value_error(flat, new):
 @pytest.mark.parametrize("change", [lambda data: data.t(), lambda data: data.double(), lambda data: data.half()])
 def test_step_after_a_parameter_has_other_strides_or_precision_equals_the_rule(change):
     after = []
-    for flat in ("auto", False):
+    for fused in (None, False):
         param = nn.Parameter(torch.arange(9.0).reshape(3, 3))
-        optimizer = RMSprop([param], lr=0.1, flat=flat)
+        optimizer = RMSprop([param], lr=0.1, fused=fused)
         param.grad = torch.arange(9.0).reshape(3, 3)
         optimizer.step()
         param.grad = None
@@ -475,6 +471,117 @@ def test_step_after_a_gradient_was_resized_never_enters_the_kernel(monkeypatch):
     monkeypatch.setattr(FusedKernel, "update", lambda *args, **_: pytest.fail("entered"))
     with pytest.raises(RuntimeError):
         optimizer.step()
+
+
+# -- the plan ---------------------------------------------------------------------------------------------
+
+
+def parameter(*shape, dtype=torch.float32):
+    param = nn.Parameter(torch.ones(shape, dtype=dtype))
+    param.grad = torch.ones_like(param)
+    return param
+
+
+def groups_of(params, **options):
+    return RMSprop(params, **options).param_groups
+
+
+def sizes(batches):
+    """For each batch, whether it is uniform and the number of its parameters."""
+    return [(batch.is_uniform, len(batch.grads)) for _, batch in batches]
+
+
+def test_collect_puts_parameters_of_one_precision_and_past_in_one_batch():
+    params = [parameter(2), parameter(3), parameter(2, dtype=torch.float64), parameter(2, dtype=torch.float16)]
+    groups, states = groups_of(params), defaultdict(dict)
+    plan, batches = collect_batches(None, groups, states)
+    assert sizes(batches) == [(True, 2), (True, 1), (False, 1)]
+    assert [batch.params for _, batch in batches] == [params[:2], [params[2]], [params[3]]]
+    assert collect_batches(plan, groups, states)[0] is plan
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fused": False},
+        {"foreach": True},
+        {"differentiable": True},
+        {"max_update_rms": 1.0},
+        {"momentum": 0.5, "cautious": True},
+        {"lr": torch.tensor(0.1, requires_grad=True), "differentiable": True},
+    ],
+    ids=str,
+)
+def test_collect_of_a_group_whose_options_exclude_fused_kernels_has_no_uniform_batch(options):
+    _, batches = collect_batches(None, groups_of([parameter(2), parameter(3)], **options), defaultdict(dict))
+    assert sizes(batches) == [(False, 2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*duplicate.*")
+def test_collect_of_a_parameter_that_is_listed_twice_updates_it_twice_outside_of_uniform_batches():
+    twice, once = parameter(2), parameter(2)
+    groups = groups_of([once])
+    groups[0]["params"] += [twice, twice]
+    _, batches = collect_batches(None, groups, defaultdict(dict))
+    assert sizes(batches) == [(True, 1), (False, 2)]
+
+
+def test_collect_of_a_parameter_without_gradient_leaves_it_out():
+    params = [parameter(2), parameter(3)]
+    params[1].grad = None
+    groups, states = groups_of(params), defaultdict(dict)
+    plan, batches = collect_batches(None, groups, states)
+    assert sizes(batches) == [(True, 1)]
+    assert params[1] not in states
+    params[1].grad = torch.ones(3)
+    again, batches = collect_batches(plan, groups, states)
+    assert again is not plan
+    assert sizes(batches) == [(True, 2)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda groups, states: groups.append(groups_of([parameter(4)])[0]),
+        lambda groups, states: groups[0]["params"].reverse(),
+        lambda groups, states: groups[0].update(fused=False),
+        lambda groups, states: groups[0].update(momentum=0.5),
+        lambda groups, states: states.update({groups[0]["params"][0]: {}}),
+        lambda groups, states: states[groups[0]["params"][0]].update(square_avg=torch.ones(2)),
+        lambda groups, states: states[groups[0]["params"][0]].update(step=torch.tensor(0.0)),
+        lambda groups, states: states[groups[0]["params"][0]].pop("square_avg"),
+        lambda groups, states: setattr(groups[0]["params"][0], "grad", None),
+        lambda groups, states: setattr(groups[0]["params"][0], "grad", torch.ones(2).to_sparse()),
+        lambda groups, states: setattr(groups[0]["params"][0], "grad", torch.ones(1).expand(2)),
+        lambda groups, states: groups[0]["params"][0].grad.resize_(1),
+        lambda groups, states: setattr(groups[0]["params"][0], "data", torch.ones(1).expand(2)),
+        lambda groups, states: setattr(groups[0]["params"][0], "data", torch.ones(9)),
+    ],
+)
+def test_collect_after_a_change_needs_another_plan(change):
+    groups, states = groups_of([parameter(2), parameter(3)]), defaultdict(dict)
+    plan, _ = collect_batches(None, groups, states)
+    assert plan.collect(groups, states) is not None
+    change(groups, states)
+    assert plan.collect(groups, states) is None
+
+
+def test_collect_of_a_plan_that_never_fits_raises_runtime_error(monkeypatch):
+    monkeypatch.setattr(Plan, "collect", lambda *args: None)
+    with pytest.raises(RuntimeError, match=naming("threads")):
+        collect_batches(None, groups_of([parameter(2)]), defaultdict(dict))
+
+
+def test_step_of_a_sparse_gradient_names_the_shape_and_the_mend():
+    param = parameter(2)
+    param.grad = torch.ones(2).to_sparse()
+    with pytest.raises(RuntimeError, match=naming("sparse", "(2,)", "sparse=False")):
+        RMSprop([param]).step()
+
+
+def test_step_of_a_capturable_group_on_a_cpu_names_the_devices():
+    with pytest.raises(RuntimeError, match=naming("capturable=True", "cuda", "cpu")):
+        RMSprop([parameter(2)], capturable=True).step()
 
 
 # -- generated options and gradients ----------------------------------------------------------------------
@@ -516,10 +623,10 @@ def gradients(model, size, seed):
         param.grad = None if size is None else (size * noise).to(param.dtype)
 
 
-def optimized(options, sizes, dtype, flat):
+def optimized(options, sizes, dtype, fused):
     """A network after updates with gradients of these sizes, its optimizer, and its largest gradient."""
     model, most = network(dtype), 0.0
-    optimizer = RMSprop(model.parameters(), flat=flat, **options)
+    optimizer = RMSprop(model.parameters(), fused=fused, **options)
     for seed, size in enumerate(sizes):
         gradients(model, size, seed)
         optimizer.step()
@@ -531,13 +638,13 @@ def coupled(options):
     return options.get("weight_decay", 0.0) and not options.get("decoupled_weight_decay")
 
 
-@given(options=RANDOM_OPTIONS, sizes=SIZES, flat=st.sampled_from(["auto", False]))
+@given(options=RANDOM_OPTIONS, sizes=SIZES, fused=st.sampled_from([None, False]))
 @example(
     options={"lr": 2e-313, "eps": 1.0, "half_life": 1.0, "momentum": 0.5, "lr_in_momentum": True},
     sizes=[0.0],
-    flat="auto",
+    fused=None,
 )
-def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes, flat):
+def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes, fused):
     said = ""
     try:
         RMSprop(network().parameters(), **options)
@@ -546,7 +653,7 @@ def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes,
     if said:
         assert "got" in said
         return
-    model, optimizer, most = optimized(options, sizes, torch.float32, flat)
+    model, optimizer, most = optimized(options, sizes, torch.float32, fused)
     assert 0.0 <= optimizer.rho < 1.0
     assert all(param.isfinite().all() for param in model.parameters())
     for state in optimizer.state_dict()["state"].values():
@@ -557,17 +664,17 @@ def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes,
             assert float(state["square_avg"].max()) <= highest * (1 + 1e-5)
 
 
-@given(options=RANDOM_OPTIONS, sizes=SIZES, later=SIZES, flat=st.sampled_from(["auto", False]))
+@given(options=RANDOM_OPTIONS, sizes=SIZES, later=SIZES, fused=st.sampled_from([None, False]))
 @example(  # a first step after loading
-    options={"lr": 0.1, "eps": 0.5, "max_grad_norm": 3.0, "half_life": 0.25}, sizes=[1.0], later=[1e6], flat="auto"
+    options={"lr": 0.1, "eps": 0.5, "max_grad_norm": 3.0, "half_life": 0.25}, sizes=[1.0], later=[1e6], fused=None
 )
-@example(  # an optimizer with many earlier changes of layout
+@example(  # an optimizer with many earlier plans
     options={"lr": 0.1, "eps": 1.0, "max_tensor_norm": 1.0, "max_grad_norm": 1.0},
     sizes=[None, 1.0] * 10,
     later=[1.0, 1.0],
-    flat="auto",
+    fused=None,
 )
-@example(  # an optimizer that leaves the flat path later
+@example(  # an optimizer that leaves the fused kernel later
     options={
         "lr": 0.1,
         "eps": 1.0,
@@ -578,17 +685,17 @@ def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes,
     },
     sizes=[None, 0.0],
     later=[None, 0.0] * 3 + [None, 1.0],
-    flat="auto",
+    fused=None,
 )
-def test_load_state_dict_of_any_optimizer_is_bit_identical(options, sizes, later, flat):
+def test_load_state_dict_of_any_optimizer_is_bit_identical(options, sizes, later, fused):
     try:
-        model, optimizer, _ = optimized(options, sizes, torch.float32, flat)
+        model, optimizer, _ = optimized(options, sizes, torch.float32, fused)
     except ValueError:
         return
     again = copy.deepcopy(model)
     for param in again.parameters():
         param.grad = None
-    other = RMSprop(again.parameters(), flat=flat, **options)
+    other = RMSprop(again.parameters(), fused=fused, **options)
     other.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
     for seed, size in enumerate(later):
         for its, one in ((model, optimizer), (again, other)):
@@ -601,14 +708,14 @@ def test_load_state_dict_of_any_optimizer_is_bit_identical(options, sizes, later
 @example(
     options={"lr": 0.0, "eps": 0.5, "rho": 0.0, "max_grad_ratio": 1.5, "initial_second_moment": 1.0}, sizes=[1.0]
 )
-def test_step_with_any_options_in_buckets_equals_the_rule(options, sizes):
+def test_step_with_any_options_in_uniform_batches_equals_the_rule(options, sizes):
     try:
-        own, flat, _ = optimized(options, sizes, torch.float64, "auto")
+        own, fused, _ = optimized(options, sizes, torch.float64, None)
     except ValueError:
         return
     if options.get("centered"):
         return  # the difference of two nearly equal numbers is only rounding, and the step divides by it
-    if 0.0 < flat.rho < 1e-6:
+    if 0.0 < fused.rho < 1e-6:
         return  # the rule has no digits left of a huge v, because its 1 - rho is 1
     plain, other, _ = optimized(options, sizes, torch.float64, False)
-    assert_same((own, plain), (flat, other), tolerance=1e-6)
+    assert_same((own, plain), (fused, other), tolerance=1e-6)

@@ -1,0 +1,152 @@
+"""Batches: parameters that one kernel call updates, with their gradients and states where they lie."""
+
+import operator
+
+import torch
+from torch import Tensor
+
+from rl_rms.optim.rule import AVERAGES, State, real
+from rl_rms.optim.torch_private import foreach_add_, foreach_copy_, foreach_mul_
+
+# Larger batches are not gathered in flat tensors: one kernel call for each tensor is then cheaper than one more
+# pass over memory.
+GATHER_AT_MOST = 1 << 18
+
+_ONE = torch.ones(())
+_get_grad = operator.attrgetter("grad")
+_get_shape = operator.attrgetter("shape")
+_get_nbytes = operator.attrgetter("nbytes")
+_is_contiguous = torch.Tensor.is_contiguous
+
+
+class Batch:
+    """Parameters of any kind, with their gradients and states.
+
+    Attributes:
+        params: The parameters.
+        grads: Their gradients.
+        states: Their states.
+    """
+
+    is_uniform = False
+
+    def __init__(self, params: list[Tensor], grads: list[Tensor], states: list[State]) -> None:
+        self.params = params
+        self.grads = grads
+        self.states = states
+
+    def tensors(self) -> list[Tensor]:
+        """Real tensors that hold all gradients; only `scale_` may write to them."""
+        return [real(grad) for grad in self.grads]
+
+    def scale_(self, scale: float) -> None:
+        """Scale all gradients in place."""
+        if scale != 1.0:
+            for grad in self.grads:
+                grad.mul_(scale)
+
+    def changed(self) -> None:
+        """Forget copies of the gradients, which were written to."""
+
+    def count_update(self, rho: float) -> None:
+        """Advance ``step`` and ``initial_weight`` of all states by an update of this decay."""
+        foreach_add_([state["step"] for state in self.states], 1)
+        for state in self.states:
+            state["initial_weight"] *= rho
+
+
+class UniformBatch(Batch):
+    """Contiguous CPU parameters of one precision and one bias correction, as fused kernels need them.
+
+    A batch serves many steps. `collect` checks at each step that it still fits.
+
+    Attributes:
+        averages: For each name, the averages of all states.
+        dtype: The precision of the parameters.
+        divisor: A scalar for the fused kernel's divisor of gradients.
+        is_small: Whether kernels gather gradients and averages in flat tensors.
+    """
+
+    is_uniform = True
+
+    def __init__(self, params: list[Tensor], states: list[State]) -> None:
+        super().__init__(params, [], states)
+        self.averages = {name: [state[name] for state in states] for name in AVERAGES if name in states[0]}
+        # The counts are views of one tensor, so that one operation advances all of them.
+        self._steps = torch.stack([state["step"] for state in states])
+        steps = list(self._steps.unbind())
+        for state, step in zip(states, steps, strict=True):
+            state["step"] = step
+        self.dtype = params[0].dtype
+        self.divisor = torch.ones(())
+        self._entries = [
+            (operator.itemgetter(name), own) for name, own in (*self.averages.items(), ("step", steps))
+        ]
+        self._shapes = list(map(_get_shape, params))
+        self._nbytes = list(map(_get_nbytes, params))
+        self._sizes = [param.numel() for param in params]
+        self.is_small = sum(self._sizes) <= GATHER_AT_MOST
+        self._flat: dict[str, tuple[Tensor, list[Tensor]]] = {}
+        self._is_gathered = False
+
+    def collect(self) -> bool:
+        """Read the gradients, and check everything that a fused kernel does not check.
+
+        Returns:
+            Whether the batch still fits its parameters, gradients and states; else it must not be used.
+        """
+        params = self.params
+        grads = self.grads = list(map(_get_grad, params))
+        self._is_gathered = False
+        try:
+            for get, own in self._entries:
+                if not all(map(operator.is_, map(get, self.states), own)):
+                    return False
+            return (
+                list(map(_get_nbytes, grads)) == self._nbytes
+                and list(map(_get_shape, params)) == self._shapes
+                and all(map(_is_contiguous, grads))
+                and all(map(_is_contiguous, params))
+            )
+        except (AttributeError, KeyError, RuntimeError):  # a gradient or an average is missing, or is sparse
+            return False
+
+    def tensors(self) -> list[Tensor]:
+        """All gradients: one copy of few gradients, or the gradients themselves."""
+        if not self.is_small:
+            return self.grads
+        flat, parts = self.flat("gradient")
+        if not self._is_gathered:
+            foreach_copy_(parts, self.grads)
+            self._is_gathered = True
+        return [flat]
+
+    def flat(self, name: str) -> tuple[Tensor, list[Tensor]]:
+        """A tensor for all coordinates and its parts in the shapes of the parameters; the same at every call."""
+        if name not in self._flat:
+            flat = torch.empty(sum(self._sizes), dtype=self.dtype)
+            parts = zip(torch.split(flat, self._sizes), self._shapes, strict=True)
+            self._flat[name] = flat, [part.view(shape) for part, shape in parts]
+        return self._flat[name]
+
+    def scale_(self, scale: float) -> None:
+        """Scale all gradients in place."""
+        if scale != 1.0:
+            self._is_gathered = False
+            foreach_mul_(self.grads, torch.tensor(scale, dtype=torch.float64))
+
+    def changed(self) -> None:
+        """Forget copies of the gradients, which were written to."""
+        self._is_gathered = False
+
+    def initial_weight(self) -> float:
+        """The entry ``initial_weight``, which all states share."""
+        weight: float = self.states[0]["initial_weight"]
+        return weight
+
+    def count_update(self, rho: float) -> None:
+        """Advance ``step`` and ``initial_weight`` of all states by an update of this decay."""
+        self._steps.add_(_ONE)
+        weight = self.initial_weight() * rho
+        for state in self.states:
+            state["initial_weight"] = weight

@@ -5,12 +5,13 @@ Or:  python benchmarks/agents.py --native [--rounds 10]
 
 Both libraries use the same environments, network (two networks of 64 and 64 tanh units, or the Nature CNN),
 n_steps = 5, RMSprop and one thread. Each round trains rl_rms, trains Stable-Baselines3, and steps the environments
-with random actions, which is an upper bound, for the same number of env steps each. The table shows the median and
-the quartiles of the ratios within rounds, because a slow phase of the machine affects all measurements of a round.
+with random actions, each for the same number of env steps. Random stepping is an upper bound. The table shows the
+median and the quartiles of the ratios within rounds, because a slow phase of the machine affects all measurements
+of a round.
 
-"sync" is Gymnasium's SyncVectorEnv (without copies, which rl_rms does not need) or Stable-Baselines3's
-DummyVecEnv; the random actions use the former. "native" is Gymnasium's vector implementation of the environment.
-Stable-Baselines3 cannot use it, and has a DummyVecEnv with the same number of environments.
+"sync" is Gymnasium's SyncVectorEnv (without copies of observations) or Stable-Baselines3's DummyVecEnv. Random
+actions use SyncVectorEnv. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3
+cannot use it. It uses a DummyVecEnv with the same number of environments.
 
 A final run of a million env steps measures the growth of the process's RAM after the first tenth.
 
@@ -78,7 +79,8 @@ class Case(NamedTuple):
     """One comparison.
 
     Attributes:
-        make: A function that makes a single environment, or the id of an environment with a vector implementation.
+        make: A function that makes a single environment, or the id of an environment with a native vector
+            environment.
         num_envs: Number of environments.
         steps: Env steps of one measurement.
         goal: Smallest desired ratio to Stable-Baselines3.
@@ -110,7 +112,7 @@ def our_env(case: Case) -> VectorEnv:
 
 
 def their_env(case: Case) -> DummyVecEnv:
-    """Make the environments for Stable-Baselines3, with the Monitor that it always adds."""
+    """Make the environments for Stable-Baselines3, with its usual Monitor."""
     id_or_make = case.make
 
     def make() -> gym.Env[Any, Any]:
@@ -143,7 +145,7 @@ def training(
 
 
 def theirs(case: Case) -> Callable[[], float]:
-    """Return the same function for Stable-Baselines3."""
+    """Return a function that continues training Stable-Baselines3 and returns env steps per second of a clock."""
     kind = "CnnPolicy" if case.make is Pixels else "MlpPolicy"
     model = stable_baselines3.A2C(kind, their_env(case), n_steps=N_STEPS, seed=0, device="cpu")
     model.learn(case.num_envs * 200 if case.steps > 1_000 else 400)

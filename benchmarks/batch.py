@@ -70,7 +70,9 @@ def train(contender: str, rate: float, seed: int, total_timesteps: int = TOTAL_T
 
     agent.learn(total_timesteps, collect, log_interval=total_timesteps)
     env.close()
-    return round(statistics.fmean(lengths), 1) if lengths else 500.0  # no episode ended, so all are long
+    return (
+        round(statistics.fmean(lengths), 1) if lengths else 500.0
+    )  # No episode has ended, so all episodes are long.
 
 
 def read() -> dict[tuple[str, float, int], float]:

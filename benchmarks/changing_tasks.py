@@ -1,7 +1,7 @@
 """The tasks of half_life.py and lifelong.py: environments that change, and the score of an episode.
 
-A life has five regimes of equal length. Jumps come at the regimes' ends. All agents whose learning rate is tuned
-have the task's entropy coefficient and discount.
+A life has five regimes of equal length. Jumps occur at the end of each regime. All tuned agents have the entropy
+coefficient and the discount of the task.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,17 +21,17 @@ def length(episode: Episode) -> float:
 
 
 def steps_saved(episode: Episode) -> float:
-    """Env steps that were left of 500 when Acrobot reached its goal."""
+    """Env steps that remained of 500 when Acrobot reached its goal."""
     return 500.0 - episode.length
 
 
 def goals(episode: Episode) -> float:
-    """100 for an episode that reached the goal, whatever the reward; the mean is a percentage."""
+    """100 for an episode that reached the goal, regardless of the reward; the mean is a percentage."""
     return 100.0 * (episode.ret > 0)
 
 
 def return_above_2_000(episode: Episode) -> float:
-    """Return of Pendulum, from -2,000 on."""
+    """Return of Pendulum plus 2,000."""
     return 2_000.0 + episode.ret
 
 
@@ -46,8 +46,8 @@ class Task:
         curriculum: First and last task of a curriculum, None for none.
         ent_coef: Entropy coefficient of the tuned agents.
         gamma: Discount of the tuned agents.
-        score: Of an episode; more is better.
-        jumps: Whether something jumps at the end of each regime.
+        score: Score of an episode; higher is better.
+        jumps: Whether a target jumps at the end of each regime.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def life(self) -> int:
-        """Env steps of a life."""
+        """Env steps of a training."""
         return REGIMES * self.regime
 
     def make_curriculum(self) -> LinearRamp | None:
@@ -70,7 +70,7 @@ class Task:
 
 
 def cart_pole(regime: int) -> dict[str, Task]:
-    """CartPoles; the score is the episodes' length.
+    """CartPoles; the score is the episode length.
 
     Args:
         regime: Env steps between jumps.

@@ -2,14 +2,14 @@
 
 Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/denormals.md]
 
-The gradients of a dead unit are 0. Its second moment halves in each half-life, becomes subnormal after 126
-half-lives, and stays so because of rounding. A CPU takes several times as long for subnormal numbers.
+The gradients of a dead unit are 0. Its second moment halves in each half-life. It becomes subnormal after 126
+half-lives, and remains subnormal because of rounding. A CPU takes several times as long for subnormal numbers.
 `rl_rms.RMSprop` replaces them by 0 every 256 updates.
 
 Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first are 0 after the
 first step. The table shows the median and the quartiles of the ratios of the two times within rounds. The last row
-compares the fused gradients of two policies, one of which gives an action the probability 1e-40, the other 1e-20.
-All use one thread.
+compares the fused gradients of two policies: one gives an action the probability 1e-40, the other 1e-20. All use
+one thread.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MAKERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 
 
 def trained(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], *, dies: bool) -> torch.optim.Optimizer:
-    """An optimizer after 1,024 updates, with gradients that are 0 after the first if ``dies``."""
+    """An optimizer after 1,024 updates. If ``dies``, all gradients after the first are 0."""
     torch.manual_seed(0)
     params = [nn.Parameter(torch.randn(9_155))]
     optimizer = make(params)

@@ -4,9 +4,9 @@ Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.j
 
 The environment is CartPole, because its step is the fastest in Gymnasium and the share of a wrapper is largest.
 Each round steps all contenders of a group in the same order. The cost of a wrapper is the median over rounds of
-the difference to the environment without wrapper, because a slow phase of the machine affects both. Single
-environments receive alternating actions and are reset when an episode ends. Times are CPU times, but wall times
-for environments in worker processes.
+the difference from the environment without a wrapper, because a slow phase of the machine affects both. Single
+environments receive alternating actions and are reset when an episode ends. Times are CPU times, except for
+environments in worker processes, whose times are wall times.
 
 NS-Gym (Keplinger et al., 2025) is measured if it is installed: ``pip install ns_gym``.
 """
@@ -44,7 +44,7 @@ Make = Callable[[], Any]
 
 
 class HandWritten(gym.Wrapper[Any, Any, Any, Any]):
-    """The shortest wrapper with a drifting gravity, as users write it."""
+    """A minimal hand-written wrapper with a drifting gravity."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -58,7 +58,7 @@ class HandWritten(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def singles() -> dict[str, Make]:
-    """Functions that make single environments, by the wrapper around them."""
+    """Functions that make single environments, by the name of the wrapper."""
     found: dict[str, Make] = {
         "bare": lambda: gym.make(ID),
         "rl_rms, nothing changes": lambda: NonStationary(gym.make(ID)),
@@ -91,7 +91,7 @@ def singles() -> dict[str, Make]:
 
 
 def vectors(num_envs: int, mode: str) -> dict[str, Make]:
-    """Functions that make vector environments, by the changes in them."""
+    """Functions that make vector environments, by the kind of change."""
     how: Mapping[str, Any] = {"vectorization_mode": mode}
     return {
         "bare": lambda: gym.make_vec(ID, num_envs, **how),
@@ -161,7 +161,7 @@ def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
 def ratio_to_hand_written(microseconds: Mapping[str, list[float]]) -> float:
     """The time that a drifting parameter adds, divided by the time that the hand-written wrapper adds.
 
-    Both are differences of the lowest deciles, which other processes disturb least.
+    Both are differences of the lowest deciles, which depend least on other processes.
     """
     low = {name: statistics.quantiles(microseconds[name], n=10)[0] for name in ("bare", BY_HAND, OURS)}
     return (low[OURS] - low["bare"]) / (low[BY_HAND] - low["bare"])

@@ -1,4 +1,4 @@
-"""Passes of a curriculum's gates by agents below and above the required success rate.
+"""Share of agents below and above the required success rate that pass a curriculum's gates.
 
 Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
 

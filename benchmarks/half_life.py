@@ -3,7 +3,7 @@
 Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/half_life.py report
 
-``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips those that are there.
+``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips trainings in this file.
 It can be stopped and started again. ``report`` writes benchmarks/results/half_life.md and
 docs/images/half_life_returns.png. It needs the extra ``plots``.
 
@@ -17,12 +17,12 @@ docs/images/half_life_returns.png. It needs the extra ``plots``.
 
 The advantages have lambda 0.95, and gradients are clipped at 0.5. A seed has the same drift for every contender.
 
-The learning rate of each contender on each task is climbed by factors of 2 from a common start, with three seeds
-that are not reported, until both neighbours of the best are worse. The best rate and its neighbours are then
+A hill climb by factors of 2 finds the best learning rate of each contender on each task, with three seeds that are
+not reported. It ends when both neighbors of the best rate are worse. The best rate and its neighbors are then
 trained with ten other seeds. If a neighbour is better, its neighbours are trained too.
 
 The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
-computes them, of three stretches, by the same clock in all tasks:
+computes them, of three intervals of the clock:
 
 - whole life
 - after changes: the first quarter of every regime but the first
@@ -70,7 +70,7 @@ FIGURE = HERE.parent / "docs" / "images" / "half_life_returns.png"
 
 Floats = NDArray[np.float64]
 
-# The contender that the others are compared with.
+# The reference contender.
 REFERENCE = "69"
 TASKS = {**cart_pole(40_000), **lake(20_000)}
 
@@ -81,7 +81,7 @@ class Contender:
 
     Attributes:
         agent: Arguments of A2C.
-        start: Learning rate from which the climb begins.
+        start: Initial learning rate of the hill climb.
     """
 
     agent: Mapping[str, Any]
@@ -106,7 +106,7 @@ CONTENDERS = {
     "Adam 0.9/0.9": _adam(0.9),
     "SGD": Contender({"optimizer": "torch.optim.SGD"}, 0.1),
 }
-# No longer in the library, since they earned more nowhere or rarely; their results are kept.
+# These variants are no longer in the library, because they rarely gave higher returns. Their results are kept.
 RETIRED = ("200, current left out", "auto: penalized", "auto: restart", "auto: progress")
 ROWS = (*CONTENDERS, *RETIRED)
 
@@ -118,8 +118,8 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         task: Name of a task.
         contender: Name of a contender.
         rate: Learning rate.
-        seed: Of the agent, its environments and the drift.
-        life: Env steps of the training; None for the task's.
+        seed: Seed of the agent, its environments and the drift.
+        life: Env steps of the training; None uses the number of the task.
     """
     which = TASKS[task]
     life = life or which.life
@@ -147,7 +147,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
 
 
 def duel(task: str, contender: str) -> str:
-    """All trainings of a contender on a task; returns a line about them."""
+    """Run all trainings of a contender on a task, and return a line of text."""
     torch.set_num_threads(1)
     records = Records(RUNS, train)
     start = CONTENDERS[contender].start
@@ -161,7 +161,7 @@ def duel(task: str, contender: str) -> str:
 
 
 def run(tasks: list[str], contenders: list[str], processes: int) -> None:
-    """All trainings, in parallel processes."""
+    """Run all trainings in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes) as pool:
         futures = [pool.submit(duel, task, contender) for task in tasks for contender in contenders]
@@ -173,7 +173,7 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def difference(gained: Floats) -> str:
-    """A mean difference, ``(seeds,)``, with its interval, bold where that leaves out 0."""
+    """The mean of differences of shape ``(seeds,)``, and its interval; bold if it excludes 0."""
     low, high = bootstrap(gained)
     shown = f"{gained.mean():+.0f} ({low:+.0f} to {high:+.0f})"
     return f"**{shown}**" if low > 0 or high < 0 else shown
@@ -182,7 +182,7 @@ def difference(gained: Floats) -> str:
 def rows(
     best: Mapping[str, Mapping[str, tuple[float, Floats]]],
 ) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """Task, contender, rate and the interquartile mean with its interval in each stretch."""
+    """Task, contender, learning rate, and interquartile mean with its interval in each part of the training."""
     for task in TASKS:
         for contender in ROWS:
             if contender in best.get(task, {}):
@@ -201,7 +201,7 @@ def report() -> None:
     measured: dict[str, dict[str, tuple[float, dict[str, Any]]]] = defaultdict(dict)
     for task, contender, rate, values in rows(best):
         measured[task][contender] = rate, values
-    # Of those that every contender has been trained on.
+    # Only tasks on which every contender was trained.
     tasks = [task for task, contenders in measured.items() if contenders.keys() >= CONTENDERS.keys()]
     half_lives = [contender for contender in ROWS if any(contender in measured[task] for task in tasks)]
     lines = [
@@ -254,7 +254,7 @@ def report() -> None:
 
 
 def draw(measured: Mapping[str, Mapping[str, tuple[float, dict[str, Any]]]]) -> None:
-    """One panel a task: score over the fixed half-lives, the others as lines across."""
+    """Draw a panel for each task: scores over fixed half-lives, and other contenders as horizontal lines."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,9 +1,9 @@
-"""False alarms and delays of the detector of jumps, and of the rule "a mean moved by three standard deviations".
+"""False alarms and delays of the jump detector, and of a rule with three standard deviations.
 
 Run: python benchmarks/jumps.py [--steps 320000] [--seeds 4] [--processes 2]
 
 It writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are counted in the
-observations of 16 sub-environments that do not change, under a random policy and under A2C as it learns. The same
+observations of 16 sub-environments that do not change, with a random policy and with A2C during learning. The same
 streams are also read as streams of four sub-environments and of one. Delays are measured while A2C learns the task
 "observation offsets" of benchmarks/half_life.py in 16 sub-environments.
 """
@@ -50,7 +50,7 @@ class Stream:
 
     Attributes:
         observations: Shape ``(num_steps, num_envs, size)``.
-        valid: Whether an observation was acted on, shape ``(num_steps, num_envs)``.
+        valid: Whether the agent acted on an observation, shape ``(num_steps, num_envs)``.
     """
 
     observations: Floats
@@ -74,7 +74,7 @@ class Stream:
 
 
 def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, learns: bool) -> Stream:
-    """The observations of A2C, which learns or, with a learning rate near 0, keeps its first policy."""
+    """The observations of A2C. With a learning rate near 0, A2C keeps its initial policy."""
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}
@@ -101,7 +101,7 @@ class Simple:
     running: RunningMeanVariance = field(default_factory=RunningMeanVariance)
 
     def fires(self, moments: RunningMeanVariance) -> bool:
-        """Take in a rollout, and tell whether its mean is far."""
+        """Add a rollout, and return whether its mean is far from the running mean."""
         if not moments.weight:
             return False
         far = np.abs(moments.mean - self.running.mean) > 3 * np.sqrt(self.running.variance)
@@ -111,7 +111,7 @@ class Simple:
 
 
 def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
-    """Env steps before the rollouts at which each of the two fires."""
+    """Env steps before the rollouts in which the rule and the detector fire."""
     simple, detector = Simple(), JumpDetector(stream.observations.shape[2:])
     found: dict[str, list[int]] = {"simple": [], "detector": []}
     for before, moments, weighting in stream.moments(columns, n_steps):
@@ -125,7 +125,7 @@ def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
 
 
 def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
-    """Fires of both in an environment that does not change, by shape of the rollouts."""
+    """Number of times that both fire in an environment that does not change, by the shape of the rollouts."""
     stream = record(env_id, 0, steps, {}, learns=learns)
     counts: dict[str, dict[str, int]] = {}
     for num_envs, n_steps in SHAPES:
@@ -137,7 +137,7 @@ def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
 
 
 def delays(seed: int) -> dict[str, Any]:
-    """Rollouts until each change is found, None for more than ten, and fires elsewhere, by rule and rollout."""
+    """Rollouts until each change is found (None for more than ten), and other fires, by rule and rollout."""
     stream = record("CartPole-v1", seed, 5 * REGIME, CHANGES, learns=True)
     measured: dict[str, Any] = {"seed": seed}
     for n_steps in (8, 128):

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/optimizer.py [--threads 1 2] [--rounds 15] [--output benchmarks/results/optimizer.json]
 
-People write the update in three ways:
+The update is measured in three forms:
 
 - default: the optimizer clips (torch: `clip_grad_norm_` before the step), then `zero_grad()`.
 - external clip: `clip_grad_norm_` for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
@@ -11,8 +11,8 @@ People write the update in three ways:
 Each round times every contender. The table shows the medians of the times, the ratio of these medians, and the
 median of the ratios within rounds, because a slow phase of the machine affects all contenders. The gradients are
 filled before each timed update, with a norm that clipping reduces, as in A2C training. If they are not zeroed in
-place, they are new tensors at each update, as after a backward pass. Times are CPU times for one thread, and wall
-times for more.
+place, they are new tensors at each update, as after a backward pass. With one thread, times are CPU times. With more
+threads, they are wall times.
 
 Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life.
 """

@@ -1,4 +1,4 @@
-"""Published averages of squared gradients for `benchmarks/tracking.py`, each as its source defines it.
+"""Published averages of squared gradients for `benchmarks/tracking.py`, implemented as in their sources.
 
 Every rival is a class with ``step(g)``, which takes the gradients of one update, shape (seeds, coordinates), and
 returns the second moment v after them. If a rule depends on parameters, they move by the rival's own steps.

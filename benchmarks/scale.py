@@ -6,8 +6,8 @@ Run: python benchmarks/scale.py speed [--rounds 5] [--updates 150]
 
 ``speed`` trains A2C on native CartPoles in one process, and in two workers of torchrun that share the same
 sub-environments. A third run, one process with half of the sub-environments, shows the time of a worker without
-waiting and communication. Rates leave out the first twenty updates and thus the start. The table also has the time
-of whole commands, and of the same command under Ray if it is installed. All values are medians over rounds.
+waiting and communication. Rates exclude the first twenty updates, which include the start. The table also has the
+time of whole commands, and of the same command under Ray if it is installed. All values are medians over rounds.
 
 ``returns`` trains the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun,
 with the same seeds. The episodes differ, because native sub-environments draw other initial states in two workers.
@@ -119,7 +119,7 @@ def speed(rounds: int, updates: int, sizes: list[str]) -> dict[str, Any]:
 
 
 def mean_returns(seed: int, launcher: tuple[str, ...]) -> tuple[float, float]:
-    """Train, and return the mean return of all episodes and of those in the last tenth of the env steps."""
+    """Train, and return the mean return of all episodes and of the episodes in the last tenth of the env steps."""
     with tempfile.TemporaryDirectory() as folder:
         words = (f"--total_timesteps={TOTAL_TIMESTEPS}", f"--seed={seed}", f"--runs_dir={folder}")
         command("train", "cartpole_a2c", *words, launcher=launcher)

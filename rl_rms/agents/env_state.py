@@ -78,7 +78,7 @@ class EnvState:
             return {"environment": None}
         if self._backend is None:
             self._notices.give(
-                "the state of sub-environments with separate NonStationary wrappers cannot be kept; make them "
+                "the state of sub-environments with separate NonStationary wrappers cannot be saved; make them "
                 'with rl_rms.envs.make_vec(..., sharing="independent")',
             )
             return {"environment": None}

@@ -1,4 +1,4 @@
-"""Begins the bursts of `rl_rms.envs.schedules.AdversarialBurst` depending on the episodes' returns."""
+"""Starts the bursts of `rl_rms.envs.schedules.AdversarialBurst` by the returns of episodes."""
 
 import dataclasses
 import math
@@ -57,7 +57,7 @@ class Adversary:
         for bound in bounds:
             if bound not in tried:
                 return bound
-        # A bound without a finished episode in its bursts counts as harmless.
+        # A bound counts as harmless if no episode has ended in its bursts.
         means = {
             bound: total / count if count else math.inf for bound, (total, count) in self._burst_returns.items()
         }
@@ -82,7 +82,7 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """An adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule, which receives no returns.
+        ValueError: If an AdversarialBurst is part of another schedule, because such a schedule gets no returns.
     """
     adversaries = {}
     for target, schedule in changes.items():

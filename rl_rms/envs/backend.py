@@ -24,7 +24,7 @@ class Backend(ABC):
         is_drawn: Whether any target needs random numbers.
         episodic: Indices of the targets that end the episodes in progress when they change.
         late: Targets that take effect only at the next reset.
-        needs_valid: Whether `step` uses its ``valid``.
+        needs_valid: Whether `step` uses its argument ``valid``.
         last: The last observations; None before the first reset.
         lost_wrappers: Names of the wrappers whose state cannot be saved.
     """
@@ -65,7 +65,7 @@ class Backend(ABC):
 
     @abstractmethod
     def place(self, noise_key: NoiseKey) -> None:
-        """Set the environments and the clock that the noise is drawn for."""
+        """Set the environments and clocks for which noise is drawn."""
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
@@ -77,7 +77,7 @@ class Backend(ABC):
 
     @abstractmethod
     def step(self, actions: Any, valid: Mask) -> Transitions:
-        """Make a vector step. Sub-environments that are not ``valid`` only begin an episode."""
+        """Make a vector step. Sub-environments that are not ``valid`` only start an episode."""
 
     @abstractmethod
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
@@ -89,4 +89,4 @@ class Backend(ABC):
 
     @abstractmethod
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`. ``resetting`` marks sub-environments that begin an episode in the next step."""
+        """Restore a `snapshot`. ``resetting`` marks sub-environments that start an episode in the next step."""

@@ -29,7 +29,7 @@ class Changing:
     _feedback: Feedback
     success_keys: tuple[str, ...]
     """The entries of info in which the environment reports successes."""
-    # Whether the constructor seeded the drift, so that reset does not.
+    # Whether the constructor seeded the drift; reset then does not seed it.
     _has_own_seed: bool
     # A key that only the states of this class have.
     _STATE_KEY: str
@@ -40,7 +40,7 @@ class Changing:
 
     @property
     def clock(self) -> int:
-        """Env steps so far, of all sub-environments together. Assigning to it sets the clock."""
+        """Env steps so far, of all sub-environments together. Assign a value to set the clock."""
         return self._clock.reading
 
     @clock.setter
@@ -84,10 +84,10 @@ class Changing:
         return drifting if self.curriculum is None else min(drifting, self.curriculum.timescale)
 
     def oracle(self, t0: int, t1: int) -> dict[str, Floats]:
-        """The values of the schedules in an interval of the clock, which an agent does not see.
+        """The values of the schedules in an interval of the clock; agents do not see them.
 
         Args:
-            t0: First clock in env steps, >= 0; if clocks are independent, of each sub-environment.
+            t0: First clock in env steps, >= 0; with independent clocks, the clock of each sub-environment.
             t1: Clock after the last one.
 
         Returns:
@@ -105,9 +105,9 @@ class Changing:
         """Stop the changes to evaluate an agent in the present environment, then restore everything.
 
         In the context, the clock stops, the curriculum keeps its tasks and records nothing, and no adversarial
-        burst begins. Noise is still drawn. The environment can be reset, seeded and stepped. On exit it returns to
-        its earlier state and episode. If its state cannot be saved (see `rl_rms.envs.snapshots.register_state`),
-        it needs a reset.
+        burst begins. Noise is still drawn. The environment can be reset, seeded and stepped. On exit, the earlier
+        state and episode are restored. If the state cannot be saved (see `rl_rms.envs.snapshots.register_state`),
+        the environment must be reset afterwards.
 
         Args:
             clock: Clock in the context, in env steps of all sub-environments together; None for the present one.
@@ -158,7 +158,7 @@ class Changing:
         self._clock.set(0, seed)
 
     def _replace_schedules(self) -> None:
-        """Give the adversaries' schedules to the clock."""
+        """Pass the adversaries' schedules to the clock."""
         if self._feedback.has_adversaries:
             assert isinstance(self._clock, SharedClock)
             self._clock.changes = self._feedback.schedules

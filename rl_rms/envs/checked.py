@@ -1,8 +1,8 @@
 """Checks that an environment returns values that its observation space and Gymnasium's interface allow.
 
-Without the check, a vector environment broadcasts or casts an observation of the wrong shape into its row, and
-nobody notices. A Box's bounds are not checked, because Gymnasium's own checker only warns of them. Dtypes that
-NumPy casts safely or within the same kind, such as float64 to float32, are allowed.
+Without the check, a vector environment silently broadcasts or casts an observation of the wrong shape into its
+row. A Box's bounds are not checked, because Gymnasium's own checker only warns of them. Dtypes that NumPy casts
+safely or within the same kind, such as float64 to float32, are allowed.
 """
 
 from collections.abc import Mapping
@@ -88,14 +88,14 @@ class ReturnCheck:
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
     """Raises a ValueError if an environment returns a value that its observation space or the interface forbids.
 
-    A Box's bounds are not checked, nor are dtypes that NumPy casts within the same kind. In a worker it checks
-    observations before they are written into shared memory.
+    A Box's bounds are not checked, nor are dtypes that NumPy casts within the same kind. In a worker, it checks
+    observations before they are written to shared memory.
 
     Args:
         env: The environment.
 
     Attributes:
-        reset_is_due: Whether the next step begins an episode instead, as an autoreset does.
+        reset_is_due: Whether the next step starts an episode instead, as an autoreset does.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -144,7 +144,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def check_observation(space: gym.Space[Any], observation: Any, name: str = "observation") -> None:
-    """Refuse an observation of another shape or type than its space's.
+    """Raise an error if the shape or type of an observation differs from its space.
 
     Raises:
         ValueError: If the observation does not fit.

@@ -86,7 +86,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def arguments(one: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a function or constructor and their defaults, ``inspect.Parameter.empty`` for none."""
+    """The arguments of a function and their defaults; ``inspect.Parameter.empty`` means no default."""
     return {name: parameter.default for name, parameter in inspect.signature(one).parameters.items()}
 
 

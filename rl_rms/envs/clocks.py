@@ -1,9 +1,9 @@
 """Clocks, which count env steps and look up the values at each reading.
 
 `SharedClock` counts the true transitions of all sub-environments, which see the same drift. `SingleClock` is the
-clock of one environment. With `rl_rms.envs.phase_clocks` and `rl_rms.envs.independent_clocks` sub-environments
-differ. If sub-environments are divided among processes, each process multiplies its own count by the number of
-processes.
+clock of one environment. With `rl_rms.envs.phase_clocks` and `rl_rms.envs.independent_clocks`, the values of
+sub-environments differ. If sub-environments are divided among processes, each process multiplies its own count by
+the number of processes.
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ class Clock(ABC):
         seed: Seed of the drift, >= 0.
         values: Present value of each target, in the order of the schedules.
         regime: Present regime: a scalar, or shape ``(num_envs,)`` if sub-environments differ.
-        is_frozen: Whether steps leave the reading unchanged. They still draw new noise.
+        is_frozen: Whether steps leave the reading unchanged. The steps still draw new noise.
     """
 
     seed: int
@@ -47,7 +47,7 @@ class Clock(ABC):
         self._changes = dict(changes)
         self._indices = rank * num_envs + np.arange(num_envs)
         self._num_in_all = num_envs * size
-        # Env steps of all processes for one of this process.
+        # Env steps of all processes, divided by env steps of this process.
         self._rate = size
 
     @property

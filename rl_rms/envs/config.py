@@ -27,7 +27,7 @@ class EnvConfig:
         vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
             name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` where it is
             faster, else ``sync``.
-        autoreset_mode: Time at which a finished sub-environment begins its next episode: ``NextStep``,
+        autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
         changes: Targets (a parameter of the environment, or ``reward.scale``, ``reward.offset``,
             ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and their schedules
@@ -54,8 +54,8 @@ class EnvConfig:
             null uses ``is_success`` or ``success``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers and
             import paths ``module:Class`` of others, with arguments ``{name: {argument: value}}``, such as
-            ``[NormalizeReward, {FrameStackObservation: {stack_size: 4}}]``. The changes are inside the wrappers,
-            or in the place of the entry ``drift``. Not with ``native``.
+            ``[NormalizeReward, {FrameStackObservation: {stack_size: 4}}]``. The changes are applied inside the
+            wrappers, or at the position of the entry ``drift``. Not with ``native``.
         kwargs: Other arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
 

@@ -11,8 +11,8 @@ class Configurable:
     """Base of a kind of classes that a configuration can name.
 
     The arguments of a constructor are the keys of the YAML form. A class of the library with a ``name`` is
-    registered when it is defined. A user's own class is not registered, so that a configuration builds only the
-    library's classes.
+    registered when it is defined. User-defined classes are not registered, so a configuration builds only classes
+    of the library.
 
     Attributes:
         name: The class in YAML.
@@ -25,7 +25,7 @@ class Configurable:
     _classes: ClassVar[dict[str, type[Any]]]
     # Attributes of the arguments whose names are taken by a method or property.
     _kept_as: ClassVar[Mapping[str, str]] = {}
-    # The argument that gets a list given in place of all arguments.
+    # The argument that gets the list, if a list is given instead of named arguments.
     _list_argument: ClassVar[str | None] = None
 
     def __init_subclass__(

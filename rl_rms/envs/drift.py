@@ -16,7 +16,7 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 # Clocks in a block.
 BLOCK = 4096
-# Clocks searched at once for jumps when a clock is set far ahead. This limits the memory used.
+# Number of clocks searched at once for jumps when a clock is set far ahead. This limits memory use.
 COUNTED_AT_ONCE = 2**20
 
 

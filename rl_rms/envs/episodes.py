@@ -9,7 +9,7 @@ import numpy.typing as npt
 from rl_rms.envs.curricula import Episode
 
 SUCCESS_KEYS = ("is_success", "success")
-"""The entries of info in which environments report successes; the first that is there counts."""
+"""The entries of info in which environments report successes; the first existing entry is used."""
 
 
 class EpisodeCounter:
@@ -20,7 +20,7 @@ class EpisodeCounter:
         self._lengths = [0] * num_envs
 
     def begin(self, row: int = 0) -> None:
-        """Begin an episode in environment ``row``, and discard an episode in progress."""
+        """Start an episode in environment ``row``, and discard the episode in progress."""
         self._returns[row], self._lengths[row] = 0.0, 0
 
     def add(

@@ -28,7 +28,7 @@ class EnvError(RuntimeError):
 
     Args:
         indices: Their numbers.
-        seeds: The seed of the last seeded reset of each, None if there was none or it is unknown.
+        seeds: The seed of the last seeded reset of each; None if there was none or if it is unknown.
         problem: The cause in words.
         mend: The remedy in words.
 
@@ -153,7 +153,7 @@ class FaultLog:
 
 
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """Sub-environments that failed in a vector step, which is no transition for them; None for none.
+    """Sub-environments that failed in a vector step, in which they make no transition; None for none.
 
     Args:
         infos: Infos of the vector step.

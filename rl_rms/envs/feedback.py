@@ -1,4 +1,4 @@
-"""The part of a changing environment that learns from episodes: its curriculum and its adversaries."""
+"""The part of a changing environment that uses the results of episodes: its curriculum and its adversaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -55,7 +55,7 @@ class Feedback:
             self.curriculum.restart(seed)
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Begin an episode in each of these environments, with a task of the curriculum."""
+        """Start an episode in each of these environments, with a task of the curriculum."""
         for row in rows:
             self._episodes.begin(row)
         if self.curriculum is None or not rows:
@@ -115,7 +115,8 @@ class Feedback:
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
                 f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, this "
-                f"environment has them of {sorted(self._adversaries) or 'nothing'}; make it with the saved ones"
+                f"environment has them of {sorted(self._adversaries) or 'nothing'}; make it with the same "
+                "adversaries"
             )
         if self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])
@@ -128,7 +129,7 @@ class Feedback:
 
 
 def check_curriculum(env: VectorEnv, late: Sequence[str]) -> None:
-    """Refuse a curriculum whose tasks SAME_STEP autoreset would set too late.
+    """Raise an error if SAME_STEP autoreset would set the tasks of a curriculum too late.
 
     Raises:
         ValueError: If tasks would be set after their episodes begin.

@@ -35,7 +35,7 @@ WRAPPER_STATES: Mapping[type, tuple[str, ...]] = {
 
 
 def check_attributes(env: SyncVectorEnv | AsyncVectorEnv) -> None:
-    """Refuse a version of Gymnasium whose vector environments are built in another way.
+    """Raise an error for versions of Gymnasium whose vector environments have other attributes.
 
     Raises:
         RuntimeError: If an attribute is missing.
@@ -66,7 +66,7 @@ def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDAr
 def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
     """Workers that caused an error of a step or a reset; empty if that is unknown."""
     check_attributes(env)
-    # Gymnasium drops the pipes of workers that report an error.
+    # Gymnasium removes the pipes of workers that report an error.
     reported = [i for i, pipe in enumerate(env.parent_pipes) if pipe is None]
     if reported or not isinstance(error, (EOFError, OSError)):
         return reported
@@ -76,7 +76,7 @@ def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
 
 
 def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, Any]]) -> Any:
-    """Start a worker process in the place of another one, whose pipe is closed.
+    """Start a worker process that replaces another one, and close the pipe of the latter.
 
     Returns:
         The worker's shared memory. A spawned worker can open its lock only while the caller keeps it.

@@ -1,6 +1,6 @@
 """Names of the entries that the wrappers add to ``info`` and read from the options of a reset.
 
-The prefix keeps them apart from the names that environments use.
+The prefix prevents conflicts with entries of environments.
 """
 
 REGIME = "rl_rms.regime"

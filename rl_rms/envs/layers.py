@@ -1,6 +1,6 @@
 """The state of wrappers around an environment, saved and restored with it.
 
-The state of a wrapper consists of its attributes that hold numbers, arrays, strings, None, random generators, and
+The state of a wrapper consists of the attributes that are numbers, arrays, strings, None, random generators, or
 lists, tuples, dictionaries and deques of these. Functions, spaces and enums are settings, not state. Gymnasium's
 stateless wrappers have no state.
 """
@@ -92,7 +92,7 @@ _SETTINGS = (
 
 State = list[dict[str, Any]]
 WrapperStates = list[tuple[State, State]]
-"""For each sub-environment the state of the wrappers inside the drift, and of those around it."""
+"""For each sub-environment, the states of the wrappers inside and around the drift."""
 Names = list[tuple[str, bool]]
 # Types that may replace each other in a saved attribute, by the type of the environment's own value.
 _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
@@ -160,7 +160,7 @@ class Layers:
 
 
 def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[int]:
-    """Find the wrapper of each saved state; wrappers without a state may be added or removed.
+    """Find the wrapper of each saved state. Wrappers without a state may have been added or removed.
 
     Returns:
         The wrapper's number for each state.
@@ -189,7 +189,7 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
 def lost_sentence(names: Sequence[str]) -> str:
     """A warning that the state of wrappers cannot be saved."""
     return (
-        f"the state of {' and '.join(names)} within episodes cannot be kept, because an attribute holds neither "
+        f"the state of {' and '.join(names)} within episodes cannot be saved, because an attribute holds neither "
         "numbers, arrays, strings nor containers of them; keep the state in such attributes"
     )
 
@@ -207,7 +207,7 @@ def _name(wrapper: Any) -> str:
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
     """The attributes of a wrapper as JSON data, and whether all of them can be saved."""
     values, is_all = {}, True
-    # CPython 3.11 looks up attributes slower, at every step, once an object's `__dict__` was read.
+    # In CPython 3.11, attribute lookups are slower after an object's `__dict__` was read.
     for name in WRAPPER_STATES.get(type(wrapper)) or vars(wrapper):
         value = getattr(wrapper, name)
         if name in _INHERITED or isinstance(value, _SETTINGS):
@@ -230,7 +230,7 @@ def _pack(value: Any) -> dict[str, Any]:
 
 
 def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
-    """Set an attribute; containers that others may hold on to are changed in place."""
+    """Set an attribute. Containers to which other objects may refer are changed in place."""
     own = getattr(wrapper, name, None)
     ((kind, data),) = packed.items()
     value = decode(data)

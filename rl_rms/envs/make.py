@@ -20,7 +20,7 @@ from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 
-# Fewest sub-environments for which a native vector environment of rl_rms is faster.
+# Minimum number of sub-environments for which a native vector environment of rl_rms is faster.
 FEWEST_NATIVE = 8
 
 
@@ -47,7 +47,7 @@ def make_vec(
             ready-made task, such as ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and
             curriculum.
         num_envs: Number of sub-environments.
-        changes: See `NonStationaryVector`; override those of a ready-made task, target by target.
+        changes: See `NonStationaryVector`. They override the changes of a ready-made task, target by target.
         curriculum: See `NonStationaryVector`.
         sharing: See `NonStationaryVector`.
         observe: See `NonStationaryVector`.
@@ -62,16 +62,16 @@ def make_vec(
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
-            ``(name, arguments)``. The drift is inside the wrappers, or in the place of the entry ``"drift"``. The
-            entries of ``observe`` are added outside the wrappers.
+            ``(name, arguments)``. The drift is applied inside the wrappers, or at the position of the entry
+            ``"drift"``. The entries of ``observe`` are added outside the wrappers.
         **kwargs: Arguments of the environment.
 
     Returns:
         The environment, with a clock and a regime even if nothing changes.
 
     Raises:
-        ValueError: See `NonStationaryVector`. Also if a wrapper is unknown or refuses its arguments, or the
-            vectorization mode does not allow a function or wrappers.
+        ValueError: See `NonStationaryVector`. If a wrapper is unknown or rejects its arguments, or if the
+            vectorization mode supports no functions or wrappers.
         TypeError: If ``id`` or the environment has another type.
 
     Examples:
@@ -135,8 +135,8 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
         shard: See `NonStationaryVector`. Each process gets an equal share of ``num_envs``.
 
     Raises:
-        ValueError: See `NonStationaryVector`. Also if the sub-environments cannot be divided equally, or
-            ``kwargs`` has a key that is an argument of `make_vec`.
+        ValueError: See `NonStationaryVector`. If the sub-environments cannot be divided equally, or if ``kwargs``
+            has a key that is an argument of `make_vec`.
     """
     if config.num_envs % shard[1]:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def is_mujoco(env: Any) -> bool:
-    """Whether MuJoCo's data are the whole state of an unwrapped environment, as in Gymnasium's own."""
+    """Whether MuJoCo's data are the whole state of an unwrapped environment, as in Gymnasium's environments."""
     return type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data")
 
 

@@ -45,7 +45,7 @@ class Native(Backend):
         self._setter.set(columns)
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Set the environments and the clock that the noise is drawn for."""
+        """Set the environments and clocks for which noise is drawn."""
         self._setter.place(noise_key)
 
     def current(self) -> tuple[float, ...]:
@@ -97,7 +97,7 @@ class Native(Backend):
         if not has_known_state(self._env):
             self._notices.give(
                 f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
-                "be kept; declare it with register_state"
+                "be saved; declare it with register_state"
             )
             return None
         lost = self.lost_wrappers
@@ -109,7 +109,7 @@ class Native(Backend):
             known = known_state(self._env)
         except ValueError as error:
             self._notices.give(
-                f"the state of {type(self._env.unwrapped).__name__} within its episodes cannot be kept: {error}; "
+                f"the state of {type(self._env.unwrapped).__name__} within its episodes cannot be saved: {error}; "
                 "a restored environment begins new episodes"
             )
             return None

@@ -25,7 +25,8 @@ class NoiseKey(NamedTuple):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        drifts: Number of each environment's drift. Environments with the same drift share its draws.
+        drifts: Number of each environment's drift. Environments with the same drift share the draws that are made
+            once per drift.
         env_indices: Number of each environment.
         clocks: Clock of each environment, in env steps.
     """
@@ -52,7 +53,7 @@ def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) 
 
 
 def uniforms(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Independent uniform numbers in [0, 1), see `normals`."""
+    """Independent uniform numbers in [0, 1), with the arguments of `normals`."""
     return _rows(target, noise_key, size, first)
 
 

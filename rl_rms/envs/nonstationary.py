@@ -41,7 +41,8 @@ class NonStationary(Changing, Parametrized):
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
             `rl_rms.envs.observers`.
         seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random one before.
-        env_index: Number of this environment among those with the same seed; each has its own random numbers.
+        env_index: Number of this environment among the environments with the same seed. Each number gives other
+            random numbers.
         success_key: Entry of info with the success of an episode, for the curriculum and the agent's log; None
             uses ``"is_success"`` or ``"success"``.
 
@@ -90,7 +91,7 @@ class NonStationary(Changing, Parametrized):
         self._has_own_seed = seed is not None
         self._clock = SingleClock(schedules, first_seed(seed), env_index)
         self._feedback = Feedback(schedules, curriculum, (env_index,))
-        # Before the first episode a curriculum has set nothing.
+        # Before the first episode, the curriculum has not set any target.
         self._task = self.current_values()[len(schedules) :]
         self._feedback.tasks = np.array(self._task, dtype=np.float64)[:, None]
         self._observer: Observer | None = None
@@ -98,7 +99,7 @@ class NonStationary(Changing, Parametrized):
             targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
-        # A plain step only sets the schedules' values.
+        # Without curriculum, adversary and observer, a step only sets the values of the schedules.
         setter = self._setter
         is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
         self._passes_on = self._is_passive = self._is_passive and is_plain

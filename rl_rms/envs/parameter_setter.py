@@ -110,7 +110,7 @@ class ParameterSetter:
         """
         before, setters = self.values, self._setters
         if len(setters) == 1 and not self._has_arrays and values != before:
-            # A loop over one target takes twice as long.
+            # With a single target, a loop would take twice as long.
             setters[0](values[0])
         else:
             for index, setter in enumerate(setters):

@@ -27,7 +27,7 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Sets an environment's targets, and saves and restores its state mid-episode.
 
-    With a target ``observation.*`` the observation space is unbounded, because moved observations may lie
+    With a target ``observation.*``, the observation space is unbounded, because changed observations may lie
     outside the declared bounds. A pickled or copied environment continues exactly.
 
     Raises:
@@ -128,8 +128,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 
         None before the first reset. None if the state cannot be saved: an episode of too many env steps, actions
-        that JSON cannot hold, or an unknown kind of random source. Setting it restores the state that an
-        identically made environment saved. `parameter_problem` holds the reason if a state was not saved, or not
+        that JSON cannot hold, or an unknown kind of random source. Assigning a state restores it. The environment
+        must be made as the saved one. `parameter_problem` holds the reason if a state was not saved, or not
         restored exactly.
         """
         self._problem = None
@@ -146,7 +146,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 )
         except ValueError as error:
             self._problem = (
-                f"the state of {type(self.unwrapped).__name__} within its episode cannot be kept: {error}; a "
+                f"the state of {type(self.unwrapped).__name__} within its episode cannot be saved: {error}; a "
                 "restored environment begins a new episode; declare the environment's state with register_state"
             )
             return None

@@ -54,7 +54,7 @@ class PhaseClocks(SharedClock):
         self._next_event = self._start
 
     def _look_up(self) -> None:
-        # Blocks would mostly hold unused values, because each vector step advances the clock by many readings.
+        # Most values of a block would be unused, because each vector step advances the clock by many readings.
         self.values = tuple(
             schedule.values(self._reading + self._offsets[target], Key(self.seed, stream_of(target)))
             for target, schedule in self._changes.items()

@@ -14,7 +14,7 @@ from rl_rms.envs.layers import Layers, check_wrappers, lost_sentence
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
 
-# The delayed actions of an environment whose actions are not delayed.
+# The saved state of delayed actions if no action is delayed.
 _NO_DELAY = encode(None)
 
 
@@ -49,8 +49,8 @@ class PlainSync:
         unknown = sorted({type(one.unwrapped).__name__ for one in self._base.envs if not has_known_state(one)})
         if unknown:
             self._notices.give(
-                f"the state of {' and '.join(unknown)} within episodes cannot be kept in a SyncVectorEnv; make it "
-                "with rl_rms.envs.make_vec or rl_rms.envs.ResilientSyncVectorEnv, or name its state with "
+                f"the state of {' and '.join(unknown)} within episodes cannot be saved in a SyncVectorEnv; make "
+                "it with rl_rms.envs.make_vec or rl_rms.envs.ResilientSyncVectorEnv, or name its state with "
                 "rl_rms.envs.register_state"
             )
             return None
@@ -58,7 +58,7 @@ class PlainSync:
             known = [known_state(one) for one in self._base.envs]
         except ValueError as error:
             self._notices.give(
-                f"the state of {type(self._base.envs[0].unwrapped).__name__} within its episode cannot be kept: "
+                f"the state of {type(self._base.envs[0].unwrapped).__name__} within its episode cannot be saved: "
                 f"{error}; a restored environment begins new episodes"
             )
             return None

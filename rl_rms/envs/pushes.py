@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 class PushedCartPole(gym.vector.VectorWrapper):
-    """Gymnasium's CartPole-v1 as a vector environment, whose poles a second player pushes in every env step.
+    """A vector environment of Gymnasium's CartPole-v1 in which a second player pushes the poles at every env step.
 
     An action is a pair. The first player's action, 0 or 1, pushes the cart with 10 N, which changes the pole's
     angular velocity by about 0.3 rad/s. The second player's action in [-1, 1], times ``strength``, is added to the
@@ -55,6 +55,6 @@ class PushedCartPole(gym.vector.VectorWrapper):
         """
         moves, pushes = actions
         cart: Any = self.env.unwrapped
-        # In a reset frame this changes the ended episode's state, which the reset replaces.
+        # In a reset frame, the push has no effect, because the reset replaces the state.
         cart.state[3] += self.strength * np.clip(np.reshape(pushes, -1), -1.0, 1.0)
         return self.env.step(moves)

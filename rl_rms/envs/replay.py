@@ -1,9 +1,10 @@
 """Replays of episodes, for environments whose state cannot be read.
 
-The random generator at the episode's beginning and the actions and parameter values since are saved, and another
-environment repeats them. A replay is exact if all random numbers come from ``np_random`` and the episode does not
-depend on earlier ones. Box2D needs it: its solver's contacts can be neither read nor set. Loading costs one env
-step for each env step of the episode; an episode of more than `LONGEST` env steps is not saved.
+The saved state consists of the random generator at the start of the episode, and the actions and parameter values
+since then. Another environment repeats them. A replay is exact if all random numbers come from ``np_random`` and
+the episode does not depend on earlier ones. Box2D needs replays, because the contacts of its solver cannot be read
+or set. Loading costs one env step for each env step of the episode; an episode of more than `LONGEST` env steps is
+not saved.
 """
 
 import json

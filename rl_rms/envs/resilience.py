@@ -1,7 +1,7 @@
 """The reaction of an agent to failing sub-environments.
 
-Only the library's own vector environments restart sub-environments. In other vector environments the traceback or
-the ended workers show which sub-environment failed.
+Only the library's own vector environments restart sub-environments. In other vector environments, the traceback or
+the dead workers show which sub-environment failed.
 """
 
 from types import TracebackType

@@ -32,8 +32,8 @@ Message = tuple[str, Any]
 class ResilientAsyncVectorEnv(AsyncVectorEnv):
     """An AsyncVectorEnv that names, restarts and saves its sub-environments, and ends workers that hang.
 
-    A worker that fails is ended and another one started in its place, or all are ended and `EnvError` is raised.
-    The transition in which a worker failed is truncated, shows the first observation of the new worker, and has
+    If a worker fails, either a new worker replaces it, or all workers are ended and `EnvError` is raised. The
+    transition in which a worker failed is truncated, shows the first observation of the new worker, and has
     ``rl_rms.restarted`` in its info. Each sub-environment gets wrappers that check what it returns and save its
     state within an episode. Workers ignore Ctrl-C, which a terminal sends to them too.
 
@@ -233,7 +233,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return deepcopy(self.observations) if self.copy else self.observations
 
     def _restarted(self, faults: dict[int, Fault]) -> dict[int, Any]:
-        """First observations and infos of new workers in the places of those that failed.
+        """First observations and infos of the new workers that replace failed workers.
 
         Raises:
             EnvError: If faults are to be raised, or the new workers fail too.
@@ -250,7 +250,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return fresh
 
     def _retried(self, answers: list[Any], messages: Sequence[Message]) -> list[Any]:
-        """The answers, with those of new workers in the places of workers that failed between two steps."""
+        """The answers. If a worker failed between two steps, the answer of the new worker replaces its answer."""
         faults = _faults_in(answers)
         while faults:
             for fault in faults.values():
@@ -279,7 +279,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return observation, 0.0, False, True, info
 
     def _start(self, i: int) -> Any:
-        """Start a worker in the place of another one, and an episode in it.
+        """Replace a worker with a new one, and start an episode in it.
 
         Returns:
             Observation and info, or the new worker's fault.

@@ -64,7 +64,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
             self._joined = (-1, *space.shape[1:])
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin episodes, in new sub-environments where the old ones fail.
+        """Start episodes. If a sub-environment fails, a new one replaces it.
 
         Raises:
             ValueError: If ``reset_mask`` is not a mask, or the number of seeds is wrong.
@@ -150,7 +150,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         return due
 
     def _begin(self, i: int, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, in a new sub-environment if the old one fails."""
+        """Start an episode. If the sub-environment fails, a new one replaces it."""
         try:
             return self._checks[i].reset(self.envs[i].reset(seed=seed, options=options))
         except Exception as error:

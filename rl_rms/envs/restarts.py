@@ -21,7 +21,7 @@ def savable(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
 
 
 def check_restartable(env: Any) -> None:
-    """Refuse sub-environments that a new one cannot replace.
+    """Raise an error if a sub-environment cannot be replaced by a new one.
 
     Raises:
         ValueError: If there are such.
@@ -62,7 +62,7 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
 def reset_mask_of(
     options: dict[str, Any] | None, num_envs: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, Any] | None]:
-    """The sub-environments that a reset is for, and its options without the mask.
+    """The sub-environments to reset, and the options without the mask.
 
     Raises:
         ValueError: If ``options["reset_mask"]`` is not such a mask.

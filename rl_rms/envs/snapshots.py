@@ -72,14 +72,14 @@ def has_known_state(env: Any) -> bool:
 
 
 def known_state(env: Any) -> dict[str, Any]:
-    """Read the state of an environment of which `has_known_state` is true, without its wrappers.
+    """Read the state of an environment without its wrappers. `has_known_state` must be true.
 
     Raises:
         ValueError: If the state cannot be written as JSON.
     """
     env = env.unwrapped
     registered = _STATES.get(qualified(type(env)), _Registered())
-    # An attribute that the environment makes at its first reset is not there before.
+    # Attributes that the first reset creates do not exist before it.
     attributes = {name: getattr(env, name) for name in registered.attributes if hasattr(env, name)}
     state = {"generator": generator_state(env), "attributes": encode(attributes)}
     if registered.get is not None:
@@ -130,7 +130,7 @@ def generator_state(env: Any) -> dict[str, Any]:
         return states
     try:
         source = env.np_random
-    except Exception as error:  # a property of the user's class may raise anything
+    except Exception as error:  # a property of the user's class may raise any error
         raise ValueError(f"its np_random cannot be read ({type(error).__name__}: {error})") from error
     if isinstance(source, np.random.RandomState):
         state: dict[str, Any] = encode(source.get_state(legacy=False))

@@ -27,7 +27,7 @@ class SubEnvs(Backend):
         targets: The targets.
 
     Raises:
-        ValueError: If the sub-environments change already, or workers' sub-environments lack the wrapper.
+        ValueError: If the sub-environments already change, or if the sub-environments of workers lack the wrapper.
     """
 
     def __init__(self, env: VectorEnv, targets: Sequence[str]) -> None:
@@ -118,7 +118,7 @@ class SubEnvs(Backend):
         self._put("parameter_noise_key", rows)
 
     def current(self) -> tuple[float, ...]:
-        """The values of the first sub-environment, which is made like the others."""
+        """The values of the first sub-environment, which equal the values of the others."""
         values: tuple[float, ...] = self._base.call("current_values")[0] if self._is_ready else ()
         return values
 
@@ -138,7 +138,7 @@ class SubEnvs(Backend):
         return transitions
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Announce the end of their episodes to the ``ending`` sub-environments."""
+        """Tell the ``ending`` sub-environments that their episodes end."""
         rows = self._rows(columns)
         self._put("parameter_upcoming", [row if ends else None for row, ends in zip(rows, ending, strict=True)])
         # The sub-environments set the values themselves.
@@ -150,7 +150,7 @@ class SubEnvs(Backend):
             return None
         if not self._can_save:
             self._notices.give(
-                "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be kept; make "
+                "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be saved; make "
                 'it with rl_rms.envs.make_vec(..., vectorization_mode="async") or '
                 "rl_rms.envs.ResilientAsyncVectorEnv",
             )
@@ -174,7 +174,7 @@ class SubEnvs(Backend):
         if not self._can_save or "each" not in snapshot:
             raise ValueError(OTHERWISE)
         self._check_wrappers(snapshot)
-        # After a reset no sub-environment begins an episode by itself in the next step.
+        # After a reset, no sub-environment is reset in the next step.
         self._env.reset()
         self._find_sub_envs()
         self._put("parameter_snapshot", snapshot["each"])
@@ -198,7 +198,7 @@ class SubEnvs(Backend):
                 self._notices.give(problem)
 
     def _check_wrappers(self, snapshot: Any) -> None:
-        """Refuse the snapshot of other wrappers before anything changes.
+        """Raise an error if the snapshot has other wrappers, before anything is changed.
 
         Raises:
             OtherWrappersError: If it is one.
@@ -241,7 +241,7 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
     """Ensure that each sub-environment has a `Parametrized` for the targets, and no drift of its own.
 
     Returns:
-        False if workers lack the wrapper and there is no target, else True.
+        False if there is no target and the workers lack the wrapper; otherwise True.
 
     Raises:
         ValueError: If the sub-environments have a drift, lack the wrapper, or have it for other targets.

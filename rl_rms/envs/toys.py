@@ -1,7 +1,7 @@
 """Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
-They simulate no physics, so a whole run takes seconds, and their regret is exact. Their parameters are plain
-attributes, which `rl_rms.envs.NonStationary` can change.
+They simulate no physics, so a run takes seconds. The regret is exact. Their parameters are plain attributes, which
+`rl_rms.envs.NonStationary` can change.
 """
 
 from typing import Any
@@ -71,10 +71,10 @@ class TwoStates(gym.Env[Observation, np.int64]):
     """Two states and two actions: action 0 stays in the state, and action 1 goes to the other.
 
     A transition to state i has the reward ``reward_i``. With probability ``slip`` the other action is executed. If
-    the two rewards are swapped, the best action changes in both states. A converged policy has small gradients,
-    and an optimizer that has forgotten large ones then makes large steps, which can make policies collapse.
-    Dohare, Lan and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL 2023), study this
-    with another two-state process.
+    the two rewards are swapped, the best action changes in both states. A converged policy has small gradients. An
+    optimizer that has forgotten large gradients then makes large steps, and the policy can collapse. Dohare, Lan
+    and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL 2023), study this with another
+    two-state process.
 
     The observation is the state as a one-hot vector. Targets that can change: ``reward_0``, ``reward_1`` and
     ``slip``.
@@ -120,7 +120,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         return np.linalg.solve(np.eye(2) - gamma * transitions, rewards).astype(np.float64)
 
     def optimal_policy(self, gamma: float) -> npt.NDArray[np.int64]:
-        """The best action in each state with the present parameters, shape ``(2,)``; the lower one of equals."""
+        """The best action in each state with the present parameters, shape ``(2,)``; 0 if both are equal."""
         candidates = [(first, second) for first in (0, 1) for second in (0, 1)]
         best = max(candidates, key=lambda actions: self.values(np.eye(2)[list(actions)], gamma).sum().round(9))
         return np.array(best, dtype=np.int64)

@@ -69,7 +69,7 @@ BOUNDS = {
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
-    """The property that a target needs and the single spaces lack; None if the target fits."""
+    """The property that a target needs but the single spaces lack; None if the target fits."""
     if target.startswith("reward."):
         return None
     space = observation_space if target.startswith("observation.") else action_space
@@ -78,7 +78,7 @@ def misfit(target: str, observation_space: Space, action_space: Space) -> str | 
 
 
 def _needed(target: str, space: Space) -> tuple[str, bool]:
-    """The property of a space that a target needs, in words, and whether the space has it."""
+    """Description of the property of a space that a target needs, and whether the space has the property."""
     if target == "observation.permute":
         several = is_float_box(space) and components(space) > 1
         return "observations that are a Box of floats with more than one component", several
@@ -113,7 +113,7 @@ def unbounded(space: Space) -> Box:
 
 
 def check_value(target: str, value: Any, action_space: Space) -> None:
-    """Refuse a value outside of a target's bounds.
+    """Raise an error if a value is outside of a target's bounds.
 
     Args:
         target: One of `NEUTRAL`.

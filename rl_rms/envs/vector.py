@@ -223,7 +223,7 @@ class NonStationaryVector(Changing, VectorWrapper):
     def wrapper_states(self, states: WrapperStates) -> None:
         own = len(self._backend.wrapper_states)
         if states and own:
-            # The states may be of more sub-environments, or of fewer.
+            # The number of sub-environments may differ from the saved number.
             self._backend.wrapper_states = [states[i % len(states)] for i in range(own)]
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         if saved != (self._sharing, self.num_envs):
             raise ValueError(
                 f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, this environment has "
-                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the saved ones"
+                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the same values"
             )
         self._load_changes_state(state)
         tasks = np.array(state["tasks"], dtype=np.float64)
@@ -354,7 +354,7 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # Users get it in infos.
+    # The infos contain this array.
     array.flags.writeable = False
     return array
 

@@ -1,8 +1,8 @@
 """Checks that changing a parameter has an effect on an environment.
 
 Two copies of the environment are stepped with the same seed and actions, and the value is changed in one of them.
-If all observations, rewards and terminations are equal, the change has no effect. Examples are an attribute that
-the physics does not read, and friction without contact.
+If all observations, rewards and terminations are equal, the change has no effect. For example, an attribute that
+the physics does not read, or friction without contact, has no effect.
 """
 
 import copy
@@ -31,7 +31,7 @@ _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDicti
 
 
 class _UnlikeError(Exception):
-    """Two copies differ before anything is changed."""
+    """Two copies with the same seed and actions differ before a value is changed."""
 
 
 class _CrashError(Exception):
@@ -49,7 +49,7 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         ValueError: If a parameter has no effect, or cannot be set.
 
     Warns:
-        UserWarning: If an effect cannot be verified, because the environment cannot be copied, or two copies with
+        UserWarning: If an effect cannot be verified, because the environment cannot be copied or two copies with
             the same seed differ.
     """
     shown = _SHOWN.setdefault(type(env), {})
@@ -90,7 +90,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
     owner = type(env).__name__
     try:
         before = parameter.value(env)
-    except Exception as error:  # the user's property or function may raise anything
+    except Exception as error:  # the user's property or function may raise any error
         raise ValueError(f"{target!r} of {owner} cannot be read ({type(error).__name__}: {error})") from error
     tried: list[float] = []
     refusal: Exception | None = None
@@ -178,7 +178,7 @@ def _values_near(env: Any, parameter: Parameter) -> Iterator[float]:
     step = before if before != 0.0 else 1.0
     ends = (parameter.low, parameter.high)
     factors = (1.1, 0.9, 2.0, 0.5, 0.1, -1.0) if before != 0.0 else (0.1, -0.1, 1.0, -1.0)
-    # Adding and subtracting 1 serves integer attributes, which refuse fractions.
+    # Adding and subtracting 1 is for integer attributes.
     candidates = (*(factor * step for factor in factors), before + 1.0, before - 1.0, *ends, 0.0)
     if isinstance(present, Enum):
         candidates = tuple(map(number_of, type(present)))
@@ -250,7 +250,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
 
 def _needs_reset(env: Any, ended: Any) -> bool:
-    """Whether an environment does not continue by itself after a step that ended these episodes."""
+    """Whether an environment must be reset after a step that ended these episodes."""
     resets = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED) is not AutoresetMode.DISABLED
     return bool(np.any(ended)) and not resets
 

@@ -18,8 +18,8 @@ WrapperLike = str | Mapping[str, Any] | Sequence[Any] | Callable[..., gym.Env[An
 ``(name, arguments)``."""
 
 DRIFT = "drift"
-"""The entry of a list that marks the place of the drift."""
-# Gymnasium's wrappers that a name cannot select, and the way to get their effect.
+"""The entry of a list that marks the position of the drift."""
+# Gymnasium's wrappers that cannot be selected by name, and how to get their effect.
 _INSTEAD = {
     "Autoreset": "vector environments begin the next episode themselves, see autoreset_mode",
     "RecordVideo": "set video_every, or use rl_rms.agents.VideoCallback",
@@ -75,11 +75,11 @@ def as_wrappers(wrappers: Iterable[WrapperLike]) -> tuple[list[Wrap], list[Wrap]
     """Functions that wrap an environment, from the innermost wrapper to the outermost.
 
     Returns:
-        The wrappers inside the drift, which the entry ``"drift"`` marks, and those around it. Without the entry
-        all are around it.
+        The wrappers inside the drift, and the wrappers around it. The entry ``"drift"`` separates them. Without
+        this entry, all wrappers are around the drift.
 
     Raises:
-        ValueError: If a wrapper cannot be found or has no such argument, or the drift has two places.
+        ValueError: If a wrapper cannot be found or has no such argument, or if ``"drift"`` occurs twice.
     """
     items = _items("wrappers", wrappers)
     made: list[Wrap] = []
@@ -181,7 +181,7 @@ def _find(place: str, name: str) -> Callable[..., gym.Env[Any, Any]]:
 
 
 def _arguments(name: str, wrapper: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a wrapper, with lists as the tuples or arrays that its annotations name.
+    """The arguments of a wrapper, with lists converted to tuples or arrays as its annotations require.
 
     Raises:
         ValueError: If an argument is unknown, or one without a default is missing.
@@ -200,7 +200,7 @@ def _arguments(name: str, wrapper: Callable[..., Any], kwargs: Mapping[str, Any]
 
 
 def _as_annotated(value: Any, parameter: inspect.Parameter | None) -> Any:
-    """A list of YAML, which has neither tuples nor arrays, as an argument takes it."""
+    """Convert a list from YAML to the tuple or array that the argument requires."""
     annotation = "" if parameter is None else str(parameter.annotation)
     if isinstance(value, list) and "tuple" in annotation:
         return tuple(value)

@@ -1,4 +1,4 @@
-"""For Stable-Baselines3: half-lives in env steps, environments that change, normalizers with a half-life."""
+"""Half-lives in env steps, environments that change, and normalizers with a half-life for Stable-Baselines3."""
 
 from rl_rms.sb3.half_life import HalfLifeCallback, env_steps_per_update
 from rl_rms.sb3.normalize import VecNormalize

@@ -53,8 +53,8 @@ def env_steps_per_update(
         Env steps per update, > 0.
 
     Raises:
-        ValueError: If the algorithm is none of these, never updates (``gradient_steps=0``), or counts episodes
-            and ``rollout_steps`` is missing.
+        ValueError: If the algorithm is not in the table or never updates (``gradient_steps=0``), or if it counts
+            episodes and ``rollout_steps`` is missing.
     """
     if isinstance(model, A2C):
         return float(model.n_steps * model.n_envs)
@@ -105,15 +105,15 @@ class HalfLifeCallback(BaseCallback):
 
     The model's logger gets the diagnostics as ``optim/half_life_updates`` and so on. Models with two optimizers
     have ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. Diagnostics of
-    the critic's gradient are left out, because the actor's loss adds to it.
+    the critic's gradient are not logged, because the actor's loss adds to this gradient.
 
     Args:
         half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
-            ``"auto"``; None keeps each optimizer's own.
+            ``"auto"``; None keeps the half-life of each optimizer.
         log_interval: Updates between two records of the diagnostics, >= 1. They are recorded at the end of a
             rollout, and written when the model next writes its log.
         verbose: 1 prints the half-lives when training starts.
-        timescale: As in `rl_rms.RMSprop`; None takes the environments' timescale.
+        timescale: As in `rl_rms.RMSprop`; None uses the environments' timescale.
 
     Raises:
         ValueError: If an argument is out of its range, or at the start of the training if the algorithm is unknown
@@ -150,7 +150,7 @@ class HalfLifeCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._optimizers = _find_optimizers(self.model)
         self._updates_since_record = 0.0
-        # Rollouts of whole episodes are measured when they end, which is before the first update.
+        # Rollouts of whole episodes are measured when they end, before the first update.
         if not _counts_episodes(self.model):
             self._set_span(rollout_steps=None)
         found = None if self.timescale is not None else _find_timescale(self.training_env)
@@ -202,7 +202,7 @@ class HalfLifeCallback(BaseCallback):
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
     """The timescale of environments that change, in env steps of all together; None if they have none."""
-    # A worker of SubprocVecEnv ends when a missing attribute is read, so check first.
+    # Check first, because a worker of SubprocVecEnv ends when a missing attribute is read.
     if not env.has_attr("timescale"):
         return None
     return Timescale(min(env.get_attr("timescale")) * env.num_envs, "steps")

@@ -89,7 +89,7 @@ class VecNormalize(_VecNormalize):
         half_life: Half-life of the statistics in env steps, summed over all sub-environments, such as
             ``"10_000 steps"``; ``inf`` never forgets.
         on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``"keep"``
-            or ``"forget"`` all values before it. Each key of a Dict observation has its own detector.
+            or ``"forget"`` all values from before the jump. Each key of a Dict observation has its own detector.
 
     Raises:
         ValueError: If ``half_life`` is not in env steps or not above 0, or ``on_jump`` has another value.

@@ -1,4 +1,4 @@
-"""Environments that change for Stable-Baselines3: its VecEnv interface around `rl_rms.envs.NonStationaryVector`.
+"""Environments that change for Stable-Baselines3: a VecEnv around `rl_rms.envs.NonStationaryVector`.
 
 `make_vec_env` makes a vector of environments that share one clock. A single `rl_rms.envs.NonStationary` needs no
 conversion: Stable-Baselines3's algorithms accept it.
@@ -119,7 +119,7 @@ class NonStationaryVecEnv(VecEnv):
         """An attribute of each sub-environment.
 
         ``parameters``, ``regime`` and ``timescale`` are the sub-environment's, with the timescale in its own env
-        steps. ``clock``, ``schedules``, ``curriculum`` and the methods are the vector environment's.
+        steps. ``clock``, ``schedules``, ``curriculum`` and the methods belong to the vector environment.
         """
         values = self._attribute(attr_name)
         return [values[row] for row in self._get_indices(indices)]
@@ -128,7 +128,7 @@ class NonStationaryVecEnv(VecEnv):
         """Whether `get_attr` can read an attribute of each sub-environment."""
         if attr_name in _OF_EACH or attr_name in _OF_ALL:
             return True
-        # Workers end when a missing attribute is read, so check first.
+        # Check first, because a worker ends when a missing attribute is read.
         return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -198,7 +198,7 @@ class ChangeCallback(BaseCallback):
     ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each a `rl_rms.envs.NonStationary`.
 
     Raises:
-        ValueError: At the start of the training, if the environments are of another kind.
+        ValueError: If the environments are of another kind, at the start of the training.
     """
 
     def _on_training_start(self) -> None:
@@ -240,7 +240,7 @@ def make_vec_env(
     wrappers: Sequence[WrapperLike] = (),
     **kwargs: Any,
 ) -> VecMonitor:
-    """Make environments that change for Stable-Baselines3, like its own ``make_vec_env``.
+    """Make environments that change for Stable-Baselines3, with the interface of its ``make_vec_env``.
 
     Args:
         id: See `rl_rms.envs.make_vec`.

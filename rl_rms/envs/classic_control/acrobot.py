@@ -60,7 +60,7 @@ class AcrobotVectorEnv(ClassicControlVectorEnv):
         if not np.any(self.torque_noise_max):
             return 0.0
         limits = np.broadcast_to(self.torque_noise_max, self.num_envs).tolist()
-        # Sub-environments that are only reset draw nothing.
+        # Sub-environments that are only reset draw no random numbers.
         return np.array(
             [
                 generator.uniform(-limit, limit) if limit > 0 and not ended else 0.0

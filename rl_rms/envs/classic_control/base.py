@@ -87,7 +87,7 @@ class ClassicControlVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.steps = np.zeros(self.num_envs, dtype=np.int64)
         self.ended = np.zeros(self.num_envs, dtype=np.bool_)
-        # By the number of the sub-environment.
+        # Indexed by the number of the sub-environment.
         self._generators: dict[int, np.random.Generator] = {}
         self._seeds: dict[int, int] = {}
 
@@ -215,7 +215,7 @@ class ClassicControlVectorEnv(VectorEnv):
         self.steps[rows] = 0
 
     def _observations(self) -> npt.NDArray[np.float32]:
-        """The observations, of which some may be the first ones of episodes."""
+        """The observations, some of which may be first observations of episodes."""
         assert self.state is not None
         observations = self._observe(self.state)
         first = self.steps == 0

@@ -84,7 +84,7 @@ class Curriculum(
 
     @property
     def stage_changes(self) -> int:
-        """Number of changes of the stage, up or down. Each is a change of the regime."""
+        """Number of changes of the stage, up or down. Each change of the stage is a change of regime."""
         return self._stage_changes
 
     @property

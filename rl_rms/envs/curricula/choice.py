@@ -1,4 +1,4 @@
-"""Common parts of curricula that choose among given tasks by weights, mixed with uniform draws."""
+"""The common part of curricula that draw tasks from a list by weights, mixed with uniform draws."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
-"""Gates, which open the next stage of a curriculum by the results or the number of episodes.
+"""Gates, which decide when the next stage of a curriculum begins.
 
 A mean success rate over few episodes, checked after each episode, often passes by luck: with a threshold of 0.8
 over 20 episodes, half of the agents with a success rate of 0.5 pass within 500 episodes. `WilsonGate` therefore
 requires a minimum number of episodes, and compares a lower confidence bound with the threshold. None of these
-agents pass it, and 11 % of the agents with a success rate of 0.75 do (``python benchmarks/gates.py``).
+agents passes this gate. Of the agents with a success rate of 0.75, 11 % pass (``python benchmarks/gates.py``).
 """
 
 import math
@@ -19,7 +19,7 @@ from rl_rms.envs.curricula.base import Episode, succeeded
 
 
 class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, success_return: 400}}"):
-    """Decides from the episodes of the present stage whether the next may begin."""
+    """Decides by the episodes of the present stage whether the next stage may begin."""
 
     @abstractmethod
     def record(self, outcome: Episode) -> None:

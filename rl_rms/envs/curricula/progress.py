@@ -11,7 +11,7 @@ from rl_rms.envs.curricula.choice import Choice, Floats, check_choice, mixed
 
 
 class LearningProgress(Choice):
-    """Draws tasks in proportion to how fast their results improve or get worse.
+    """Draws tasks in proportion to the rate at which their results change.
 
         progress = |fast average - slow average|
 

@@ -1,4 +1,4 @@
-"""Prioritized level replay, which repeats levels by their scores and by the time since they were played."""
+"""Prioritized level replay, which repeats levels by their scores and by the time since their last episode."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from rl_rms.envs.curricula.choice import Choice, Floats
 
 
 class PrioritizedLevelReplay(Choice):
-    """Draws levels by the rank of their last score, and by the time since they were played.
+    """Draws levels by the rank of their last score and by the time since their last episode.
 
         P = (1 - staleness) * score part + staleness * stale part
         score part  ~  rank(score) ** (-1 / beta)

@@ -1,4 +1,4 @@
-"""Curricula with stages in a fixed order, each of which begins when the results of the last one suffice."""
+"""Curricula with stages in a fixed order. A stage begins when the results in the last stage suffice."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -71,14 +71,14 @@ class Climb(Curriculum):
 
 
 class Staged(Climb):
-    """Stages in a fixed order without a way back.
+    """Stages in a fixed order, without returning to earlier stages.
 
     Args:
         stages: The task of each stage, ``{target: value}``, all with the same targets.
         threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`); None with
             ``gate``.
         window: Number of episodes, >= 1.
-        gate: Another gate, or its YAML form, in place of ``threshold``.
+        gate: Another gate, or its YAML form, instead of ``threshold``.
 
     Raises:
         ValueError: If there is no stage, the targets differ, a number is out of range, or ``threshold`` and
@@ -125,8 +125,8 @@ class SuccessGated(Climb):
     """Levels that rise when the agent succeeds and fall when a level is too hard.
 
     The next level begins when a `WilsonGate` opens. The previous level begins again when the upper confidence
-    bound of the success rate, over the same episodes, is below ``threshold - hysteresis``. This corrects levels
-    that the agent passed by luck or has unlearned. The level stays for at least ``cooldown`` episodes after a
+    bound of the success rate, over the same episodes, is below ``threshold - hysteresis``. The agent then repeats
+    a level that it passed by luck or no longer masters. The level stays for at least ``cooldown`` episodes after a
     change.
 
     Args:

@@ -75,7 +75,7 @@ for _class, _batched in _ACROBOTS.items():
     register_parameter(_class, "LINK_LENGTH_2", inert=_only_drawn)
 
 
-# Gymnasium initializes these two with ints, but computes in floats.
+# Gymnasium initializes these two with ints, but its computations allow floats.
 def _set_goal_velocity(env: Any, velocity: float) -> None:
     env.goal_velocity = velocity
 
@@ -84,7 +84,7 @@ def _set_max_speed(env: Any, speed: float) -> None:
     env.max_speed = speed
 
 
-# A state of shape (2,) is that of every sub-environment of a vector environment.
+# In a vector environment, a state of shape (2,) is the state of every sub-environment.
 def _reach_the_goal(env: Any) -> None:
     # Just before the goal, slightly faster than the goal velocity.
     env.state = np.array([env.goal_position - 0.005, max(env.goal_velocity, 0.0) + 0.01])
@@ -110,7 +110,7 @@ for _class, _batched in _CARS.items():
     for _name in ("force", "gravity"):
         register_parameter(_class, _name, batched=_batched)
 for _class, _batched in _CONTINUOUS_CARS.items():
-    register_parameter(_class, "power", batched=_batched)  # its gravity is a literal
+    register_parameter(_class, "power", batched=_batched)  # its gravity is a literal in the code
     register_parameter(_class, "min_action", batched=_batched, low=-1, high=0)
     register_parameter(_class, "max_action", batched=_batched, low=0, high=1)
 

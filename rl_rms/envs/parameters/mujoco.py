@@ -22,7 +22,7 @@ _AS_MADE = "_as_made"
 class _AsMade:
     """The initial values of a model's arrays, and their present scales.
 
-    The object is an attribute of the environment, so that copies of the environment include it.
+    The object is an attribute of the environment, so copies of the environment include it.
     """
 
     def __init__(self, model: Any) -> None:

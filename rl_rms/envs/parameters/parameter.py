@@ -41,7 +41,7 @@ class Parameter:
         name: The parameter's name, and the attribute that is set without ``set``.
         set: ``set(env, value)``; None sets the attribute, in its own type.
         get: ``get(env)`` returns the present value; None reads the attribute.
-        derive: ``derive(env)`` recomputes what depends on the parameter; None for nothing.
+        derive: ``derive(env)`` recomputes values that depend on the parameter; None for no such values.
         batched: Whether a vector environment takes one value for each sub-environment.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
         low: Smallest allowed value.
@@ -50,7 +50,7 @@ class Parameter:
         effect: Time at which a change takes effect: the next ``"step"``, the next ``"reset"``, or the next
             ``"episode"``, in which case the episode in progress is truncated.
         provoke: ``provoke(env)`` moves an environment after its reset to a state in which the parameter has an
-            effect, if random actions seldom lead there. It is called on copies only.
+            effect, if random actions seldom lead there. It is called only on copies.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Parameter:
             )
 
     def setter(self, env: Any) -> Callable[[Any], None]:
-        """Return the function that sets the parameter, derives what depends on it, and refuses wrong values.
+        """Return the function that sets the parameter and the values that depend on it.
 
         Without ``set``, values take the attribute's own type; see `fit`.
         """

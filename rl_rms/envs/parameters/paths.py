@@ -24,7 +24,7 @@ _OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionTy
 _BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})
 # Attributes between an environment and a number in `number_paths`.
 _DEPTH = 4
-# Largest number of elements of which `number_paths` finds each.
+# Maximum number of elements that `number_paths` lists one by one.
 _SHORT = 10
 
 
@@ -105,9 +105,9 @@ def find_path(env: Any, text: str) -> AttributePath | None:
 
 
 def number_paths(env: Any) -> Iterator[tuple[str, int]]:
-    """Paths of the numbers in the public attributes of an environment, and the number of elements each stands for.
+    """Paths of the numbers in an environment's public attributes, and the number of elements of each.
 
-    Of an array or list with more than 10 elements, only the first is found. It stands for all of them.
+    Of an array or list with more than 10 elements, only the first is found. It represents all of them.
     """
     yield from _numbers(env, "", {id(env.env): env.env} if isinstance(env, gym.Wrapper) else {}, 0, 1)
     own = vars(env)

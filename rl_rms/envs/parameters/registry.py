@@ -56,7 +56,7 @@ def register_parameter(
         set: ``set(env, value)``; None sets the attribute ``name`` in its own type. An int takes whole numbers, and
             a bool takes 0 and 1.
         get: ``get(env)`` returns the present value; None reads the attribute ``name``.
-        derive: ``derive(env)`` is called after every change, and recomputes what depends on the parameter.
+        derive: ``derive(env)`` is called after every change, and recomputes values that depend on the parameter.
         batched: Whether a vector environment takes an array, shape ``(num_envs,)``.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
         low: Smallest allowed value.

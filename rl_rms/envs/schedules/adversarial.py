@@ -1,4 +1,4 @@
-"""A disturbance that begins when the agent performs well, at the value that hurt it most."""
+"""A disturbance that begins when the agent performs well, at the value that reduced returns most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

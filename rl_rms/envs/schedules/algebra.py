@@ -3,8 +3,8 @@
 The parts of a sum or product share no random numbers: each random part gets its own key. A single random part
 keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers of ``s``.
 
-A combination jumps at a clock if a part jumps and the combined value changes. Jumps that cancel each other, or
-that a limit hides, are not events.
+A combination jumps at a clock if a part jumps and the combined value changes. Jumps without an effect on the
+combined value are not events.
 """
 
 import math

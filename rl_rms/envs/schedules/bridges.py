@@ -18,7 +18,8 @@ import numpy.typing as npt
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 
-# The ends of a block are drawn one by one and its inside at once. A drift requests values in such blocks.
+# The ends of a block are drawn one by one, and the values between them at once. A drift requests values in such
+# blocks.
 _LEVELS = 12
 BLOCK = 2**_LEVELS
 # Blocks between clock 0 and the last clock.
@@ -56,7 +57,7 @@ class Bridged(Schedule):
         return self._held(by_block(t, BLOCK, lambda block, inside: _states(self, key, block)[inside % BLOCK]))
 
 
-# The caches hold 8 MB of blocks, and the block ends of a few hundred streams.
+# The caches store 8 MB of blocks, and the block ends of a few hundred streams.
 @lru_cache(maxsize=256)
 def _states(schedule: Bridged, key: Key, block: int) -> Floats:
     """States at a block's clocks, shape ``(BLOCK,)``."""

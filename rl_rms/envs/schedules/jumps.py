@@ -82,7 +82,7 @@ class Redraw(_Drawn):
         low: Lowest level.
         high: Highest level, >= ``low``.
         every: Env steps between two levels, >= 1.
-        values: The levels to choose from, in place of ``low`` and ``high``: numbers, bools or members of an
+        values: The levels to choose from, instead of ``low`` and ``high``: numbers, bools or members of an
             enumeration.
 
     Raises:
@@ -128,7 +128,7 @@ class PoissonJumps(_Drawn):
         low: Lowest level.
         high: Highest level, >= ``low``.
         mean_dwell: Mean time between two jumps in env steps, >= 1.
-        values: The levels to choose from, in place of ``low`` and ``high``: numbers, bools or members of an
+        values: The levels to choose from, instead of ``low`` and ``high``: numbers, bools or members of an
             enumeration.
 
     Raises:
@@ -189,7 +189,7 @@ class Burst(Schedule):
         peak: Value in a burst.
         duration: Length of a burst in env steps, >= 1 and below ``every``.
         every: Env steps between the beginnings of two bursts, >= 2.
-        rate: Probability that a burst begins at a clock, in (0, 1), in place of ``every``.
+        rate: Probability that a burst begins at a clock, in (0, 1), instead of ``every``.
 
     Raises:
         ValueError: If an argument is out of range, or ``every`` and ``rate`` are both given or both missing.

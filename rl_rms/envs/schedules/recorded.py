@@ -82,7 +82,7 @@ class Trace(Schedule):
         if self.between == "hold":
             return held
         share = rest / self.every
-        # This form is exact for a share of 0 and for equal ends.
+        # This formula is exact for a share of 0 and for equal ends.
         return (1 - share) * held + share * self._array[self._wrap(index + 1)]
 
     @property

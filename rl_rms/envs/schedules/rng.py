@@ -132,8 +132,8 @@ def jump_span(mean_dwell: float) -> int:
 def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
     """A block's jumps. A jump occurs at each clock >= 1 with probability ``1 / mean_dwell``.
 
-    A geometric waiting time is memoryless, so each block of ``jump_span(mean_dwell)`` env steps draws its own
-    waiting times from its first clock on.
+    Geometric waiting times are memoryless, so each block of ``jump_span(mean_dwell)`` env steps can draw its own
+    waiting times.
 
     Args:
         mean_dwell: Mean time between two jumps in env steps, >= 1.

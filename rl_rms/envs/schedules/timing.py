@@ -1,4 +1,4 @@
-"""Schedules shifted in time, limited to an interval, and in sequence."""
+"""Schedules that are shifted in time, limited to an interval, or follow each other."""
 
 import math
 from dataclasses import dataclass

@@ -11,8 +11,8 @@ The update is measured in three forms:
 Each round times every contender. The table shows the medians of the times, the ratio of these medians, and the
 median of the ratios within rounds, because a slow phase of the machine affects all contenders. The gradients are
 filled before each timed update, with a norm that clipping reduces, as in A2C training. If they are not zeroed in
-place, they are new tensors at each update, as after a backward pass. With one thread, times are CPU times. With more
-threads, they are wall times.
+place, they are new tensors at each update, as after a backward pass. With one thread, times are CPU times.
+With more threads, they are wall times.
 
 Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life.
 """

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --no-cache-dir --disable-pip-version-check
 PIP := $(BIN)/python $(INSTALL) -c constraints.txt
-EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower
+EXTRAS := box2d,mujoco,curricula,video,plots,sweep,ray,flower,completion
 # The targets that do not use constraints.txt install this version first. Otherwise pip may install a CUDA build of
 # several gigabytes.
 TORCH := $(shell grep '^torch==' constraints.txt)

@@ -22,6 +22,14 @@ _WIDTH = 78
 # Links, headings and blocks of code stay as they are.
 _NAME = re.compile(r"<(a|h\d|pre)\b.*?</\1>|<code>(rl_rms(?:\.\w+)+)</code>", re.DOTALL)
 
+_COMPLETION = """\
+With the extra `completion`, bash and zsh complete commands, options, packaged names and values. Add this line to
+the startup file of your shell, such as `~/.bashrc`:
+
+```bash
+eval "$(register-python-argcomplete rl-rms)"
+```"""
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the reference of the command line and Mermaid to the site."""
@@ -34,7 +42,7 @@ def on_files(files: Files, config: Any) -> Files:
 def command_line() -> str:
     """The reference of the command line: the help of every command."""
     parser.HELP_WIDTH = _WIDTH
-    parts = ["# Command line", "`rl-rms COMMAND --help` prints these texts."]
+    parts = ["# Command line", "`rl-rms COMMAND --help` prints these texts.", _COMPLETION]
     for name, summary in COMMANDS.items():
         words = [name, "--help=all" if name == "train" else "--help"]
         text = io.StringIO()

@@ -311,6 +311,18 @@ def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
     return chosen[-1] if chosen else str(of_tree)
 
 
+def packaged_configs(kind: str = "") -> dict[str, Path]:
+    """The packaged files by name.
+
+    Args:
+        kind: ``"sweep"`` or ``"federation"``; empty for configurations of runs.
+    """
+    folder = resources.files("rl_rms.configs")
+    if kind:
+        folder /= f"{kind}s"
+    return {Path(one.name).stem: Path(str(one)) for one in folder.iterdir() if one.name.endswith(".yaml")}
+
+
 def find_config(config: str | Path) -> Path:
     """The file of a configuration given by path or packaged name.
 
@@ -319,13 +331,9 @@ def find_config(config: str | Path) -> Path:
     """
     if Path(config).is_file():
         return Path(config)
-    packaged = {
-        Path(file.name).stem: file
-        for file in resources.files("rl_rms.configs").iterdir()
-        if file.name.endswith(".yaml")
-    }
+    packaged = packaged_configs()
     if str(config) in packaged:
-        return Path(str(packaged[str(config)]))
+        return packaged[str(config)]
     raise UserError(
         f"there is no configuration {str(config)!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
         + suggestion(str(config), packaged)

@@ -11,6 +11,7 @@ from typing import Any
 
 from rl_rms.agents import files
 from rl_rms.agents.metrics import read_metrics
+from rl_rms.cli.config import packaged_configs
 from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import Federation, read_federation
@@ -78,7 +79,13 @@ def main(argv: Sequence[str]) -> int:
             "rl-rms federate cartpoles --prepare true   # for Flower's deployment",
         ],
     )
-    parser.add_argument("federation", type=str, metavar="FEDERATION", help="YAML file, packaged name or folder.")
+    parser.add_name(
+        "federation",
+        packaged_configs("federation"),
+        "yaml",
+        metavar="FEDERATION",
+        help="YAML file, packaged name or folder.",
+    )
     parser.add_argument("--runs_dir", type=str, default="runs", help="Parent folder of the run's folder.")
     parser.add_argument("--workers", type=int, default=2, help="Clients that train at the same time, >= 1.")
     parser.add_argument(

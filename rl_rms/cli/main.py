@@ -1,5 +1,6 @@
 """``rl-rms COMMAND``: runs the command's module, and reports wrong input in one sentence with exit status 2."""
 
+import os
 import re
 import sys
 import warnings
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 for a file that cannot be read or written, 2 for wrong input, 130 after Ctrl-C, 143 after
         SIGTERM.
     """
+    if "_ARGCOMPLETE" in os.environ:
+        from rl_rms.cli.completion import complete
+
+        complete(COMMANDS)
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
         print(usage())

@@ -1,8 +1,10 @@
 """The parser of the commands: jsonargparse's, with examples in its help and errors in one sentence."""
 
+import os
 import re
 from argparse import Action, HelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -45,6 +47,32 @@ class Parser(ArgumentParser):
     def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **options)
         self.examples = tuple(examples)
+
+    def add_name(self, dest: str, names: Iterable[str], *suffixes: str, **options: Any) -> None:
+        """Add a positional argument that the shell completes.
+
+        Args:
+            dest: Name of the argument.
+            names: Names that it may have.
+            *suffixes: Endings of the files that it may name, without a dot.
+            **options: Further options of ``add_argument``.
+        """
+
+        def completions(prefix: str, **_: Any) -> list[str]:
+            files = import_module("argcomplete.completers").FilesCompleter(suffixes)(prefix) if suffixes else ()
+            return [*names, *files]
+
+        vars(self.add_argument(dest, type=str, **options))["completer"] = completions
+
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        """Parse arguments, or complete the values that the help lists if the shell asks for completions."""
+        if "_ARGCOMPLETE" in os.environ:
+            for action in self._actions:
+                shown = str(action.metavar)
+                listed = re.findall(r"[^{},]+", shown) if shown.startswith("{") else []
+                # jsonargparse's own completer fails where it knows no values.
+                vars(action).setdefault("completer", lambda listed=listed, **_: listed)
+        return super().parse_args(*args, **options)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The help, with the examples at its end."""

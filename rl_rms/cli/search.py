@@ -8,11 +8,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rl_rms.cli.config import RunConfig, find_config, parse_config
+from rl_rms.cli.config import RunConfig, find_config, packaged_configs, parse_config
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.yaml_files import read_file
@@ -283,10 +282,9 @@ def find_packaged(name: str, kind: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    folder = resources.files("rl_rms.configs") / f"{kind}s"
-    packaged = {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    packaged = packaged_configs(kind)
     if name in packaged:
-        return Path(str(packaged[name]))
+        return packaged[name]
     raise UserError(
         f"there is no {kind} {name!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
         + suggestion(name, packaged)

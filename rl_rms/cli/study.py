@@ -55,8 +55,12 @@ def main(argv: Sequence[str]) -> int:
             "rl-rms study all",
         ],
     )
-    parser.add_argument(
-        "names", type=str, nargs="*", metavar="NAME", help="Studies, or 'all', which also writes one HTML report."
+    parser.add_name(
+        "names",
+        [*STUDIES, "all"],
+        nargs="*",
+        metavar="NAME",
+        help="Studies, or 'all', which also writes one HTML report.",
     )
     parser.add_argument("--list", action="store_true", help="List the studies and exit.")
     parser.add_argument(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.agents.interruption import signals_deferred
+from rl_rms.cli.config import packaged_configs
 from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.parser import Parser
@@ -50,7 +51,9 @@ def main(argv: Sequence[str]) -> int:
             "rl-rms sweep half_life_cartpole --storage sqlite:///half_life.db",
         ],
     )
-    parser.add_argument("sweep", type=str, metavar="SWEEP", help="YAML file or packaged name.")
+    parser.add_name(
+        "sweep", packaged_configs("sweep"), "yaml", metavar="SWEEP", help="YAML file or packaged name."
+    )
     parser.add_argument("--trials", type=int | None, default=None, help="Number of points; by default the file's.")
     parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
     parser.add_argument(

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_rms.agents.initialization import orthogonal
-from rl_rms.agents.spaces import image_scale
+from rl_rms.agents.spaces import image_layout, image_scale
 
 
 class Residual(nn.Module):
@@ -68,7 +68,7 @@ _BODIES = {
 
 def automatic_network(space: spaces.Box) -> str:
     """The network for the images of a space: the Nature CNN, ``small_cnn`` below 36 pixels, ``mlp`` below 3."""
-    _, (_, *sides) = _layout(space.shape)
+    _, (_, *sides) = image_layout(space.shape)
     return next((name for name in ("nature_cnn", "small_cnn") if min(sides) >= _BODIES[name].least_side), "mlp")
 
 
@@ -97,7 +97,7 @@ class ConvolutionalEncoder(nn.Module):
         self, space: spaces.Box, network: str, num_features: int, *, orthogonal_init: bool = True
     ) -> None:
         super().__init__()
-        self._channels_last, self._shape = _layout(space.shape)
+        self._channels_last, self._shape = image_layout(space.shape)
         self._scale = image_scale(space)
         channels, *sides = self._shape
         body = _BODIES[network]
@@ -123,13 +123,3 @@ class ConvolutionalEncoder(nn.Module):
         images = observations.movedim(-1, -3) if self._channels_last else observations
         features: Tensor = self.network(images.reshape(len(images), *self._shape).float() / self._scale)
         return features
-
-
-def _layout(shape: tuple[int, ...]) -> tuple[bool, tuple[int, int, int]]:
-    """Whether images of a shape have their channels last, and their channels, height and width."""
-    if len(shape) == 2:
-        return False, (1, *shape)
-    *frames, a, b, c = shape
-    channels_last = a == b or (b != c and a >= c)
-    height, width, channels = (a, b, c) if channels_last else (b, c, a)
-    return channels_last, (math.prod(frames) * channels, height, width)

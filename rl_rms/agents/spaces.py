@@ -15,17 +15,36 @@ Array = npt.NDArray[Any]
 ACTION_MASK = "action_mask"
 
 
+# A Box of floats from 0 to 1 with more channels or smaller sides may be a board or a table of features.
+_FLOAT_CHANNELS, _FLOAT_SIDE = 4, 7
+
+
 def is_image(space: gym.Space[Any]) -> bool:
     """Whether a space is of images: uint8 from 0 to 255 or floats from 0 to 1, with 3 axes.
 
-    Stacked frames have 4 axes. Images of uint8 without channels have 2.
+    Stacked frames have 4 axes. Images of uint8 without channels have 2. Images of floats have at most 4 channels
+    and at least 7 by 7 pixels.
     """
     if not isinstance(space, spaces.Box) or len(space.shape) not in {2, 3, 4}:
         return False
     if space.dtype == np.uint8:
         return bool((space.low == 0).all() and (space.high == 255).all())
     is_unit = np.issubdtype(space.dtype, np.floating) and bool((space.low == 0).all() and (space.high == 1).all())
-    return is_unit and len(space.shape) > 2
+    if not is_unit or len(space.shape) == 2:
+        return False
+    # Each of the stacked frames, the first of four axes, has its own channels.
+    _, (channels, *sides) = image_layout(space.shape[-3:])
+    return channels <= _FLOAT_CHANNELS and min(sides) >= _FLOAT_SIDE
+
+
+def image_layout(shape: tuple[int, ...]) -> tuple[bool, tuple[int, int, int]]:
+    """Whether images of a shape have their channels last, and their channels, height and width."""
+    if len(shape) == 2:
+        return False, (1, *shape)
+    *frames, a, b, c = shape
+    channels_last = a == b or (b != c and a >= c)
+    height, width, channels = (a, b, c) if channels_last else (b, c, a)
+    return channels_last, (math.prod(frames) * channels, height, width)
 
 
 def image_scale(space: gym.Space[Any]) -> float:

@@ -87,9 +87,16 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 def _parts(key: str) -> list[str]:
     """Split a dotted key; a target of env.changes such as reward.scale stays one part."""
     parts = key.split(".")
-    if parts[:2] == ["env", "changes"] and len(parts) > 3 and parts[2] in _DOTTED_TARGETS:
-        return [*parts[:2], ".".join(parts[2:4]), *parts[4:]]
-    return parts
+    if parts[:2] != ["env", "changes"] or len(parts) < 4 or parts[2] not in _DOTTED_TARGETS:
+        return parts
+    end = 4
+    if parts[2] == "observation":
+        # Imports Gymnasium, which other keys do not need.
+        from rl_rms.envs.transforms import NEUTRAL
+
+        # Keys of a part of a Dict observation come before the name of the transform.
+        end = next((i for i in range(4, len(parts) + 1) if f"observation.{parts[i - 1]}" in NEUTRAL), 4)
+    return [*parts[:2], ".".join(parts[2:end]), *parts[end:]]
 
 
 def annotations_of(kind: type, **instead: type) -> dict[str, Any]:

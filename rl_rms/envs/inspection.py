@@ -126,7 +126,8 @@ def _value(env: Any, name: str) -> float | None:
 
 
 def _transforms(env: gym.Env[Any, Any]) -> Iterator[Target]:
-    for name, value in transforms.NEUTRAL.items():
+    for name in transforms.transform_names(env.observation_space):
+        value = transforms.NEUTRAL[transforms.transform_of(name) or name]
         needed = transforms.misfit(name, env.observation_space, env.action_space)
         known = "yes" if needed is None else f"no: it needs {' '.join(needed.split())}"
         yield Target(name, "transform", value, known)

@@ -14,6 +14,7 @@ from rl_rms.envs.layers import Layers, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
+from rl_rms.envs.transforms import transform_of
 
 
 class Native(Backend):
@@ -22,6 +23,12 @@ class Native(Backend):
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
         super().__init__()
         self._env = env
+        part = next((one for one in targets if transform_of(one) is not None and transform_of(one) != one), None)
+        if part is not None:
+            raise ValueError(
+                f"{part!r} changes a part of the observations, which {type(env.unwrapped).__name__} cannot do; "
+                'use vectorization_mode="sync"'
+            )
         self._layers = Layers(env, env.unwrapped)
         self._setter = ParameterSetter(
             env, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 from rl_rms.envs import noise, transforms
 from rl_rms.envs.delays import Delays
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameters import Parameter, find_parameter, parameter_names
 from rl_rms.envs.parameters.registry import find_owner
-from rl_rms.envs.transforms import DRAWN, NEUTRAL, NOISES, Space, components
+from rl_rms.envs.transforms import NEUTRAL, Space, components, keys_of, transform_of
 from rl_rms.envs.verification import copy_env, verify_effect
 
 # Targets without random numbers or state, which take a shorter path.
@@ -65,41 +65,54 @@ class ParameterSetter:
         self._has_arrays = bool(arrays)
         self._num_envs = num_envs
         self._spaces = (observation_space, action_space)
+        # The values of all transforms, also of those that are no targets.
         self._transforms = dict(NEUTRAL)
         # An environment in which every target exists: a copy after its reset if the reset creates attributes.
         self._example = _find_example(env, self.targets)
         for target in self.targets:
             _check(self._example, target, observation_space, action_space, target in arrays)
-        if "observation.offsets_draw" in self.targets and "observation.offsets" not in self.targets:
-            raise ValueError(
-                "changing 'observation.offsets_draw' would change nothing without 'observation.offsets', the "
-                "standard deviation of the offsets; add it"
-            )
-        self.has_noise = not set(NOISES).isdisjoint(self.targets)
-        self.is_drawn = self.has_noise or not set(DRAWN).isdisjoint(self.targets)
+        for target in self.targets:
+            needed = target.removesuffix("_draw")
+            if transform_of(target) == "observation.offsets_draw" and needed not in self.targets:
+                raise ValueError(
+                    f"changing {target!r} would change nothing without {needed!r}, the standard deviation of the "
+                    "offsets; add it"
+                )
+        self.has_noise = transforms.has_noise(self.targets)
+        self.is_drawn = transforms.is_drawn(self.targets)
+        # The keys of each moved part of the observations, and whether it needs more than gain and offset.
+        self._parts: dict[tuple[str, ...], bool] = {}
+        for target in self.targets:
+            if target.startswith("observation.") and transform_of(target) is not None:
+                keys = keys_of(target)
+                self._parts[keys] = self._parts.get(keys, False) or transform_of(target) not in _AFFINE
+                for kind, neutral in NEUTRAL.items():
+                    if kind.startswith("observation."):
+                        self._transforms[_prefix(keys) + kind.removeprefix("observation.")] = neutral
         delays = "action.delay" in self.targets
         self._delays = Delays(action_space, num_envs or 1) if delays else None  # type: ignore[arg-type]
         # Cached permutations and offsets; cleared when the target's value or the drift changes.
         self._drawn: dict[str, Any] = {}
         owners: dict[int, tuple[Any, dict[str, Parameter]]] = {}
         for target in self.targets:
-            if target not in NEUTRAL:
+            if transform_of(target) is None:
                 owner, _ = find_owner(self._example, target)
                 owners.setdefault(id(owner), (owner, {}))[1][target] = self._parameter(target)
         for owner, parameters in owners.values():
             verify_effect(owner, parameters)
         self._setters = self._find_setters()
-        effects = {target: self._parameter(target).effect for target in self.targets if target not in NEUTRAL}
+        effects = {
+            target: self._parameter(target).effect for target in self.targets if transform_of(target) is None
+        }
         self.late = tuple(target for target, effect in effects.items() if effect != "step")
         self.episodic = tuple(
             index for index, target in enumerate(self.targets) if effects.get(target) == "episode"
         )
-        groups = {target.partition(".")[0] for target in self.targets if target in NEUTRAL}
+        groups = {target.partition(".")[0] for target in self.targets if transform_of(target) is not None}
         self.moves_rewards = "reward" in groups
         self.moves_observations = "observation" in groups
         self.moves_actions = "action" in groups
         self.moves = bool(groups)
-        self._rearranges = any(target.startswith("observation.") for target in {*self.targets} - _AFFINE)
         self._reroutes = any(target.startswith("action.") for target in {*self.targets} - _AFFINE)
 
     def set(self, values: tuple[Any, ...]) -> None:
@@ -127,7 +140,8 @@ class ParameterSetter:
     def current(self) -> tuple[float, ...]:
         """The present value of each target, even if it was never set."""
         return tuple(
-            self._transforms[target] if target in NEUTRAL else self._value(target) for target in self.targets
+            self._value(target) if transform_of(target) is None else self._transforms[target]
+            for target in self.targets
         )
 
     def again(self) -> None:
@@ -179,24 +193,39 @@ class ParameterSetter:
             observation: One observation, or a batch.
             first: Whether an observation is the first of its episode: a scalar, or shape ``(num_envs,)``.
         """
-        values, targets = self._transforms, self.targets
-        moved = transforms.observation(observation, values["observation.gain"], values["observation.offset"])
-        if not self._rearranges:
-            return moved
-        batch = moved if self._num_envs is not None else moved[None]
-        size = components(self._spaces[0])
-        shift = np.zeros((1, size))
-        if "observation.offsets" in targets:
-            shift = shift + _column(values["observation.offsets"]) * self._vectors(size)
-        if "observation.noise" in targets:
-            shift = shift + _column(values["observation.noise"]) * self._noise("observation.noise", size, first)
-        if "observation.offsets" in targets or "observation.noise" in targets:
-            batch = batch + shift.reshape(-1, *batch.shape[1:]).astype(batch.dtype)
-        if "observation.permute" in targets:
-            batch = transforms.permute(batch, self._orders("observation.permute", size))
-        if "observation.mask" in targets:
-            batch = transforms.hide(batch, self._ranks(size), values["observation.mask"])
-        return batch if self._num_envs is not None else batch[0, ...]
+        for keys, rearranges in self._parts.items():
+            move = partial(self._moved, keys, rearranges, first)
+            observation = move(observation) if not keys else transforms.with_part(observation, keys, move)
+        return observation
+
+    def _moved(
+        self, keys: tuple[str, ...], rearranges: bool, first: npt.NDArray[np.bool_] | bool, observation: Any
+    ) -> Any:
+        """Transform one part of the observations."""
+        values, targets, prefix = self._transforms, self.targets, _prefix(keys)
+        space = transforms.part_space(self._spaces[0], keys)
+        assert isinstance(space, Box)
+        is_integer = space.dtype == np.uint8
+        if is_integer:
+            observation = np.asarray(observation, np.float32)
+        batch = transforms.observation(observation, values[f"{prefix}gain"], values[f"{prefix}offset"])
+        if rearranges:
+            batch = batch if self._num_envs is not None else batch[None]
+            size = components(space)
+            shift = np.zeros((1, size))
+            if f"{prefix}offsets" in targets:
+                shift = shift + _column(values[f"{prefix}offsets"]) * self._vectors(prefix, size)
+            if f"{prefix}noise" in targets:
+                noises = self._noise(f"{prefix}noise", size, first)
+                shift = shift + _column(values[f"{prefix}noise"]) * noises
+            if f"{prefix}offsets" in targets or f"{prefix}noise" in targets:
+                batch = batch + shift.reshape(-1, *batch.shape[1:]).astype(batch.dtype)
+            if f"{prefix}permute" in targets:
+                batch = transforms.permute(batch, self._orders(f"{prefix}permute", size))
+            if f"{prefix}mask" in targets:
+                batch = transforms.hide(batch, self._ranks(f"{prefix}mask", size), values[f"{prefix}mask"])
+            batch = batch if self._num_envs is not None else batch[0, ...]
+        return transforms.to_uint8(batch, space) if is_integer else batch
 
     def action(self, action: Any) -> Any:
         """Transform actions, see `rl_rms.envs.transforms`."""
@@ -254,12 +283,12 @@ class ParameterSetter:
         drawn: npt.NDArray[Any] = self._drawn[target]
         return drawn
 
-    def _vectors(self, size: int) -> npt.NDArray[Any]:
-        target, seed = "observation.offsets_draw", self.noise_key.seed
+    def _vectors(self, prefix: str, size: int) -> npt.NDArray[Any]:
+        target, seed = f"{prefix}offsets_draw", self.noise_key.seed
         return self._once(
             target,
             self._transforms[target],
-            lambda drift, number: noise.vector("observation.offsets", seed, drift, number, size),
+            lambda drift, number: noise.vector(f"{prefix}offsets", seed, drift, number, size),
         )
 
     def _orders(self, target: str, size: int) -> npt.NDArray[Any]:
@@ -270,13 +299,9 @@ class ParameterSetter:
             lambda drift, number: noise.permutation(target, seed, drift, number, size),
         )
 
-    def _ranks(self, size: int) -> npt.NDArray[Any]:
+    def _ranks(self, target: str, size: int) -> npt.NDArray[Any]:
         seed = self.noise_key.seed
-        return self._once(
-            "observation.mask",
-            1,
-            lambda drift, number: noise.permutation("observation.mask", seed, drift, number, size),
-        )
+        return self._once(target, 1, lambda drift, number: noise.permutation(target, seed, drift, number, size))
 
     def _set_transform(self, target: str, value: Any) -> None:
         transforms.check_value(target, value, self._spaces[1])
@@ -308,7 +333,7 @@ class ParameterSetter:
     def _find_setters(self) -> list[Callable[[Any], None]]:
         return [
             partial(self._set_transform, target)
-            if target in NEUTRAL
+            if transform_of(target) is not None
             else self._parameter(target).setter(find_owner(self._env, target)[0])
             if self._example is self._env
             else partial(self._set_if_it_exists, self._parameter(target), target)
@@ -325,6 +350,11 @@ class ParameterSetter:
         self._setters = self._find_setters()
         # Box2D and MuJoCo environments are created again when unpickled, with their initial values.
         self.again()
+
+
+def _prefix(keys: tuple[str, ...]) -> str:
+    """The beginning of the names of the transforms of a part."""
+    return "".join(f"{key}." for key in ("observation", *keys))
 
 
 def _column(value: Any) -> npt.NDArray[Any]:
@@ -346,14 +376,16 @@ def _find_example(env: Any, targets: Sequence[str]) -> Any:
 
 def _has_all(env: Any, targets: Sequence[str]) -> bool:
     try:
-        return all(find_parameter(*find_owner(env, one)) is not None for one in targets if one not in NEUTRAL)
+        return all(
+            find_parameter(*find_owner(env, one)) is not None for one in targets if transform_of(one) is None
+        )
     except ValueError:
         return False
 
 
 def _check(env: Any, target: str, observation_space: Space, action_space: Space, batched: bool) -> None:
     """Raise a ValueError if the target cannot be set."""
-    if target in NEUTRAL:
+    if transform_of(target) is not None:
         needed = transforms.misfit(target, observation_space, action_space)
         if needed is not None:
             raise ValueError(f"{target!r} needs {needed}")
@@ -370,7 +402,8 @@ def _parameter(env: Any, target: str, observation_space: Space, action_space: Sp
     owner, name = find_owner(env, target)
     parameter = find_parameter(owner, name)
     if parameter is None:
-        fitting = [one for one in NEUTRAL if transforms.misfit(one, observation_space, action_space) is None]
+        names = transforms.transform_names(observation_space)
+        fitting = [one for one in names if transforms.misfit(one, observation_space, action_space) is None]
         prefix = target.removesuffix(name)
         offered = [*(prefix + one for one in parameter_names(owner)), *fitting]
         close = difflib.get_close_matches(target, offered, n=1)

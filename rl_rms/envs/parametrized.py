@@ -19,7 +19,7 @@ from rl_rms.envs.snapshots import (
     known_state,
     restore_known_state,
 )
-from rl_rms.envs.transforms import unbounded
+from rl_rms.envs.transforms import moved_space
 
 Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
@@ -27,8 +27,8 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Sets an environment's targets, and saves and restores its state mid-episode.
 
-    With a target ``observation.*``, the observation space is unbounded, because changed observations may lie
-    outside the declared bounds. A pickled or copied environment continues exactly.
+    A Box of floats that a target ``observation.*`` changes is unbounded, because observations may then lie outside
+    the declared bounds. A pickled or copied environment continues exactly.
 
     Raises:
         ValueError: If the environment lacks a target, or changing it would have no effect.
@@ -39,7 +39,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         gym.Wrapper.__init__(self, env)
         self._setter = ParameterSetter(env, targets, env.observation_space, env.action_space)
         if self._setter.moves_observations:
-            self.observation_space = unbounded(env.observation_space)
+            self.observation_space = moved_space(env.observation_space, targets)
         self._layers = Layers(env, env.unwrapped)
         # A replay also restores wrappers whose state cannot be saved.
         is_known = has_known_state(env) and not self._layers.lost

@@ -7,18 +7,21 @@
 ``z`` is standard normal and drawn for each component at each env step. ``vector`` is drawn once for each value of
 ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the share of
 env steps in which a random action replaces the agent's. Permutations are numbered, and number 0 is the identity.
-``mask`` is the share of an observation's components that are set to 0. Random numbers come from
-`rl_rms.envs.noise`.
+``mask`` is the share of an observation's components that are set to 0. Observations of uint8 are rounded and
+clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; a part of a
+Tuple has its number as name. Random numbers come from `rl_rms.envs.noise`.
 
 The functions take a single element with scalar values, or a batch with scalars or arrays of shape ``(num_envs,)``.
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 from gymnasium.spaces import Box, Discrete
 
 from rl_rms.envs.delays import LONGEST
@@ -68,22 +71,103 @@ BOUNDS = {
 }
 
 
+def transform_of(target: str) -> str | None:
+    """The entry of `NEUTRAL` that a target names, without the part of the observation; None for other targets.
+
+    Examples:
+        >>> transform_of("observation.image.noise")
+        'observation.noise'
+    """
+    names = target.split(".")
+    kind = f"observation.{names[-1]}" if names[0] == "observation" else target
+    return kind if kind in NEUTRAL else None
+
+
+def keys_of(target: str) -> tuple[str, ...]:
+    """The keys of the part that an ``observation.*`` target changes; empty for the whole observation."""
+    return tuple(target.split(".")[1:-1])
+
+
+def has_noise(targets: Iterable[str]) -> bool:
+    """Whether any target needs random numbers at each env step."""
+    return any(transform_of(target) in NOISES for target in targets)
+
+
+def is_drawn(targets: Iterable[str]) -> bool:
+    """Whether any target needs random numbers."""
+    return any(transform_of(target) in NOISES + DRAWN for target in targets)
+
+
+def transform_names(observation_space: Space) -> list[str]:
+    """The names of all transforms: those of `NEUTRAL`, with the parts of a Dict or Tuple observation."""
+    parts = list(_leaves(observation_space))
+    names = []
+    for kind in NEUTRAL:
+        group, _, name = kind.partition(".")
+        names += [".".join((group, *keys, name)) for keys in parts] if group == "observation" else [kind]
+    return names
+
+
+def _leaves(space: Space) -> Iterator[tuple[str, ...]]:
+    """The keys of each part that is neither a Dict nor a Tuple."""
+    items = _items(space)
+    if items is None:
+        yield ()
+        return
+    for key, part in items:
+        yield from ((key, *keys) for keys in _leaves(part))
+
+
+def _items(space: Space) -> list[tuple[str, Space]] | None:
+    if isinstance(space, spaces.Dict):
+        return [(str(key), part) for key, part in space.items()]
+    return [(str(i), part) for i, part in enumerate(space)] if isinstance(space, spaces.Tuple) else None
+
+
+def part_space(space: Space, keys: tuple[str, ...]) -> Space | None:
+    """The space of a part; None if there is no such part."""
+    for key in keys:
+        part = dict(_items(space) or ()).get(key)
+        if part is None:
+            return None
+        space = part
+    return space
+
+
+def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
+    """The observation with one part changed by a function; other parts are shared."""
+    if not keys:
+        return change(observation)
+    if isinstance(observation, tuple):
+        number = int(keys[0])
+        changed = with_part(observation[number], keys[1:], change)
+        return (*observation[:number], changed, *observation[number + 1 :])
+    key = next(one for one in observation if str(one) == keys[0])
+    return {**observation, key: with_part(observation[key], keys[1:], change)}
+
+
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
     """The property that a target needs but the single spaces lack; None if the target fits."""
     if target.startswith("reward."):
         return None
-    space = observation_space if target.startswith("observation.") else action_space
+    space: Space | None = action_space
+    if target.startswith("observation."):
+        space = part_space(observation_space, keys_of(target))
+        if space is None:
+            return f"the part {'.'.join(keys_of(target))!r} of the observations, got {observation_space}"
+    assert space is not None
     needed, fits = _needed(target, space)
     return None if fits else f"{needed}, got {space}"
 
 
 def _needed(target: str, space: Space) -> tuple[str, bool]:
     """Description of the property of a space that a target needs, and whether the space has the property."""
-    if target == "observation.permute":
-        several = is_float_box(space) and components(space) > 1
-        return "observations that are a Box of floats with more than one component", several
     if target.startswith("observation."):
-        return "observations that are a Box of floats", is_float_box(space)
+        is_movable = is_float_box(space) or is_uint8_box(space)
+        if transform_of(target) == "observation.permute":
+            several = is_movable and components(space) > 1
+            return "observations that are a Box of floats or uint8 with more than one component", several
+        return "observations, or a part of them, that are a Box of floats or uint8", is_movable
     if target in ("action.gain", "action.bias"):
         return "actions that are a Box of floats", is_float_box(space)
     discrete = isinstance(space, Discrete)
@@ -102,30 +186,60 @@ def is_float_box(space: Space) -> bool:
     return isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)
 
 
+def is_uint8_box(space: Space) -> bool:
+    """Whether a space is a Box of uint8, such as images."""
+    return isinstance(space, Box) and space.dtype == np.uint8
+
+
 def components(space: Space) -> int:
     """Number of items that a permutation rearranges: components of a Box, or actions of a Discrete."""
     return int(space.n) if isinstance(space, Discrete) else math.prod(space.shape or ())
 
 
-def unbounded(space: Space) -> Box:
-    """A Box of the same shape and dtype without bounds, for transformed observations."""
-    return Box(-np.inf, np.inf, space.shape, space.dtype)  # type: ignore[arg-type]
+def moved_space(space: Space, targets: Iterable[str]) -> Space:
+    """The space of transformed observations: each moved Box of floats loses its bounds.
+
+    Args:
+        space: The space of one observation. Parts that wrappers have removed are ignored.
+        targets: Names of targets.
+    """
+    for target in targets:
+        if target.startswith("observation.") and transform_of(target) is not None:
+            space = _without_bounds(space, keys_of(target))
+    return space
+
+
+def _without_bounds(space: Space, keys: tuple[str, ...]) -> Space:
+    if not keys:
+        is_float = is_float_box(space)
+        return Box(-np.inf, np.inf, space.shape, space.dtype) if is_float else space  # type: ignore[arg-type]
+    if isinstance(space, spaces.Dict):
+        parts = {
+            key: _without_bounds(part, keys[1:]) if str(key) == keys[0] else part for key, part in space.items()
+        }
+        return spaces.Dict(list(parts.items()))
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple(
+            [_without_bounds(part, keys[1:]) if str(i) == keys[0] else part for i, part in enumerate(space)]
+        )
+    return space
 
 
 def check_value(target: str, value: Any, action_space: Space) -> None:
     """Raise an error if a value is outside of a target's bounds.
 
     Args:
-        target: One of `NEUTRAL`.
+        target: Name of a transform.
         value: Scalar, or shape ``(num_envs,)``.
         action_space: Action space of one environment.
 
     Raises:
         ValueError: If the value is out of bounds.
     """
-    if target not in BOUNDS:
+    kind = transform_of(target)
+    if kind not in BOUNDS:
         return
-    low, high = BOUNDS[target]
+    low, high = BOUNDS[kind]
     if target == "action.noise" and isinstance(action_space, Discrete):
         high = 1.0
     values = np.atleast_1d(value)
@@ -158,6 +272,11 @@ def observation(observation: Array, gain: Any, offset: Any) -> Array:
     """
     # NumPy turns arrays of shape () into scalars.
     return np.asarray(_spread(gain, observation) * observation + _spread(offset, observation))
+
+
+def to_uint8(observation: Array, space: Box) -> Array:
+    """Round and clip transformed observations to a Box of uint8."""
+    return np.clip(np.rint(observation), space.low, space.high).astype(np.uint8)
 
 
 def permute(batch: Array, orders: Array) -> Array:

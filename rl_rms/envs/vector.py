@@ -27,7 +27,7 @@ from rl_rms.envs.observers import Observer
 from rl_rms.envs.phase_clocks import PhaseClocks
 from rl_rms.envs.schedules import Ints, Schedule, as_schedules
 from rl_rms.envs.seeds import first_seed
-from rl_rms.envs.transforms import unbounded
+from rl_rms.envs.transforms import moved_space
 
 _REGIME_MASK = f"_{REGIME}"
 _CLOCKS: dict[str, Callable[..., Clock]] = {
@@ -113,7 +113,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         arrays = self._targets[len(schedules) :] if sharing == "shared" else self._targets
         self._backend = make_backend(env, self._targets, arrays)
         if self._backend.moves_observations:
-            self.single_observation_space = unbounded(env.single_observation_space)
+            self.single_observation_space = moved_space(env.single_observation_space, self._targets)
             self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         if curriculum is not None and self._mode is AutoresetMode.SAME_STEP:
             check_curriculum(env, [target for target in curriculum.targets if target in self._backend.late])

@@ -34,6 +34,17 @@ TREE = {"agent": {"gamma": 0.9}, "env": {"changes": {"reward.scale": {"step": {"
             {"kwargs": {"observation": {"type": "X"}}},
         ),
         (
+            ["--env.changes.observation.image.noise=2", "--env.changes.observation.a.0.gain.step.at=3"],
+            "env",
+            {
+                "changes": {
+                    **TREE["env"]["changes"],
+                    "observation.image.noise": 2,
+                    "observation.a.0.gain": {"step": {"at": 3}},
+                }
+            },
+        ),
+        (
             ["--env.changes.reward.scale.step.at", "3", "--env.changes.gravity=5"],
             "env",
             {"changes": {"reward.scale": {"step": {"before": 1, "at": 3}}, "gravity": 5}},

@@ -139,3 +139,14 @@ def test_attribute_that_reset_creates_is_listed():
     rows = {one.name: (one.value, effect(one)) for one in find_targets(Late())}
     assert rows["scale"] == (2.0, "yes")
     assert rows["position"][1] == "state"
+
+
+def test_transforms_of_a_dict_observation_name_its_parts():
+    env = Car()
+    env.observation_space = gym.spaces.Dict(
+        {"image": gym.spaces.Box(0, 255, (4, 4), np.uint8), "goal": gym.spaces.Discrete(2)}
+    )
+    known = {one.name: effect(one) for one in find_targets(env) if one.kind == "transform"}
+    assert known["observation.image.noise"] == "yes"
+    assert known["observation.goal.noise"].startswith("no: ")
+    assert "observation.noise" not in known

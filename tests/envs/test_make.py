@@ -5,9 +5,10 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeAwareObservation, TransformReward
 
+from rl_rms.agents import A2C
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.make import FEWEST_NATIVE, make_from_config, make_vec
-from rl_rms.envs.schedules import Sinusoid
+from rl_rms.envs.schedules import Redraw, Sinusoid
 from tests.naming import naming
 
 STACK = {"FrameStackObservation": {"stack_size": 3}}
@@ -184,3 +185,39 @@ def test_make_vec_native_of_an_environment_without_one_raises_an_error():
 def test_make_vec_indivisible_sub_environments_names_the_numbers():
     with pytest.raises(ValueError, match=naming("num_envs", "3 workers", "8")):
         make_from_config(EnvConfig(num_envs=8), seed=0, shard=(0, 3))
+
+
+class Camera(gym.Env):
+    """Shows a gray image and a position."""
+
+    observation_space = gym.spaces.Dict(
+        {"image": gym.spaces.Box(0, 255, (8, 8, 3), np.uint8), "position": gym.spaces.Box(-1.0, 1.0, (1,))}
+    )
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.step(0)[0], {}
+
+    def step(self, action):
+        seen = {"image": np.full((8, 8, 3), 100, np.uint8), "position": np.zeros(1, np.float32)}
+        return seen, float(action), False, False, {}
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_parts_of_observations_change_in_vectors_and_agents_learn(mode):
+    noise = Redraw(values=[0.0, 30.0], every=40)
+    changes = {"observation.image.noise": noise, "observation.position.offset": 0.5}
+    env = make_vec(Camera, 2, changes, vectorization_mode=mode, seed=0)
+    seen, _ = env.reset(seed=0)
+    assert seen["image"].dtype == np.uint8
+    assert seen["position"].tolist() == [[0.5], [0.5]]
+    spreads = []
+    for _ in range(100):
+        seen = env.step(env.action_space.sample())[0]
+        assert env.observation_space.contains(seen)
+        spreads.append(seen["image"].std())
+    assert min(spreads) == 0.0
+    assert 20.0 < max(spreads) < 40.0
+    assert A2C(env, seed=0).learn(20).num_timesteps >= 20
+    env.close()

@@ -22,6 +22,11 @@ def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written(
         assert env.state_dict()["environment"] is None
 
 
+def test_part_of_the_observations_of_a_native_environment_names_the_mend():
+    with pytest.raises(ValueError, match=naming("observation.a.noise", "NativeProbes", "sync")):
+        NonStationaryVector(NativeProbes([3, 3], AutoresetMode.NEXT_STEP), {"observation.a.noise": 1.0})
+
+
 def test_reset_of_a_native_environment_that_restores_its_values_sets_them_again():
     class Restoring(NativeProbes):
         def reset(self, **kwargs):

@@ -50,6 +50,46 @@ def test_observation_has_mask_of_one_reads_zero(probe):
     assert setter.observation(np.array([1.0, 4.0], np.float32)).tolist() == [0.0, 0.0]
 
 
+def test_observation_of_uint8_is_rounded_and_clipped(probe):
+    env = probe()
+    env.observation_space = Box(0, 255, (1, 3), np.uint8)
+    image = np.array([[10, 101, 250]], np.uint8)
+    setter = setter_of(env, ["observation.gain", "observation.offset"])
+    setter.set((1.5, -20.0))
+    moved = setter.observation(image)
+    assert (moved.tolist(), moved.dtype) == ([[0, 132, 255]], np.uint8)
+    noisy = setter_of(env, ["observation.noise"])
+    noisy.set((20.0,))
+    noise = noisy.observation(np.full((1, 3), 100, np.uint8)).astype(int) - 100
+    assert (noise < 0).any() or (noise > 0).any()
+    assert np.abs(noise).max() < 120
+
+
+PARTS = gym.spaces.Dict(
+    {"camera": gym.spaces.Tuple([Box(0, 255, (2, 2), np.uint8)]), "joints": Box(-1.0, 1.0, (2,))}
+)
+
+
+def test_part_of_an_observation_moves_and_leaves_the_others(probe):
+    env = probe()
+    env.observation_space = PARTS
+    setter = setter_of(env, ["observation.camera.0.offset", "observation.joints.noise"])
+    setter.set((3.0, 0.0))
+    seen = {"camera": (np.ones((2, 2), np.uint8),), "joints": np.zeros(2, np.float32)}
+    moved = setter.observation(seen)
+    assert (moved["camera"][0].tolist(), moved["joints"].tolist()) == ([[4, 4], [4, 4]], [0.0, 0.0])
+    assert seen["camera"][0].tolist() == [[1, 1], [1, 1]]
+    setter.set((3.0, 1.0))
+    assert 0.0 not in setter.observation(seen)["joints"].tolist()
+
+
+def test_part_with_drawn_offsets_needs_their_scale(probe):
+    env = probe()
+    env.observation_space = PARTS
+    with pytest.raises(ValueError, match=naming("observation.joints.offsets_draw", "observation.joints.offsets")):
+        setter_of(env, ["observation.joints.offsets_draw"])
+
+
 def test_action_has_delay_comes_later_and_begins_idle(probe):
     setter = setter_of(probe(), ["action.delay"])
     setter.set((1.0,))

@@ -7,6 +7,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from rl_rms.envs import TaskSwitch
 from rl_rms.envs.parametrized import Parametrized
@@ -43,6 +44,15 @@ def test_current_values_are_those_of_the_environment_before_any_is_set(probe):
 def test_observation_space_has_bounds_unless_observations_move(probe, bounded):
     env = Parametrized(probe(), ["level" if bounded else "observation.gain"])
     assert env.observation_space.is_bounded() == bounded
+
+
+def test_observation_space_loses_the_bounds_of_moved_parts_of_floats_alone(probe):
+    env = probe()
+    image, joints, other = Box(0, 255, (2, 2), np.uint8), Box(-1.0, 1.0, (2,)), Box(0.0, 1.0, (1,))
+    env.observation_space = gym.spaces.Dict({"image": image, "joints": joints, "other": other})
+    space = Parametrized(env, ["observation.image.noise", "observation.joints.gain"]).observation_space
+    assert (space["image"], space["other"]) == (image, other)
+    assert not space["joints"].is_bounded("both")
 
 
 def test_parameter_upcoming_truncates_the_episode_then_is_set():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 from rl_rms.envs import transforms
 from tests.naming import naming
@@ -60,9 +60,13 @@ def test_neutral_values_change_nothing(target):
 @pytest.mark.parametrize(
     ("target", "observations", "actions", "needed"),
     [
-        ("observation.offset", Discrete(3), Discrete(2), "a Box of floats, got Discrete"),
-        ("observation.gain", Box(0, 255, (3,), np.uint8), Discrete(2), "a Box of floats, got Box"),
-        ("observation.gain", Dict({"a": FLOATS}), Discrete(2), "a Box of floats, got Dict"),
+        ("observation.offset", Discrete(3), Discrete(2), "a Box of floats or uint8, got Discrete"),
+        ("observation.gain", Box(0, 255, (3,), np.uint8), Discrete(2), None),
+        ("observation.gain", Box(0, 255, (3,), np.int64), Discrete(2), "a Box of floats or uint8, got Box"),
+        ("observation.gain", Dict({"a": FLOATS}), Discrete(2), "a Box of floats or uint8, got Dict"),
+        ("observation.a.gain", Dict({"a": FLOATS}), Discrete(2), None),
+        ("observation.b.gain", Dict({"a": FLOATS}), Discrete(2), "the part 'b' of the observations, got Dict"),
+        ("observation.1.a.mask", Tuple([FLOATS, Dict({"a": Discrete(2)})]), Discrete(2), "uint8, got Discrete"),
         ("action.gain", FLOATS, Discrete(2), "a Box of floats, got Discrete"),
         ("action.flip", FLOATS, Box(0.0, 1.0, (1,)), "symmetric about 0"),
         ("action.flip", FLOATS, Box(-1, 1, (1,), np.int64), "a Box of floats symmetric"),
@@ -71,7 +75,7 @@ def test_neutral_values_change_nothing(target):
         ("reward.scale", Discrete(3), Discrete(2), None),
         ("observation.permute", Box(-1, 1, (1,)), Discrete(2), "more than one component"),
         ("observation.permute", FLOATS, Discrete(2), None),
-        ("observation.mask", Discrete(3), Discrete(2), "a Box of floats, got Discrete"),
+        ("observation.mask", Discrete(3), Discrete(2), "a Box of floats or uint8, got Discrete"),
         ("action.bias", FLOATS, Discrete(2), "a Box of floats, got Discrete"),
         ("action.noise", FLOATS, Box(0, 9, (2,), np.int64), "Discrete, or a Box of floats, got Box"),
         ("action.delay", FLOATS, Dict({"a": FLOATS}), "Discrete, or a Box of floats, got Dict"),

@@ -56,9 +56,9 @@ def make_vec(
         success_key: See `NonStationaryVector`.
         vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
             ``"async"``. None uses ``"native"`` if there is a native vector environment and neither
-            ``vector_kwargs`` nor ``wrappers``, else ``"sync"``. Acrobot, MountainCar, MountainCarContinuous and
-            Pendulum have one in `rl_rms.envs.classic_control`, which None uses from 8 sub-environments on,
-            because fewer are faster one by one.
+            ``vector_kwargs`` nor ``wrappers``, else ``"sync"``. None uses those in
+            `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` from 8 sub-environments on, because fewer are
+            faster one by one.
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or

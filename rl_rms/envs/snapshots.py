@@ -161,6 +161,8 @@ def qualified(one: type) -> str:
 
 _CONTROL, _TEXT = "gymnasium.envs.classic_control", "gymnasium.envs.toy_text"
 _VECTORS, _EPISODES = "rl_rms.envs.classic_control", ("state", "steps", "ended")
+_RUNNERS, _PENDULUMS = "rl_rms.envs.mujoco.runners", "rl_rms.envs.mujoco.pendulums"
+_SIMULATIONS = ("simulations", "steps", "ended")
 for _name, _attributes in {
     f"{_CONTROL}.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
     f"{_CONTROL}.cartpole:CartPoleVectorEnv": (
@@ -179,6 +181,13 @@ for _name, _attributes in {
     f"{_VECTORS}.acrobot:AcrobotVectorEnv": _EPISODES,
     f"{_VECTORS}.mountain_car:MountainCarVectorEnv": _EPISODES,
     f"{_VECTORS}.mountain_car:MountainCarContinuousVectorEnv": _EPISODES,
+    f"{_RUNNERS}:AntVectorEnv": _SIMULATIONS,
+    f"{_RUNNERS}:HalfCheetahVectorEnv": _SIMULATIONS,
+    f"{_RUNNERS}:HopperVectorEnv": _SIMULATIONS,
+    f"{_RUNNERS}:SwimmerVectorEnv": _SIMULATIONS,
+    f"{_RUNNERS}:Walker2dVectorEnv": _SIMULATIONS,
+    f"{_PENDULUMS}:InvertedDoublePendulumVectorEnv": _SIMULATIONS,
+    f"{_PENDULUMS}:InvertedPendulumVectorEnv": _SIMULATIONS,
     f"{_TEXT}.frozen_lake:FrozenLakeEnv": ("s", "lastaction"),
     f"{_TEXT}.cliffwalking:CliffWalkingEnv": ("s", "lastaction"),
     f"{_TEXT}.taxi:TaxiEnv": ("s", "lastaction", "fickle_step", "taxi_orientation"),

@@ -9,12 +9,20 @@ from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_i
 ATARI = "ale_py.env:AtariEnv"
 """The entry point of ale-py's single environments."""
 # The native vector environments of rl_rms, by the entry point of the single environment.
-_CONTROL = "gymnasium.envs.classic_control"
+_CONTROL, _MUJOCO = "gymnasium.envs.classic_control", "gymnasium.envs.mujoco"
+_CAR = f"{_CONTROL}.continuous_mountain_car:Continuous_MountainCarEnv"
 _NATIVE = {
-    f"{_CONTROL}.acrobot:AcrobotEnv": "AcrobotVectorEnv",
-    f"{_CONTROL}.continuous_mountain_car:Continuous_MountainCarEnv": "MountainCarContinuousVectorEnv",
-    f"{_CONTROL}.mountain_car:MountainCarEnv": "MountainCarVectorEnv",
-    f"{_CONTROL}.pendulum:PendulumEnv": "PendulumVectorEnv",
+    f"{_CONTROL}.acrobot:AcrobotEnv": "classic_control:AcrobotVectorEnv",
+    _CAR: "classic_control:MountainCarContinuousVectorEnv",
+    f"{_CONTROL}.mountain_car:MountainCarEnv": "classic_control:MountainCarVectorEnv",
+    f"{_CONTROL}.pendulum:PendulumEnv": "classic_control:PendulumVectorEnv",
+    f"{_MUJOCO}.ant_v5:AntEnv": "mujoco:AntVectorEnv",
+    f"{_MUJOCO}.half_cheetah_v5:HalfCheetahEnv": "mujoco:HalfCheetahVectorEnv",
+    f"{_MUJOCO}.hopper_v5:HopperEnv": "mujoco:HopperVectorEnv",
+    f"{_MUJOCO}.inverted_double_pendulum_v5:InvertedDoublePendulumEnv": "mujoco:InvertedDoublePendulumVectorEnv",
+    f"{_MUJOCO}.inverted_pendulum_v5:InvertedPendulumEnv": "mujoco:InvertedPendulumVectorEnv",
+    f"{_MUJOCO}.swimmer_v5:SwimmerEnv": "mujoco:SwimmerVectorEnv",
+    f"{_MUJOCO}.walker2d_v5:Walker2dEnv": "mujoco:Walker2dVectorEnv",
 }
 
 
@@ -29,7 +37,7 @@ def native(spec: EnvSpec) -> EnvSpec | None:
     elif name is None or spec.vector_entry_point is not None:
         return None
     else:
-        vector_entry_point = f"rl_rms.envs.classic_control:{name}"
+        vector_entry_point = f"rl_rms.envs.{name}"
     spec = copy.deepcopy(spec)
     spec.vector_entry_point = vector_entry_point
     return spec

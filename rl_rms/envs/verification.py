@@ -21,6 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 
 from rl_rms.envs.checks import number_of
 from rl_rms.envs.parameters import NoEffectError, Parameter
+from rl_rms.envs.parameters.parameter import ParameterOfEach
 
 # Env steps before the change, which show that the copies are equal; the maximum per episode; and the total.
 # Several episodes are needed because small environments may not differ in one.
@@ -43,7 +44,8 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
 
     The environment, its random generators and its class do not change. The value is changed by 10 % first, and
     then by more within its bounds. If the parameter has no effect alone, it is tried again with the other
-    parameters changed in both copies. For example, wind needs air with a density.
+    parameters changed in both copies. For example, wind needs air with a density. A vector
+    environment of single ones is verified by its first.
 
     Raises:
         ValueError: If a parameter has no effect, or cannot be set.
@@ -52,6 +54,9 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         UserWarning: If an effect cannot be verified, because the environment cannot be copied or two copies with
             the same seed differ.
     """
+    singles = {name: one.single for name, one in parameters.items() if isinstance(one, ParameterOfEach)}
+    if singles:
+        env, parameters = env.envs[0], singles
     shown = _SHOWN.setdefault(type(env), {})
     made_with = repr((type(env.unwrapped), getattr(getattr(env, "spec", None), "kwargs", None)))
     for target, parameter in parameters.items():

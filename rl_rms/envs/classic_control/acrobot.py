@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.classic_control.acrobot import AcrobotEnv
 
-from rl_rms.envs.classic_control.base import Array, ClassicControlVectorEnv, Floats, Mask, Value, clip
+from rl_rms.envs.classic_control.base import ClassicControlVectorEnv, Value
+from rl_rms.envs.native_vector import Array, Floats, Mask, clip
 
 _GRAVITY = 9.8
 

@@ -7,7 +7,8 @@ import numpy.typing as npt
 from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
 from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
 
-from rl_rms.envs.classic_control.base import Array, ClassicControlVectorEnv, Floats, Mask, Value, clip
+from rl_rms.envs.classic_control.base import ClassicControlVectorEnv, Value
+from rl_rms.envs.native_vector import Array, Floats, Mask, clip
 
 _VALLEY = ("min_position", "max_position", "max_speed", "goal_position", "goal_velocity")
 

@@ -7,7 +7,8 @@ import numpy.typing as npt
 from gymnasium.envs.classic_control.pendulum import DEFAULT_X, DEFAULT_Y, PendulumEnv
 from gymnasium.envs.classic_control.utils import verify_number_and_cast
 
-from rl_rms.envs.classic_control.base import Array, ClassicControlVectorEnv, Floats, Mask, Value, clip
+from rl_rms.envs.classic_control.base import ClassicControlVectorEnv, Value
+from rl_rms.envs.native_vector import Array, Floats, Mask, clip
 
 
 class PendulumVectorEnv(ClassicControlVectorEnv):

@@ -135,6 +135,44 @@ class Parameter:
         assign(value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ParameterOfEach(Parameter):
+    """A parameter of each environment in the attribute ``envs`` of a vector environment.
+
+    Attributes:
+        single: The parameter of one environment.
+    """
+
+    single: Parameter
+
+    def setter(self, env: Any) -> Callable[[Any], None]:
+        """Return the function that sets the environments whose value differs from the one that it last set."""
+        return _SetterOfEach([self.single.setter(one) for one in env.envs])
+
+    def read(self, env: Any) -> Any:
+        """The present value in the first environment, in its own type."""
+        return self.single.read(env.envs[0])
+
+
+def of_each(single: Parameter) -> ParameterOfEach:
+    """The parameter of a vector environment with the bounds of a single environment's parameter."""
+    bounds = {name: getattr(single, name) for name in ("low", "above", "high", "effect")}
+    return ParameterOfEach(single.name, batched=True, single=single, **bounds)
+
+
+class _SetterOfEach:
+    def __init__(self, setters: list[Callable[[Any], None]]) -> None:
+        self._setters = setters
+        self._values: list[Any] = [None] * len(setters)
+
+    def __call__(self, value: Any) -> None:
+        values = np.broadcast_to(value, len(self._setters)).tolist()
+        for assign, old, new in zip(self._setters, self._values, values, strict=True):
+            if new != old:
+                assign(new)
+        self._values = values
+
+
 def is_settable(value: Any) -> bool:
     """Whether a value is a number, a bool, a member of an enumeration, or an array of shape () with a number."""
     if isinstance(value, np.ndarray):

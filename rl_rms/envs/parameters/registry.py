@@ -9,7 +9,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorWrapper
 
 from rl_rms.envs.checks import is_number
-from rl_rms.envs.parameters.parameter import Effect, NoEffectError, Parameter
+from rl_rms.envs.parameters.parameter import Effect, NoEffectError, Parameter, of_each
 from rl_rms.envs.parameters.paths import AttributePath, find_path
 
 
@@ -28,6 +28,8 @@ class Family(NamedTuple):
 # Keys are "module:Class", so that the environments' modules, Box2D and MuJoCo need not be imported.
 _PARAMETERS: dict[tuple[str, str], Parameter] = {}
 _FAMILIES: dict[tuple[str, str], Family] = {}
+# Vector environments with the parameters of the single environments in their attribute ``envs``.
+_OF_SINGLES = frozenset({"rl_rms.envs.mujoco.base:MujocoVectorEnv"})
 
 
 def register_parameter(
@@ -121,6 +123,10 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
     Raises:
         ValueError: If a change of the parameter is impossible or has no effect.
     """
+    single = _single_of(env)
+    if single is not None:
+        found = find_parameter(single, name)
+        return None if found is None else of_each(found)
     prefix, _, member = name.partition(".")
     for one in type(env).__mro__:
         owner = _qualified(one)
@@ -141,6 +147,9 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
 def parameter_names(env: Any) -> list[str]:
     """Names of the parameters registered for an unwrapped environment's class, else of its numeric attributes."""
+    single = _single_of(env)
+    if single is not None:
+        return parameter_names(single)
     classes = [_qualified(one) for one in type(env).__mro__]
     registered = [
         name
@@ -155,6 +164,11 @@ def parameter_names(env: Any) -> list[str]:
     ]
     plain = [name for name, value in vars(env).items() if not name.startswith("_") and is_number(value)]
     return sorted(set(registered) or plain)
+
+
+def _single_of(env: Any) -> Any:
+    """The first sub-environment of a vector environment of `_OF_SINGLES`, else None."""
+    return env.envs[0] if any(_qualified(one) in _OF_SINGLES for one in type(env).__mro__) else None
 
 
 @cache

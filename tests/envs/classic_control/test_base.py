@@ -6,7 +6,6 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 
 from rl_rms.agents import A2C
@@ -17,7 +16,6 @@ from rl_rms.envs.schedules import Redraw
 from rl_rms.envs.specs import native
 from tests.envs.classic_control.pairs import COLUMNS, LIMITS, pair, states, swinging
 from tests.envs.lives import play, same, through_json
-from tests.naming import naming
 
 MODES = ("NextStep", "SameStep", "Disabled")
 CHANGES = {
@@ -101,62 +99,6 @@ def test_reset_with_a_mask_and_seeds_leaves_the_other_sub_environments_alone(id)
         assert np.array_equal(mine, theirs.reset(seed=seed, options=options[1])[0])
         actions = ours.action_space.sample()
         assert data_equivalence(ours.step(actions), theirs.step(actions))
-
-
-def test_reset_with_a_wrong_argument_raises_value_error():
-    env, _ = pair("Pendulum-v1")
-    with pytest.raises(ValueError, match=naming("seed", "3 seeds", "2 seeds")):
-        env.reset(seed=[1, 2])
-    for mask in ([True, False, True], np.zeros(3, bool), np.ones(2, bool), np.ones(3)):
-        with pytest.raises(ValueError, match=naming("reset_mask", "3 bools")):
-            env.reset(options={"reset_mask": mask})
-    with pytest.raises(ResetNeeded, match="reset_mask"):
-        env.reset(options={"reset_mask": np.array([True, False, False])})
-
-
-def test_constructor_with_a_wrong_argument_raises_value_error():
-    for given, named in (
-        ({"render_mode": "human"}, ("render_mode", "'human'", "sync")),
-        ({"max_episode_steps": 0}, ("max_episode_steps", ">= 1", "0")),
-        ({"num_envs": 0}, ("num_envs", ">= 1", "0")),
-        ({"autoreset_mode": "Never"}, ("Never",)),
-    ):
-        with pytest.raises(ValueError, match=naming(*named)):
-            make_vec("Pendulum-v1", **{"num_envs": 2, "vectorization_mode": "native", **given})
-
-
-@pytest.mark.parametrize(
-    ("id", "actions", "named"),
-    [
-        ("MountainCar-v0", [0, 1, 3], ("from 0 to 2", "3")),
-        ("MountainCar-v0", [0, -1, 1], ("from 0 to 2", "-1")),
-        ("Acrobot-v1", [0.0, 1.0, 2.0], ("whole numbers",)),
-        ("Acrobot-v1", [[0], [1], [2]], ("(3,)", "(3, 1)")),
-        ("Pendulum-v1", [0.0, 1.0, 2.0], ("(3, 1)", "(3,)")),
-    ],
-)
-def test_step_with_wrong_actions_raises_value_error(id, actions, named):
-    env, _ = pair(id)
-    env.reset(seed=0)
-    with pytest.raises(ValueError, match=naming("actions", *named)):
-        env.step(np.array(actions))
-
-
-def test_step_without_the_reset_that_is_needed_raises():
-    env, _ = pair("Pendulum-v1", "Disabled", limit=1)
-    actions = np.zeros((3, 1), np.float32)
-    with pytest.raises(ResetNeeded):
-        env.step(actions)
-    env.reset(seed=0)
-    assert env.step(actions)[3].all()
-    with pytest.raises(ResetNeeded, match="reset_mask"):
-        env.step(actions)
-
-
-def test_episodes_without_a_time_limit_continue():
-    env = type(pair("Pendulum-v1")[0])(num_envs=1)
-    env.reset(seed=0)
-    assert not any(env.step(np.zeros((1, 1), np.float32))[3].any() for _ in range(300))
 
 
 @pytest.mark.parametrize("id", LIMITS)

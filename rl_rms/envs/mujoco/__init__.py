@@ -1,0 +1,26 @@
+"""Native vector environments for Gymnasium's MuJoCo tasks, which step the sub-environments in several threads.
+
+A SyncVectorEnv with the same seed and actions makes the same transitions, bit for bit. `rl_rms.envs.make_vec`
+makes them with ``vectorization_mode="native"``. They need the extra ``mujoco``.
+"""
+
+from rl_rms.envs.mujoco.base import MujocoVectorEnv
+from rl_rms.envs.mujoco.pendulums import InvertedDoublePendulumVectorEnv, InvertedPendulumVectorEnv
+from rl_rms.envs.mujoco.runners import (
+    AntVectorEnv,
+    HalfCheetahVectorEnv,
+    HopperVectorEnv,
+    SwimmerVectorEnv,
+    Walker2dVectorEnv,
+)
+
+__all__ = [
+    "AntVectorEnv",
+    "HalfCheetahVectorEnv",
+    "HopperVectorEnv",
+    "InvertedDoublePendulumVectorEnv",
+    "InvertedPendulumVectorEnv",
+    "MujocoVectorEnv",
+    "SwimmerVectorEnv",
+    "Walker2dVectorEnv",
+]

@@ -1,0 +1,136 @@
+"""The common part of the native vector environments for MuJoCo: simulations in threads, state and rendering.
+
+Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo steps it without Python's
+global lock, so several threads step several sub-environments at once. ``mujoco.rollout`` does not return the warm
+start of the constraint solver, without which trajectories differ from Gymnasium's.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+
+from rl_rms.envs import mujoco_state
+from rl_rms.envs.checks import check_int
+from rl_rms.envs.native_vector import Array, Floats, Mask, NativeVectorEnv
+
+
+class MujocoVectorEnv(NativeVectorEnv):
+    """A native vector environment of Gymnasium's MuJoCo environments.
+
+    Args:
+        num_envs: Number of sub-environments, >= 1.
+        num_threads: Number of threads that step the sub-environments, >= 1; ``num_envs`` at most. None for the
+            number of cores that the process may use.
+        **kwargs: See `NativeVectorEnv`.
+
+    Attributes:
+        envs: The sub-environments. Only their parameters may be changed.
+        num_threads: Number of threads.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    # Makes a sub-environment.
+    _SINGLE: ClassVar[Callable[..., Any]]
+
+    def __init__(self, num_envs: int = 1, *args: Any, num_threads: int | None = None, **kwargs: Any) -> None:
+        if num_threads is None:
+            num_threads = _available_cores()
+        self.num_threads = min(check_int("num_threads", num_threads, least=1), num_envs)
+        self._pool: ThreadPoolExecutor | None = None
+        super().__init__(num_envs, *args, **kwargs)
+
+    @property
+    def simulations(self) -> list[dict[str, Any]]:
+        """The state of each simulation, see `rl_rms.envs.mujoco_state`."""
+        return [mujoco_state.read(env) for env in self.envs]
+
+    @simulations.setter
+    def simulations(self, states: Sequence[dict[str, Any]]) -> None:
+        for env, state in zip(self.envs, states, strict=True):
+            mujoco_state.write(env, state)
+
+    def render(self) -> tuple[Array, ...] | None:
+        """A picture of each sub-environment; None without a render mode."""
+        return None if self.render_mode is None else tuple(env.render() for env in self.envs)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the renderers and end the threads."""
+        for env in self.envs:
+            env.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _make(self, **kwargs: Any) -> Any:
+        self._kwargs = kwargs
+        self.envs = [self._SINGLE(**copy.deepcopy(kwargs)) for _ in range(self.num_envs)]
+        views = [self._find_views(env) for env in self.envs]
+        self._views = {name: [one[name] for one in views] for name in views[0]}
+        return self.envs[0]
+
+    def _find_views(self, env: Any) -> dict[str, Array]:
+        """Views of the arrays in MuJoCo's data of a sub-environment, each of one dimension."""
+        return {"qpos": env.data.qpos, "qvel": env.data.qvel}
+
+    def _begin(self, begins: Mask, options: dict[str, Any], infos: dict[str, Any]) -> None:
+        for row in np.flatnonzero(begins).tolist():
+            env = self.envs[row]
+            env.np_random = self._generators[row]
+            infos.update(self._add_info(infos, env.reset(options=options)[1], row))
+
+    def _simulate(self, actions: Array) -> None:
+        """Step the simulations whose episodes continue."""
+        rows = np.flatnonzero(~self.ended).tolist()
+        if self.num_threads == 1:
+            self._step_each(rows, actions)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.num_threads - 1)
+        shares = [rows[first :: self.num_threads] for first in range(self.num_threads)]
+        others = [self._pool.submit(self._step_each, share, actions) for share in shares[1:]]
+        try:
+            self._step_each(shares[0], actions)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+    def _step_each(self, rows: list[int], actions: Array) -> None:
+        """Step simulations as ``MujocoEnv.do_simulation`` does."""
+        for row in rows:
+            env = self.envs[row]
+            env.data.ctrl[:] = actions[row]
+            mujoco.mj_step(env.model, env.data, nstep=env.frame_skip)  # pyright: ignore[reportAttributeAccessIssue]
+            mujoco.mj_rnePostConstraint(env.model, env.data)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _gather(self, name: str) -> Floats:
+        """Copy a view of all sub-environments, shape ``(num_envs, size)``."""
+        return np.concatenate(self._views[name]).reshape(self.num_envs, -1)
+
+    def _each(self, name: str) -> Array:
+        """An attribute of each sub-environment, shape ``(num_envs, ...)``."""
+        return np.array([getattr(env, name) for env in self.envs])
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = ("envs", "_single", "_views", "_pool")
+        kept = {name: value for name, value in vars(self).items() if name not in made}
+        return {**kept, "simulations": self.simulations}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        simulations = state.pop("simulations")
+        vars(self).update(state, _pool=None)
+        self._single = self._make(**self._kwargs)
+        self.simulations = simulations
+
+
+def _available_cores() -> int:
+    """Number of cores that the process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

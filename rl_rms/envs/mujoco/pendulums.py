@@ -1,0 +1,59 @@
+"""InvertedPendulum and InvertedDoublePendulum."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium.envs.mujoco.inverted_double_pendulum_v5 import InvertedDoublePendulumEnv
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
+
+from rl_rms.envs.mujoco.base import MujocoVectorEnv
+from rl_rms.envs.native_vector import Array, Floats, Mask, clip
+
+
+class InvertedPendulumVectorEnv(MujocoVectorEnv):
+    """Gymnasium's ``InvertedPendulum-v5``."""
+
+    _SINGLE = InvertedPendulumEnv
+
+    def _advance(self, actions: Array) -> tuple[Floats, Mask, dict[str, Array]]:
+        self._simulate(actions)
+        observations = self._observations(False)
+        terminated = ~np.isfinite(observations).all(axis=1) | (np.abs(observations[:, 1]) > 0.2)
+        survive = (~terminated).astype(int)
+        return survive.astype(np.float64), terminated, {"reward_survive": survive}
+
+    def _observations(self, has_first: bool) -> Floats:
+        return np.concatenate((self._gather("qpos"), self._gather("qvel")), axis=1)
+
+
+class InvertedDoublePendulumVectorEnv(MujocoVectorEnv):
+    """Gymnasium's ``InvertedDoublePendulum-v5``."""
+
+    _SINGLE = InvertedDoublePendulumEnv
+
+    def _find_views(self, env: Any) -> dict[str, Array]:
+        own = {"tip": env.data.site_xpos[0], "qfrc_constraint": env.data.qfrc_constraint[:1]}
+        return {**super()._find_views(env), **own}
+
+    def _advance(self, actions: Array) -> tuple[Floats, Mask, dict[str, Array]]:
+        self._simulate(actions)
+        x, _, y = self._gather("tip").T
+        _, first, second = self._gather("qvel").T
+        terminated = y <= 1
+        distance = 0.01 * _square(x) + _square(y - 2)
+        velocity = 0.001 * _square(first) + 0.005 * _square(second)
+        survive = self._each("_healthy_reward") * (~terminated).astype(int)
+        infos = {"reward_survive": survive, "distance_penalty": -distance, "velocity_penalty": -velocity}
+        return survive - distance - velocity, terminated, infos
+
+    def _observations(self, has_first: bool) -> Floats:
+        position = self._gather("qpos")
+        angles = position[:, 1:].copy()
+        forces = (self._gather("qvel"), self._gather("qfrc_constraint"))
+        clipped = [clip(one, -10, 10) for one in forces]
+        return np.concatenate((position[:, :1], np.sin(angles), np.cos(angles), *clipped), axis=1)
+
+
+def _square(values: Floats) -> Floats:
+    # The power of an array may differ from the single environment's power of a number in the last bit.
+    return np.array([one**2 for one in values.tolist()])

@@ -1,0 +1,163 @@
+"""Hopper, Walker2d, HalfCheetah, Swimmer and Ant, whose reward is the forward velocity less costs."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium.envs.mujoco.ant_v5 import AntEnv
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
+from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
+
+from rl_rms.envs.mujoco.base import MujocoVectorEnv
+from rl_rms.envs.native_vector import Array, Floats, Mask, clip
+
+Outcome = tuple[Floats, Mask, dict[str, Array]]
+
+
+class RunnerVectorEnv(MujocoVectorEnv):
+    """The common part: velocities, costs of control and observations."""
+
+    # Number of coordinates of the horizontal position.
+    _AXES: ClassVar[int]
+
+    def _advance(self, actions: Array) -> Outcome:
+        before = self._place()
+        self._simulate(actions)
+        velocity = (self._place() - before) / self._each("dt")[:, None]
+        forward = self._each("_forward_reward_weight") * velocity[:, 0]
+        squares = np.sum(np.square(actions), axis=1)
+        # A Python float times a float32 is a float32 in numpy 2 and a float64 in numpy 1.
+        costs = np.array([env._ctrl_cost_weight * one for env, one in zip(self.envs, squares, strict=True)])
+        infos = {**self._position_infos(), "x_velocity": velocity[:, 0]}
+        if self._AXES == 2:
+            infos["y_velocity"] = velocity[:, 1]
+        return self._judge(forward, costs, {**infos, "reward_forward": forward, "reward_ctrl": -costs})
+
+    def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
+        """The rewards, the terminations and the infos."""
+        return forward - costs, np.zeros(self.num_envs, dtype=np.bool_), infos
+
+    def _place(self) -> Floats:
+        """The positions that the velocity is computed from, shape ``(num_envs, axes)``."""
+        return self._gather("qpos")[:, : self._AXES]
+
+    def _position_infos(self) -> dict[str, Array]:
+        place = self._gather("qpos")[:, : self._AXES]
+        if self._AXES == 1:
+            return {"x_position": place[:, 0]}
+        # As numpy.linalg.norm computes the norm of one vector.
+        distances = np.sqrt([one.dot(one) for one in place])
+        return {"x_position": place[:, 0], "y_position": place[:, 1], "distance_from_origin": distances}
+
+    def _observations(self, has_first: bool) -> Floats:
+        excluded = self._AXES if self._single._exclude_current_positions_from_observation else 0
+        return np.concatenate((self._gather("qpos")[:, excluded:], self._gather("qvel")), axis=1)
+
+
+class HalfCheetahVectorEnv(RunnerVectorEnv):
+    """Gymnasium's ``HalfCheetah-v5``."""
+
+    _SINGLE = HalfCheetahEnv
+    _AXES = 1
+
+
+class SwimmerVectorEnv(RunnerVectorEnv):
+    """Gymnasium's ``Swimmer-v5``."""
+
+    _SINGLE = SwimmerEnv
+    _AXES = 2
+
+
+class HealthyRunnerVectorEnv(RunnerVectorEnv):
+    """The common part of the runners whose episodes end when they are unhealthy."""
+
+    @abstractmethod
+    def _is_healthy(self) -> Mask:
+        """Whether each runner is healthy."""
+
+    def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
+        healthy = self._is_healthy()
+        infos["reward_survive"] = survive = healthy * self._each("_healthy_reward")
+        terminated = np.logical_and(~healthy, self._each("_terminate_when_unhealthy"))
+        return forward + survive - costs, terminated, infos
+
+
+class UprightRunnerVectorEnv(HealthyRunnerVectorEnv):
+    """The common part of the runners that are healthy while their height and angle are within ranges."""
+
+    _AXES = 1
+
+    def _is_healthy(self) -> Mask:
+        position = self._gather("qpos")
+        return self._is_within(position[:, 1:2], "_healthy_z_range") & self._is_within(
+            position[:, 2:3], "_healthy_angle_range"
+        )
+
+    def _is_within(self, values: Floats, name: str) -> Mask:
+        """Whether all values of each sub-environment, shape ``(num_envs, size)``, are in a range."""
+        ranges = self._each(name)
+        within: Mask = np.all((ranges[:, :1] < values) & (values < ranges[:, 1:]), axis=1)
+        return within
+
+    def _position_infos(self) -> dict[str, Array]:
+        heights = self._gather("qpos")[:, 1] - self._single.init_qpos[1]
+        return {**super()._position_infos(), "z_distance_from_origin": heights}
+
+    def _observations(self, has_first: bool) -> Floats:
+        observations = super()._observations(has_first)
+        velocities = observations[:, -self._single.model.nv :]
+        velocities[...] = clip(velocities, -10, 10)
+        return observations
+
+
+class Walker2dVectorEnv(UprightRunnerVectorEnv):
+    """Gymnasium's ``Walker2d-v5``."""
+
+    _SINGLE = Walker2dEnv
+
+
+class HopperVectorEnv(UprightRunnerVectorEnv):
+    """Gymnasium's ``Hopper-v5``."""
+
+    _SINGLE = HopperEnv
+
+    def _is_healthy(self) -> Mask:
+        states = np.concatenate((self._gather("qpos")[:, 2:], self._gather("qvel")), axis=1)
+        return super()._is_healthy() & self._is_within(states, "_healthy_state_range")
+
+
+class AntVectorEnv(HealthyRunnerVectorEnv):
+    """Gymnasium's ``Ant-v5``."""
+
+    _SINGLE = AntEnv
+    _AXES = 2
+
+    def _find_views(self, env: Any) -> dict[str, Array]:
+        own = {"xpos": env.data.body(env._main_body).xpos[:2], "cfrc_ext": env.data.cfrc_ext.reshape(-1)}
+        return {**super()._find_views(env), **own}
+
+    def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
+        contacts = self._each("_contact_cost_weight") * np.sum(np.square(self._forces()), axis=1)
+        return super()._judge(forward, costs + contacts, {**infos, "reward_contact": -contacts})
+
+    def _place(self) -> Floats:
+        return self._gather("xpos")
+
+    def _is_healthy(self) -> Mask:
+        position, ranges = self._gather("qpos"), self._each("_healthy_z_range")
+        finite = np.isfinite(position).all(axis=1) & np.isfinite(self._gather("qvel")).all(axis=1)
+        return finite & (ranges[:, 0] <= position[:, 2]) & (position[:, 2] <= ranges[:, 1])
+
+    def _forces(self) -> Floats:
+        """The clipped contact forces of all bodies, shape ``(num_envs, 6 * bodies)``."""
+        ranges = self._each("_contact_force_range")
+        return clip(self._gather("cfrc_ext"), ranges[:, :1], ranges[:, 1:])
+
+    def _observations(self, has_first: bool) -> Floats:
+        observations = super()._observations(has_first)
+        if not self._single._include_cfrc_ext_in_observation:
+            return observations
+        # Body 0 is the ground.
+        return np.concatenate((observations, self._forces()[:, 6:]), axis=1)

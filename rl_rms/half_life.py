@@ -39,7 +39,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_positive(name: str, value: Any, unset: str) -> None:
-    """Refuse a value that is neither a number above 0 nor None.
+    """Raise an error for a value that is neither a number above 0 nor None.
 
     Args:
         name: Name of the argument in the error.

@@ -1,4 +1,4 @@
-"""The half-life with the least tracking error, for each kind of change of the tracked quantity.
+"""The half-life with the least tracking error, for several kinds of change of the tracked quantity.
 
 The tracking error of an exponential average with time constant ``theta = h / ln 2`` is the sum of its noise,
 ``R / (2 theta)``, and its lag. The lag grows with theta, and depends on how the quantity x changes. For a

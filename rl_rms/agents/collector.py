@@ -315,7 +315,7 @@ class Collector:
         found, step = error.found, int(self._lengths[error.found.env_index])
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(
-            f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; mend the environment, "
+            f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; fix the environment, "
             'or set on_nonfinite to "skip", which leaves such transitions out of learning, or to "clip", which '
             "replaces such numbers"
         )

@@ -59,7 +59,7 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
     parts = {spaces.MultiDiscrete: " in every component", spaces.MultiBinary: " for every bit"}
     raise ValueError(
         f"{name} {first_row + row} must allow at least one action{parts.get(type(space), '')} of {space}, got "
-        f"{masks[row].astype(int).tolist()}; mend the environment or the function that computes the mask"
+        f"{masks[row].astype(int).tolist()}; fix the environment or the function that computes the mask"
     )
 
 

@@ -94,7 +94,7 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
 
 
 def make_rendered_env(config: RunConfig) -> "NonStationaryVector":
-    """Make one sub-environment of a run, which renders images, without the curriculum.
+    """Make a sub-environment of a run that renders images, without the curriculum.
 
     Raises:
         UserError: If moviepy is missing, or the environment cannot render.

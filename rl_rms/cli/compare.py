@@ -31,10 +31,11 @@ class Row:
         group: Name of the group.
         seeds: Number of its runs.
         returns: Interquartile mean of its scores.
-        difference: Interquartile mean of the differences to the first group, paired by seed; None for the first
+        difference: Interquartile mean of the differences from the first group, paired by seed; None for the first
             group and without pairs.
         pairs: Number of pairs.
-        improvement: Probability that a run has a higher score than one of the first group; None for the first.
+        improvement: Probability that a run has a higher score than a run of the first group; None for the first
+            group.
     """
 
     group: str
@@ -49,8 +50,8 @@ def main(argv: Sequence[str]) -> int:
     """Compare with the arguments after ``rl-rms compare``.
 
     Raises:
-        UserError: If a folder is not a run's or has no returns, environments are mixed, the runs share no env
-            steps, the output's suffix is not .md or .json, or the extra ``plots`` is missing.
+        UserError: If a folder has no run or no returns, the runs have several environments or share no env steps,
+            the output's suffix is not .md or .json, or the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups
 
@@ -144,7 +145,7 @@ def compare(groups: Sequence["Group"], measure: str, begin: float, end: float) -
 
 
 def _by_seed(group: "Group", scores: Sequence[float]) -> dict[int, float]:
-    """Scores by seed, without the runs whose seed is unknown or is also that of another run of the group."""
+    """Scores by seed, without runs whose seed is unknown or occurs twice in the group."""
     seeds = [log.seed for log in group.logs]
     return {
         seed: value
@@ -161,7 +162,7 @@ def _interquartile(scores: Sequence[float]) -> "Estimate":
 
 
 def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
-    """The comparison as Markdown, whose tables have aligned columns."""
+    """The comparison as Markdown, with tables of aligned columns."""
     first = next(iter(tables.values()))
     text = (
         f"Mean return of the last 100 episodes, env steps {begin:,.0f} to {end:,.0f}.\n"
@@ -197,7 +198,7 @@ def _aligned(cells: Sequence[Sequence[str]]) -> str:
 
 
 def to_json(groups: Sequence["Group"], tables: dict[str, list[Row]], begin: float, end: float) -> str:
-    """The comparison as JSON, with the folders and seeds of each group; null where there is no value."""
+    """The comparison as JSON, with the folders and seeds of each group; a missing value is null."""
     written = []
     for index, group in enumerate(groups):
         of_group: dict[str, Any] = {

@@ -51,9 +51,9 @@ class RunConfig:
             steps, and at least every 100 rollouts (ppo: every rollout).
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
         keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
-        eval_every: Env steps between two evaluations; null for none. There is also one at the end. Evaluations use
-            the run's own environment, which is frozen, and do not affect the training. The best agent is saved in
-            ``checkpoints/best.safetensors``.
+        eval_every: Env steps between two evaluations; null for none. Another evaluation follows at the end.
+            Evaluations use the run's own environment, which is frozen, and do not affect the training. The best
+            agent is saved in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
         eval_deterministic: Whether to take the most likely actions; ``both`` also evaluates sampled actions.
         eval_clocks: Values of the environment's clock at which to evaluate; null for the current one.
@@ -111,7 +111,7 @@ class RunConfig:
 
     @property
     def rollouts_per_entry(self) -> int:
-        """Most rollouts between two entries of the log."""
+        """Maximum number of rollouts between two entries of the log."""
         return self.agent.default_log_interval if self.log_interval is None else self.log_interval
 
     @property
@@ -192,7 +192,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
 
 
 def _check_address(tree: Mapping[str, Any]) -> None:
-    """Refuse an address in a file, since a stranger may have written it.
+    """Raise an error for an address in a file, because the file may be untrusted.
 
     Raises:
         UserError: If there is one.
@@ -208,7 +208,7 @@ def _check_address(tree: Mapping[str, Any]) -> None:
 def _make_config(tree: dict[str, Any]) -> RunConfig:
     """Make a configuration from plain data.
 
-    jsonargparse builds objects from any ``class_path`` that it finds in values of type Any, so it never sees them.
+    Values of type Any are not passed to jsonargparse, because it builds objects from any ``class_path`` in them.
     """
     agent = tree.get("agent")
     annotations = _annotations(str(agent.get("algorithm", "a2c")) if isinstance(agent, dict) else "a2c")
@@ -234,7 +234,7 @@ def _annotations(algorithm: str) -> dict[str, Any]:
 
 
 def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str = "") -> None:
-    """Refuse unknown keys, and parts that hold no keys.
+    """Raise an error for unknown keys, and for sections that are not mappings.
 
     Raises:
         UserError: If there is one.
@@ -272,7 +272,7 @@ def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
 
 
 def _check_no_class(tree: Mapping[str, Any]) -> None:
-    """Refuse a key ``class_path``, with which jsonargparse names a class to build.
+    """Raise an error for a key ``class_path``, because jsonargparse would build the class that it names.
 
     Raises:
         UserError: If there is one.
@@ -297,7 +297,7 @@ def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _too_large(tree: Mapping[str, Any]) -> str:
-    """The key of an integer that no float can hold."""
+    """The key of an integer that is too large for a float."""
     return next(
         (key for key, value in walk(tree) if isinstance(value, int) and abs(value) > sys.float_info.max), ""
     )

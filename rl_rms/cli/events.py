@@ -40,7 +40,7 @@ def read_events(folder: Path) -> EventLog:
     """Read the returns of a Stable-Baselines3 or CleanRL run.
 
     Stable-Baselines3 logs ``rollout/ep_rew_mean``, the mean of the last 100 episodes. CleanRL logs each episode as
-    ``charts/episodic_return``; here its last 100 episodes are averaged too.
+    ``charts/episodic_return``; this function also averages its last 100 episodes.
 
     Raises:
         UserError: If the events contain no episode returns.
@@ -72,7 +72,7 @@ def read_events(folder: Path) -> EventLog:
 
 
 def without_seed(name: str) -> str:
-    """A folder's name without the number of its seed; empty if it is nothing else."""
+    """A folder's name without the number of its seed; empty if the name contains only the seed."""
     return re.sub(r"(^|[-_]|[-_]?seed[-_=]?)\d+$", "", name)
 
 

@@ -1,6 +1,6 @@
 """The dataclass behind a federation's YAML file, and the runs of its clients.
 
-This module imports neither torch nor Flower, so that errors in a file are reported at once.
+This module imports neither torch nor Flower, so errors in a file are reported at once.
 """
 
 import json
@@ -43,7 +43,7 @@ class Federation:
     def run_config(self, client: int) -> RunConfig:
         """The run of a client: the common agent, with plain SGD, in the client's environment.
 
-        Clients do not normalize observations or rewards, because each would have other statistics.
+        Clients do not normalize observations or rewards, because their statistics would differ.
 
         Raises:
             UserError: If a key of the client is invalid.

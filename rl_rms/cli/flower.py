@@ -50,8 +50,8 @@ def make_client_app(*, trust: bool) -> ClientApp:
     """Make a client app.
 
     Args:
-        trust: Whether the client imports code that its server names and writes to the folder that its server
-            names. ``trust=true`` in a node's node-config allows this, too.
+        trust: Whether the client imports code and writes to the folder that its server names. ``trust=true`` in
+            the node-config of a node also allows this.
     """
     app = ClientApp()
 

@@ -68,7 +68,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
-    """The logs without runs that a newer run of the same configuration and seed repeats."""
+    """The logs, without runs of which a newer run has the same configuration and seed."""
     runs = [log for log in logs if isinstance(log, Run) and not is_of_script(log.folder)]
     newest = {
         f"{run.config.seed} {run.config.env.drift_seed} {_identity(run)}": run.folder
@@ -170,7 +170,7 @@ def _seedless(folder: Path) -> str:
 
 
 def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
-    """Names by the settings in which the groups differ, or by their folders."""
+    """Name each group by the settings in which the groups differ, or by its folder."""
     own = [group[0] for group in groups if isinstance(group[0], Run)]
     settings = [_flat(asdict(run.config)) for run in own]
     keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _OWN)
@@ -213,7 +213,7 @@ def _setting(key: str, value: Any) -> str:
 
 
 def _check_environment(groups: Sequence[Group]) -> None:
-    """Refuse runs of several environments, whose returns have no common scale."""
+    """Raise an error for runs of several environments, because their returns have no common scale."""
     found: dict[str, Path] = {}
     for group in groups:
         for log in group.logs:

@@ -15,7 +15,7 @@ HELP_WIDTH = 100
 
 
 class _HelpFormatter(DefaultHelpFormatter):
-    """jsonargparse's help, laid out for a fixed width."""
+    """jsonargparse's help, formatted for a fixed width."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]

@@ -217,7 +217,7 @@ def _draw_returns(axis: "Axes", group: Group, index: int) -> None:
 
 
 def on_a_grid(group: Group) -> tuple[Floats, Floats]:
-    """A group's returns on a grid of env steps that all seeds reached; a single run's at its logged steps.
+    """A group's returns on a grid of env steps that all seeds reached. A single run has its logged env steps.
 
     Returns:
         Env steps, shape ``(points,)``, and returns, shape ``(seeds, points)``.

@@ -203,7 +203,7 @@ def _setting(log: "Run | EventLog", seeds: int) -> str:
 
 
 def describe_result(log: Log) -> str:
-    """The return at the end and at best."""
+    """The last and the best return."""
     steps, returns = log.series(RETURN)
     best = max(range(len(returns)), key=returns.__getitem__)
     return (

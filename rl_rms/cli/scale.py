@@ -25,10 +25,9 @@ class ScaleConfig:
     Args:
         engine: ``torchrun``, which starts ``rl-rms train``, or ``ray``, which ``rl-rms train`` starts.
         workers: Processes that Ray starts, >= 1; torchrun has its own option.
-        sync: Whether gradients are averaged and then normalized, as one process would (``global``), or each
-            worker normalizes its own and the steps are averaged (``local``).
-        timeout: Seconds that a worker waits for the others before it gives up, > 0; must exceed the time of an
-            evaluation.
+        sync: ``global`` averages the gradients and normalizes the mean, as one process does. With ``local``, each
+            worker normalizes its own gradient, and the steps are averaged.
+        timeout: Maximum seconds that a worker waits for the others, > 0; must exceed the time of an evaluation.
         restarts: Restarts by Ray from the last checkpoint, >= 0; torchrun has its own option.
         address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """

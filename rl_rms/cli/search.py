@@ -1,6 +1,6 @@
 """The dataclass behind SWEEP.yaml, its distributions, and the configuration of each trial.
 
-This module imports no torch and no Optuna, so that errors in a file are reported at once.
+This module imports neither torch nor Optuna, so errors in a file are reported at once.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median"]
 Engine = Literal["local", "ray"]
 
-# Number of equal stretches of env steps in which a training reports returns.
+# Number of equal intervals of env steps after which a training reports returns.
 STRETCHES = 20
 
 
@@ -90,7 +90,7 @@ def _number(name: str, given: Any) -> int | float:
 
 
 def label(choice: Any) -> str | int | float | bool | None:
-    """A choice in a form for tables and storages, which take no lists or mappings."""
+    """A choice as text or number, because tables and storages accept no lists or mappings."""
     return json.dumps(choice) if isinstance(choice, (list, dict)) else choice
 
 

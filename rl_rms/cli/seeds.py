@@ -27,7 +27,7 @@ _OPTIONS = ("--seeds", "--jobs")
 
 
 def take_options(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Take ``--seeds`` and ``--jobs`` out of the words after ``rl-rms train CONFIG``.
+    """Remove ``--seeds`` and ``--jobs`` from the words after ``rl-rms train CONFIG``.
 
     Returns:
         The other words, and the values of the options that are among the words.
@@ -161,7 +161,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
         config: The configuration of all seeds.
         command: Words that start a training; the seed and the form of its progress are appended.
         seeds: The seeds.
-        jobs: Most processes at a time.
+        jobs: Maximum number of simultaneous processes.
 
     Returns:
         Exit status: 0, 1 if a seed failed, or 130 after Ctrl-C (143 after SIGTERM).
@@ -243,7 +243,7 @@ class _View:
             print(text, file=sys.stderr)
 
     def show(self, trainings: Sequence[Training], running: Sequence[Training]) -> None:
-        """Show the state of the seeds, as far as it is due."""
+        """Show the state of the seeds, if an update is due."""
         if self._form == "json":
             for one in trainings:
                 new = one.events[self._printed[one.seed] :]

@@ -22,7 +22,7 @@ def status_of(interrupt: KeyboardInterrupt) -> int:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Raise `Terminated` at the first SIGTERM; the second ends the process. Outside the main thread do nothing."""
+    """Raise `Terminated` at the first SIGTERM; the second ends the process. Outside the main thread, nothing happens."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -52,7 +52,7 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         The received signals.
 
     Raises:
-        Terminated: In place of the agent's KeyboardInterrupt, if the signal was SIGTERM.
+        Terminated: Instead of the agent's KeyboardInterrupt, if the signal was SIGTERM.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # a thread of Ray, which receives no signals

@@ -154,7 +154,7 @@ class LocalWorkers:
         self._processes: list[Any] = []
 
     def busy(self) -> int:
-        """How many are at work.
+        """The number of running workers.
 
         Raises:
             RuntimeError: If one ended with an error. A killed worker raises nothing.
@@ -165,7 +165,7 @@ class LocalWorkers:
         return len(self._processes)
 
     def keep(self, number: int) -> None:
-        """Start as many as are missing of a number."""
+        """Start workers until there are this many."""
         for _ in range(number - self.busy()):
             process = self._context.Process(target=_work_until_terminated, args=self._given)
             with signals_deferred():
@@ -205,14 +205,14 @@ class _Ray:
         self._running: list[Any] = []
 
     def busy(self) -> int:
-        """How many are at work."""
+        """The number of running workers."""
         if self._running:
             ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=0)
             self._ray.get(ended)  # raises the worker's error
         return len(self._running)
 
     def keep(self, number: int) -> None:
-        """Start as many as are missing of a number."""
+        """Start workers until there are this many."""
         for _ in range(number - self.busy()):
             self._running.append(self._task.remote(*self._given))
 
@@ -274,7 +274,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """The parameters' shares in the variance of the trials' values (fANOVA); empty if all values are equal."""
+    """Each parameter's share in the variance of the trials' values (fANOVA); empty if all are equal."""
     import optuna
 
     values = {

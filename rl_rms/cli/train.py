@@ -249,7 +249,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
-    """The run's console. It is quiet in workers other than the first, and where a script reads the output."""
+    """The run's console. Prints nothing in workers other than the first, and if a script reads the output."""
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 

@@ -25,8 +25,8 @@ class Bank(HalfLifeEstimator):
     ``num_probes * l_k`` over time, decayed with half-life 256, and ``h = exp(sum_k w_k ln h_k)``. These are
     exponential weights over experts with forgetting (Herbster and Warmuth 1998).
 
-    The best predictor of ``E[g**2]`` may have too short a memory to learn well if large gradients come in clusters
-    and carry the signal, as in reinforcement learning. Therefore the bounds have a lower limit.
+    The half-life that predicts ``E[g**2]`` best may be too short for learning if large gradients occur in clusters
+    and contain the signal, as in reinforcement learning. Therefore the bounds have a lower limit.
 
     Examples:
         >>> bank = Bank(bounds=(1, 1e6))

@@ -1,4 +1,4 @@
-"""Clipping of gradients in place: by coordinate, by tensor, and where they are not finite."""
+"""Clips gradients in place by coordinate and by tensor, and replaces non-finite values."""
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
         bound: The largest magnitude, > 0.
 
     Returns:
-        Whether any was outside.
+        Whether any coordinate was clipped.
     """
     clipped = False
     for grad in grads:
@@ -63,13 +63,13 @@ def clip_by_second_moment_(
     Args:
         grads: Real gradients.
         states: Their states. Parameters without an update, whose state is empty or at step 0, are not clipped.
-        ratio: The largest magnitude in root second moments, > 1.
-        eps: Largest root second moment that counts as unknown.
+        ratio: The largest magnitude, as a multiple of the root second moment, > 1.
+        eps: Root second moments up to this value count as unknown.
         centered: As in `rl_rms.optim.rule.rmsprop_update`.
         bias_correction: As in `rl_rms.optim.rule.rmsprop_update`.
 
     Returns:
-        Whether any was outside.
+        Whether any coordinate was clipped.
     """
     clipped = False
     for grad, state in zip(grads, states, strict=True):
@@ -91,7 +91,7 @@ def clip_by_tensor_norm_(grads: list[Tensor], max_norm: float) -> bool:
         max_norm: The largest norm of one tensor, > 0.
 
     Returns:
-        Whether any was above.
+        Whether any tensor was scaled.
     """
     clipped = False
     for grad in grads:

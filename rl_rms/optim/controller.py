@@ -64,7 +64,7 @@ class HalfLifeController:
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
         self._probes: dict[EstimatedHalfLife, Probes] = {}
         self._loaded_probes: dict[EstimatedHalfLife, dict[str, Any]] = {}
-        # Observes no gradients, and so keeps the initial half-life of "match".
+        # This estimator observes no gradients, so it keeps the initial half-life of "match".
         self._initial_match = Matched(self.bounds)
 
     def entries(
@@ -97,7 +97,7 @@ class HalfLifeController:
         return {}
 
     def is_known(self, group: dict[str, Any]) -> bool:
-        """Whether the settings that a group's half-life needs are given."""
+        """Whether all settings that a group's half-life needs are given."""
         stated = group["half_life"]
         if stated is None or stated == "auto":
             return True
@@ -129,12 +129,12 @@ class HalfLifeController:
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life; that of the last update if its conversion is unknown, as after loading."""
+        """The current half-life, or the last update's if the conversion is unknown, as after loading."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay; that of the last update if its half-life's conversion is unknown."""
+        """The current decay, or the last update's if the conversion is unknown."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 
@@ -234,5 +234,5 @@ class HalfLifeController:
 
 
 def _without_rounding(half_life: float) -> float:
-    """A half-life computed from a decay, without the decay's rounding error: 200 in place of 199.9999999999971."""
+    """A half-life computed from a decay, without the decay's rounding error: 200 instead of 199.9999999999971."""
     return float(f"{half_life:.9g}")

@@ -21,25 +21,25 @@ _SAMPLE = 1024
 def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> dict[str, float]:
     """The half-life in force and the effect of the last step; ``optimizer.diagnostics()`` calls it.
 
-    Means are over all coordinates that have been updated; those of gradients are over the coordinates that still
-    have one, and 0 without any. Values of the half-life are left out while it cannot be converted.
+    Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient, or 0
+    without any. Values of the half-life are missing while its conversion is unknown.
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life and decay of the first group, in updates, env
       steps and per update.
     - ``half_life_matched``: half-life of "match" in updates; its initial value if the group does not use "match".
-    - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d``, and the same over lr, of the last
-      step without momentum, optimism and weight decay.
+    - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d`` and of ``g / d`` in the last step,
+      without momentum, optimism and weight decay.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``, which v^ estimates.
     - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over some
       thousand coordinates.
     - ``median_rate``: median of ``lr / d`` over the same coordinates.
     - ``tracking_ratio``: mean of ``g**2 / v^``; 1 if v tracks, above 1 if it lags behind growing gradients.
-    - ``containment_margin``: distance of the longest step to its bound ``lr / sqrt(1 - rho)``, as a share of the
-      bound; left out if centered.
+    - ``containment_margin``: distance of the longest step from its bound ``lr / sqrt(1 - rho)``, as a share of the
+      bound; missing if centered.
     - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator, or of the term
       under the root.
     - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping if that computes it.
-    - ``clip_share``: share of clipped updates among the last hundred or so.
+    - ``clip_share``: share of clipped updates among about the last hundred.
     - ``num_nonfinite``: updates skipped, or made with clipped gradients, since the optimizer was built.
     - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates, beside the
       diagnostics of its estimator.

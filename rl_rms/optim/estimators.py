@@ -1,7 +1,7 @@
 """The interface of estimators of the half-life, for ``half_life="match"`` and ``half_life="auto"``.
 
-The optimizer passes the gradients of a few fixed coordinates, the probes, to an estimator as v accumulates them.
-It reads the half-life before every update. The cost does not grow with the network.
+The optimizer passes the clipped gradients of a few fixed coordinates, the probes, to an estimator. It reads the
+half-life before every update. The cost does not grow with the network.
 """
 
 import math
@@ -55,16 +55,16 @@ class HalfLifeEstimator(ABC):
 
     @abstractmethod
     def observe(self, grads: Tensor) -> None:
-        """Take in the probes' gradients since the last call.
+        """Observe the probes' gradients since the last call.
 
         Args:
-            grads: Gradients of shape (block, at most num_probes), oldest first. Zeros (of a dead unit) and
-                non-finite values carry no information and must be ignored.
+            grads: Gradients of shape (block, at most num_probes), oldest first. Zeros (of dead units) and
+                non-finite values must be ignored.
         """
 
     @abstractmethod
     def diagnostics(self) -> dict[str, float]:
-        """Finite numbers worth logging."""
+        """Finite numbers for the log."""
 
     def state_dict(self) -> dict[str, Any]:
         """The exported state with the class's name, without the bounds."""
@@ -111,7 +111,7 @@ class HalfLifeEstimator(ABC):
 
 
 def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients in float64, 0 for those without information, and their mask: 1 for those with information."""
+    """The gradients in float64 (0 if unknown), and their mask (1 if known)."""
     grads = grads.detach().to(torch.float64).nan_to_num(0.0, 0.0, 0.0)
     return grads, (grads != 0).to(torch.float64)
 

@@ -1,4 +1,4 @@
-"""Games: optimizers that each minimize their own loss, which depends on the other players' parameters.
+"""Games: each player's optimizer minimizes its own loss, which also depends on the other players' parameters.
 
 Simultaneous gradient steps rotate around an equilibrium and may not converge. Alternating and extragradient steps
 damp the rotation (Gidel et al., "A variational inequality perspective on generative adversarial networks",
@@ -23,7 +23,7 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
     """Step every player's optimizer with the gradient of the player's own loss.
 
     - ``"simultaneous"``: all gradients are taken at the same point.
-    - ``"alternating"``: players step one after the other, each after the steps of those before it.
+    - ``"alternating"``: players step one after the other, and each sees the new parameters of the earlier players.
     - ``"extragradient"``: all players take a trial step, compute gradients there, undo the trial step, and step
       with those gradients (Korpelevich 1976). The trial step leaves parameters, options and state, such as
       RMSprop's v, unchanged.
@@ -31,8 +31,8 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
     Args:
         optimizers: One for each player.
         losses: Function that evaluates the players' losses, scalars with a graph in the order of the optimizers.
-            It is called once in a simultaneous round, twice in an extragradient one, and once for each player in
-            an alternating one.
+            It is called once in a simultaneous round, twice in an extragradient round, and once for each player in
+            an alternating round.
         play: Order of the players' steps.
 
     Returns:
@@ -121,7 +121,7 @@ def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
 
 @contextmanager
 def _taken_back(optimizers: Sequence[Optimizer]) -> Iterator[None]:
-    """Restore parameters, options and state on exit; gradients stay."""
+    """Restore parameters, options and state on exit; gradients are kept."""
     before = [
         ([param.detach().clone() for param in _params(optimizer)], copy.deepcopy(optimizer.state_dict()))
         for optimizer in optimizers

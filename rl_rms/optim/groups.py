@@ -16,8 +16,8 @@ With ``equalize`` it scales all groups to their average noise, and keeps one sec
     v   <- rho v + (1 - rho) g*g
     p   <- p - lr g / (sqrt(v^) + eps)
 
-``v^`` and the variances are bias-corrected, so that a group that appears late is treated like the others. Neither
-form minimizes the groups' mean loss. A parameter that groups share converges to the point where the scaled
+``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
+minimizes the mean loss over groups. A parameter that groups share converges to the point where the scaled
 gradients cancel, which favors groups with little noise. Grouping does not move the optimum of parameters that
 belong to one group alone.
 """
@@ -79,7 +79,7 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
 
 
 class GroupRMSprop(Optimizer):
-    """RMSprop with a second moment for each group of samples, or with equalized noise and a common one.
+    """RMSprop with a second moment for each group of samples, or with equalized noise and a common second moment.
 
     The module docstring has the equations. Its state is each group's ``square_avg`` (and ``grad_avg``), under
     ``"groups"`` by label, and ``"common"`` with ``equalize``; both in the layout of `rl_rms.optim.rule`.
@@ -130,8 +130,8 @@ class GroupRMSprop(Optimizer):
 
         Args:
             gradients: Gradients by group, in the order of the parameters, as from `group_gradients`.
-            weights: Weights by group, >= 0, normalized over the groups given. None weights all equally; the
-                numbers of samples give the mean over samples.
+            weights: Weights by group, >= 0, normalized over the groups given. None gives equal weights. The
+                numbers of samples as weights give the mean over samples.
 
         Raises:
             ValueError: If there is no group, a group has another number of gradients than parameters, or weights
@@ -256,7 +256,7 @@ class GroupRMSprop(Optimizer):
 
 
 def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict[Label, float]:
-    """The weights of the given groups, normalized to sum 1."""
+    """The weights of the given groups, normalized to a sum of 1."""
     if not gradients:
         raise ValueError("gradients must have at least one group, got none; leave the step out")
     weights = dict.fromkeys(gradients, 1.0) if weights is None else weights

@@ -1,7 +1,7 @@
 """The guard: checks and clips gradients before the second moment accumulates them.
 
-One outlier in the second moment shortens every step for several half-lives; a nan stays forever. Gradients are
-clipped by coordinate, by tensor and by the norm of all gradients, in this order.
+An outlier in the second moment shortens every step for several half-lives. A nan in it never disappears. Gradients
+are clipped by coordinate, by tensor and by the norm of all gradients, in this order.
 """
 
 import math
@@ -52,7 +52,7 @@ class GradientGuard:
         num_updates: Number of updates made.
         num_clipped: Number of updates with clipped gradients.
         num_nonfinite: Number of updates with non-finite gradients, skipped or made with replaced values.
-        clip_share: Share of clipped updates among the last hundred or so.
+        clip_share: Share of clipped updates among about the last hundred.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -85,7 +85,7 @@ class GradientGuard:
         self.clip_share = 0.0
 
     def check_can_read(self, *, is_symbolic: bool) -> None:
-        """Refuse to guard gradients that have no values yet, in a differentiable or captured step.
+        """Raise an error in a differentiable or captured step, whose gradients have no values yet.
 
         Raises:
             ValueError: If the step is symbolic and an argument of the guard is set.
@@ -208,7 +208,7 @@ class GradientGuard:
         """Count an update that is made."""
         self.num_updates += 1
         self.num_clipped += clipped
-        # The first updates have equal weight, so that the average has no bias towards 0.
+        # The first updates have equal weight, so the average has no bias towards 0.
         self.clip_share += (clipped - self.clip_share) / min(self.num_updates, _RECENT)
 
     def state_dict(self) -> dict[str, Any]:

@@ -40,10 +40,10 @@ def check_state_dict(
     """Check a state dict of this optimizer, `torch.optim.RMSprop` or ``RMSpropTFLike``.
 
     Returns:
-        The checked state dict. None if the groups have other numbers of parameters, which torch refuses.
+        The checked state dict. None if the groups have other numbers of parameters; torch then raises an error.
 
     Raises:
-        ValueError: If the groups, an option, or the shape, kind or range of a state does not fit.
+        ValueError: If the groups, an option, or the shape, type or range of a state does not fit.
     """
     groups = _merged_groups(state_dict, param_groups, names)
     saved = state_dict["state"]
@@ -95,7 +95,7 @@ def _merged_groups(
 
 @contextmanager
 def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> Iterator[None]:
-    """Check the state dict that torch loads meanwhile, and load the states of the controller and the guard."""
+    """Check the state dict that torch loads in this context, and load the other states."""
     states: dict[Tensor, State] = {}
 
     def check(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
 
 
 def _load_tracking(tracking: dict[str, Any], controller: HalfLifeController, guard: GradientGuard) -> None:
-    """Load counts and estimates; torch's distributed checkpoints drop those that are empty."""
+    """Load counts and estimates. torch's distributed checkpoints drop empty ones."""
     before = controller.state_dict()
     controller.load_state_dict(tracking.get("controller", {}))
     try:

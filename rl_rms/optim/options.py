@@ -107,7 +107,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is one real number that float32 holds; nan and infinity are left to the ranges."""
+    """Whether a value is a real number that float32 can represent, or nan or infinity."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not (value.is_meta or value.is_complex() or value.is_sparse)
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -130,7 +130,7 @@ def state_options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def takes_tensor_means(group: Mapping[str, Any]) -> bool:
-    """Whether an option of the rule takes a mean over each tensor."""
+    """Whether an option of the rule uses a mean over each tensor."""
     return group["max_update_rms"] is not None or bool(group["cautious"] and group["momentum"])
 
 

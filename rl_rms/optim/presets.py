@@ -1,8 +1,8 @@
 """The conventions and defaults of other RMSprop implementations.
 
-``"torch"`` is `torch.optim.RMSprop`, the default of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is its
-``RMSpropTFLike``, made to reproduce results of the older, TensorFlow-based library. A2C uses it only with
-``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
+``"torch"`` is `torch.optim.RMSprop`, the default of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is the
+``RMSpropTFLike`` of Stable-Baselines3, which reproduces results of its TensorFlow-based predecessor. A2C uses it
+only with ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
 
 Read from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
 (``common.sb2_compat.rmsprop_tf_like.RMSpropTFLike``), TensorFlow 2.21 (``tf.compat.v1.train.RMSPropOptimizer``),
@@ -33,7 +33,7 @@ _VALUES: dict[Preset, tuple[Any, ...]] = {
 
 
 def preset(like: Preset, **given: Any) -> dict[str, Any]:
-    """The options of a library's RMSprop, overridden by those that the user gave.
+    """The options of a library's RMSprop, overridden by the user's options.
 
     Args:
         like: Name of the preset.

@@ -14,7 +14,7 @@ _SEED = 0
 
 
 class Probes:
-    """Records the gradient of some coordinates, drawn once among all that have one, in blocks of updates.
+    """Records the gradients of some randomly drawn coordinates in blocks of updates.
 
     Args:
         params: Parameters that have a gradient, with at least one coordinate together.
@@ -59,7 +59,7 @@ class Probes:
 
     @staticmethod
     def is_state(state: Any) -> bool:
-        """Whether something is a `state_dict` of probes."""
+        """Whether a value is a `state_dict` of probes."""
         if not isinstance(state, dict):
             return False
         block, filled = state.get("block"), state.get("filled")

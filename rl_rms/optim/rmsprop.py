@@ -38,15 +38,16 @@ _requires_grad = operator.attrgetter("requires_grad")
 class RMSprop(Optimizer):
     """RMSprop with a half-life; a drop-in for `torch.optim.RMSprop`.
 
-    With ``rho = 2 ** (-1 / h)``, h being the half-life in updates,
+    With the half-life h in updates and ``rho = 2 ** (-1 / h)``, the update is
 
         v <- rho v + (1 - rho) g*g
         p <- p - lr g / (sqrt(v) + eps)
 
-    and every option as `rl_rms.optim.rule` states it. ``half_life``, ``rho`` and ``alpha`` are three ways to set
-    the decay. A half-life in environment steps is converted at every step: set ``optimizer.steps_per_update`` to
-    the number that the next update spans. ``half_life="match"`` derives it from ``timescale``, and ``"auto"``
-    estimates it from the gradients; see `rl_rms.optim.matched` and `rl_rms.optim.bank`.
+    `rl_rms.optim.rule` has the equations of all options. ``half_life``, ``rho`` and ``alpha`` are three ways to
+    set the decay. A half-life in environment steps is converted at every step: set ``optimizer.steps_per_update``
+    to the number of environment steps that the next update spans. ``half_life="match"`` derives it from
+    ``timescale``, and ``"auto"`` estimates it from the gradients; see `rl_rms.optim.matched` and
+    `rl_rms.optim.bank`.
 
     ``param_groups`` hold the decay in force as ``"alpha"``, and as ``"half_life"`` None, the half-life in
     environment steps as a string, ``"match"`` or ``"auto"``. State dicts are exchanged with `torch.optim.RMSprop`.
@@ -56,20 +57,20 @@ class RMSprop(Optimizer):
 
     Args:
         params: Parameters, named parameters, or dictionaries of them with options of their own.
-        lr: Learning rate, >= 0; may be a tensor with one element. None takes the preset's.
+        lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value.
         alpha: torch's name for ``rho``.
-        eps: Added to the denominator, >= 0. None takes the preset's.
+        eps: Added to the denominator, >= 0. None uses the preset's value.
         weight_decay: Added to the gradient as ``weight_decay * p``, >= 0.
         momentum: Decay of the momentum buffer, > -1. A negative one damps the rotation in games.
         centered: Whether to subtract the squared mean gradient from v.
         capturable: Whether a CUDA graph may capture a step; needs parameters on an accelerator.
         foreach: Whether to update all parameters in few large kernels; None does so on accelerators.
         maximize: Whether to ascend.
-        differentiable: Whether autograd goes through the step, also to a tensor ``lr``.
+        differentiable: Whether autograd can differentiate the step, also with respect to a tensor ``lr``.
         half_life: ``69`` or ``"69 updates"`` (optimizer steps), ``"20_000 steps"`` (environment steps, summed over
             all sub-environments), a `HalfLife`, ``"match"`` or ``"auto"``.
-        rho: Decay of v per update, in [0, 1). If none of the three names is given, the preset's; in torch 0.99, a
-            half-life of 69 updates.
+        rho: Decay of v per update, in [0, 1). If none of the three names is given, the preset's value, in torch
+            0.99 (a half-life of 69 updates).
         steps_per_update: Environment steps that an update spans; may be set later.
         timescale: Autocorrelation time of the environment's changes, for ``half_life="match"``:
             ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; may be set later.
@@ -81,24 +82,26 @@ class RMSprop(Optimizer):
         like: The implementation whose conventions and defaults hold for arguments that are not given: ``"torch"``
             (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``), ``"tf1"``,
             ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
-        bias_correction: Whether to divide v by the weight that gradients have in it, so that the first step has
+        bias_correction: Whether to divide v by the total weight of the gradients in it. The first step then has
             length lr instead of ``lr / sqrt(1 - rho)``.
-        eps_in_sqrt: Whether the denominator is ``sqrt(v + eps)``. None takes the preset's.
-        initial_second_moment: First value of v, >= 0. None takes the preset's.
-        decoupled_weight_decay: Whether weight decay shrinks parameters by ``1 - lr * weight_decay`` per update
-            instead of passing through the gradient. None takes the preset's.
-        nesterov: Whether momentum looks ahead.
-        lr_in_momentum: Whether the momentum buffer holds steps with their learning rate. None takes the preset's.
-        cautious: Whether a step with momentum takes only the coordinates that descend by the present gradient.
-        optimism: Coefficient of the change of the update since the last one, which is added to the step, >= 0.
+        eps_in_sqrt: Whether the denominator is ``sqrt(v + eps)``. None uses the preset's value.
+        initial_second_moment: First value of v, >= 0. None uses the preset's value.
+        decoupled_weight_decay: Whether weight decay multiplies parameters by ``1 - lr * weight_decay`` instead of
+            changing the gradient. None uses the preset's value.
+        nesterov: Whether to use Nesterov momentum.
+        lr_in_momentum: Whether the momentum buffer holds steps with their learning rate. None uses the preset's
+            value.
+        cautious: Whether a step with momentum updates only coordinates that descend along the present gradient.
+        optimism: Coefficient of the difference between this update and the previous one, which is added to the
+            step, >= 0.
         max_update_rms: Root mean square of ``g / d``, tensor by tensor, above which it is scaled down; None for no
             such clipping.
         max_grad_norm: Global norm above which all gradients are scaled down, in place and before v accumulates
             them, as `torch.nn.utils.clip_grad_norm_` does; None for no clipping, as in the next three.
         max_tensor_norm: Norm above which a single tensor's gradient is scaled down.
         max_grad_value: Largest magnitude of a coordinate.
-        max_grad_ratio: Largest magnitude of a coordinate in its root second moments before this gradient, > 1. A
-            parameter's first gradient is not clipped.
+        max_grad_ratio: Largest magnitude of a coordinate, as a multiple of its root second moment before this
+            gradient, > 1. A parameter's first gradient is not clipped.
         on_nonfinite: ``"raise"`` if a gradient has a nan or infinite coordinate, ``"skip"`` the whole step, or
             ``"clip"``: replace nan by 0 and infinities by the largest finite magnitude. Both are counted. None
             ignores them, as torch does.
@@ -204,7 +207,7 @@ class RMSprop(Optimizer):
 
     @property
     def half_life(self) -> float:
-        """Half-life in force of the first group, in updates. Setting it sets all groups.
+        """Half-life in force of the first group, in updates. Assigning a value sets all groups.
 
         A loaded optimizer has the half-life of its last update until ``steps_per_update`` is set.
 
@@ -219,7 +222,7 @@ class RMSprop(Optimizer):
 
     @property
     def rho(self) -> float:
-        """Decay in force of the first group. Setting it sets all groups.
+        """Decay in force of the first group. Assigning a value sets all groups.
 
         Raises:
             ValueError: As for `half_life`.
@@ -231,7 +234,7 @@ class RMSprop(Optimizer):
         self._set_decay(self.controller.entries(rho=float(rho)))
 
     def _set_decay(self, entries: dict[str, Any]) -> None:
-        # The defaults too, for groups that are added later.
+        # The defaults are also set, for groups that are added later.
         for options in (*self.param_groups, self.defaults):
             options.update(entries)
         self.controller.forget_estimates_but(self.param_groups)
@@ -265,11 +268,11 @@ class RMSprop(Optimizer):
         """Update every parameter that has a gradient.
 
         Args:
-            *args: At most one, a closure that re-evaluates the model and returns the loss.
+            *args: At most one argument: a closure that re-evaluates the model and returns the loss.
             **kwargs: The same as ``closure=...``.
 
         Returns:
-            The closure's loss, None without one.
+            The closure's loss; None without a closure.
 
         Raises:
             ValueError: If a half-life is stated in environment steps and ``steps_per_update`` is not set.
@@ -330,7 +333,7 @@ class RMSprop(Optimizer):
     def reset(self) -> None:
         """Discard the state of all parameters, after a change of the environment.
 
-        Parameters, options and the estimates of the half-life stay.
+        Parameters, options and the estimates of the half-life are kept.
         """
         self.state.clear()
         self._plan = None
@@ -375,8 +378,8 @@ class RMSprop(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore state and options that this class, `torch.optim.RMSprop` or ``RMSpropTFLike`` saved.
 
-        All tensors are copied, and options that the state dict lacks stay. A state dict that does not fit leaves
-        the optimizer as it was.
+        All tensors are copied. Options that the state dict lacks keep their values. A state dict that does not fit
+        leaves the optimizer as it was.
 
         Args:
             state_dict: From ``state_dict()``.

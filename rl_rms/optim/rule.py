@@ -35,8 +35,8 @@ State: TypeAlias = dict[str, Any]
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
-``initial_weight``: the weight that v's first value still has in v, the product of all rho so far;
-``rho ** step`` where rho never changed. The state of parameters by name is a dictionary of such states.
+``initial_weight``: the weight of v's first value in v, which is the product of all rho so far, or ``rho ** step``
+for a constant rho. The state of parameters by name is a dictionary of such states.
 """
 
 
@@ -59,7 +59,7 @@ def rmsprop_init(
 
     Returns:
         The state, in the parameter's precision, and float32 for half precision: there an accumulator stalls as
-        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v. Of parameters by name, their
+        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v. For parameters by name, their
         states by name.
     """
     if isinstance(param, Mapping):
@@ -104,7 +104,7 @@ def rmsprop_update(
     cautious: bool = False,
     max_update_rms: float | None = None,
 ) -> tuple[Params, State]:
-    """One update, as the module's equations state it; nothing is changed in place.
+    """One update by the module's equations; nothing is changed in place.
 
     Every hyperparameter may be a tensor (a scalar, or one that broadcasts to the parameter's shape), and gradients
     flow to it, as they do to ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of reals.
@@ -120,18 +120,18 @@ def rmsprop_update(
             Exactly one of ``rho`` and ``half_life`` is needed.
         eps: Added to the denominator, or to v^ under the root.
         weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
-        momentum: Decay of the momentum buffer, in (-1, 1) for a stable buffer; a negative one takes back a part of
-            the previous steps, which damps the rotation in games (Gidel et al., arXiv:1807.04740).
+        momentum: Decay of the momentum buffer, in (-1, 1) for a stable buffer. Negative momentum damps the
+            rotation in games (Gidel et al., arXiv:1807.04740).
         optimism: Coefficient of the change since the previous update; 1 is the optimistic gradient
             ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
-        bias_correction: Whether to divide v by the weight that gradients have in it, so that the first step has
-            length lr instead of ``lr / sqrt(1 - rho)``. For an accumulator that starts at 0. When centered, the
-            difference is divided as a whole: each part divided alone would make it 0 after the first update.
+        bias_correction: Whether to divide v by the total weight of the gradients in it. The first step then has
+            length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0. When centered, the difference is
+            divided as a whole, because dividing each part would make it 0 after the first update.
         eps_in_sqrt: Whether eps is under the root, as in TensorFlow.
-        decoupled_weight_decay: Whether the parameter shrinks by ``1 - lr * weight_decay`` independently of its
-            gradients (AdamW, arXiv:1711.05101) instead of through the gradient.
-        nesterov: Whether the step looks ahead along the momentum buffer.
+        decoupled_weight_decay: Whether the parameter is multiplied by ``1 - lr * weight_decay``, independently of
+            its gradients (AdamW, arXiv:1711.05101).
+        nesterov: Whether to use Nesterov momentum.
         lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
             so that a new learning rate does not change the steps in it.
         cautious: Whether a step with momentum takes only the coordinates that descend by the present gradient,
@@ -143,7 +143,7 @@ def rmsprop_update(
         The new parameter and the new state; or both by name.
 
     Raises:
-        ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or where names differ.
+        ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or if names differ.
         KeyError: If the state lacks an average of ``momentum``, ``optimism`` or ``centered``.
 
     Examples:
@@ -286,17 +286,17 @@ def largest_root(dtype: torch.dtype) -> float:
 
 
 def real(x: Tensor) -> Tensor:
-    """A view of a complex tensor as pairs of reals, along a new last dimension; a real tensor as it is."""
+    """A view of a complex tensor as pairs of reals, along a new last dimension; or the real tensor itself."""
     return torch.view_as_real(x) if x.is_complex() else x
 
 
 def gathered(x: Tensor) -> Tensor:
-    """All values of a distributed tensor, the same on every process; another tensor as it is."""
+    """All values of a distributed tensor, the same on every process; another tensor is returned unchanged."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
-    """A hyperparameter that is a tensor in precision ``dtype``, a number as it is."""
+    """A hyperparameter; a tensor is converted to ``dtype``, and a number is returned unchanged."""
     return x.to(dtype) if isinstance(x, Tensor) else x
 
 
@@ -315,7 +315,7 @@ _LARGEST_ROOTS = {
 
 
 def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:
-    """The decay and 1 - rho in float64, the second without the cancellation of ``1 - 2 ** (-1 / half_life)``."""
+    """The decay, and 1 - rho without the cancellation in ``1 - 2 ** (-1 / half_life)``, in float64."""
     if rho is not None and half_life is None:
         rho = as_dtype(rho, torch.float64)
         return rho, 1 - rho
@@ -343,7 +343,7 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def is_used(x: Scalar) -> bool:
-    """Whether a coefficient takes part: a tensor does even at 0, where it may have a gradient."""
+    """Whether a coefficient has an effect. A tensor counts even at 0, because it may have a gradient."""
     return isinstance(x, Tensor) or x != 0
 
 

@@ -1,4 +1,4 @@
-"""States of parameters: built when needed, and checked for shape, kind, range and finite values."""
+"""States of parameters: built when needed, and checked for shape, type, range and finite values."""
 
 import copy
 import math
@@ -103,7 +103,7 @@ def _average(value: Any, param: Tensor, name: str, key: str) -> Tensor:
 
 
 def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bool:
-    """Whether a state has everything that an update of a parameter needs, in its shape and precision."""
+    """Whether a state is complete for an update of a parameter, in its shape and precision."""
     if "initial_weight" not in state or "step" not in state or "square_avg" not in state:
         return False
     if any(group[option] and key not in state for option, key in _NEEDED_BY.items()):
@@ -163,7 +163,7 @@ def parameter_name(group: Mapping[str, Any], number: int) -> str:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a distributed tensor that this process holds; another tensor as it is."""
+    """This process's part of a distributed tensor; another tensor is returned unchanged."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -1,7 +1,6 @@
-"""The private names of torch that the library uses.
+"""The only module that uses private names of torch.
 
-torch may rename or remove them in any release. No other module reaches one, and
-`tests/optim/test_torch_private.py` names the first that an upgrade breaks.
+torch may rename or remove them in any release. `tests/optim/test_torch_private.py` fails if an upgrade breaks one.
 """
 
 from typing import Any

@@ -22,7 +22,7 @@ def status_of(interrupt: KeyboardInterrupt) -> int:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Raise `Terminated` at the first SIGTERM; the second ends the process. Outside the main thread, nothing happens."""
+    """Raise `Terminated` at the first SIGTERM in the main thread; the second SIGTERM ends the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -119,7 +119,7 @@ class Actor:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Restore the random generator after the block."""
+        """Restore the random generator at the end of the context."""
         before = self.generator.bit_generator.state
         try:
             yield

@@ -18,15 +18,15 @@ from rl_rms.agents.rollout import Episode
 
 # Share of the earlier return that counts as recovered.
 RECOVERED = 0.9
-# Episodes whose mean return shows a recovery.
+# Number of episodes whose mean return decides on a recovery.
 WINDOW = 20
 
 
 class Returns:
-    """The returns of a training's episodes, with means over intervals of env steps from cumulative sums.
+    """The returns of a training's episodes. Cumulative sums give the means over intervals of env steps.
 
     Args:
-        episodes: The first episodes, in the order in which they ended.
+        episodes: Initial episodes, in the order in which they ended.
     """
 
     def __init__(self, episodes: Iterable[Episode] = ()) -> None:
@@ -55,7 +55,7 @@ class Returns:
         return (self._sums[last] - self._sums[first]) / (last - first) if last > first else math.nan
 
     def of_regime(self, start: int, end: int) -> tuple[float, float, float]:
-        """Mean return of a regime, of the first tenth of its env steps, and of the last tenth.
+        """Mean return of a regime, of the first and of the last tenth of its env steps.
 
         Args:
             start: The agent's env steps when the regime began.

@@ -22,7 +22,7 @@ Turns = Literal["simultaneous", "alternating"]
 
 
 class Side(gym.vector.VectorWrapper):
-    """A game of two players as an environment of one player: the rival acts in the same env step.
+    """A game of two players as an environment of one player. The rival acts in the same env step.
 
     Args:
         env: Vector environment with pairs of actions and the first player's reward.
@@ -66,16 +66,16 @@ class Side(gym.vector.VectorWrapper):
 
 
 class RobustTraining:
-    """Two A2C agents that learn in turns, each in its own copies of the game against the other's policy.
+    """Two A2C agents that learn in turns, each against the other's policy in its own copies of the game.
 
     Args:
         make_env: Function that makes the game: a vector environment with pairs of actions and the protagonist's
             reward. It is called once for each player.
         protagonist: The first player's hyperparameters; None for A2C's defaults.
         adversary: The second player's hyperparameters; None for A2C's defaults.
-        turns: Policies to learn against. With ``"alternating"`` the adversary learns against the protagonist's
-            newest policy, with ``"simultaneous"`` against its policy at the beginning of the round.
-        turn: Least env steps of each player's training in a round, >= 1.
+        turns: The adversary learns against the protagonist's newest policy (``"alternating"``), or against its
+            policy at the beginning of the round (``"simultaneous"``).
+        turn: Minimum env steps of each player in a round, >= 1.
         seed: Seed of the protagonist; the adversary's seed is ``seed + 1``.
 
     Attributes:

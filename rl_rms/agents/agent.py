@@ -43,7 +43,7 @@ class Agent:
     Args:
         env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
             needs both spaces.
-        config: All hyperparameters in one object, in place of ``**hyperparameters``.
+        config: All hyperparameters in one object, instead of ``**hyperparameters``.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
         optimizer: A ``torch.optim.Optimizer`` class or its import path; None for the configuration's.
         seed: Seed of initial weights, actions, minibatches and environment; None draws one.
@@ -129,7 +129,7 @@ class Agent:
 
     @property
     def num_nonfinite(self) -> int:
-        """Rewards, observations and updates' gradients so far that were nan or infinite."""
+        """Number of non-finite rewards, observations and gradients of updates so far."""
         return self.training.num_nonfinite
 
     @property
@@ -142,11 +142,11 @@ class Agent:
         return describe_half_lives(self.config, self.optimizer, self.learner.steps_per_update)
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
-        """Train together with other processes from now on, each in its own sub-environments.
+        """Train together with other processes from now on. Each process has its own sub-environments.
 
-        Every worker makes the same agent with the same seed in an equal part of the sub-environments (see
-        ``shard`` of `rl_rms.envs.NonStationaryVector`). It then joins and calls `learn` with the same total env
-        steps, which count all workers. After every update all workers have the same weights. With
+        Every worker makes the same agent with the same seed, in an equal part of the sub-environments (see
+        ``shard`` of `rl_rms.envs.NonStationaryVector`). It then calls `join`, and `learn` with the same number of
+        env steps, which counts all workers. After every update all workers have the same weights. With
         ``sync="global"`` these equal the weights of one process with all sub-environments, up to the order of
         sums. Episodes, counts and metrics cover all workers. Each worker has its own callbacks and logs.
 
@@ -193,10 +193,11 @@ class Agent:
         episodes to end stops at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
 
         Args:
-            total_timesteps: Env steps, all sub-environments together; the rollout that passes them is the last.
+            total_timesteps: Env steps of all sub-environments together. The training ends after the rollout that
+                reaches them.
             callback: A function of the agent, called after the updates on every rollout, that stops the training
                 by returning False; or a `Callback`; or several of them.
-            progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
+            progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
                 ``plot`` read it. None writes nothing.
             log_interval: Rollouts between two entries of the log. None makes an entry at each hundredth of the env
@@ -231,7 +232,7 @@ class Agent:
             try:
                 trainer.train(self, callbacks, logger, log_interval)
             except BaseException:
-                # The first Ctrl-C must not end the next training as well.
+                # A first Ctrl-C must not also end the next training.
                 self.training.is_interrupted = False
                 raise
             finally:
@@ -259,9 +260,9 @@ class Agent:
             observation: An observation, or a batch of them.
             state: The recurrent state from the previous call, shape ``(batch, state_size)``; None in the first
                 call.
-            episode_start: True where an observation is its episode's first, which resets the state, shape
-                ``(batch,)``; None is False for all.
-            deterministic: Whether to take the most likely action instead of drawing one.
+            episode_start: Whether each observation is the first of its episode, which resets the state, shape
+                ``(batch,)``; None means False for all.
+            deterministic: Whether to take the most likely action instead of sampling.
             action_masks: True where an action is valid, shape ``(batch, entries)``. None reads the
                 ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.
 
@@ -277,7 +278,7 @@ class Agent:
     def save(self, path: str | Path) -> Path:
         """Write weights, optimizer, counters and generators to one file.
 
-        After an error or a second Ctrl-C within a rollout, the file leaves out the episodes in progress.
+        After an error or a second Ctrl-C within a rollout, the file does not contain the episodes in progress.
 
         Args:
             path: The file; ``.safetensors`` is added unless the path ends in it.
@@ -320,7 +321,7 @@ class Agent:
         Args:
             path: The file.
             env: Environment to train in; None for an agent that only predicts.
-            policy: The policy module; needed if the saved agent had a user's module. A `PolicyConfig` allows the
+            policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` allows the
                 import of the user's classes that the saved one names, and must be equal to it.
             optimizer: The optimizer's class; needed unless it is torch's or this library's.
             device: A torch device; None for the saved one.

@@ -1,4 +1,4 @@
-"""Adversarial observations: small changes of the observations against the agent's own policy.
+"""Adversarial observations: small changes that make the action of the agent's policy less likely.
 
     x' = clip(x + strength * sign(d loss / d x), low, high),    loss = -log pi(argmax_a pi(a | x) | x)
 

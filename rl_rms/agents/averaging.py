@@ -9,7 +9,7 @@ from rl_rms.agents.workers import Workers
 from rl_rms.optim.torch_private import foreach_mul_
 
 Sync = Literal["global", "local"]
-"""Whether workers clip and normalize the mean gradient or each their own gradient, see `Agent.join`."""
+"""Whether workers clip and normalize the mean gradient or their own gradients, see `Agent.join`."""
 
 
 def check_sync(sync: Sync) -> None:

@@ -57,7 +57,7 @@ def is_false(answer: object) -> bool:
 
 
 class CallbackList(Callback):
-    """Several callbacks, called in order. Each is called even if an earlier callback stops the training."""
+    """Several callbacks, called in order. All callbacks are called, even if one of them stops the training."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._callbacks = list(callbacks)
@@ -111,7 +111,7 @@ class CallbackList(Callback):
         return False if any(is_false(answer) for answer in answers) else None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """End all callbacks, even if one of them raises an error."""
+        """Call the end of all callbacks, even if one of them raises an error."""
         errors = []
         for callback in self._callbacks:
             try:

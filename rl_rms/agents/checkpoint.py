@@ -138,7 +138,7 @@ def restore(path: str | Path, contents: dict[str, Any], parts: Iterable[Part]) -
     Args:
         path: The file, for errors.
         contents: The fields.
-        parts: The agent's parts. The last part holds the policy, so that a user's policy module changes only after
+        parts: The agent's parts. The last part contains the policy, so a user's policy module changes only after
             all other parts were loaded.
 
     Raises:

@@ -15,7 +15,8 @@ def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
     """Save an agent during its training, and warn instead of raising an error.
 
     Returns:
-        The error if the agent could not be saved; an earlier file is unchanged then. None if it was saved.
+        The error if the agent could not be saved, in which case an earlier file is unchanged. None if it was
+        saved.
     """
     try:
         agent.save(path)

@@ -116,7 +116,7 @@ def check_fields(path: Path, contents: Mapping[str, Any]) -> None:
 
 @contextmanager
 def damage_named(where: str) -> Iterator[None]:
-    """Turn errors of a state that does not fit into a ValueError that names the damaged object.
+    """Convert errors of a state that does not fit to a ValueError that names the damaged object.
 
     Args:
         where: Name of the object in the error.
@@ -324,7 +324,7 @@ def _short(value: Any) -> str:
 
 
 def check_trusted(argument: str, path: str) -> None:
-    """Refuse to import a class named by a file, unless it is torch's optimizer or this library's.
+    """Raise an error if a file names a class that is not an optimizer of torch or of this library.
 
     Args:
         argument: The argument of ``load`` that passes the class.

@@ -17,7 +17,7 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
     Args:
         params: Parameters that have gradients.
         max_norm: The largest norm; None for no limit.
-        on_nonfinite: The treatment of non-finite gradients; ``"clip"`` replaces them.
+        on_nonfinite: Response to non-finite gradients; ``"clip"`` replaces them.
 
     Returns:
         The norm before clipping; nan if a gradient was not finite.

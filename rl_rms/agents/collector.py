@@ -123,7 +123,7 @@ class Collector:
         return self._observations is not None and not self._is_stopped
 
     def stop(self) -> None:
-        """Abandon the episodes; `start` begins new ones."""
+        """Discard the episodes in progress; `start` begins new ones."""
         self._is_stopped = True
 
     def start(self, seed: int | None, clock: int | None = None) -> None:
@@ -301,7 +301,7 @@ class Collector:
             )
 
     def keep_observations(self) -> None:
-        """Copy the last observations, whose arrays the environment may reuse; `collect` does so itself."""
+        """Copy the last observations, because the environment may reuse their arrays. `collect` also does so."""
         self._observations = copied(self._observations)
 
     def _when(self, indices: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
 """The hyperparameters of the agents, each with its unit, range and default.
 
-The constructors, YAML, ``--help`` and the reference derive from these dataclasses. The module imports no torch.
+The constructors, YAML, ``--help`` and the reference are derived from these dataclasses. The module imports no
+torch.
 """
 
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ class AgentConfig:
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` names it;
-            ``skip`` leaves the transition, or the update, out of learning; ``clip`` replaces it by a finite
+            ``skip`` does not learn from the transition, or skips the update; ``clip`` replaces it by a finite
             number. RMSprop takes the same value.
         meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
             window: 4}``; null for none. The stated values are then the initial ones.
@@ -109,7 +110,7 @@ class AgentConfig:
     """
 
     default_log_interval: ClassVar[int] = 100
-    """Most rollouts between two entries of the log, as in Stable-Baselines3."""
+    """Maximum number of rollouts between two entries of the log, as in Stable-Baselines3."""
 
     algorithm: str
     learning_rate: float | dict[str, Any] = 7e-4
@@ -284,13 +285,13 @@ class PPOConfig(RolloutConfig):
     Args:
         algorithm: The agent's algorithm.
         batch_size: Transitions of a minibatch, of all workers together, >= 1. An epoch's last minibatch may be
-            smaller. With a recurrent policy a minibatch has the full rollouts of so many sub-environments that
-            they have ``batch_size`` transitions, at least of one.
+            smaller. With a recurrent policy, a minibatch has the full rollouts of ``batch_size // n_steps``
+            sub-environments, but at least one.
         n_epochs: Passes over each rollout, >= 1.
         clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
             number > 0, or a schedule as for learning_rate.
-        clip_range_vf: Limit of the change of the values in the value loss, in units of the scaled returns, as for
-            clip_range; null for no limit.
+        clip_range_vf: Maximum change of the values in the value loss, in units of the scaled returns: a number or
+            schedule as for clip_range; null for no limit.
         target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. Learning
             from a rollout ends at a minibatch above ``1.5 * target_kl``; null for no limit.
     """
@@ -333,8 +334,8 @@ class ReinforceConfig(AgentConfig):
     Args:
         algorithm: The agent's algorithm.
         episodes_per_env: Whole episodes that each sub-environment plays for one update, >= 1.
-        baseline: Whether a learned value is subtracted from the returns; without it ``vf_coef`` has no effect
-            and the return of a truncated episode has no bootstrap value.
+        baseline: Whether a learned value is subtracted from the returns. Without a baseline, ``vf_coef`` has no
+            effect, and the return of a truncated episode has no bootstrap value.
     """
 
     algorithm: Literal["reinforce"] = "reinforce"

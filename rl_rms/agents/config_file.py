@@ -23,7 +23,7 @@ _MARK = "# Written by learn() of a script, whose wrappers and own classes this f
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes strings such as ``1e3``, which the command line reads as numbers and YAML 1.1 does not."""
+    """Quotes strings such as ``1e3``, which are numbers for the command line but not in YAML 1.1."""
 
 
 _Dumper.add_implicit_resolver(
@@ -78,7 +78,7 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
         env: The environment.
         changing: The wrapper that makes it change; None if there is none.
         num_envs: Number of sub-environments of all workers.
-        seed: Seed of the agent, which is left out as the seed of the changes.
+        seed: Seed of the agent. A seed of the changes that equals it is not written.
 
     Returns:
         The keys, without changes and curriculum if YAML cannot state them.

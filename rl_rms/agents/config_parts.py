@@ -26,7 +26,7 @@ class PolicyConfig:
 
     Args:
         encoder: The network for images, before actor and critic: ``nature_cnn`` (from 36 by 36 pixels),
-            ``small_cnn`` or ``impala`` (both from 3 by 3), or ``mlp``, which flattens images. ``auto`` takes
+            ``small_cnn`` or ``impala`` (both from 3 by 3), or ``mlp``, which flattens images. ``auto`` uses
             nature_cnn, and small_cnn for smaller images. Each image of a Dict has its own network. The import path
             of a torch module class, which is made with the observation space, is a user's encoder.
         hidden_sizes: Units of each hidden layer.
@@ -35,8 +35,8 @@ class PolicyConfig:
         activation: Non-linearity after each hidden layer.
         norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
             (BatchNorm, with the batch's statistics in updates and running ones for actions).
-        recurrent: The recurrent cell that actor and critic share: ``none``, ``gru`` or ``lstm``. Its state is
-            reset at an episode's end, and gradients go back to the beginning of a rollout.
+        recurrent: The recurrent cell that actor and critic share: ``none``, ``gru`` or ``lstm``. The state is
+            reset at the end of an episode. Gradients are propagated back to the beginning of a rollout.
         recurrent_size: Units of the recurrent cell.
         image_features: Features of each image, the units of a convolutional encoder's last layer.
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
@@ -113,13 +113,13 @@ class MetaConfig:
     Args:
         adapt: The adapted hyperparameters: ``learning_rate``, ``half_life`` and ``eps``. A half-life stays within
             RMSprop's half_life_bounds, 32 to 10,000 updates.
-        window: Updates through which the meta-gradient goes back, >= 1.
+        window: Number of updates through which the meta-gradient is computed, >= 1.
         num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
             the last of them. The others cost env steps, but make the meta-gradient less noisy.
         rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
         fluctuation: Weight of the loss's variance along the window in the meta-objective, >= 0.
-        memory_mb: Largest size of the window's graph in megabytes, > 0. With a larger graph the meta-gradient goes
-            back through the last updates only.
+        memory_mb: Largest size of the window's graph in megabytes, > 0. With a larger graph, the meta-gradient
+            uses only the last updates.
     """
 
     adapt: Sequence[Adaptable] = ("learning_rate", "half_life")

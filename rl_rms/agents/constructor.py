@@ -16,7 +16,7 @@ from rl_rms.agents.optimizers import optimizer_path
 
 P = ParamSpec("P")
 ConfigT = TypeVar("ConfigT", bound=AgentConfig)
-# Arguments of other libraries that are no hyperparameter here, and their replacements.
+# Arguments of other libraries that are not hyperparameters here, and their replacements.
 _VECTOR = 'make the environment with rl_rms.envs.make_vec("CartPole-v1", num_envs=8)'
 _OPTIMIZER = 'give optimizer="torch.optim.Adam" or another class, and optimizer_kwargs={"eps": 1e-5}'
 _INSTEAD = {
@@ -47,7 +47,7 @@ def make_config(
 
     Args:
         cls: The configuration's class.
-        config: The configuration in place of ``hyperparameters``; None makes one from them.
+        config: The configuration instead of ``hyperparameters``; None makes one from them.
         hyperparameters: Values by name; hyperparameters without a value have their defaults.
         policy: A `PolicyConfig`, a module or None.
         optimizer: An optimizer's class or import path; None for the default.
@@ -79,7 +79,7 @@ def make_config(
 
 
 def named_arguments(constructor: Callable[P, None]) -> Callable[P, None]:
-    """Make a constructor name the replacements of Stable-Baselines3's arguments."""
+    """Make the errors of a constructor name the replacements of Stable-Baselines3's arguments."""
 
     @functools.wraps(constructor)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -91,7 +91,7 @@ def named_arguments(constructor: Callable[P, None]) -> Callable[P, None]:
 
 
 def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> None:
-    """Refuse arguments of Stable-Baselines3's constructors.
+    """Raise an error for arguments of Stable-Baselines3's constructors.
 
     Args:
         kind: Class of the agent.
@@ -121,7 +121,7 @@ def document(cls: type, shared: str) -> None:
     """Show all arguments of an agent's class in its signature and docstring.
 
     Args:
-        cls: The class. One with a constructor of its own shows that constructor's signature.
+        cls: The class. A class with its own constructor shows the signature of this constructor.
         shared: The docstring of the agents' base class.
     """
     if "__init__" in vars(cls):

@@ -76,9 +76,9 @@ class ConvolutionalEncoder(nn.Module):
     """Convolutions and a linear layer, with ReLU, for images.
 
     Images of uint8 are scaled to [0, 1]. Channels may be the last axis, as in most environments, the first, as
-    from `gymnasium.wrappers.FrameStackObservation`, or missing. In square images, the axis of another length holds
-    the channels; in other images, the shorter of the first and the last. The frames of stacked color images, the
-    first of four axes, become channels too.
+    from `gymnasium.wrappers.FrameStackObservation`, or missing. In square images, the axis with a different length
+    holds the channels; in other images, the shorter of the first and the last axis. The frames of stacked color
+    images, the first of four axes, become channels too.
 
     Args:
         space: An image space, see `rl_rms.agents.spaces.is_image`, or another Box of 3 or 4 axes.

@@ -66,7 +66,7 @@ def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) ->
 
 
 def _in_both_units(half_life: Duration, steps_per_update: float | None) -> str:
-    """A half-life in updates and in env steps; in its own unit if the conversion is unknown.
+    """A half-life in updates and in env steps, or only in its own unit if the conversion is unknown.
 
     Args:
         half_life: The half-life.

@@ -315,7 +315,7 @@ class Server:
         """Continue from a state of `state_dict`.
 
         Raises:
-            ValueError: If a part is missing, has another shape, is not finite or is below its range.
+            ValueError: If a part is missing, has a wrong shape, is not finite or is below its range.
         """
         missing = [name for name in ("params", "state", "round", "rejected") if name not in state]
         if missing:

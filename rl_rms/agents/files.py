@@ -1,6 +1,6 @@
 """Atomic writes of files, and folders that are writable and belong to one process.
 
-All files that the library reads again are written by this module.
+This module writes all files that the library reads again.
 """
 
 import errno
@@ -84,7 +84,7 @@ def append(path: Path, content: bytes | str) -> None:
 
 
 def check_no_links(folder: Path) -> None:
-    """Refuse a folder that contains a link, because writing through it would change files elsewhere.
+    """Raise an error for a folder that contains a link, through which a write would change other files.
 
     Args:
         folder: The folder; its own path may contain links.
@@ -162,7 +162,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a renamed file's new name to the disk; not on Windows, where folders cannot be opened."""
+    """Flush a renamed file's new name to the disk, except on Windows, where folders cannot be opened."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

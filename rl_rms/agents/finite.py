@@ -73,7 +73,7 @@ class Found:
 
 
 def find(what: str, tree: Tree) -> list[Found]:
-    """For each sub-environment with non-finite values, the first array that has some.
+    """For each sub-environment with non-finite values, the first array that contains one.
 
     Args:
         what: Name of the tree.

@@ -136,7 +136,7 @@ class Imputer:
         return self._finite(observations, tree_map(last, before)), self._with(None, found)
 
     def _finite(self, observations: Tree, stand_ins: Tree) -> Tree:
-        """Observations with stand-ins for non-finite values; ``"clip"`` first replaces infinities by bounds."""
+        """Observations with replaced non-finite values; ``"clip"`` first replaces infinities by bounds."""
         if self._on_nonfinite == "clip":
             observations = without_infinities(observations, self._space)
         return replaced(observations, stand_ins)

@@ -30,7 +30,7 @@ class InfoSums:
         self._notices = Notices()
 
     def pop_means(self, workers: Workers = ALONE) -> dict[str, float]:
-        """The mean of each entry since the last call, over all workers, without entries that no transition has."""
+        """The mean of each entry since the last call, over all workers. Entries without a value are omitted."""
         totals, counts = workers.sum(self._sums)
         self._sums = np.zeros_like(self._sums)
         return {
@@ -88,7 +88,7 @@ class InfoSums:
 
 
 def _find(info: Mapping[str, Any], name: str) -> tuple[npt.NDArray[Any], Bools | None] | None:
-    """An entry's values and the sub-environments that have one; None if there is no such entry."""
+    """An entry's values, and the sub-environments that have a value; None if there is no such entry."""
     *path, last = [name] if name in info else name.split(".")
     part: Any = info
     # The vector wrappers of Gymnasium have one mask for a whole dictionary.

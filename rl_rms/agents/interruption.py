@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the first ends it after the present update, the second ends it at once."""
+"""Ctrl-C during a training: the first Ctrl-C ends it after the present update, the second ends it at once."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ STEPS_TO_INTERRUPT = 1_000
 
 @contextmanager
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:
-    """Call ``ask`` at the first SIGINT; later ones raise KeyboardInterrupt at once, as by default.
+    """Call ``ask`` at the first SIGINT. Later signals raise KeyboardInterrupt at once, as usual.
 
     A handler other than Python's own is kept. Outside the main thread nothing changes.
 
@@ -42,9 +42,10 @@ def first_waits(ask: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Deliver SIGINT and SIGTERM after the block, so that no process is started without being registered.
+    """Deliver SIGINT and SIGTERM at the end of the context, so that every started process is registered.
 
-    The first signal goes to the handler that is set after the block. Outside the main thread nothing is deferred.
+    The first signal goes to the handler that is set after the context. Outside the main thread, nothing is
+    deferred.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -81,7 +81,8 @@ class Learner(ABC):
         reward_normalizer: Scales rewards; None leaves them unchanged.
         meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the policy together.
-        sync: Whether workers clip and normalize the mean gradient (``"global"``) or each their own (``"local"``).
+        sync: Whether workers clip and normalize the mean gradient (``"global"``) or their own gradients
+            (``"local"``).
         num_updates: Optimizer steps so far.
         is_half_stepped: Whether an error ended an optimizer step, so that only some weights have moved.
     """
@@ -204,7 +205,7 @@ class Learner(ABC):
         return self._ent_coef.value(num_timesteps, NO_RANDOMNESS)
 
     def check_workers(self, workers: Workers) -> None:
-        """Refuse hyperparameters that several workers do not support.
+        """Raise an error for hyperparameters that several workers do not support.
 
         Raises:
             ValueError: If there are several workers, and meta or batch normalization is set.
@@ -311,7 +312,7 @@ class Learner(ABC):
             self._synced_step(share)
             found = self.optimizer.guard.num_nonfinite - before
             if found and self.meta is not None:
-                # A skipped update cannot be unrolled.
+                # The meta-gradient cannot repeat a skipped update.
                 self.meta.restart()
             return found
         params = [param for param in self.policy.parameters() if param.grad is not None]

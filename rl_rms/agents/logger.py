@@ -67,8 +67,8 @@ _ENV = "env/"
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     """The layout of TensorBoard's Custom Scalars tab: for each heading, charts by title.
 
-    A chart is included if the run has one of its tags, and then names all of its tags, because TensorBoard shows
-    charts that differ between runs separately.
+    A chart is included if the run has one of its tags. It then names all of its tags, because TensorBoard
+    separates charts that differ between runs.
 
     Args:
         tags: Tags of the run.
@@ -81,7 +81,7 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     }
     arranged: dict[str, dict[str, list[Any]]] = {}
     for heading, lines in headings.items():
-        # In lines TensorBoard matches patterns with the beginning of a tag; in bands it needs full tags.
+        # For lines, TensorBoard matches patterns with the beginning of a tag. For bands, it needs full tags.
         charts: dict[str, list[Any]] = {
             title: ["Multiline", [f"{pattern}$" for pattern in patterns]] for title, patterns in lines.items()
         }
@@ -126,7 +126,7 @@ def _keep_damaged(path: Path) -> str:
 
 
 class Logger:
-    """Writes scalars by env step; without a folder it writes nothing.
+    """Writes scalars by env step. Without a folder, nothing is written.
 
     An entry that cannot be written is left out. The first of several such entries gives a warning.
 
@@ -207,7 +207,7 @@ class Logger:
                 )
 
     def _usable_file(self, folder: Path) -> EventFile:
-        """The event file, a new one if the last one has failed or the log was deleted."""
+        """The event file. If the last one has failed or the log was deleted, a new file."""
         if self._events is not None and not self._is_deleted():
             return self._events
         was_deleted, self._events = self._events is not None, None

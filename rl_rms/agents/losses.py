@@ -245,7 +245,7 @@ def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> 
 
 
 def check_rows(name: str, rows: Tensor, num: int) -> None:
-    """Check the shape of a result of a user's policy, because torch would broadcast other shapes.
+    """Check the shape of a result of a user's policy, because torch would broadcast a wrong shape.
 
     Raises:
         ValueError: If the shape is not ``(num,)``.
@@ -260,7 +260,8 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
     """The inputs of actor and critic in rows: for observations with an action, and for observations without.
 
-    Observations without an action, the last and the final ones, only give bootstrap values, so they have no graph.
+    Observations without an action (the last and the final ones) are used only for bootstrap values, so they have
+    no graph.
     """
     rollout = batch.rollout
 

@@ -41,7 +41,7 @@ def as_action_masks(masks: Any, space: gym.Space[Any], num_rows: int, name: str)
 
 
 def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row: int = 0) -> None:
-    """Refuse masks that leave an action, a component or a bit without a valid choice.
+    """Raise an error for masks that allow no choice for an action, a component or a bit.
 
     Args:
         masks: Shape ``(num_rows, action_mask_size(space))``.

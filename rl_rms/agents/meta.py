@@ -8,9 +8,9 @@ are repeated differentiably on their rollouts, from the parameters before the fi
 L_policy is the policy's loss on rollouts that none of these updates used. x descends ``dJ/dx``. The optimizer
 trains the policy as usual.
 
-L_policy excludes the critic's loss. Its gradient dominates, and larger steps decrease it even if the policy gets
-worse. L_policy standardizes the advantages. Otherwise a lagging critic gives all advantages one sign, which favors
-larger steps for any policy, and the learning rate can diverge.
+L_policy excludes the critic's loss. The gradient of the critic's loss dominates, and larger steps decrease this
+loss even if the policy gets worse. L_policy standardizes the advantages. Otherwise an inaccurate critic can give
+all advantages the same sign. This favors larger steps for any policy, and the learning rate can diverge.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
 Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
@@ -150,7 +150,7 @@ class MetaGradient:
             self._stated[group]["lr"] = lr
 
     def restart(self) -> None:
-        """Begin a new window, after a meta-gradient step or an outside change of the optimizer."""
+        """Begin a new window, after a meta-gradient step or after another change of the optimizer."""
         self._window, self._eval_batches = [], []
 
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, State]]:
@@ -223,7 +223,8 @@ class MetaGradient:
         saved = SavedTensors()
         before = 0
         for update in self._window:
-            # An update is expected to save as much as the last one. The graph always has the window's last update.
+            # An update is expected to save as many bytes as the previous one. The graph always contains the last
+            # update.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
                 states = {

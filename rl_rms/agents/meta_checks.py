@@ -11,7 +11,7 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
-    """Refuse optimizers and policies whose updates cannot be repeated differentiably.
+    """Raise an error for optimizers and policies whose updates cannot be repeated differentiably.
 
     Raises:
         ValueError: If the optimizer clips in other ways than by norm or estimates an adapted half-life, or the

@@ -32,7 +32,7 @@ class Part:
 class Minibatches:
     """Divides the transitions of all workers at random into minibatches.
 
-    All workers draw the same minibatches if their generators have the same state. These equal the minibatches of
+    All workers draw the same minibatches if their generators have the same state. The minibatches equal those of
     one process with all sub-environments.
 
     Args:

@@ -1,6 +1,6 @@
 """Running statistics with a half-life that scale rewards and observations.
 
-Reset frames are left out in every autoreset mode, and discounted returns restart at an episode's end.
+The statistics exclude reset frames, in every autoreset mode. Discounted returns restart at the end of an episode.
 """
 
 import math
@@ -219,7 +219,7 @@ class ObservationNormalizer:
 def make_observation_normalizer(
     space: gym.Space[Any], normalize: bool | float | str | NormalizerConfig
 ) -> ObservationNormalizer | None:
-    """The normalizer of an observation space; None for False, and for True if the space has nothing to normalize.
+    """The normalizer of an observation space; None for False, or if True finds no part to normalize.
 
     Args:
         space: Observation space of one sub-environment.

@@ -1,9 +1,9 @@
 """Acting and gradients in numpy, without autograd, for small plain networks on a CPU.
 
-For a few thousand weights, a torch operation's time is nearly all overhead, and autograd doubles it. This backend
-shares memory with the torch module, keeps the actor's activations of acting for the update, and writes gradients
-to the parameters' ``grad``. It implements `rl_rms.agents.losses.actor_critic_loss` and
-`rl_rms.agents.clipped_loss.clipped_loss`, and tests hold the gradients equal to autograd's.
+For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
+backend shares memory with the torch module, keeps the actor's activations of acting for the update, and writes
+gradients to the parameters' ``grad``. It implements `rl_rms.agents.losses.actor_critic_loss` and
+`rl_rms.agents.clipped_loss.clipped_loss`, and tests compare the gradients with autograd's.
 """
 
 import functools

@@ -32,7 +32,7 @@ class SharedParameters:
     def __init__(self, params: list[nn.Parameter]) -> None:
         self._params = params
         self._places: list[int] = []
-        # This object equals no gradient, so the first `refresh` reads all gradients.
+        # This object differs from every gradient, so the first `refresh` reads all gradients.
         self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []
@@ -84,7 +84,7 @@ class Network:
         self._layers = [(weight, shared.values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
 
     def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
-        """The last layer's outputs with the weights of the last `look`; every layer's outputs go to ``passed``."""
+        """The last layer's outputs with the weights of the last `look`; ``passed`` gets all layers' outputs."""
         activate, last = ACTIVATIONS[self._activation][0], passed[-1]
         # np.dot has half the overhead of np.matmul.
         for (weight, bias), out in zip(self._layers, passed, strict=True):

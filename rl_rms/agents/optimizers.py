@@ -27,7 +27,7 @@ def optimizer_path(optimizer: OptimizerLike) -> str:
 
 
 def _check_step(chosen: type[Optimizer]) -> None:
-    """Refuse an optimizer whose step needs an argument, such as a closure.
+    """Raise an error for an optimizer whose step needs an argument, such as a closure.
 
     Raises:
         ValueError: If the step needs an argument.

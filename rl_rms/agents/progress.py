@@ -1,4 +1,4 @@
-"""Progress of a training: a live view in a terminal, plain lines elsewhere, JSON lines for scripts."""
+"""Progress of a training: a live view for terminals, plain lines for logs, and JSON lines for scripts."""
 
 import json
 import math
@@ -145,7 +145,7 @@ class ProgressCallback(Callback):
         self.evaluation = ""
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Show the optimizer's half-life and begin."""
+        """Show the optimizer's half-life, and start the view."""
         self._agent, self._began, self._first = agent, time.perf_counter(), agent.num_timesteps
         self._returns = Returns()
         self._over: deque[_RegimeSoFar] = deque(maxlen=_REGIMES_SHOWN - 1)

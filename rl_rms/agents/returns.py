@@ -8,7 +8,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> Floats:
-    """Value that each transition bootstraps from: the next observation's value, 0 after a termination.
+    """The bootstrap value of each transition: the next observation's value, or 0 after a termination.
 
     A truncated transition bootstraps like any other. If the environment replaced its final observation by the next
     episode's first, the caller must set the final observation's value.

@@ -17,7 +17,7 @@ def mend_(grads: list[Tensor]) -> None:
 def total_norm(grads: list[Tensor]) -> float:
     """Norm of all coordinates on all processes. A single gradient needs no sorting by device and precision."""
     if len(grads) == 1:
-        return float(gathered(torch.linalg.vector_norm(grads[0])))
+        return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))
 
 

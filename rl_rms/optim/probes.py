@@ -42,7 +42,7 @@ class Probes:
         self._filled = 0
 
     def record(self) -> Tensor | None:
-        """Read the gradients of one update, after clipping.
+        """Read the gradients of one update, after clipping and without autograd.
 
         Returns:
             A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
@@ -83,4 +83,4 @@ def _take(grad: Tensor | None, offsets: Tensor) -> Tensor:
     """Coordinates of a gradient, gathered from all processes if it is distributed; 0 without gradient."""
     if grad is None:
         return torch.zeros(offsets.shape)
-    return torch.take(real(gathered(grad.detach())), offsets).cpu()
+    return torch.take(real(gathered(grad)), offsets).cpu()

@@ -303,12 +303,12 @@ class RMSprop(Optimizer):
         try:
             for group, batch in batches:
                 choose_kernel(batch, group).update(batch, group, scale=scale)
+            if self.guard.num_updates % _SETTLE_EVERY == 0:
+                settle_states_(self.param_groups, self.state)
+            if self.controller.estimates:
+                self.controller.observe(self.param_groups)
         finally:
             set_grad_enabled(is_grad_enabled)
-        if self.guard.num_updates % _SETTLE_EVERY == 0:
-            settle_states_(self.param_groups, self.state)
-        if self.controller.estimates:
-            self.controller.observe(self.param_groups)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -18,8 +18,8 @@ class PlainKernel:
 
     def update(self, batch: Batch, group: Options, *, scale: float) -> None:
         """Update parameters and states in place."""
-        options = rule_options(group)
         with torch.set_grad_enabled(group["differentiable"]):
+            options = rule_options(group)
             batch.scale_(scale)
             for param, grad, state in zip(batch.params, batch.grads, batch.states, strict=True):
                 # Autograd must not keep the memory that a differentiable step overwrites.

@@ -55,9 +55,9 @@ class EventFile:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add scalars by tag."""
-        from torch.utils.tensorboard.summary import scalar
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
-        self._add([scalar(tag, value).value[0] for tag, value in values.items()], step)  # type: ignore[no-untyped-call]
+        self._add([Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()], step)
 
     def text(self, step: int, tag: str, markdown: str) -> None:
         """Add a text."""

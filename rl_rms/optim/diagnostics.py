@@ -15,6 +15,8 @@ from rl_rms.optim.rule import denominator, gathered, real, second_moment
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 # Number of sampled coordinates.
 _SAMPLE = 1024
+# Coordinates that are joined at most, which limits the memory.
+_JOINED = 2**20
 
 
 @torch.no_grad()
@@ -64,19 +66,17 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
         values["half_life_matched"] = matched
 
     sums, sample = _Sums(), _Sample(optimizer)
-    for group, param, v_hat, d in _updated(optimizer):
+    for group, v_hat, d, grad, weight in _batches(optimizer):
         sums.add("second_moment", v_hat)
         sample.add(v_hat, d, float(group["lr"]))
         sums.add("eps_dominance", group["eps"] > (v_hat if group["eps_in_sqrt"] else v_hat.sqrt()))
-        if param.grad is None:
+        if grad is None:
             continue
-        grad = real(gathered(param.grad)).to(v_hat.dtype)
         u = grad / d
         sums.add("effective_step", (float(group["lr"]) * u).square())
         sums.add("step_over_lr", u.square())
         sums.add("tracking_ratio", torch.where(v_hat > 0, grad.square() / v_hat, 0.0))
         sums.add("gradient_norm", grad.square())
-        weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["bias_correction"] else 1.0
         if not group["centered"] and u.numel() > 0:
             sums.longest = max(sums.longest, float(u.abs().max()) * math.sqrt((1.0 - group["alpha"]) / weight))
 
@@ -136,6 +136,35 @@ def _updated(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Ten
                 )
 
 
+def _batches(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor | None, float]]:
+    """The updated parameters, the small ones joined: one operation on many is faster than many operations.
+
+    Yields:
+        The group; v^, the denominator and the gradient (None if there is none), each flat; and the weight of the
+        squared gradients in v.
+    """
+    joined: dict[tuple[Any, ...], list[tuple[Tensor, ...]]] = {}
+    sizes: dict[tuple[Any, ...], int] = {}
+
+    def take(key: tuple[Any, ...]) -> tuple[dict[str, Any], Tensor, Tensor, Tensor | None, float]:
+        v_hat, d, *grad = (torch.cat(tensors) for tensors in zip(*joined.pop(key), strict=True))
+        return optimizer.param_groups[key[0]], v_hat, d, grad[0] if grad else None, key[1]
+
+    numbers = {id(group): number for number, group in enumerate(optimizer.param_groups)}
+    for group, param, v_hat, d in _updated(optimizer):
+        weight = 1.0 - float(optimizer.state[param]["initial_weight"]) if group["bias_correction"] else 1.0
+        parts = [v_hat.flatten(), d.flatten()]
+        if param.grad is not None:
+            parts.append(real(gathered(param.grad)).to(v_hat.dtype).flatten())
+        key = (numbers[id(group)], weight, v_hat.dtype, v_hat.device, len(parts))
+        joined.setdefault(key, []).append(tuple(parts))
+        sizes[key] = sizes.get(key, 0) + v_hat.numel()
+        if sizes[key] > _JOINED:
+            sizes[key] = 0
+            yield take(key)
+    yield from map(take, list(joined))
+
+
 class _Sample:
     """A sample of the updated coordinates, because sorting all of them would be slow."""
 
@@ -146,8 +175,8 @@ class _Sample:
         self._rates: list[Tensor] = []
 
     def add(self, v_hat: Tensor, d: Tensor, lr: float) -> None:
-        self._second_moments.append(v_hat.flatten()[:: self._every].float().cpu())
-        self._rates.append(lr / d.flatten()[:: self._every].float().cpu())
+        self._second_moments.append(v_hat[:: self._every].float().cpu())
+        self._rates.append(lr / d[:: self._every].float().cpu())
 
     def quantiles(self) -> dict[str, float]:
         if not self._rates:

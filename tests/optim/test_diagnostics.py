@@ -214,3 +214,18 @@ def test_diagnostics_have_the_unbounded_half_life():
     assert values["half_life_matched"] == values["half_life_updates"] < 0.95 * beginning
     optimizer.half_life = 500
     assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(beginning)
+
+
+@pytest.mark.parametrize("joined", [0, 3, 2**20])
+def test_diagnostics_are_independent_of_the_joined_parameters(joined, monkeypatch):
+    monkeypatch.setattr("rl_rms.optim.diagnostics._JOINED", joined)
+    params = [torch.nn.Parameter(torch.ones(size)) for size in (1, 2, 3)]
+    optimizer = RMSprop(params, lr=0.1, half_life=10.0, bias_correction=True)
+    for size, param in enumerate(params, start=1):
+        param.grad = torch.full_like(param, float(size))
+    optimizer.step()
+    params[0].grad = None
+    values = optimizer.diagnostics()
+    assert values["squared_gradient"] == pytest.approx((2 * 4 + 3 * 9) / 5)
+    assert values["step_over_lr"] == pytest.approx(1.0)
+    assert values["second_moment"] == pytest.approx((1 + 2 * 4 + 3 * 9) / 6)

@@ -16,7 +16,8 @@ cannot use it. It uses a DummyVecEnv with the same number of environments.
 A final run of a million env steps measures the growth of the process's RAM after the first tenth.
 
 ``--native`` compares the native vector environments of rl_rms with Gymnasium's SyncVectorEnv instead. The agent is
-A2C with n_steps = 8. The rounds alternate between both, and times are CPU times.
+A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between both, and
+times are CPU times.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,13 +43,14 @@ from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
 
 N_STEPS = 5
-# The vector environments that --native compares, and the smallest desired ratios by the number of environments.
-NATIVE = [
-    (id, num_envs)
-    for id in ("Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
-    for num_envs in (16, 64)
-]
-NATIVE_GOALS = {16: 2.0, 64: 4.5}
+# The vector environments that --native compares, and the smallest desired ratios.
+_CONTROL = ("Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
+_MUJOCO = ("Hopper", "HalfCheetah", "Walker2d", "Ant", "Swimmer", "InvertedPendulum", "InvertedDoublePendulum")
+NATIVE = {
+    **{(id, num_envs): goal for id in _CONTROL for num_envs, goal in ((16, 2.0), (64, 4.5))},
+    **{(f"{name}-v5", 16): 1.8 for name in _MUJOCO},
+    ("Hopper-v5", 64): 1.8,
+}
 
 
 class Pixels(gym.Env[np.ndarray, int]):
@@ -187,8 +190,9 @@ def compare(case: Case, rounds: int) -> dict[str, list[float]]:
 
 def compare_native(id: str, num_envs: int, updates: int, rounds: int) -> dict[str, list[float]]:
     """Measure the env steps per second of CPU time with native and Gymnasium's environments in every round."""
+    threads = {"num_threads": 1} if id.removesuffix("-v5") in _MUJOCO else {}
     envs = {
-        "native": make_vec(id, num_envs, vectorization_mode="native"),
+        "native": make_vec(id, num_envs, vectorization_mode="native", **threads),
         "sync": SyncVectorEnv([lambda: gym.make(id)] * num_envs, copy=False),
     }
     steps = 8 * num_envs * updates
@@ -206,7 +210,7 @@ def native_row(id: str, num_envs: int, measured: dict[str, list[float]]) -> str:
     low, middle, high = np.percentile(native / sync, [25, 50, 75])
     return (
         f"| {id} | {num_envs} | {np.median(native):,.0f} | {np.median(sync):,.0f} | "
-        f"{middle:.2f} ({low:.2f} to {high:.2f}) | {NATIVE_GOALS[num_envs]:g} |"
+        f"{middle:.2f} ({low:.2f} to {high:.2f}) | {NATIVE[id, num_envs]:g} |"
     )
 
 
@@ -232,6 +236,7 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
         results[f"{id}, {num_envs}"] = compare_native(id, num_envs, updates, rounds)
         print(native_row(id, num_envs, results[f"{id}, {num_envs}"]), flush=True)
     versions = {"python": platform.python_version(), "numpy": np.__version__, "gymnasium": gym.__version__}
+    versions["mujoco"] = metadata.version("mujoco")
     output.write_text(json.dumps({"versions": versions, "env_steps_per_second": results}, indent=1) + "\n")
     output.with_suffix(".md").write_text(
         "# Env steps a second of training A2C in native vector environments\n\n"

@@ -36,12 +36,15 @@ def test_table_of_the_committed_measurements_is_in_the_documentation(benchmark):
     assert benchmark.table(measured) in (PATH.parents[1] / "docs" / "agents.md").read_text()
 
 
-def test_native_measures_both_environments_in_every_round(benchmark, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "NATIVE", [("Acrobot-v1", 16)])
+@pytest.mark.parametrize("id", ["Acrobot-v1", "Hopper-v5"])
+def test_native_measures_both_environments_in_every_round(benchmark, tmp_path, monkeypatch, id):
+    if id == "Hopper-v5":
+        pytest.importorskip("mujoco")
+    monkeypatch.setattr(benchmark, "NATIVE", {(id, 16): 2.0})
     benchmark.measure_native(rounds=2, updates=1, output=tmp_path / "native.json")
     measured = json.loads((tmp_path / "native.json").read_text())["env_steps_per_second"]
-    assert measured.keys() == {"Acrobot-v1, 16"}
-    assert {key: len(values) for key, values in measured["Acrobot-v1, 16"].items()} == {"native": 2, "sync": 2}
+    assert measured.keys() == {f"{id}, 16"}
+    assert {key: len(values) for key, values in measured[f"{id}, 16"].items()} == {"native": 2, "sync": 2}
     assert benchmark.native_table(measured) in (tmp_path / "native.md").read_text()
 
 

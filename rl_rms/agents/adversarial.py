@@ -112,7 +112,7 @@ class RobustTraining:
             if config.policy.recurrent != "none":
                 raise ValueError(
                     f"{name} must not be recurrent, because rivals keep no recurrent state, got policy.recurrent="
-                    f'{config.policy.recurrent!r}; take "none"'
+                    f'{config.policy.recurrent!r}; use "none"'
                 )
         self.turns, self.turn = turns, turn
         self.protagonist = A2C(Side(make_env(), 0, self._push), config=protagonist, seed=seed)

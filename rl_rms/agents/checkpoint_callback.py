@@ -22,7 +22,9 @@ def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
         agent.save(path)
     except Exception as error:
         reason = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
-        warnings.warn(f"{reason}; training continues, and the next checkpoint is tried as usual", stacklevel=2)
+        warnings.warn(
+            f"{reason}; training continues, and the next checkpoint follows at the next interval", stacklevel=2
+        )
         return error
     return None
 

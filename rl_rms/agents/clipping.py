@@ -51,6 +51,6 @@ def name_nonfinite_gradient(policy: nn.Module) -> str:
             return (
                 f"the gradient of {name} must be finite, got {float(nonfinite[0]):g} in {len(nonfinite)} of "
                 f'{param.numel()} numbers; nothing was updated; fix the loss, or set on_nonfinite to "skip", '
-                'which leaves such updates out, or to "clip", which replaces such numbers'
+                'which skips such updates, or to "clip", which replaces such numbers'
             )
     return ""

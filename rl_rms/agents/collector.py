@@ -316,7 +316,7 @@ class Collector:
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(
             f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; fix the environment, "
-            'or set on_nonfinite to "skip", which leaves such transitions out of learning, or to "clip", which '
+            'or set on_nonfinite to "skip", which does not learn from such transitions, or to "clip", which '
             "replaces such numbers"
         )
 

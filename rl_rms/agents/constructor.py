@@ -133,7 +133,7 @@ def document(cls: type, shared: str) -> None:
 
 
 def _signature(constructor: Any, cls: type[AgentConfig]) -> inspect.Signature:
-    """A constructor's signature with a configuration's fields in place of ``**hyperparameters``."""
+    """A constructor's signature with a configuration's fields instead of ``**hyperparameters``."""
     own = [
         parameter
         for name, parameter in inspect.signature(constructor).parameters.items()

@@ -216,7 +216,7 @@ class Learner(ABC):
             raise ValueError("meta uses the rollouts of one process; leave it out, or train in one process")
         if self.config.policy.norm == "batch":
             raise ValueError(
-                'norm="batch" uses the batch of one process; take norm="layer", or train in one process'
+                'norm="batch" uses the batch of one process; use norm="layer", or train in one process'
             )
 
     def restart_returns(self) -> None:

@@ -98,7 +98,7 @@ def make_parts(
     )
     if learner.transitions_per_update == 1 and config.policy.norm == "batch":
         raise ValueError(
-            'norm="batch" needs more than one transition in an update; take more sub-environments, n_steps or '
+            'norm="batch" needs more than one transition in an update; use more sub-environments, n_steps or '
             "batch_size"
         )
     session = EnvSession(vector_env, config, seed)

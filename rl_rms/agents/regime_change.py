@@ -29,7 +29,7 @@ class RegimeChangeHandler:
         if config.on_change == "forget" and not isinstance(optimizer, RMSprop):
             raise ValueError(
                 'on_change="forget" shortens the half-life of rl_rms.RMSprop, which '
-                f'{type(optimizer).__name__} does not have; take "reset" or "keep"'
+                f'{type(optimizer).__name__} does not have; use "reset" or "keep"'
             )
         self._config = config
         self._optimizer = optimizer

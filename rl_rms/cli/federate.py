@@ -149,7 +149,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         warnings.simplefilter("ignore")  # Ray's and Flower's own
         ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
         try:
-            with sigterm_raises():  # in place of Ray's handler, which aborts the process
+            with sigterm_raises():  # replaces Ray's handler, which aborts the process
                 # The command has checked the code that the federation names.
                 run_simulation(
                     server, make_client_app(trust=True), len(federation.clients), backend_config=backend

@@ -21,7 +21,7 @@ _MOST_SETTINGS = 3
 WORDS = (
     "Folders of runs, or folders that hold some; those of Stable-Baselines3 and CleanRL are read from their "
     "TensorBoard events. Runs that differ in the seed alone are one group; of runs with the same seed the "
-    "newest is used. 'NAME=GLOB', in quotes, names a group of your own."
+    "newest is used. 'NAME=GLOB', in quotes, defines a named group."
 )
 NEWEST = "Folder of a run, or folders that hold some; the newest run is used."
 
@@ -124,7 +124,7 @@ def _folders(word: str) -> tuple[str | None, list[Path]]:
         name, pattern = "", word
     found = sorted(glob.glob(pattern))
     if not found:
-        raise UserError(f"{pattern} is not the folder of a run: there is nothing")
+        raise UserError(f"{pattern} is not the folder of a run: it does not exist")
     return name or None, [folder for path in found for folder in _runs_in(Path(path))]
 
 
@@ -222,4 +222,4 @@ def _check_environment(groups: Sequence[Group]) -> None:
                 found.setdefault(env_id, log.folder)
     if len(found) > 1:
         listed = " and ".join(f"{env_id} ({folder})" for env_id, folder in found.items())
-        raise UserError(f"the runs are of several environments, whose returns do not compare: {listed}")
+        raise UserError(f"the runs are of several environments, whose returns are not comparable: {listed}")

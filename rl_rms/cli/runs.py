@@ -96,7 +96,7 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
         raise UserError(
-            f"{folder} is not the folder of a run: it has no {CONFIG}; runs lie in runs/<name>/<date>-seed<seed>"
+            f"{folder} is not the folder of a run: it has no {CONFIG}; runs are in runs/<name>/<date>-seed<seed>"
         )
     config = parse_config(read_file(folder / CONFIG))
     logged = read_metrics(folder / METRICS)

@@ -136,7 +136,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
         # The output of Ray's workers would interrupt the command's own.
         ray.init(address=scale.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        with sigterm_raises():  # in place of Ray's handler, which aborts the process
+        with sigterm_raises():  # replaces Ray's handler, which aborts the process
             TorchTrainer(
                 loop,
                 train_loop_config={"folder": folder, **arguments},

@@ -175,7 +175,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
                 _supervise(trainings, command, list(seeds), jobs, view)
             except KeyboardInterrupt as interrupt:
                 status = status_of(interrupt)
-                view.print("stopping when each seed has saved; once more stops at once")
+                view.print("stopping when each seed has saved; a second Ctrl-C stops at once")
                 with signals_deferred():
                     for training in trainings:
                         training.interrupt()

@@ -69,7 +69,7 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         name = signal.Signals(number).name
         # Not by print, which the signal may have interrupted.
         os.write(
-            2, f"{name}: stopping when this update is done; once more stops at once, with nothing saved\n".encode()
+            2, f"{name}: stopping after this update; a second signal stops at once and saves nothing\n".encode()
         )
         agent.interrupt()
 

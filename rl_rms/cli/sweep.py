@@ -219,7 +219,7 @@ class _Ray:
     def __enter__(self) -> "_Ray":
         if not self._ray.is_initialized():
             self._ray.init(include_dashboard=False, log_to_driver=False)
-        self._signals = sigterm_raises()  # in place of Ray's handler, which aborts the process
+        self._signals = sigterm_raises()  # replaces Ray's handler, which aborts the process
         self._signals.__enter__()
         return self
 

@@ -209,7 +209,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     if workers.rank == 0:
         callbacks = [adaptation, *make_callbacks(config, folder)]  # before the callback that saves
     together = "" if workers.alone else f" in {workers.size} workers"
-    since = f", going on from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
+    since = f", continued from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
         f"{agent.algorithm} on {config.env.id}, {config.env.num_envs} environments{together}, seed "
         f"{config.seed}{since}",
@@ -229,7 +229,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
         status = status_of(interrupt)
     except EnvError as error:
         print_cause(error)
-        raise UserError(f"{error}; rl-rms resume {folder} goes on, in new episodes") from error
+        raise UserError(f"{error}; rl-rms resume {folder} continues, with new episodes") from error
     except LostWorkersError as error:
         raise UserError(f"{error}; rl-rms resume {folder} continues from the newest checkpoint") from error
     except OutOfBoundsError as error:
@@ -335,7 +335,7 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
     }
     if summary["interrupted"]:
         console.print(
-            f"interrupted, saved at env step {summary['total_timesteps']:,}; go on with rl-rms resume {folder}",
+            f"interrupted, saved at env step {summary['total_timesteps']:,}; continue with rl-rms resume {folder}",
             highlight=False,
             soft_wrap=True,
         )

@@ -128,7 +128,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
     if crash is not None:
         value, cause = crash
         raise ValueError(
-            f"{target!r} of {owner} cannot be changed: with {value:g} in place of {before:g} the environment "
+            f"{target!r} of {owner} cannot be changed: with {value:g} instead of {before:g}, the environment "
             f"raises {type(cause).__name__}: {cause}; fix the environment, or declare the allowed values with "
             "register_parameter(..., low=..., high=...)"
         ) from cause
@@ -136,7 +136,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
         raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
     raise NoEffectError(
-        f"changing {target!r} of {owner} would change nothing: with {values} in place of {before:g}, "
+        f"changing {target!r} of {owner} would change nothing: with {values} instead of {before:g}, "
         f"observations, rewards and terminations of {ALL_STEPS} random steps, in episodes of up to {STEPS}, stay "
         "the same; if it has an effect only in states that random actions seldom reach, move the environment "
         "there with register_parameter(..., provoke=...)",

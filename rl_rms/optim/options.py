@@ -85,7 +85,7 @@ def _check_ranges(group: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be >= 0, got {group[name]!r}")
     if not group["momentum"] > -1:
         raise ValueError(
-            f"momentum must be > -1, got {group['momentum']!r}; at -1 and below its buffer grows for ever"
+            f"momentum must be > -1, got {group['momentum']!r}; at -1 and below, the momentum buffer diverges"
         )
     if group["max_update_rms"] is not None and not group["max_update_rms"] > 0:
         raise ValueError(f"max_update_rms must be > 0, or None for no clipping, got {group['max_update_rms']!r}")

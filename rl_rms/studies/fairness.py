@@ -238,11 +238,11 @@ STUDY = Study(
     setup="The smaller of two groups of applicants (a fifth) has noisier features. Each update uses 64 new "
     "applicants. The gap is the true positive rate of the quiet group minus the rate of the noisy group, on "
     "20,000 unseen applicants. It is averaged over updates 20, 35 and 50 (early), and over updates 500, 750 "
-    "and 1,000 (late). A linear policy gets the features and the group. Its weights are shared by the "
-    "groups (shared), or the second group has additional weights (own). The groups are weighted by their "
-    "share of the batch, or equally (reweighted). Each optimizer has the best of eleven learning rates, two "
-    "per decade, by the late accuracy or return of the greedy policy with the same weighting. The half-life "
-    "is 69 updates.",
+    "and 1,000 (late). A linear policy gets the features and the group. Its weights are shared by the groups "
+    "(shared), or the second group has additional weights (own). The groups are weighted by their share of the "
+    "batch, or equally (reweighted). Each optimizer has the best of eleven learning rates, two per decade, "
+    "chosen by the late accuracy or return of the greedy policy with the same weighting. The half-life is 69 "
+    "updates.",
     caveat="The policy is linear, and the groups differ only in noise and size. A network, or groups with "
     "other repayments, may behave differently. A policy that is poor for both groups also has a narrow "
     "early gap. The raw data therefore also contain the rate of the noisy group. The noise was chosen so "

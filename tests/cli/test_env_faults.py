@@ -34,7 +34,7 @@ def test_train_failed_environment_ends_the_run_and_resume_continues(faulty, caps
     sentence = error.splitlines()[-1]
     assert sentence.startswith("rl-rms: error: sub-environment")
     folder = next(Path("runs/f").iterdir())
-    assert sentence.endswith(f"rl-rms resume {folder} goes on, in new episodes")
+    assert sentence.endswith(f"rl-rms resume {folder} continues, with new episodes")
     assert main(["resume", str(folder), "--total_timesteps", "150", "--progress", "none"]) == 0
 
 

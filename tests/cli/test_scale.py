@@ -173,7 +173,7 @@ def test_torchrun_killed_worker_restarts_from_the_last_checkpoint(elsewhere):
     os.kill(children(process)[-1], signal.SIGKILL)
     printed = end(process)
     assert process.returncode == 0, printed
-    assert "going on from env step" in printed
+    assert "continued from env step" in printed
     assert_whole(60_000)
 
 
@@ -185,7 +185,7 @@ def test_torchrun_hung_worker_restarts_from_the_last_checkpoint(elsewhere):
     printed = end(process)
     assert process.returncode == 0, printed
     assert "waited for the others in vain" in printed
-    assert "going on from env step" in printed
+    assert "continued from env step" in printed
     assert_whole(60_000)
 
 
@@ -199,11 +199,11 @@ def test_resume_of_a_killed_run_of_workers_continues(elsewhere, capsys):
     assert not (the_run() / "summary.json").exists()
     newest = max(int(path.stem.split("_")[1]) for path in checkpoints())
     assert main(["resume", str(the_run())]) == 0
-    assert f"going on from env step {newest:,}" in capsys.readouterr().out
+    assert f"continued from env step {newest:,}" in capsys.readouterr().out
     assert_whole(60_000)
     # Continue past the original total.
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
-    assert "going on from env step 60,0" in capsys.readouterr().out
+    assert "continued from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
     # Print only the folder.
     assert main(["resume", str(the_run()), "--total_timesteps", "62500", "--progress", "none"]) == 0

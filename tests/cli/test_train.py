@@ -133,7 +133,7 @@ def test_train_interrupted_leaves_a_run_that_can_be_plotted_and_loaded(tmp_path,
     process.send_signal(how)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + how, err
-    assert re.search(r"interrupted, saved at env step [\d,]+; go on with rl-rms resume runs/", out)
+    assert re.search(r"interrupted, saved at env step [\d,]+; continue with rl-rms resume runs/", out)
     assert "Traceback" not in err
     folder = run_folder(tmp_path, "drifting_cartpole")
     (folder / "learning_curve.png").unlink()

@@ -32,7 +32,7 @@ def test_frozen_at_a_clock_restores_the_episode_afterwards(probe):
     assert env.step(None)[1:3] == (4, True)
 
 
-def test_frozen_without_a_clock_keeps_the_present_one(probe):
+def test_frozen_without_a_clock_keeps_the_present_clock(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)
     env.step(None)
@@ -41,7 +41,7 @@ def test_frozen_without_a_clock_keeps_the_present_one(probe):
     assert env.clock == 1
 
 
-def test_frozen_raises_inside_restores_the_environment(probe):
+def test_frozen_restores_the_environment_after_an_error(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)
     with pytest.raises(RuntimeError, match=naming("evaluation")), env.frozen(clock=9):

@@ -19,7 +19,7 @@ from tests.naming import naming
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int8(1)])
-def test_is_number_of_real_numbers_is_true(value):
+def test_is_number_of_a_real_number_is_true(value):
     assert is_number(value)
 
 
@@ -72,13 +72,13 @@ def test_check_int_of_another_value_names_argument_limit_and_value(value, named)
         check_int("steps", value, least=1, unit="env steps")
 
 
-def test_check_flag_of_numpys_flag_is_a_bool():
+def test_check_flag_of_a_numpy_bool_returns_a_bool():
     assert check_flag("fused", np.False_) is False
     with pytest.raises(ValueError, match=naming("fused", "true or false", "1")):
         check_flag("fused", 1)
 
 
-def test_arguments_are_names_and_defaults():
+def test_arguments_returns_names_and_defaults():
     def function(a, b=3):
         pass
 
@@ -87,7 +87,7 @@ def test_arguments_are_names_and_defaults():
 
 
 @pytest.mark.parametrize("result", [np.zeros(2), (np.zeros(2),), [np.zeros(2), {}]])
-def test_check_reset_of_another_result_names_it(result):
+def test_check_reset_of_a_wrong_result_names_it(result):
     with pytest.raises(ValueError, match=naming("reset()", "info", type(result).__name__)):
         check_reset(result)
 
@@ -98,25 +98,25 @@ def test_check_reward_of_one_number_returns_it(reward):
 
 
 @pytest.mark.parametrize("reward", ["1", None, np.zeros(1), np.array("x")])
-def test_check_reward_of_another_value_names_it(reward):
+def test_check_reward_of_a_wrong_value_names_it(reward):
     with pytest.raises(ValueError, match=naming("reward", type(reward).__name__)):
         check_reward(reward)
 
 
-def test_is_scalar_goes_by_shape_and_dtype():
+def test_is_scalar_depends_on_shape_and_dtype():
     assert is_scalar(np.array(True), "b")
     assert not is_scalar(np.array(True), "iuf")
     assert not is_scalar(np.array([1.0]), "f")
     assert not is_scalar(1.0, "f")
 
 
-def test_shown_of_a_long_value_is_cut():
+def test_shown_shortens_a_long_value():
     assert shown([1]) == "list [1]"
     assert len(shown("x" * 1_000)) == len("str ") + 80
 
 
 @pytest.mark.parametrize("value", [[], {1: 2}, None])
-def test_check_keys_of_no_names_names_argument_and_value(value):
+def test_check_keys_with_wrong_keys_names_argument_and_value(value):
     check_keys("changes", {"a": 1})
     with pytest.raises(ValueError, match=naming("changes", repr(value))):
         check_keys("changes", value)

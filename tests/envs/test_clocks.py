@@ -20,7 +20,7 @@ def held(clock, seed, env_index=0):
 
 
 @pytest.mark.parametrize("start", [0, BLOCK - 5, 3 * BLOCK - 1])
-def test_shared_clock_advances_through_blocks_reads_the_schedules(start):
+def test_shared_clock_equals_the_schedules_across_blocks(start):
     clocks = SharedClock(CHANGES, seed=2, num_envs=3)
     clocks.set(start)
     expected = start
@@ -32,13 +32,13 @@ def test_shared_clock_advances_through_blocks_reads_the_schedules(start):
         assert clocks.regime == count_regimes(CHANGES, expected, 2)
 
 
-def test_shared_clock_vector_step_is_longer_than_a_block_reads_the_schedules():
+def test_shared_clock_equals_the_schedules_if_a_vector_step_exceeds_a_block():
     clocks = SharedClock(CHANGES, seed=2, num_envs=2 * BLOCK + 1)
     clocks.advance(np.ones(2 * BLOCK + 1, dtype=bool), 2 * BLOCK + 1)
     assert list(clocks.values) == held(2 * BLOCK + 1, 2)
 
 
-def test_single_clock_advances_reads_the_schedules():
+def test_single_clock_equals_the_schedules():
     clock = SingleClock(THREE, seed=3)
     end = 2 * BLOCK + 10
     columns = np.column_stack(list(trace(THREE, np.arange(end), 3).values()))
@@ -51,7 +51,7 @@ def test_single_clock_advances_reads_the_schedules():
 
 
 @pytest.mark.parametrize("target", [0, 17, BLOCK - 1, BLOCK, 5 * BLOCK + 3])
-def test_single_clock_is_set_reads_as_one_that_advanced(target):
+def test_single_clock_that_is_set_equals_one_that_advanced(target):
     gone, there = SingleClock(THREE, seed=3), SingleClock(THREE, seed=3)
     for _ in range(target):
         gone.advance()
@@ -62,7 +62,7 @@ def test_single_clock_is_set_reads_as_one_that_advanced(target):
     assert there.values[1:] == tuple(trace(THREE, [target], 4)[one][0] for one in ("length", "mass"))
 
 
-def test_single_clock_without_targets_counts():
+def test_single_clock_without_targets_counts_env_steps():
     clock = SingleClock({}, seed=0)
     for _ in range(BLOCK + 1):
         clock.advance()
@@ -70,7 +70,7 @@ def test_single_clock_without_targets_counts():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_oracle_has_the_values_of_later_readings(kind):
+def test_oracle_returns_the_values_of_later_readings(kind):
     clocks = kind(CHANGES, seed=2, num_envs=2)
     oracle = clocks.oracle(np.arange(70))
     one_each = np.ones(2, dtype=bool)
@@ -82,7 +82,7 @@ def test_oracle_has_the_values_of_later_readings(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clock_is_frozen_keeps_the_reading_and_draws_new_random_numbers(kind):
+def test_frozen_clock_keeps_the_reading_and_draws_new_random_numbers(kind):
     clocks = kind(CHANGES, seed=2, num_envs=2)
     clocks.set(10)
     clocks.is_frozen = True
@@ -96,7 +96,7 @@ def test_clock_is_frozen_keeps_the_reading_and_draws_new_random_numbers(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clock_is_copied_continues_equally(kind):
+def test_copied_clock_continues_equally(kind):
     clock = kind(CHANGES, seed=2, num_envs=2)
     clock.set(10)
     other = pickle.loads(pickle.dumps(clock))

@@ -3,7 +3,7 @@ import numpy as np
 from rl_rms.envs.copying import copied
 
 
-def test_copied_of_nested_containers_copies_each_array():
+def test_copied_copies_each_array_of_nested_containers():
     value = {"a": [np.zeros(2), (np.ones(1), {"b": np.arange(3)})]}
     copy = copied(value)
     value["a"][0] += 5.0
@@ -13,7 +13,7 @@ def test_copied_of_nested_containers_copies_each_array():
     assert copy["a"][1][1]["b"].tolist() == [0, 1, 2]
 
 
-def test_copied_of_other_objects_is_the_object():
+def test_copied_returns_other_objects_unchanged():
     value = object()
     assert copied(value) is value
     assert copied([value])[0] is value

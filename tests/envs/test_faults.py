@@ -37,7 +37,7 @@ def test_fault_log_counts_restarts_and_raises_after_five_in_a_row():
     assert again.seeds[0] not in (10, log.seeds[0])
 
 
-def test_broken_in_restart_at_a_reset_is_no_broken_transition():
+def test_broken_excludes_a_restart_at_a_reset():
     restarted = {"rl_rms.restarted": np.array([True, True])}
     assert broken_in(restarted, np.array([True, False])).tolist() == [True, False]
     assert broken_in(restarted, np.zeros(2, np.bool_)) is None

@@ -23,7 +23,7 @@ def end(feedback, rewards, clock=0):
     return feedback.record(clock, rewards, [True] * n, [True] * n, [None] * n)
 
 
-def test_begin_asks_for_the_tasks_of_these_rows_only():
+def test_begin_draws_tasks_only_for_the_given_rows():
     feedback = Feedback({}, teacher(), range(3))
     feedback.begin([0, 1, 2])
     before = feedback.tasks
@@ -32,7 +32,7 @@ def test_begin_asks_for_the_tasks_of_these_rows_only():
     assert (feedback.tasks.tolist(), before.tolist()) == ([[0.0, 3.0, 0.0]], [[0.0, 0.0, 0.0]])
 
 
-def test_record_reports_returns_under_the_environments_numbers():
+def test_record_reports_returns_with_the_number_of_the_environment():
     curriculum = teacher()
     feedback = Feedback({}, curriculum, (7,))
     feedback.begin([0])
@@ -42,7 +42,7 @@ def test_record_reports_returns_under_the_environments_numbers():
     assert curriculum.history == (({"level": 0.0}, 3.5, 2, True, 7),)
 
 
-def test_record_adversary_strikes_returns_true_and_changes_its_schedule():
+def test_record_returns_true_if_an_adversary_starts_a_burst():
     feedback = Feedback({"a": BURST, "b": Constant(1.0)}, None)
     assert feedback.is_needed
     feedback.begin([0])
@@ -65,7 +65,7 @@ def test_restart_resets_the_curriculum():
 
 
 @pytest.mark.parametrize(("episodes", "expected"), [(True, 3.0), (False, 2.0)])
-def test_load_state_dict_counts_the_episodes_in_progress_if_asked_to(episodes, expected):
+def test_load_state_dict_with_episodes_continues_their_count(episodes, expected):
     feedback, curriculum = Feedback({}, teacher()), teacher()
     feedback.begin([0])
     feedback.record(1, [1.0], [True], [False], [None])

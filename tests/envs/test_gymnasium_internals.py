@@ -28,7 +28,7 @@ def test_check_attributes_missing_attribute_raises_an_error_with_name_and_versio
         gymnasium_internals.check_attributes(env)
 
 
-def test_worker_of_the_installed_gymnasium_takes_the_known_arguments():
+def test_worker_of_the_installed_gymnasium_has_the_known_arguments():
     worker = gym.vector.async_vector_env._async_worker  # gymnasium_internals starts it
     names = [
         "index",
@@ -45,7 +45,7 @@ def test_worker_of_the_installed_gymnasium_takes_the_known_arguments():
     assert len(parameters) >= 7
 
 
-def test_start_worker_replaces_a_worker_that_answers_gymnasiums_messages():
+def test_start_worker_starts_a_worker_that_answers_gymnasiums_messages():
     env = AsyncVectorEnv([Faulty, Faulty])
     env.reset(seed=0)
     env.parent_pipes[1].close()

@@ -11,7 +11,7 @@ def held(clock, seed, env_index=0):
     return [values[0] for values in trace(CHANGES, [clock], seed, env_index).values()]
 
 
-def test_independent_clocks_advance_through_blocks_read_the_schedules():
+def test_independent_clocks_equal_the_schedules_across_blocks():
     clocks = IndependentClocks(CHANGES, seed=2, num_envs=2)
     clocks.set(2 * BLOCK - 3)  # shares of BLOCK - 1 and BLOCK - 2
     for valid in ([True, True], [False, True], [True, True], [True, False]):

@@ -84,7 +84,7 @@ def test_inspection_leaves_the_environment_unchanged():
     assert env.unwrapped.np_random.bit_generator.state == generator
 
 
-def test_derived_parameter_has_no_effect_with_its_reason():
+def test_derived_parameter_has_no_effect_and_names_the_reason():
     env = gym.make("CartPole-v1")
     rows = {one.name: effect(one) for one in find_targets(env)}
     assert rows["total_mass"].startswith("no: ")
@@ -100,7 +100,7 @@ def test_environment_that_cannot_be_copied_has_unknown_effects():
         assert rows["drag"].startswith("unknown: ")
 
 
-def test_value_that_the_environment_refuses_fails_with_its_error():
+def test_value_that_raises_in_the_environment_shows_the_error():
     class Strict(Car):
         def step(self, action):
             if self.drag != 0.1:

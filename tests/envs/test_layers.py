@@ -88,13 +88,13 @@ def test_stateless_wrappers_of_gymnasium_have_no_layer():
     assert state.state_dict() == []
 
 
-def test_names_are_from_the_outermost_wrapper_inward():
+def test_names_begin_with_the_outermost_wrapper():
     _, state = layers(lambda env: gym.wrappers.TimeLimit(env, 5), Remembering, gym.Wrapper)
     assert [name.rpartition(":")[2] for name, _ in state.names] == ["Wrapper", "Remembering", "TimeLimit"]
     assert [has_state for _, has_state in state.names] == [False, True, True]
 
 
-def test_lost_of_an_attribute_that_cannot_be_saved_names_the_wrapper():
+def test_lost_names_a_wrapper_with_an_unserializable_attribute():
     _, state = layers(Opaque, Remembering)
     assert state.lost == ["Opaque"]
     assert mentions(lost_sentence(state.lost), "Opaque", "attribute", "numbers")
@@ -127,7 +127,7 @@ def test_load_state_dict_of_another_type_names_attribute_and_types():
         (["a"], [("a", False)], [0]),
     ],
 )
-def test_check_wrappers_skips_those_without_a_state(saved, names, found):
+def test_check_wrappers_ignores_stateless_wrappers(saved, names, found):
     assert check_wrappers([{"wrapper": one} for one in saved], names) == found
 
 
@@ -140,6 +140,6 @@ def test_check_wrappers_skips_those_without_a_state(saved, names, found):
         (["a"], [("c", True), ("a", True)]),
     ],
 )
-def test_check_wrappers_of_others_raises_other_wrappers_error(saved, names):
+def test_check_wrappers_with_other_wrappers_raises(saved, names):
     with pytest.raises(OtherWrappersError, match=naming("wrappers")):
         check_wrappers([{"wrapper": one} for one in saved], names)

@@ -59,7 +59,7 @@ def test_wrappers_take_an_id_with_a_module(mode, tmp_path, monkeypatch):
     env.close()
 
 
-def test_make_vec_of_a_task_id_with_its_module_makes_that_task():
+def test_make_vec_of_a_task_id_with_a_module_makes_the_task():
     env = make_vec("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0", 2, seed=0)
     assert set(env.parameters) == set(make_vec("rl_rms/DriftingCartPole-v0", 2, seed=0).parameters)
 
@@ -127,7 +127,7 @@ def test_make_vec_native_with_wrappers_or_a_function_names_the_modes(arguments, 
 @pytest.mark.parametrize(
     ("wrappers", "reward"), [(["double"], 4.0), (["drift", "double"], 4.0), (["double", "drift"], 3.0)]
 )
-def test_make_vec_drift_is_inside_the_wrappers_or_in_its_place(wrappers, reward):
+def test_make_vec_drift_is_inside_the_wrappers_or_at_its_position(wrappers, reward):
     def double(env):
         return TransformReward(env, lambda reward: 2 * reward)
 
@@ -165,11 +165,11 @@ def test_make_vec_with_a_native_mode_makes_a_native_environment(id, mode):
         (TimeAwareObservation(gym.make("MountainCar-v0")).spec, 8, {}, False),
     ],
 )
-def test_make_vec_without_a_mode_is_native_where_that_is_faster(id, num_envs, kwargs, is_native):
+def test_make_vec_without_a_mode_is_native_if_that_is_faster(id, num_envs, kwargs, is_native):
     assert isinstance(make_vec(id, num_envs, **kwargs).unwrapped, SyncVectorEnv) != is_native
 
 
-def test_make_vec_native_with_vector_kwargs_passes_them_on():
+def test_make_vec_native_passes_vector_kwargs():
     kwargs = {"autoreset_mode": "SameStep"}
     env = make_vec("Acrobot-v1", 2, vectorization_mode="native", vector_kwargs=kwargs)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP

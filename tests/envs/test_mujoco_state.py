@@ -24,7 +24,7 @@ def test_state_of_a_long_mujoco_episode_is_small_and_continues_exactly():
     assert same(play(loaded, 100, seed=1), play(env, 100, seed=1))
 
 
-def test_is_mujoco_of_gymnasiums_environments_alone_is_true():
+def test_is_mujoco_is_true_only_for_gymnasiums_environments():
     class Changed(HalfCheetahEnv):
         """An environment that may have its own state."""
 

@@ -14,7 +14,7 @@ from tests.envs.vectors import NativeProbes, play
 from tests.naming import naming
 
 
-def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
+def test_native_snapshot_with_an_unserializable_attribute_is_none():
     env = make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point")
     env.reset(seed=0)
     env.unwrapped.low = object()
@@ -22,7 +22,7 @@ def test_native_snapshot_is_none_where_a_registered_attribute_cannot_be_written(
         assert env.state_dict()["environment"] is None
 
 
-def test_part_of_the_observations_of_a_native_environment_names_the_mend():
+def test_part_of_the_observations_of_a_native_environment_names_the_remedy():
     with pytest.raises(ValueError, match=naming("observation.a.noise", "NativeProbes", "sync")):
         NonStationaryVector(NativeProbes([3, 3], AutoresetMode.NEXT_STEP), {"observation.a.noise": 1.0})
 
@@ -73,7 +73,7 @@ def test_curriculum_in_a_native_environment_sets_its_dynamics():
     assert fresh.unwrapped.length.tolist() == [0.25] * 4
 
 
-def test_constructor_of_a_native_environment_not_known_to_take_arrays_raises_value_error():
+def test_constructor_of_an_unregistered_native_environment_raises_value_error():
     env = NativeProbes([2, 2], AutoresetMode.NEXT_STEP)
     NonStationaryVector(env, {"level": 2.0})
     with pytest.raises(ValueError, match=naming("'level'", "sub-environment")):

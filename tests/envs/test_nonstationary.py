@@ -99,7 +99,7 @@ def test_step_under_schedules_gives_their_parameters_and_regimes():
         assert regime == np.count_nonzero(events <= clock)
 
 
-def test_reset_with_a_seed_alone_rewinds_the_clock():
+def test_only_reset_with_a_seed_rewinds_the_clock():
     env = cartpole(seed=1)
     play_randomly(env, 100, seed=0)
     assert env.clock == 100
@@ -193,7 +193,7 @@ def test_noise_with_the_same_seed_and_clock_is_the_same(probe):
     assert play(other, 8) != shown
 
 
-def test_noise_of_a_size_has_that_standard_deviation(probe):
+def test_noise_has_the_given_standard_deviation(probe):
     env = NonStationary(
         probe(length=10**6),
         {"reward.noise": 3.0, "observation.noise": 2.0, "observation.gain": 0.0, "action.noise": 0.1},
@@ -222,7 +222,7 @@ def test_offsets_at_each_draw_number_are_drawn_again(probe):
         NonStationary(probe(), {"observation.offsets_draw": 1})
 
 
-def test_noise_of_discrete_actions_replaces_that_share_of_them():
+def test_noise_of_discrete_actions_replaces_the_given_share():
     def pushed(share):
         env = cartpole({"action.noise": share}, seed=0)
         inside = env.unwrapped
@@ -258,7 +258,7 @@ def test_step_with_a_value_out_of_bounds_raises_value_error():
         env.step(0)
 
 
-def test_action_flip_of_one_pushes_the_other_way():
+def test_action_flip_of_one_reverses_the_action():
     def first(action, flip):
         env = cartpole({"action.flip": flip})
         env.reset(seed=0)
@@ -331,7 +331,7 @@ def test_load_state_dict_from_json_gives_the_same_drift():
     assert [shown[-2:] for shown in play_randomly(other, 200)] == [shown[-2:] for shown in play_randomly(env, 200)]
 
 
-def test_timescale_and_schedules():
+def test_timescale_and_schedules_equal_those_of_the_changes():
     assert cartpole().timescale == 25
     assert cartpole({"gravity": 3.0}).timescale == cartpole(None).timescale == math.inf
     assert cartpole().schedules == CHANGES
@@ -363,7 +363,7 @@ def test_curriculum_at_each_reset_sets_the_task(probe):
         NonStationary(probe()).load_state_dict(env.state_dict())
 
 
-def test_curriculum_after_an_episode_the_user_cut_short_does_not_count_it(probe):
+def test_curriculum_does_not_count_an_episode_that_the_user_cut_short(probe):
     curriculum = Staged([{"level": 1.0}, {"level": 5.0}], threshold=3.0, window=1)
     env = NonStationary(probe(length=3), curriculum=curriculum)
     env.reset(seed=0)
@@ -394,7 +394,7 @@ def test_constructor_with_a_wrong_argument_names_it(kwargs, said):
 
 @pytest.mark.parametrize("check", [gymnasium_check, stable_baselines3_check])
 @pytest.mark.parametrize("seed", [None, 4])
-def test_checkers_of_environments_find_no_more_than_in_the_inner_environment(check, seed):
+def test_checkers_give_the_same_warnings_as_for_the_inner_environment(check, seed):
     def complaints(env):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -431,7 +431,7 @@ class OwnKeys(gym.Wrapper):
         return *transition, {**info, "regime": "mine", "restarted": "mine"}
 
 
-def test_own_info_keys_and_reset_options_of_the_environment_reach_the_user():
+def test_info_keys_and_reset_options_of_the_environment_are_passed_on():
     env = NonStationary(OwnKeys(gym.make("CartPole-v1")), {"gravity": 9.0})
     _, info = env.reset(seed=0, options={"clock": "noon", "rl_rms.clock": 7})
     assert (info["regime"], info["restarted"], info["clock"], info["rl_rms.regime"]) == ("mine", "mine", "noon", 0)

@@ -31,20 +31,20 @@ def test_set_writes_only_the_values_that_differ(probe):
     assert env.level == 3.0
 
 
-def test_set_leaves_values_at_none_keeps_the_environment_as_it_is(probe):
+def test_set_does_not_write_none(probe):
     env = probe()
     setter_of(env, ["level"]).again()
     assert env.level == 1.0
 
 
-def test_observation_has_gain_and_offset_moves_every_component(probe):
+def test_observation_gain_and_offset_change_every_component(probe):
     setter = setter_of(probe(), ["observation.gain", "observation.offset"])
     setter.set((2.0, -1.0))
     moved = setter.observation(np.array([1.0, 4.0], np.float32))
     assert (moved.tolist(), moved.dtype) == ([1.0, 7.0], np.float32)
 
 
-def test_observation_has_mask_of_one_reads_zero(probe):
+def test_observation_mask_of_one_gives_zeros(probe):
     setter = setter_of(probe(), ["observation.mask"])
     setter.set((1.0,))
     assert setter.observation(np.array([1.0, 4.0], np.float32)).tolist() == [0.0, 0.0]
@@ -70,7 +70,7 @@ PARTS = gym.spaces.Dict(
 )
 
 
-def test_part_of_an_observation_moves_and_leaves_the_others(probe):
+def test_part_of_an_observation_changes_without_the_others(probe):
     env = probe()
     env.observation_space = PARTS
     setter = setter_of(env, ["observation.camera.0.offset", "observation.joints.noise"])
@@ -90,7 +90,7 @@ def test_part_with_drawn_offsets_needs_their_scale(probe):
         setter_of(env, ["observation.joints.offsets_draw"])
 
 
-def test_action_has_delay_comes_later_and_begins_idle(probe):
+def test_action_delay_executes_earlier_actions_after_idle_ones(probe):
     setter = setter_of(probe(), ["action.delay"])
     setter.set((1.0,))
     given = [np.full(2, value, np.float32) for value in (0.25, 0.5)]
@@ -99,7 +99,7 @@ def test_action_has_delay_comes_later_and_begins_idle(probe):
     assert setter.action(given[0]).tolist() == [0.0, 0.0]
 
 
-def test_delayed_is_restored_gives_the_same_actions(probe):
+def test_restored_delay_gives_the_same_actions(probe):
     setter, other = (setter_of(probe(), ["action.delay"]) for _ in range(2))
     for one in (setter, other):
         one.set((1.0,))
@@ -108,7 +108,7 @@ def test_delayed_is_restored_gives_the_same_actions(probe):
     assert other.action(np.zeros(2, np.float32)).tolist() == [0.25, 0.25]
 
 
-def test_noise_is_that_of_the_noise_key(probe):
+def test_noise_depends_on_the_noise_key(probe):
     setter, other = (setter_of(probe(), ["reward.noise"]) for _ in range(2))
     assert setter.has_noise
     for one in (setter, other):
@@ -119,7 +119,7 @@ def test_noise_is_that_of_the_noise_key(probe):
     assert setter.reward(0.0) != other.reward(0.0)
 
 
-def test_vector_environment_has_arrays_moves_each_row():
+def test_arrays_of_a_vector_environment_change_each_row():
     env = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point").unwrapped
     setter = ParameterSetter(
         env,
@@ -135,7 +135,7 @@ def test_vector_environment_has_arrays_moves_each_row():
     assert moved[:, 0].tolist() == [0.0, 1.0]
 
 
-def test_ends_episode_asks_for_another_task_is_true(switch):
+def test_ends_episode_of_another_task_is_true(switch):
     setter = setter_of(switch, ["task"])
     setter.set((0.0,))
     assert setter.episodic == (0,)
@@ -151,7 +151,7 @@ def switch():
     return TaskSwitch(lakes)
 
 
-def test_setter_is_pickled_sets_the_values_again():
+def test_pickled_setter_sets_the_values_again():
     env = gym.make("CartPole-v1").unwrapped
     setter = setter_of(env, ["length"])
     setter.set((0.25,))
@@ -167,7 +167,7 @@ def test_setter_is_pickled_sets_the_values_again():
         ("observation.offsets_draw", ("'observation.offsets_draw'", "'observation.offsets'")),
     ],
 )
-def test_target_does_not_exist_is_named_with_the_choices(probe, target, named):
+def test_unknown_target_is_named_with_the_choices(probe, target, named):
     with pytest.raises(ValueError, match=naming(*named)):
         setter_of(probe(), [target])
 
@@ -179,19 +179,19 @@ def test_target_does_not_exist_is_named_with_the_choices(probe, target, named):
         ("observation.permute", Box(0.0, 1.0, (1,)), "more than one"),
     ],
 )
-def test_target_does_not_fit_the_space_names_both(probe, target, space, named):
+def test_target_that_does_not_fit_the_space_names_both(probe, target, space, named):
     env = probe()
     with pytest.raises(ValueError, match=naming(f"'{target}'", named)):
         ParameterSetter(env, [target], space, env.action_space)
 
 
-def test_value_is_out_of_bounds_names_target_and_value(probe):
+def test_value_out_of_bounds_names_target_and_value(probe):
     setter = setter_of(probe(), ["observation.mask"])
     with pytest.raises(ValueError, match=naming("observation.mask", "[0, 1]", "1.5")):
         setter.set((1.5,))
 
 
-def test_arrays_are_given_to_an_environment_that_takes_none_names_the_mend(probe):
+def test_arrays_in_an_unbatched_environment_name_the_remedy(probe):
     with pytest.raises(ValueError, match=naming("'level'", 'vectorization_mode="sync"', "batched=True")):
         setter_of(probe(), ["level"], arrays=["level"], num_envs=2)
 
@@ -233,7 +233,7 @@ def test_copy_continues_with_the_attribute_of_its_own_wrapper():
         ("Dumped.factor", ["'Dumped.factor'", "drift"]),
     ],
 )
-def test_attribute_of_a_wrapper_is_wrong_names_it(target, named):
+def test_wrong_attribute_of_a_wrapper_is_named(target, named):
     with pytest.raises(ValueError, match=naming(*named)):
         NonStationary(Damped(gym.make("CartPole-v1")), {target: 2.0})
 

@@ -14,7 +14,7 @@ from rl_rms.envs.parametrized import Parametrized
 from tests.naming import naming
 
 
-def test_parameter_values_are_set_hold_from_the_next_step_on(probe):
+def test_parameter_values_take_effect_at_the_next_step(probe):
     env = Parametrized(probe(), ["level", "reward.scale"])
     env.reset(seed=0)
     env.parameter_values = (2.0, 10.0)
@@ -24,7 +24,7 @@ def test_parameter_values_are_set_hold_from_the_next_step_on(probe):
     assert env.parameter_targets == ("level", "reward.scale")
 
 
-def test_reset_restores_a_value_of_the_environment_sets_it_again(probe):
+def test_reset_sets_a_value_again_that_the_environment_restored(probe):
     class Forgetful(probe):
         def reset(self, **kwargs):
             self.level = 1.0
@@ -41,12 +41,12 @@ def test_current_values_are_those_of_the_environment_before_any_is_set(probe):
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-def test_observation_space_has_bounds_unless_observations_move(probe, bounded):
+def test_observation_space_has_no_bounds_with_an_observation_target(probe, bounded):
     env = Parametrized(probe(), ["level" if bounded else "observation.gain"])
     assert env.observation_space.is_bounded() == bounded
 
 
-def test_observation_space_loses_the_bounds_of_moved_parts_of_floats_alone(probe):
+def test_observation_space_loses_bounds_only_of_changed_float_parts(probe):
     env = probe()
     image, joints, other = Box(0, 255, (2, 2), np.uint8), Box(-1.0, 1.0, (2,)), Box(0.0, 1.0, (1,))
     env.observation_space = gym.spaces.Dict({"image": image, "joints": joints, "other": other})
@@ -55,7 +55,7 @@ def test_observation_space_loses_the_bounds_of_moved_parts_of_floats_alone(probe
     assert not space["joints"].is_bounded("both")
 
 
-def test_parameter_upcoming_truncates_the_episode_then_is_set():
+def test_upcoming_parameter_truncates_the_episode():
     lakes = [{"id": "FrozenLake-v1", "desc": ["SFF", last]} for last in ("FFG", "HFG")]
     env = Parametrized(TaskSwitch(lakes), ["task"])
     env.parameter_values = (0.0,)
@@ -67,7 +67,7 @@ def test_parameter_upcoming_truncates_the_episode_then_is_set():
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_environment_is_copied_continues_exactly(duplicate):
+def test_copied_environment_continues_exactly(duplicate):
     env = Parametrized(gym.make("CartPole-v1"), ["length", "action.delay"])
     env.parameter_values = (0.25, 2.0)
     env.reset(seed=0)
@@ -79,7 +79,7 @@ def test_environment_is_copied_continues_exactly(duplicate):
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "FrozenLake-v1"])
-def test_parameter_snapshot_is_restored_continues_exactly(env_id):
+def test_restored_snapshot_continues_exactly(env_id):
     env, other = (Parametrized(gym.make(env_id), ["action.delay"]) for _ in range(2))
     assert env.parameter_snapshot is None
     for one in (env, other):
@@ -93,7 +93,7 @@ def test_parameter_snapshot_is_restored_continues_exactly(env_id):
         assert np.array_equal(env.step(action)[0], other.step(action)[0])
 
 
-def test_parameter_snapshot_comes_from_another_kind_of_environment_names_the_mend(probe):
+def test_snapshot_of_another_kind_of_environment_names_the_remedy(probe):
     env, other = Parametrized(gym.make("CartPole-v1"), []), Parametrized(probe(), [])
     for one in (env, other):
         one.reset(seed=0)
@@ -101,7 +101,7 @@ def test_parameter_snapshot_comes_from_another_kind_of_environment_names_the_men
         other.parameter_snapshot = env.parameter_snapshot
 
 
-def test_reward_is_no_number_names_the_value(probe):
+def test_reward_that_is_no_number_names_the_value(probe):
     class Paying(probe):
         def step(self, action):
             observation, _, *rest = super().step(action)

@@ -60,7 +60,7 @@ def test_set_reaction_restart_of_changing_sub_environments_raises_value_error():
         set_reaction(env, "restart")
 
 
-def test_set_reaction_timeout_of_workers_is_theirs():
+def test_set_reaction_sets_the_timeout_of_workers():
     env = ResilientAsyncVectorEnv(makers({}))
     set_reaction(env, env_timeout=2.5)
     assert env.env_timeout == 2.5

@@ -35,7 +35,7 @@ def test_step_fault_raises_an_error_with_number_seed_and_cause(how, problem):
 
 
 @pytest.mark.parametrize("how", ["raise", "shape"])
-def test_step_restart_leaves_the_other_sub_environments_alone(how):
+def test_step_restart_does_not_affect_other_sub_environments(how):
     plain, env = vector({}, {}, {}), vector({}, {"how": how, "at": 3}, {}, on_env_error="restart")
     shown, whole = [env.reset(seed=7)[0]], [plain.reset(seed=7)[0]]
     flags = []
@@ -155,13 +155,13 @@ def test_step_without_autoreset_after_an_end_raises_reset_needed():
 
 
 @pytest.mark.parametrize("mask", [np.ones(2), np.ones(3, bool), np.zeros(2, bool)])
-def test_reset_wrong_mask_raises_value_error(mask):
+def test_reset_with_a_wrong_mask_raises_value_error(mask):
     env = vector({}, {})
     with pytest.raises(ValueError, match=naming('options["reset_mask"]', "bool", "(2,)")):
         env.reset(options={"reset_mask": mask})
 
 
-def test_step_wrong_number_of_actions_raises_value_error():
+def test_step_with_a_wrong_number_of_actions_raises_value_error():
     env = vector({}, {})
     env.reset(seed=0)
     for actions in (np.zeros(1, int), np.zeros(3, int)):
@@ -179,7 +179,7 @@ def test_reset_seeds_are_recorded_and_checked():
         env.reset(seed=[1, 2, 3])
 
 
-def test_step_valid_step_resets_the_count_in_a_row():
+def test_valid_step_resets_the_count_of_restarts_in_a_row():
     env = vector({"at": 2}, on_env_error="restart")
     env.reset(seed=0)
     with warnings.catch_warnings():
@@ -199,7 +199,7 @@ def test_learn_info_key_restarted_of_the_environment_loses_no_transition():
     assert len(trained.episodes) >= 4
 
 
-def test_deepcopy_of_a_started_environment_continues_by_itself():
+def test_deepcopy_of_a_started_environment_continues_independently():
     env = vector({}, {})
     env.reset(seed=0)
     env.step(np.zeros(2, int))

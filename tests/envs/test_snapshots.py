@@ -181,7 +181,7 @@ def test_load_restores_random_generators_of_every_type():
     assert same(play(loaded, 200, seed=5), play(env, 200, seed=5))
 
 
-def test_load_of_another_environments_state_raises():
+def test_load_of_the_state_of_another_environment_raises():
     one, many = NonStationary(gym.make("CartPole-v1")), make_vec("CartPole-v1", 2)
     for env, other in ((one, many), (many, one)):
         with pytest.raises(ValueError, match=naming(type(env).__name__, "state_dict()")):
@@ -251,7 +251,7 @@ def test_snapshot_with_a_random_state_continues_in_a_later_episode():
 
 @pytest.mark.parametrize(("kind", "named"), [(OtherSource, "Random"), (Unreadable, "AttributeError")])
 @pytest.mark.parametrize("is_wrapped", [True, False], ids=["NonStationary", "plain"])
-def test_agent_trains_and_saves_where_the_random_source_cannot_be_saved(kind, named, is_wrapped, tmp_path):
+def test_agent_trains_and_saves_with_an_unserializable_random_generator(kind, named, is_wrapped, tmp_path):
     def make():
         return NonStationary(kind()) if is_wrapped else kind()
 
@@ -295,7 +295,7 @@ def test_register_state_with_one_function_names_the_other(given, missing):
         register_state(Own, **{given: print})
 
 
-def test_snapshot_is_none_where_a_registered_attribute_cannot_be_written():
+def test_snapshot_with_an_unserializable_attribute_is_none():
     class Holder(Own):
         pass
 
@@ -335,7 +335,7 @@ def unkept(kind):
 
 
 @pytest.mark.parametrize("kind", ["single", "sub-environments", "wrapped", "workers", "native"])
-def test_state_that_cannot_be_kept_is_warned_of_once_by_each_environment(kind):
+def test_unserializable_state_gives_one_warning_per_environment(kind):
     for _ in range(2):
         env = unkept(kind)
         with warnings.catch_warnings(record=True) as caught:
@@ -346,7 +346,7 @@ def test_state_that_cannot_be_kept_is_warned_of_once_by_each_environment(kind):
         env.close()
 
 
-def test_state_that_is_not_restored_exactly_is_warned_of_once_by_each_environment():
+def test_inexact_restoration_gives_one_warning_per_environment():
     class Lucky(Own):
         """An environment whose transitions depend on an unseeded random generator."""
 

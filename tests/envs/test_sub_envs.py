@@ -18,7 +18,7 @@ def test_snapshot_of_unprepared_workers_is_none():
     env.close()
 
 
-def test_constructor_of_workers_that_are_not_ready_raises_value_error():
+def test_constructor_with_unprepared_workers_raises_value_error():
     def bare():
         return AsyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)
 
@@ -34,14 +34,14 @@ def test_constructor_of_workers_that_are_not_ready_raises_value_error():
 
 
 @pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
-def test_constructor_of_sub_environments_that_drift_already_raises_value_error(vector):
+def test_constructor_with_drifting_sub_environments_raises_value_error(vector):
     env = vector([lambda: NonStationary(gym.make("CartPole-v1"), {"gravity": 3.0})])
     with pytest.raises(ValueError, match=naming("NonStationary", "NonStationaryVector")):
         NonStationaryVector(env, {"length": 1.0})
     env.close()
 
 
-def test_constructor_of_sub_environments_made_ready_before_takes_the_same_targets_alone(probes):
+def test_constructor_with_prepared_sub_environments_accepts_only_the_same_targets(probes):
     env = probes([2])
     NonStationaryVector(env, {"level": 2.0})
     again = NonStationaryVector(env, {"level": 3.0})

@@ -28,7 +28,7 @@ def test_switch_truncates_and_the_next_episode_has_the_other_task():
     assert env.step(RIGHT)[:4] == (3, 1, True, False)
 
 
-def test_episode_that_terminates_at_the_switch_is_not_truncated():
+def test_episode_that_terminates_at_a_switch_is_not_truncated():
     env = NonStationary(TaskSwitch(LAKES), {"task": Step(before=0, after=1, at=2)})
     env.reset(seed=0)
     env.step(RIGHT)
@@ -78,7 +78,7 @@ def test_switch_in_every_autoreset_mode_truncates(how, mode):
     env.close()
 
 
-def test_switch_by_independent_clocks_changes_only_those_due():
+def test_switch_with_independent_clocks_changes_only_due_sub_environments():
     env = make_vec(
         "rl_rms/TaskSwitch-v0",
         2,
@@ -174,6 +174,6 @@ def test_reset_with_a_seed_makes_the_first_task_equal_its_environment():
         (lambda: NonStationary(TaskSwitch(LAKES), {"task": 2}), ("task", "0 to 1", "2")),
     ],
 )
-def test_switching_with_wrong_tasks_names_them(make, said):
+def test_task_switch_with_wrong_tasks_names_them(make, said):
     with pytest.raises(ValueError, match=naming(*said)):
         make()

@@ -42,7 +42,7 @@ def said(check, env):
 
 @NAMES
 @pytest.mark.parametrize("check", [check_env, stable_baselines3.common.env_checker.check_env])
-def test_checkers_report_only_the_environment_inside(name, check):
+def test_checkers_warn_only_of_the_inner_environment(name, check):
     task = TASKS[name]
     try:
         of_the_base = said(check, gym.make(task.base, disable_env_checker=True, **task.kwargs))
@@ -59,7 +59,7 @@ def test_checkers_report_only_the_environment_inside(name, check):
 
 
 @NAMES
-def test_parameters_move_in_every_task(name):
+def test_parameters_change_in_every_task(name):
     env = make_task(name, seed=0)
     env.reset(seed=0)
     begin = env.parameters

@@ -26,7 +26,7 @@ def test_bandit_means_drift():
     assert env.unwrapped.optimal_reward() == 5.0
 
 
-def test_values_equal_hand_computed_ones():
+def test_values_equal_hand_computed_values():
     # From state 0, going to 1 and staying gives 1 + gamma + gamma**2 + ... = 10.
     env = TwoStates()
     assert env.values([[0, 1], [1, 0]], gamma=0.9) == pytest.approx([10, 10])

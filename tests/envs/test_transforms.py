@@ -36,7 +36,7 @@ def test_flip_mirrors_actions(space, action, mirrored):
     assert batch.tolist() == [action, mirrored]
 
 
-def test_gain_saturates_at_the_bounds():
+def test_gain_clips_actions_at_the_bounds():
     action = np.array([0.5, -1.5], np.float32)
     assert transforms.action(action, FLOATS, 0.0, 2.0).tolist() == [1.0, -2.0]
     assert transforms.action(action, FLOATS, 1.0, 2.0).tolist() == [-1.0, 2.0]
@@ -85,7 +85,7 @@ def test_neutral_values_change_nothing(target):
         ("action.permute", FLOATS, Discrete(2), None),
     ],
 )
-def test_misfit_of_a_target_that_does_not_fit_the_space_gives_the_reason(target, observations, actions, needed):
+def test_misfit_of_an_unsupported_space_gives_the_reason(target, observations, actions, needed):
     reason = transforms.misfit(target, observations, actions)
     assert reason is None if needed is None else needed in reason
 

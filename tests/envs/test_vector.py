@@ -35,7 +35,7 @@ def make(kind, lengths, mode, probes):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_clock_in_every_autoreset_mode_counts_true_transitions_alone(kind, mode, probes):
+def test_clock_counts_only_true_transitions_in_every_autoreset_mode(kind, mode, probes):
     # Episodes have 1, 2 and 5 env steps. In 12 vector steps with reset frames, 6, 8 and 10 are valid.
     true = [6, 8, 10] if mode is AutoresetMode.NEXT_STEP else [12, 12, 12]
     shared = NonStationaryVector(
@@ -64,7 +64,7 @@ def test_clock_in_every_autoreset_mode_counts_true_transitions_alone(kind, mode,
 
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])
-def test_reset_with_a_seed_and_no_mask_alone_rewinds_the_clock(sharing, probes):
+def test_only_reset_with_a_seed_and_without_a_mask_rewinds_the_clock(sharing, probes):
     env = NonStationaryVector(probes([3, 4], AutoresetMode.DISABLED), {"level": 2.0}, sharing=sharing, seed=0)
     env.reset(seed=0)
     play(env, 5)

@@ -22,7 +22,7 @@ def wrapped(*wrappers, id="Pendulum-v1"):
 @pytest.mark.parametrize(
     "item", [{"TimeLimit": LIMIT}, ("TimeLimit", LIMIT), {TimeLimit: LIMIT}, (TimeLimit, LIMIT), "mine:Short"]
 )
-def test_as_wrappers_takes_names_paths_and_classes_with_arguments(item, tmp_path, monkeypatch):
+def test_as_wrappers_accepts_names_paths_and_classes_with_arguments(item, tmp_path, monkeypatch):
     source = "from gymnasium.wrappers import TimeLimit\ndef Short(env):\n    return TimeLimit(env, 3)\n"
     (tmp_path / "mine.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
@@ -40,11 +40,11 @@ def test_as_wrappers_takes_names_paths_and_classes_with_arguments(item, tmp_path
         lambda env: wrapped(FlattenObservation),
     ],
 )
-def test_as_wrappers_takes_wrappers_without_arguments(item):
+def test_as_wrappers_accepts_wrappers_without_arguments(item):
     assert isinstance(wrapped(item), FlattenObservation)
 
 
-def test_as_wrappers_lists_become_the_tuples_and_arrays_that_a_wrapper_takes():
+def test_as_wrappers_converts_lists_to_tuples_and_arrays():
     env = wrapped(
         {"RescaleAction": {"min_action": [-1.0], "max_action": [1.0]}}, {"ReshapeObservation": {"shape": [3, 1]}}
     )
@@ -74,12 +74,12 @@ def test_as_wrappers_drift_separates_inner_from_outer_wrappers():
         (3, ("wrappers[0]", "3", "module:Class")),
     ],
 )
-def test_as_wrappers_wrong_wrapper_is_named_with_the_mend(item, named):
+def test_as_wrappers_with_a_wrong_wrapper_names_it_and_the_remedy(item, named):
     with pytest.raises(ValueError, match=naming(*named)):
         as_wrappers([item])
 
 
-def test_as_wrappers_not_in_a_list_names_the_value():
+def test_as_wrappers_without_a_list_names_the_value():
     with pytest.raises(ValueError, match=naming("wrappers", "TimeLimit", "list")):
         as_wrappers("TimeLimit")
 

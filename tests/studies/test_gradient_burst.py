@@ -20,7 +20,7 @@ def test_step_after_a_burst_equals_the_equation_within_the_bound(quick, rho, siz
     assert interquartile(steps) == pytest.approx(size / math.sqrt(rho + (1 - rho) * size**2), rel=0.08)
 
 
-def test_recovery_with_a_small_rho_is_faster(quick):
+def test_recovery_is_faster_with_a_small_rho(quick):
     assert sooner(quick) == list(SIZES)
     assert STUDY.verdict(quick).word == "holds"
 

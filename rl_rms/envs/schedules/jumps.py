@@ -170,7 +170,7 @@ class PoissonJumps(_Drawn):
         return self._where_changed(jumps_between(self.mean_dwell, key, t0, t1), key)
 
     def _carried(self, key: Key, block: int) -> float:
-        """The uniform number of the last jump before a block, or of the first level if there was no jump."""
+        """The uniform number of the last jump before a block; without a jump, of the first level."""
         last = last_jump(self.mean_dwell, key, block)
         return float(uniforms(key, 0, lane=2)[0]) if last is None else last[1]
 

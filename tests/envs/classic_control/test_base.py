@@ -118,7 +118,7 @@ def test_parameters_are_those_of_the_single_environment_and_take_one_value_for_e
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
 @pytest.mark.parametrize("id", CHANGES)
-def test_drift_equals_that_of_sync(id, sharing, mode):
+def test_drift_equals_sync(id, sharing, mode):
     kwargs = {"sharing": sharing, "seed": 3, "vector_kwargs": {"autoreset_mode": mode}, "max_episode_steps": 40}
     ours, theirs = (make_vec(id, 3, CHANGES[id], vectorization_mode=how, **kwargs) for how in ("native", "sync"))
     assert isinstance(ours.unwrapped, type(pair(id)[0]))

@@ -145,7 +145,7 @@ def test_task_sets_the_targets(index):
 
 
 @KINDS
-def test_from_config_reads_to_config(index):
+def test_from_config_restores_to_config(index):
     one = EVERY[index]
     if isinstance(one, Teacher):
         with pytest.raises(ValueError, match=naming("choose", "path")):
@@ -157,7 +157,7 @@ def test_from_config_reads_to_config(index):
 
 
 @KINDS
-def test_record_without_a_begun_episode_changes_nothing(index):
+def test_record_without_an_episode_in_progress_changes_nothing(index):
     one = fresh(index)
     before = json.dumps(one.state_dict())
     one.record(100.0, 50, env_index=9, success=True)

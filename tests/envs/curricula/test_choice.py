@@ -22,7 +22,7 @@ def force(curriculum, number, ret=0.0, success=None, env_index=0):
     curriculum.record(ret, 10, env_index, success)
 
 
-def test_choice_another_task_is_likeliest_counts_as_a_change():
+def test_choice_counts_a_new_most_likely_task_as_a_change():
     curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1)
     for number, ret in ((0, 0.0), (0, 1.0)):
         force(curriculum, number, ret)

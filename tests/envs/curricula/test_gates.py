@@ -36,7 +36,7 @@ def promoted(rate, learners=400, episodes=500):
     return passed / learners
 
 
-def test_wilson_gate_opens_to_mastery_only():
+def test_wilson_gate_opens_only_above_the_threshold():
     assert promoted(0.5) < 0.01
     assert promoted(0.95) > 0.99
 
@@ -49,7 +49,7 @@ def test_wilson_gate_near_the_threshold_opens_at_its_rates():
     assert promoted(0.85) > 0.95
 
 
-def test_gate_has_too_few_episodes_stays_closed():
+def test_gate_with_too_few_episodes_stays_closed():
     gate = WilsonGate(threshold=0.5, min_episodes=3, window=5)
     seen = []
     for success in (True, True, True, False, False, False, True, True, True, True):
@@ -61,7 +61,7 @@ def test_gate_has_too_few_episodes_stays_closed():
     assert gate.is_open  # the last five
 
 
-def test_wilson_gate_reaches_the_bound_early_waits_for_enough_episodes():
+def test_wilson_gate_waits_for_enough_episodes():
     gate = WilsonGate(threshold=0.3, min_episodes=3, window=5)
     seen = []
     for _ in range(3):
@@ -70,7 +70,7 @@ def test_wilson_gate_reaches_the_bound_early_waits_for_enough_episodes():
     assert seen == [(0.27, False), (0.43, False), (0.53, True)]
 
 
-def test_wilson_gate_can_never_open_names_the_bound():
+def test_wilson_gate_that_can_never_open_names_the_bound():
     WilsonGate(threshold=0.8, min_episodes=5, window=11)  # 11 / (11 + 1.645**2) is 0.803
     with pytest.raises(ValueError, match=naming("10 successes", "window of 10", "0.787")):
         WilsonGate(threshold=0.8, min_episodes=5, window=10)

@@ -34,7 +34,7 @@ def test_alp_gmm_draws_tasks_whose_returns_change():
     assert curriculum.timescale == 1_000  # 100 episodes of 10 env steps
 
 
-def test_alp_gmm_progress_is_to_the_nearest_earlier_task():
+def test_alp_gmm_progress_compares_with_the_nearest_earlier_task():
     curriculum = ALPGMM({"x": [0.0, 10.0]})
     for place, ret in ((0.2, 1.0), (0.8, 5.0), (0.7, 2.0), (0.1, 2.0), (0.1, 9.0)):
         begin(curriculum, {"x": 10 * place}, [place])
@@ -54,7 +54,7 @@ def test_alp_gmm_without_scikit_learn_names_the_extra(monkeypatch):
         curriculum.record(0.0, 10, 0)
 
 
-def test_load_state_dict_of_other_targets_names_both_numbers():
+def test_load_state_dict_with_other_targets_names_both_numbers():
     saved = ALPGMM({"length": [0, 1], "gravity": [0, 1]})
     saved.task(0)
     saved.record(1.0, 10, env_index=0)

@@ -13,7 +13,7 @@ def play(curriculum, ret=0.0, env_index=0, success=None):
     return task["length"]
 
 
-def test_staged_full_window_of_good_episodes_begins_the_next_stage():
+def test_staged_begins_the_next_stage_after_a_full_window_of_good_episodes():
     curriculum = Staged(STAGES, threshold=10, window=3)
     assert [play(curriculum, ret) for ret in (100, 100)] == [1.0, 1.0]
     assert curriculum.stage == 0  # good enough, but too few
@@ -81,7 +81,7 @@ def test_success_gated_hysteresis_of_one_never_descends():
     assert curriculum.stage == 1
 
 
-def test_success_gated_lucky_learner_descends_again():
+def test_success_gated_returns_to_the_previous_level_after_luck():
     """An agent with success rate 0.5 at all levels except the first stays near the first."""
     curriculum = SuccessGated([{"length": 1.0 - 0.1 * one} for one in range(8)])
     random = np.random.default_rng(0)

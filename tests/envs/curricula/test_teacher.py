@@ -12,7 +12,7 @@ from rl_rms.envs.curricula import (
 from tests.naming import naming
 
 
-def test_teacher_task_is_drawn_passes_the_history():
+def test_teacher_passes_the_history_to_its_function():
     seen = []
 
     def choose(history, random):
@@ -43,7 +43,7 @@ def test_teacher_timescale_is_the_span_between_changed_tasks():
     assert scales == [np.inf, np.inf, np.inf, 30, 30, 30, 30]
 
 
-def test_teacher_has_a_path_imports_the_function(monkeypatch):
+def test_teacher_with_a_path_imports_the_function(monkeypatch):
     module = ModuleType("teaching")
     module.choose = lambda history, random: {"level": 3.0}
     monkeypatch.setitem(sys.modules, "teaching", module)
@@ -54,7 +54,7 @@ def test_teacher_has_a_path_imports_the_function(monkeypatch):
 
 
 @pytest.mark.parametrize("task", [{"other": 1.0}, {}, 3.0, {"level": 1.0, "more": 2.0}])
-def test_teacher_function_returns_no_task_names_it(task):
+def test_teacher_whose_function_returns_no_task_names_the_result(task):
     with pytest.raises(ValueError, match=naming("choose", "level")):
         Teacher(["level"], lambda history, random: task).task(0)
     with pytest.raises(ValueError, match=naming("Teacher", "level", "nan")):

@@ -113,7 +113,7 @@ def test_error_in_a_thread_is_raised_by_step(row):
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_parameters_are_those_of_the_single_environment(id):
+def test_parameters_equal_the_single_environments(id):
     ours, theirs = pair(id)
     single = theirs.envs[0].unwrapped
     assert parameter_names(ours) == parameter_names(single)
@@ -145,7 +145,7 @@ def test_change_without_effect_raises_value_error():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sharing", ["shared", "phase", "independent"])
 @pytest.mark.parametrize("id", CHANGES)
-def test_drift_equals_that_of_sync(id, sharing, mode):
+def test_drift_equals_sync(id, sharing, mode):
     kwargs = {"sharing": sharing, "seed": 3, "vector_kwargs": {"autoreset_mode": mode}, "max_episode_steps": 40}
     ours, theirs = (make_vec(id, 3, CHANGES[id], vectorization_mode=how, **kwargs) for how in ("native", "sync"))
     assert isinstance(ours.unwrapped, type(pair(id)[0]))
@@ -182,7 +182,7 @@ def test_load_of_a_snapshot_continues_exactly(id, mode):
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_make_vec_uses_the_native_environment_by_itself(id):
+def test_make_vec_uses_the_native_environment_by_default(id):
     kind = type(pair(id)[0])
     assert type(make_vec(id, 8).unwrapped) is kind
     assert type(make_vec(id, 2, vectorization_mode="native", num_threads=1).unwrapped) is kind

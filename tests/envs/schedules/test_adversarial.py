@@ -21,13 +21,13 @@ def test_values_are_the_bound_for_the_duration_of_each_strike():
     assert schedule.timescale == 3
 
 
-def test_strike_leaves_the_schedule_unchanged():
+def test_strike_does_not_change_the_schedule():
     calm = burst()
     calm.strike(2, -1.0)
     assert calm.strikes == ()
 
 
-def test_replay_has_the_same_values_and_reacts_to_nothing():
+def test_replay_has_the_same_values_and_ignores_returns():
     schedule = burst().strike(0, -1.0).strike(6, 2.0)
     replay = schedule.replay()
     assert isinstance(replay, PiecewiseConstant)
@@ -36,7 +36,7 @@ def test_replay_has_the_same_values_and_reacts_to_nothing():
     assert burst().replay().values(clocks, KEY).tolist() == [0.0] * 12
 
 
-def test_calm_from_is_the_end_of_the_rest():
+def test_calm_from_is_the_end_of_the_rest_period():
     assert burst(rest=10).calm_from == 0
     assert burst(rest=10).strike(4, 2.0).calm_from == 4 + 3 + 10
 

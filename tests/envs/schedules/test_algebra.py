@@ -45,7 +45,7 @@ WANDERING = OrnsteinUhlenbeck(mean=1, std=2, tau=30)
     ],
     ids=repr,
 )
-def test_combined_values_equal_hand_computed_ones(schedule, clocks, expected):
+def test_combined_values_equal_hand_computed_values(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY).tolist() == expected
 
 
@@ -155,7 +155,7 @@ def test_combinations_have_bounds_amplitude_and_timescale(schedule, bounds, ampl
     assert schedule.timescale == pytest.approx(timescale)
 
 
-def test_center_without_bounds():
+def test_center_without_bounds_equals_hand_computed_values():
     assert (WANDERING * -2 + 5).center == 3
     assert (WANDERING * WANDERING).center == 1
     assert WANDERING.clip(low=3).center == 3
@@ -174,7 +174,7 @@ def test_then_of_two_constants_equals_a_step():
     assert Constant(1).during(0, 40, rest=3).half_life(**arguments) == step.half_life(**arguments)
 
 
-def test_then_begins_the_second_at_clock_0():
+def test_then_starts_the_second_schedule_at_clock_0():
     second = PoissonJumps(0, 1, mean_dwell=10)
     then = Square(0, 1, period=10).then(second, at=100)
     assert then.values(T[100:], KEY).tolist() == second.values(T[:-100], KEY).tolist()
@@ -193,7 +193,7 @@ def test_wrong_argument_is_named(make, said):
         make()
 
 
-def test_only_schedules_and_numbers_can_be_added():
+def test_adding_another_type_to_a_schedule_raises():
     with pytest.raises(TypeError):
         Linear(0, 1, 5) + "1"
     with pytest.raises(TypeError):

@@ -188,7 +188,7 @@ def test_events_are_exactly_where_held_values_change(schedule, seed, t0, length)
     ],
     ids=repr,
 )
-def test_events_of_drifting_schedules(schedule, events):
+def test_events_of_schedules_without_held_levels_equal_hand_computed_values(schedule, events):
     assert schedule.events(0, 36, KEY).tolist() == events
 
 
@@ -217,7 +217,7 @@ def test_only_random_schedules_depend_on_the_key(schedule):
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)
-def test_no_schedule_is_the_same_in_two_streams(schedule):
+def test_random_schedules_differ_between_streams(schedule):
     keys = [KEY, KEY._replace(stream=4), KEY._replace(env_index=1), KEY.of_part(0), KEY.of_part(1)]
     traces = {tuple(schedule.values(np.arange(3_000), key)) for key in keys}
     assert len(traces) == (5 if schedule.random else 1)
@@ -492,7 +492,7 @@ def test_values_lie_within_the_amplitude(schedule):
     assert np.ptp(values) > 1.8 * schedule.amplitude
 
 
-def test_yaml_form():
+def test_yaml_form_of_each_schedule_is_as_written():
     assert Sinusoid(9.8, 4, 20_000).to_config() == {
         "sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 20_000.0}
     }

@@ -20,7 +20,7 @@ def count_draws(monkeypatch):
     return drawn
 
 
-def test_clock_far_ahead_needs_few_draws(monkeypatch):
+def test_distant_clock_needs_few_draws(monkeypatch):
     asked = count_draws(monkeypatch)
     for schedule in (OrnsteinUhlenbeck(0, 1, 9), RandomWalk(0, 1), Markov([0, 1], mean_dwell=9)):
         asked.clear()

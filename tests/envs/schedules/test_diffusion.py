@@ -111,7 +111,7 @@ def test_timescale_of_the_smallest_steps_is_infinite():
     ("schedule", "clocks", "expected"),
     [(RandomWalk(3, 0, low=0), [0, 99], [3, 3]), (OrnsteinUhlenbeck(3, 0, tau=5), [0, 99], [3, 3])],
 )
-def test_values_equal_hand_computed_ones(schedule, clocks, expected):
+def test_values_equal_hand_computed_values(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -127,7 +127,7 @@ def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     ],
     ids=repr,
 )
-def test_timescale_and_amplitude(schedule, timescale, amplitude):
+def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
     assert schedule.timescale == pytest.approx(timescale)
     assert schedule.amplitude == pytest.approx(amplitude)
 
@@ -135,7 +135,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 @pytest.mark.parametrize(
     "schedule", [OrnsteinUhlenbeck(0, 1, tau=40), RandomWalk(0.5, std=0.02, low=0, high=1)], ids=repr
 )
-def test_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).

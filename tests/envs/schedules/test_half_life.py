@@ -123,7 +123,7 @@ def test_half_life_of_a_fast_sinusoid_is_infinite():
     assert finite == [False, True]
 
 
-def test_half_life_of_a_walk_between_far_walls_is_that_of_a_walk():
+def test_half_life_of_a_walk_between_far_walls_equals_the_half_life_of_a_free_walk():
     walk = RandomWalk(0, std=0.1, low=-1_000, high=1_000)
     noise = 2_000**2 / 12 / 5
     expected = random_walk_half_life(0.1**2 * 8, noise)

@@ -37,7 +37,7 @@ def test_redraw_holds_each_level_and_covers_the_interval_evenly():
     assert np.histogram(draws[:, 0], bins=4, range=(2, 4))[0] == pytest.approx([1250] * 4, abs=122)
 
 
-def test_redraw_from_a_list_takes_each_of_its_values():
+def test_redraw_from_a_list_uses_all_values():
     draws = Redraw(values=[1, 2, 5], every=1).values(np.arange(9_000), KEY)
     # Each has a count of 3000 with standard deviation 45.
     assert [np.count_nonzero(draws == level) for level in (1, 2, 5)] == pytest.approx([3_000] * 3, abs=179)
@@ -62,7 +62,7 @@ def test_poisson_jumps_levels_are_independent_of_times():
     assert abs(np.corrcoef(np.diff(events), levels[:-1])[0, 1]) < 0.064
 
 
-def test_poisson_jumps_far_ahead_cost_few_draws():
+def test_poisson_jumps_at_a_distant_clock_need_few_draws():
     # A draw for every env step from 0 would take hours.
     assert 0 <= PoissonJumps(low=0, high=1, mean_dwell=1e9).value(10**13, KEY) < 1
 
@@ -78,7 +78,7 @@ def test_autocovariance_of_poisson_jumps_falls_with_the_timescale():
     ("schedule", "clocks", "expected"),
     [(Burst(0, 5, duration=3, every=10), [0, 3, 9, 10, 12, 13, 20, 23], [0, 0, 0, 5, 5, 0, 5, 0])],
 )
-def test_values_equal_hand_computed_ones(schedule, clocks, expected):
+def test_values_equal_hand_computed_values(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -94,7 +94,7 @@ def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     ],
     ids=repr,
 )
-def test_timescale_and_amplitude(schedule, timescale, amplitude):
+def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
     assert schedule.timescale == pytest.approx(timescale)
     assert schedule.amplitude == pytest.approx(amplitude)
 
@@ -104,7 +104,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
     [PoissonJumps(0, 1, mean_dwell=40), Burst(0, 1, duration=30, every=100), Burst(0, 1, duration=30, rate=0.01)],
     ids=repr,
 )
-def test_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).

@@ -22,7 +22,7 @@ KEY = Key(seed=7, stream=3)
         (Step(1, 2, at=10), [0, 9, 10, 11], [1, 1, 2, 2]),
     ],
 )
-def test_values_equal_hand_computed_ones(schedule, clocks, expected):
+def test_values_equal_hand_computed_values(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -39,7 +39,7 @@ def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     ],
     ids=repr,
 )
-def test_timescale_and_amplitude(schedule, timescale, amplitude):
+def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
     assert schedule.timescale == pytest.approx(timescale)
     assert schedule.amplitude == pytest.approx(amplitude)
 

@@ -62,7 +62,7 @@ def test_deterministic_markov_chain_alternates_at_any_clock():
     ],
     ids=repr,
 )
-def test_timescale_and_amplitude(schedule, timescale, amplitude):
+def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
     assert schedule.timescale == pytest.approx(timescale)
     assert schedule.amplitude == pytest.approx(amplitude)
 
@@ -70,7 +70,7 @@ def test_timescale_and_amplitude(schedule, timescale, amplitude):
 @pytest.mark.parametrize(
     "schedule", [Markov([0, 1, 4], transitions=[[0.9, 0.1, 0], [0, 0.98, 0.02], [0.05, 0, 0.95]])], ids=repr
 )
-def test_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).

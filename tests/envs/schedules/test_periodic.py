@@ -32,7 +32,7 @@ def test_sinusoid_spectrum_has_its_period():
         (Sinusoid(0, 1, period=8, phase=math.pi / 2), [0, 2, 4], [1, 0, -1]),
     ],
 )
-def test_values_equal_hand_computed_ones(schedule, clocks, expected):
+def test_values_equal_hand_computed_values(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -48,13 +48,13 @@ def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     ],
     ids=repr,
 )
-def test_timescale_and_amplitude(schedule, timescale, amplitude):
+def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
     assert schedule.timescale == pytest.approx(timescale)
     assert schedule.amplitude == pytest.approx(amplitude)
 
 
 @pytest.mark.parametrize("schedule", [Square(0, 1, period=200, duty=0.2), Sawtooth(0, 1, period=240)], ids=repr)
-def test_timescale_is_that_of_the_first_steps(schedule):
+def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
     # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).

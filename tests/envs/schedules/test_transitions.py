@@ -28,7 +28,7 @@ KEY = Key(seed=7, stream=3)
         (Linear(9.8, 49.8, over=2_000), [0, 50, 1_000, 2_000, 9_999], [9.8, 10.8, 29.8, 49.8, 49.8]),
     ],
 )
-def test_values_equal_hand_computed_ones(schedule, clocks, expected):
+def test_values_equal_hand_computed_values(schedule, clocks, expected):
     assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
     assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
@@ -43,7 +43,7 @@ def test_values_equal_hand_computed_ones(schedule, clocks, expected):
     ],
     ids=repr,
 )
-def test_timescale_and_amplitude(schedule, timescale, amplitude):
+def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
     assert schedule.timescale == pytest.approx(timescale)
     assert schedule.amplitude == pytest.approx(amplitude)
 

@@ -15,7 +15,7 @@ from rl_rms.envs.curricula import Curriculum, Teacher
 from rl_rms.envs.parametrized import Parametrized
 from rl_rms.envs.resilient_make import Makeable, make_resilient_vec
 from rl_rms.envs.schedules import Schedule, as_schedules
-from rl_rms.envs.specs import find_spec, native
+from rl_rms.envs.specs import find_spec, is_threaded, native
 from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
@@ -64,7 +64,8 @@ def make_vec(
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
             ``(name, arguments)``. The drift is applied inside the wrappers, or at the position of the entry
             ``"drift"``. The entries of ``observe`` are added outside the wrappers.
-        **kwargs: Arguments of the environment.
+        **kwargs: Arguments of the environment. ``num_threads`` applies to native vector environments of MuJoCo;
+            their SyncVectorEnv and AsyncVectorEnv ignore it.
 
     Returns:
         The environment, with a clock and a regime even if nothing changes.
@@ -100,6 +101,10 @@ def make_vec(
         )
         vectorization_mode = "native" if has_native and not spec.additional_wrappers else "sync"
     if vectorization_mode in ("sync", "async"):
+        if "num_threads" in kwargs and not callable(id):
+            spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
+            if is_threaded(spec):
+                del kwargs["num_threads"]
         targets = join_targets(as_schedules(changes), curriculum)
         wraps: list[Wrap] = [*inside, partial(Parametrized, targets=targets), *outside]
         env: VectorEnv = make_resilient_vec(id, num_envs, vectorization_mode, vector_kwargs, wraps, **kwargs)

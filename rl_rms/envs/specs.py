@@ -43,6 +43,11 @@ def native(spec: EnvSpec) -> EnvSpec | None:
     return spec
 
 
+def is_threaded(spec: EnvSpec) -> bool:
+    """Whether the native vector environment of rl_rms has the argument ``num_threads``."""
+    return _NATIVE.get(str(spec.entry_point), "").startswith("mujoco:")
+
+
 def find_spec(id: str) -> EnvSpec:
     """Return the specification that ``gymnasium.make`` finds for an id.
 

@@ -94,7 +94,8 @@ HOW = {
 @pytest.mark.parametrize(
     ("id", "how"),
     [("CartPole-v1", how) for how in HOW]
-    + [(id, how) for id in ("Pendulum-v1", "Hopper-v5", "LunarLander-v3") for how in ("sync", "async")],
+    + [(id, how) for id in ("Pendulum-v1", "Hopper-v5", "LunarLander-v3") for how in ("sync", "async")]
+    + [("Pendulum-v1", "native"), ("Hopper-v5", "native")],
 )
 def test_resume_in_changing_environments_is_bit_identical(id, how, make_agent, tmp_path):
     check(

@@ -191,6 +191,13 @@ def test_make_vec_uses_the_native_environment_by_default(id):
     assert gym.spec(id).vector_entry_point is None
 
 
+@pytest.mark.parametrize("how", [None, "sync"])
+def test_make_vec_ignores_the_number_of_threads_of_an_environment_that_is_not_native(how):
+    assert make_vec("Hopper-v5", 2, vectorization_mode=how, num_threads=1).num_envs == 2
+    with pytest.raises(TypeError, match=naming("num_threads")):
+        make_vec("Pendulum-v1", 2, vectorization_mode=how, num_threads=1)
+
+
 def test_render_shows_each_sub_environment():
     ours, theirs = pair("Hopper-v5", num_envs=2, render_mode="rgb_array", width=32, height=32)
     assert pair("Hopper-v5")[0].render() is None

@@ -39,12 +39,14 @@ class MujocoVectorEnv(NativeVectorEnv):
     # Makes a sub-environment.
     _SINGLE: ClassVar[Callable[..., Any]]
 
+    envs: Sequence[Any] = ()
+    _pool: ThreadPoolExecutor | None = None
+
     def __init__(self, num_envs: int = 1, *args: Any, num_threads: int | None = None, **kwargs: Any) -> None:
+        super().__init__(num_envs, *args, **kwargs)
         if num_threads is None:
             num_threads = _available_cores()
-        self.num_threads = min(check_int("num_threads", num_threads, least=1), num_envs)
-        self._pool: ThreadPoolExecutor | None = None
-        super().__init__(num_envs, *args, **kwargs)
+        self.num_threads = min(check_int("num_threads", num_threads, least=1), self.num_envs)
 
     @property
     def simulations(self) -> list[dict[str, Any]]:

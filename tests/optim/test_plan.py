@@ -462,6 +462,22 @@ def test_step_after_a_parameter_has_other_strides_or_precision_equals_the_rule(c
     torch.testing.assert_close(*after)
 
 
+@pytest.mark.parametrize("fused", [None, False])
+def test_step_of_averages_of_other_strides_equals_torch(fused):
+    def train_in_both_formats(optimizer_class, **options):
+        param = nn.Parameter(torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last))
+        optimizer = optimizer_class([param], lr=0.1, momentum=0.5, **options)
+        for memory_format in (torch.channels_last, torch.contiguous_format):
+            param.grad = None
+            param.data = param.data.contiguous(memory_format=memory_format)
+            param.grad = torch.arange(1.0, 25.0).reshape(2, 3, 2, 2).contiguous(memory_format=memory_format)
+            optimizer.step()
+        return param.detach()
+
+    ours = train_in_both_formats(RMSprop, fused=fused)
+    torch.testing.assert_close(ours, train_in_both_formats(torch.optim.RMSprop))
+
+
 def test_step_after_a_gradient_was_resized_never_enters_the_kernel(monkeypatch):
     param = nn.Parameter(torch.ones(4))
     optimizer = RMSprop([param])

@@ -71,7 +71,12 @@ class UniformBatch(Batch):
 
     def __init__(self, params: list[Tensor], states: list[State]) -> None:
         super().__init__(params, [], states)
-        self.averages = {name: [state[name] for state in states] for name in AVERAGES if name in states[0]}
+        self.averages: dict[str, list[Tensor]] = {}
+        for name in AVERAGES:
+            if name in states[0]:
+                for state in states:
+                    state[name] = state[name].contiguous()
+                self.averages[name] = [state[name] for state in states]
         # The counts are views of one tensor, so that one operation advances all of them.
         self._steps = torch.stack([state["step"] for state in states])
         steps = list(self._steps.unbind())

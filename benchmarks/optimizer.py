@@ -1,6 +1,6 @@
 """Time of clip, step and zero_grad in `rl_rms.RMSprop` and `torch.optim.RMSprop`.
 
-Run: python benchmarks/optimizer.py [--threads 1 2] [--rounds 15] [--output benchmarks/results/optimizer.json]
+Run: python benchmarks/optimizer.py [--threads 1] [--rounds 15] [--output benchmarks/results/optimizer.json]
 
 The update is measured in three forms:
 
@@ -8,13 +8,13 @@ The update is measured in three forms:
 - external clip: `clip_grad_norm_` for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
 - in place: the optimizer clips (torch: `clip_grad_norm_`), then `zero_grad(set_to_none=False)`.
 
-Each round times every contender. The table shows the medians of the times, the ratio of these medians, and the
-median of the ratios within rounds, because a slow phase of the machine affects all contenders. The gradients are
-filled before each timed update, with a norm that clipping reduces, as in A2C training. If they are not zeroed in
-place, they are new tensors at each update, as after a backward pass. With one thread, times are CPU times.
-With more threads, they are wall times.
+The first two are the same for torch. Each round times every contender. The table shows the medians of the times,
+the ratio of these medians, and the median of the ratios within rounds, because a slow phase of the machine affects
+all contenders. The gradients are filled before each timed update, with a norm that clipping reduces, as in A2C
+training. If they are not zeroed in place, they are new tensors at each update, as after a backward pass. Times are
+CPU times for one thread, and wall times for more.
 
-Two more contenders are `rl_rms.RMSprop` with a matched and with an estimated half-life.
+A second table compares `rl_rms.RMSprop` with a matched and with an estimated half-life, in the default form.
 """
 
 import argparse
@@ -72,7 +72,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "Nature CNN": (nature_cnn, 20),
     "10M": (large, 4),
 }
-WAYS = ("default", "external clip", "in place")
+CLIP, IN_PLACE = "external clip", "in place"
+FORMS = ("default", CLIP, IN_PLACE)
 OURS: dict[str, dict[str, Any]] = {
     "rl_rms": {},
     "match": {"half_life": "match", "timescale": "1_000 updates"},
@@ -82,18 +83,17 @@ TORCHS = ("torch", "torch foreach")
 
 
 def contender(
-    make_net: Callable[[], nn.Module], name: str, way: str
+    make_net: Callable[[], nn.Module], name: str, form: str
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a function that fills the gradients, and a function that clips, steps and zeroes them."""
     params = list(make_net().parameters())
     gradients = [torch.randn_like(param) for param in params]
-    clips_itself = name in OURS and way != "external clip"
+    clips_itself = name in OURS and form != CLIP
     optimizer: torch.optim.Optimizer
     if name in OURS:
         optimizer = rl_rms.RMSprop(params, lr=1e-6, max_grad_norm=MAX_NORM if clips_itself else None, **OURS[name])
     else:
         optimizer = torch.optim.RMSprop(params, lr=1e-6, foreach=name == "torch foreach")
-    is_kept = way == "in place"
 
     def fill() -> None:
         for param, gradient in zip(params, gradients, strict=True):
@@ -106,18 +106,22 @@ def contender(
         if not clips_itself:
             nn.utils.clip_grad_norm_(params, MAX_NORM)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=not is_kept)
+        optimizer.zero_grad(set_to_none=form != IN_PLACE)
 
     return fill, update
 
 
-def measure(network: str, way: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Measure the microseconds of each contender in each round, and compare them with rl_rms."""
+def measure(network: str, threads: int, rounds: int) -> dict[str, Any]:
+    """Measure the microseconds of each contender in each round."""
     torch.set_num_threads(threads)
     clock = time.thread_time if threads == 1 else time.perf_counter
     make_net, repeats = NETWORKS[network]
-    updates = {name: contender(make_net, name, way) for name in (*OURS, *TORCHS)}
-    times: dict[str, list[float]] = {name: [] for name in updates}
+    names = [("rl_rms", form) for form in FORMS] + [
+        (name, form) for name in TORCHS for form in ("default", IN_PLACE)
+    ]
+    names += [("match", "default"), ("auto", "default")]
+    updates = {(name, form): contender(make_net, name, form) for name, form in names}
+    times: dict[tuple[str, str], list[float]] = {name: [] for name in updates}
     for current in range(rounds + 1):  # the first round warms up
         for name, (fill, update) in updates.items():
             spent = 0.0
@@ -128,51 +132,56 @@ def measure(network: str, way: str, threads: int, rounds: int) -> dict[str, Any]
                 spent += clock() - began
             if current:
                 times[name].append(spent / repeats * 1e6)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    others = [name for name in times if name != "rl_rms"]
-    ratios = {name: [one / own for one, own in zip(times[name], times["rl_rms"], strict=True)] for name in others}
-    return {
-        "network": network,
-        "way": way,
-        "threads": threads,
-        "microseconds": medians,
-        "ratio_of_medians": {name: medians[name] / medians["rl_rms"] for name in others},
-        "median_of_ratios": {name: statistics.median(values) for name, values in ratios.items()},
-        "raw_microseconds": times,
-    }
+    raw = {f"{name}, {form}": values for (name, form), values in times.items()}
+    return {"network": network, "threads": threads, "raw_microseconds": raw}
+
+
+def relative(times: list[float], to: list[float]) -> str:
+    """The ratio of the medians and, in brackets, the median of the ratios."""
+    of_medians = statistics.median(times) / statistics.median(to)
+    return f"{of_medians:.2f} ({statistics.median(one / own for one, own in zip(times, to, strict=True)):.2f})"
+
+
+def table(rows: list[dict[str, Any]], rounds: int) -> list[str]:
+    """Both tables in Markdown."""
+    lines = [
+        f"Clip, step and zero_grad in microseconds; medians of {rounds} rounds. Relative times are the ratio of",
+        "the medians and, in brackets, the median of the ratios.",
+        "",
+        "| network | form | threads | rl_rms | torch | torch foreach | torch / rl_rms | torch foreach / rl_rms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        raw = row["raw_microseconds"]
+        for form in FORMS:
+            own = raw[f"rl_rms, {form}"]
+            others = [raw[f"{name}, {IN_PLACE if form == IN_PLACE else 'default'}"] for name in TORCHS]
+            us = [f"{statistics.median(values):,.0f}" for values in (own, *others)]
+            ratios = [relative(values, own) for values in others]
+            lines.append(f"| {' | '.join([row['network'], form, str(row['threads']), *us, *ratios])} |")
+    lines += ["", "| network | threads | match / rl_rms | auto / rl_rms |", "|---|---|---|---|"]
+    for row in rows:
+        raw = row["raw_microseconds"]
+        ratios = [relative(raw[f"{name}, default"], raw["rl_rms, default"]) for name in ("match", "auto")]
+        lines.append(f"| {' | '.join([row['network'], str(row['threads']), *ratios])} |")
+    return lines
 
 
 def main() -> None:
     """Measure everything, then print and write the table and the raw data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "optimizer.json")
     arguments = parser.parse_args()
-    lines = [
-        f"Clip, step and zero_grad in microseconds; medians of {arguments.rounds} rounds. The last four columns "
-        "show times relative to rl_rms: the ratio of the medians and, in brackets, the median of the ratios.",
-        "",
-        "| network | zero_grad and clip | threads | rl_rms | torch | torch foreach | torch / rl_rms "
-        "| torch foreach / rl_rms | match / rl_rms | auto / rl_rms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+    rows = [
+        measure(network, threads, arguments.rounds)
+        for network in arguments.networks
+        for threads in arguments.threads
     ]
+    lines = table(rows, arguments.rounds)
     print("\n".join(lines))
-    rows = []
-    for network in arguments.networks:
-        for way in arguments.ways:
-            for threads in arguments.threads:
-                row = measure(network, way, threads, arguments.rounds)
-                rows.append(row)
-                us = [f"{row['microseconds'][name]:,.0f}" for name in ("rl_rms", *TORCHS)]
-                relative = [
-                    f"{row['ratio_of_medians'][name]:.2f} ({row['median_of_ratios'][name]:.2f})"
-                    for name in (*TORCHS, "match", "auto")
-                ]
-                lines.append(f"| {' | '.join([network, way, str(threads), *us, *relative])} |")
-                print(lines[-1], flush=True)
     machine = {"machine": platform.machine(), "python": platform.python_version(), "torch": torch.__version__}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps({**machine, "rounds": arguments.rounds, "rows": rows}, indent=1) + "\n")

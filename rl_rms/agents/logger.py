@@ -148,6 +148,7 @@ class Logger:
         self._columns: list[str] = []
         self._hyperparameters: dict[str, bool | int | float | str] = {}
         self._promised: list[str] = []
+        self._outputs: list[Callable[[int, dict[str, float]], object]] = []
         self._is_laid_out = self._is_failing = False
         self._hold = ExitStack()
         if folder is not None:
@@ -239,6 +240,16 @@ class Logger:
             self._append({STEP: num_timesteps, **scalars})
 
         self._add(entry)
+        for output in self._outputs:
+            output(num_timesteps, scalars)
+
+    def add_output(self, output: Callable[[int, dict[str, float]], object]) -> None:
+        """Also send each later entry to a function.
+
+        Args:
+            output: Function of the env steps and of the values by tag, which may call an experiment tracker.
+        """
+        self._outputs.append(output)
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
         """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rl_rms.agents.config import SYNONYMS, A2CConfig, AgentConfig, PPOConfig, ReinforceConfig
+from rl_rms.cli.callbacks import named_callbacks
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import annotations_of, read_words, walk, with_whole_numbers, with_words
 from rl_rms.cli.parser import Parser, one_sentence
@@ -33,6 +34,7 @@ _FREE_FORM = (
     "agent.normalize_reward",
     "agent.clip_range",
     "agent.clip_range_vf",
+    "callbacks",
 )
 
 _PRINT = "--print_config"
@@ -62,6 +64,8 @@ class RunConfig:
         histogram_every: Env steps between two histograms of log10 v and log10 step in TensorBoard; null for none.
         video_every: Env steps between two videos of an episode, saved in ``videos``; null for none. Needs the
             extra ``video``.
+        callbacks: Callbacks of the training: names of rl_rms.agents and import paths, ``module:Class``, alone or
+            with arguments, as in ``[my_callbacks:Plain, {my_callbacks:Mine: {every: 1000}}]``.
         num_threads: Threads of torch; more than one slows small networks down.
         runs_dir: Parent folder of the run's folder.
         progress: Form of the progress on standard output: ``auto`` (a live view in a terminal, otherwise
@@ -85,6 +89,7 @@ class RunConfig:
     patience: int | None = None
     histogram_every: int | None = None
     video_every: int | None = None
+    callbacks: list[Any] = field(default_factory=list)
     num_threads: int = 1
     runs_dir: str = "runs"
     progress: Literal["auto", "lines", "json", "none"] = "auto"
@@ -108,6 +113,7 @@ class RunConfig:
         if self.progress not in ("auto", "lines", "json", "none"):
             raise ValueError(f"progress must be auto, lines, json or none, got {self.progress!r}")
         check_int("seed", self.seed, least=0)
+        list(named_callbacks(self.callbacks))
 
     @property
     def rollouts_per_entry(self) -> int:
@@ -219,6 +225,7 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
     try:
         values = parser.instantiate(parser.parse_object(tree))
         parts = {one.name: values[one.name] for one in fields(RunConfig)}
+        parts |= free_form.pop("", {})
         for part, given in free_form.items():
             parts[part] = replace(parts[part], **given)
         return RunConfig(**parts)
@@ -286,11 +293,13 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
 
 
 def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """A tree without its free-form keys, and their values by part and key."""
+    """A tree without its free-form keys, and their values by part (empty for none) and key."""
     kept, taken = dict(tree), dict[str, dict[str, Any]]()
     for place in _FREE_FORM:
-        part, key = place.split(".")
-        if key in kept.get(part, {}):
+        part, _, key = place.rpartition(".")
+        if not part and key in kept:
+            taken.setdefault(part, {})[key] = kept.pop(key)
+        elif part and key in kept.get(part, {}):
             kept[part] = dict(kept[part])
             taken.setdefault(part, {})[key] = kept[part].pop(key)
     return kept, taken

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.cli.build import build, check_video, make_env, make_rendered_env, print_cause
+from rl_rms.cli.callbacks import find_callbacks
 from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.console import make_console
 from rl_rms.cli.errors import UserError
@@ -91,6 +92,7 @@ def train(config: RunConfig, name: str) -> int:
         first_worker = Workers(0, config.scale.workers)
         env = make_env(config, first_worker)
         check_video(config, build(config, env, first_worker))
+        find_callbacks(config.callbacks)
         env.close()
         return train_with_ray(config, begin(config, name))
     with process_group(config.scale) as workers:
@@ -103,6 +105,7 @@ def train(config: RunConfig, name: str) -> int:
                 return continue_run(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
         check_video(config, agent)
+        find_callbacks(config.callbacks)
         # After all checks, so that a wrong configuration creates no folder.
         folder = workers.broadcast(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
@@ -284,6 +287,7 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
         callbacks.append(VideoCallback(make_rendered_env(config), folder / "videos", config.video_every))
     if config.histogram_every is not None:
         callbacks.append(HistogramCallback(config.histogram_every))
+    callbacks += [make() for make in find_callbacks(config.callbacks)]
     every = config.checkpoint_every or config.total_timesteps
     return [
         *callbacks,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents.config_parts import PolicyConfig
+from rl_rms.cli.callbacks import named_callbacks
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 
@@ -32,6 +33,9 @@ def named_code(config: RunConfig) -> dict[str, str]:
     if not config.agent.optimizer.startswith(KNOWN_OPTIMIZERS):
         named["agent.optimizer"] = config.agent.optimizer
     named |= {f"agent.policy.{name}": path for name, path in config.agent.policy.user_classes.items()}
+    for number, (name, _) in enumerate(named_callbacks(config.callbacks)):
+        if ":" in name:
+            named[f"callbacks.{number}"] = name
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]

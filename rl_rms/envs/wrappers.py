@@ -1,5 +1,6 @@
 """Wrappers by Gymnasium's name, by import path or as functions, with their arguments."""
 
+import copy
 import difflib
 import importlib
 import inspect
@@ -47,7 +48,8 @@ class _Named:
 
     def __call__(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         try:
-            wrapped = self.wrapper(env, **self.kwargs)
+            # Copied, so that sub-environments do not share an array that changes.
+            wrapped = self.wrapper(env, **copy.deepcopy(dict(self.kwargs)))
         except DependencyNotInstalled as error:
             raise WrapperNeedsError(
                 f"the wrapper {self.name} needs a package that is not installed: {error}"

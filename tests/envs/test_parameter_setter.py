@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
-from rl_rms.envs.schedules import Step
+from rl_rms.envs.schedules import PoissonJumps, Step
 from tests.naming import naming
 
 
@@ -215,6 +215,51 @@ def test_attribute_of_a_wrapper_inside_the_drift_changes():
     rewards = [env.step(np.array([0, 0]))[1].tolist() for _ in range(3)]
     assert rewards == [[2.0, 2.0], [2.0, 2.0], [3.0, 3.0]]
     assert env.parameters == {"Damped.factor": 3.0, "gravity": 5.0}
+
+
+class Objectives(gym.Wrapper):
+    """Two rewards in place of one."""
+
+    def step(self, action):
+        observation, _, *rest = self.env.step(action)
+        return observation, np.array([1.0, 10.0]), *rest
+
+
+class LinearReward(gym.Wrapper):
+    """The weighted sum of several rewards, as in mo-gymnasium."""
+
+    def __init__(self, env, weight: np.ndarray):
+        super().__init__(env)
+        self.w = weight
+
+    def step(self, action):
+        observation, reward, *rest = self.env.step(action)
+        return observation, float(np.dot(reward, self.w)), *rest
+
+
+def test_weights_of_several_rewards_change():
+    weigh = {f"{__name__}:LinearReward": {"weight": [1.0, 0.5]}}
+    env = make_vec(
+        "CartPole-v1", 2, {"LinearReward.w[1]": Step(0.5, 0.0, at=4)}, wrappers=[Objectives, weigh, "drift"]
+    )
+    env.reset(seed=0)
+    rewards = [env.step(np.array([0, 0]))[1].tolist() for _ in range(3)]
+    assert rewards == [[6.0, 6.0], [6.0, 6.0], [1.0, 1.0]]
+
+
+def test_weights_of_several_rewards_are_independent_in_each_environment():
+    weigh = (LinearReward, {"weight": np.array([1.0, 0.5])})
+    env = make_vec(
+        "CartPole-v1",
+        2,
+        {"LinearReward.w[1]": PoissonJumps(0.0, 1.0, mean_dwell=5)},
+        wrappers=[Objectives, weigh, "drift"],
+        sharing="independent",
+    )
+    env.reset(seed=0)
+    for _ in range(5):
+        weights = env.parameters["LinearReward.w[1]"]
+        np.testing.assert_allclose(env.step(np.array([0, 1]))[1], 1.0 + 10.0 * weights)
 
 
 def test_copy_continues_with_the_attribute_of_its_own_wrapper():

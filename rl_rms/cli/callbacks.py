@@ -1,0 +1,68 @@
+"""The callbacks that a configuration names, with their arguments."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rl_rms.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from rl_rms.agents.callbacks import Callback
+
+_LIBRARY = "rl_rms.agents"
+
+
+def named_callbacks(callbacks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name or import path of each callback, and its arguments. Nothing is imported.
+
+    Args:
+        callbacks: A list of names and of dictionaries ``{name: arguments}``.
+
+    Raises:
+        ValueError: If it has another form.
+    """
+    if not isinstance(callbacks, list):
+        raise ValueError(f"callbacks must be a list, such as [my_callbacks:Mine], got {callbacks!r}")
+    for number, item in enumerate(callbacks):
+        named = item if isinstance(item, Mapping) else {item: None}
+        ((name, arguments), *others) = named.items() or [(None, None)]
+        arguments = {} if arguments is None else arguments
+        is_named = isinstance(arguments, Mapping) and all(isinstance(key, str) for key in arguments)
+        if others or not isinstance(name, str) or not is_named:
+            raise ValueError(
+                f"callbacks[{number}] must be the name of a callback of {_LIBRARY} or an import path, "
+                f"module:Class, alone or as {{name: {{argument: value}}}}, got {item!r}"
+            )
+        yield name, dict(arguments)
+
+
+def find_callbacks(callbacks: Any) -> "list[Callable[[], Callback]]":
+    """Import the callbacks of a configuration, and return functions that make them.
+
+    Raises:
+        UserError: If one cannot be imported, is no callback, or does not take the arguments.
+    """
+    return [_find(number, *named) for number, named in enumerate(list(named_callbacks(callbacks)))]
+
+
+def _find(number: int, name: str, arguments: dict[str, Any]) -> "Callable[[], Callback]":
+    from rl_rms.agents.callbacks import Callback
+
+    place = f"callbacks[{number}] {name!r}"
+    module, _, attribute = name.rpartition(":")
+    try:
+        found = getattr(import_module(module or _LIBRARY), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{place} cannot be imported: {error}; name a callback of {_LIBRARY}, or a class of a module in the "
+            "current folder or on Python's search path, as module:Class"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Callback)):
+        raise UserError(f"{place} must be a subclass of rl_rms.agents.Callback, got {found!r}")
+    try:
+        inspect.signature(found).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f"{place} does not take the arguments {arguments!r}: {error}") from error
+    return partial(found, **arguments)

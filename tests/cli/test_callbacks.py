@@ -1,0 +1,89 @@
+"""Callbacks that a configuration names."""
+
+import json
+
+import pytest
+
+from rl_rms.agents import EvalCallback
+from rl_rms.cli.callbacks import find_callbacks
+from rl_rms.cli.errors import UserError
+from rl_rms.cli.main import main
+from tests.cli.runs import rows, run_folder
+from tests.naming import mentions, naming
+
+MINE = """\
+from rl_rms.agents import Callback
+
+class Double(Callback):
+    def __init__(self, factor=2):
+        self.factor, self.updates = factor, 0
+
+    def on_update(self, agent, logger):
+        self.updates += 1
+        logger.write(agent.num_timesteps, {"mine/updates": self.factor * self.updates})
+
+    def state_dict(self):
+        return {"updates": self.updates}
+
+    def load_state_dict(self, state):
+        self.updates = state["updates"]
+"""
+CONFIG = """\
+env: {id: CartPole-v1, num_envs: 2, vectorization_mode: sync}
+agent: {n_steps: 8}
+total_timesteps: 64
+callbacks: [{callbacks_of_mine:Double: {factor: 3}}]
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A working folder with a user's module and configuration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "callbacks_of_mine.py").write_text(MINE)
+    (tmp_path / "mine.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_train_with_a_users_callback_calls_it_and_resume_restores_it(elsewhere, capsys):
+    assert main(["train", "mine.yaml"]) == 0
+    folder = run_folder(elsewhere, "mine")
+    logged = [int(row["mine/updates"]) for row in rows(folder) if row["mine/updates"]]
+    assert logged == [3 * update for update in range(1, len(logged) + 1)]
+    assert len(logged) > 3
+    assert main(["resume", str(folder), "--total_timesteps=100"]) == 2
+    assert mentions(capsys.readouterr().err, "callbacks", "callbacks_of_mine:Double", "--trust")
+    assert main(["resume", str(folder), "--total_timesteps=100", "--trust"]) == 0
+    again = [int(row["mine/updates"]) for row in rows(folder) if row["mine/updates"]]
+    assert again == [3 * update for update in range(1, len(again) + 1)]
+    assert len(again) > len(logged)
+
+
+def test_callbacks_by_name_are_of_the_library():
+    (make,) = find_callbacks([{"EvalCallback": {"every": 7}}])
+    callback = make()
+    assert isinstance(callback, EvalCallback)
+    assert callback.every == 7
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "named"),
+    [
+        ("x", ["callbacks", "list", "'x'"]),
+        ([3], ["callbacks[0]", "3"]),
+        ([{}], ["callbacks[0]", "{}"]),
+        (["a:B", {"a:B": {}, "c:D": {}}], ["callbacks[1]", "c:D"]),
+        ([{"a:B": [1]}], ["callbacks[0]", "[1]"]),
+        (["nowhere:Nothing"], ["callbacks[0]", "'nowhere:Nothing'", "module:Class"]),
+        (["Nothing"], ["callbacks[0]", "'Nothing'", "rl_rms.agents"]),
+        (["json:dumps"], ["callbacks[0]", "'json:dumps'", "rl_rms.agents.Callback"]),
+        ([{"EvalCallback": {"evry": 7}}], ["callbacks[0]", "'EvalCallback'", "evry"]),
+    ],
+)
+def test_wrong_callbacks_are_named_and_write_nothing(callbacks, named, elsewhere, capsys):
+    assert main(["train", "cartpole_a2c", f"--callbacks={json.dumps(callbacks)}"]) == 2
+    assert mentions(capsys.readouterr().err, *named)
+    assert not (elsewhere / "runs").exists()
+    with pytest.raises((UserError, ValueError), match=naming(*named)):
+        find_callbacks(callbacks)

@@ -107,7 +107,7 @@ newest:
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python $(INSTALL) --upgrade $(TORCH) -e '.[dev,docs,$(EXTRAS)]'
 
-# The documentation tools need a newer Markdown, so they are left out.
+# The documentation tools need a newer Markdown, so they are not installed.
 .venv-lowest/installed: constraints-lowest.txt pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[dev,$(EXTRAS)]'
@@ -125,7 +125,7 @@ newest:
 	$(PIP) -e '.[dev,docs,$(EXTRAS)]'
 	touch $@
 
-# Draws the diagrams of the documentation. Without npm they stay text.
+# Draws the diagrams of the documentation. Without npm, they are shown as text.
 .venv/mermaid: .venv/installed-docs
 	{ npm pack --silent --pack-destination .venv mermaid@11.17.2 && \
 		tar -xzf .venv/mermaid-11.17.2.tgz -C .venv --strip-components=2 package/dist/mermaid.min.js; } \

@@ -3,8 +3,8 @@
 Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/lifelong.py report
 
-``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips those that are there. It
-can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
+``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips trainings in this file.
+It can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
 docs/images/returns.png. It needs the extra ``plots``.
 
 A life has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600 on
@@ -308,7 +308,7 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
-    """The best of Stable-Baselines3 with its own arguments, among those that are trained; None if none is."""
+    """The best trained contender of Stable-Baselines3 with its own arguments; None if none is trained."""
     trained = [one for one in THEIRS if one in measured]
     return max(trained, key=lambda one: float(measured[one][1].mean()), default=None)
 

@@ -8,9 +8,9 @@ steps until v has halved. It interpolates exponentially between two updates. Upd
 equal shares of its env steps.
 
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
-``torch.optim.RMSprop`` (alpha=0.99) in place of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
-steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.sb3.HalfLifeCallback`. A2C has rollouts of 5
-steps. PPO has Stable-Baselines3's defaults (rollouts of 2,048 steps, batches of 64, 10 epochs) or the values of RL
+``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
+steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.sb3.HalfLifeCallback`. A2C has rollouts of 5 steps.
+PPO has Stable-Baselines3's defaults (rollouts of 2,048 steps, batches of 64, 10 epochs) or the values of RL
 Baselines3 Zoo for Atari (128 steps, batches of 256, 4 epochs).
 """
 

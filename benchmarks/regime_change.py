@@ -219,8 +219,8 @@ def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
         v: Accumulators, shape ``(num_rows, num_coordinates)``.
 
     Returns:
-        Errors, shape ``(num_rows,)``, and the part of each that is noise of s. Coordinates are left out if one
-        half of their squares are all 0.
+        Errors, shape ``(num_rows,)``, and the part of each that is noise of s. Coordinates with only zeros in one
+        half of the squares are ignored.
     """
     first, second = (half.double().mean(0) for half in squares.chunk(2))
     alive = (first > 0) & (second > 0) & (v > 0).all(0)

@@ -1,4 +1,4 @@
-"""Fault injection: counts the faults that trainings survive and those that lose data.
+"""Fault injection: counts the faults that trainings survive and the faults that lose data.
 
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/trace.py [--package rl_rms.agents]
 
-It leaves out comprehensions, lambdas and nested functions.
+It ignores comprehensions, lambdas and nested functions.
 """
 
 import argparse

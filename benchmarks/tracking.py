@@ -50,7 +50,7 @@ class Stream:
         timescale: Autocorrelation time in updates, for `match`.
         period: Dwell time or period in updates, for the rule h = T, or None without that rule.
         common_jumps: True if all coordinates jump at the same updates.
-        student: True for Student's t with 4 degrees of freedom in place of Gaussian gradients.
+        student: Whether gradients have Student's t distribution with 4 degrees of freedom instead of a Gaussian.
     """
 
     log_variance: Callable[[np.random.Generator, int, int], Array]

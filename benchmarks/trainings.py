@@ -39,8 +39,8 @@ def bin_scores(
         count: Number of bins; later episodes count in the last.
 
     Returns:
-        One decimal; a bin in which no episode ended has the score of the bin before, and the first bins that of
-        the first with an episode.
+        Scores have one decimal. A bin in which no episode ended has the score of the previous bin, or at the start
+        of the next bin with an episode.
     """
     inside: list[list[float]] = [[] for _ in range(count)]
     for episode in episodes:
@@ -134,7 +134,7 @@ def stretches(scores: Floats) -> dict[str, Floats]:
 
 
 def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
-    """By task and contender, the best rate of those with all seeds, and its scores, ``(seeds, bins)``."""
+    """For each task and contender, the best learning rate with all seeds, and its scores (seeds, bins)."""
     found: dict[tuple[str, str], dict[float, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for (task, contender, rate, seed), scores in records.scores.items():
         if seed in SEEDS:

@@ -1,4 +1,4 @@
-"""Draw what a half-life, a world's clock and its regimes are, each from the library at work.
+"""Draw the figures of docs/concepts.md: half-life, clock and regime.
 
 Run: python docs/draw_concepts.py
 
@@ -22,13 +22,13 @@ from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.schedules import Redraw, Sinusoid
 
 IMAGES = Path(__file__).parent / "images"
-# Wong's colors, told apart by the color-blind too.
+# Wong's color-blind safe palette.
 COLORS = ["#0072B2", "#D55E00", "#009E73"]
 RHOS = (0.9, 0.99, 0.999)
 
 
 def second_moments(rho: float, deviations: torch.Tensor) -> list[float]:
-    """What v of an optimizer is, mean over 64 coordinates, at each update.
+    """The mean of an optimizer's v over 64 coordinates, at each update.
 
     Args:
         rho: Decay.
@@ -46,7 +46,7 @@ def second_moments(rho: float, deviations: torch.Tensor) -> list[float]:
 
 
 def draw_half_life(folder: Path) -> None:
-    """How much the past weighs in v, and how v then follows gradients that grow and shrink."""
+    """Draw the weights of past gradients in v, and v while gradients grow and shrink."""
     figure, (weights, stream) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained", width_ratios=(2, 3))
     ages = np.arange(201)
     deviations = torch.ones(3_000)
@@ -62,8 +62,8 @@ def draw_half_life(folder: Path) -> None:
             second_moments(rho, deviations), color=color, linewidth=1.2, label=f"half-life {half_life:.3g}"
         )
     weights.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
-    weights.set(xlabel="updates ago", ylabel="weight beside the newest one's")
-    weights.set_title("What a squared gradient still weighs", loc="left", fontsize=10)
+    weights.set(xlabel="updates ago", ylabel="weight relative to the newest")
+    weights.set_title("Weight of a squared gradient", loc="left", fontsize=10)
     weights.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.8))
     stream.set(yscale="log", xlabel="updates", ylabel="second moment v")
     stream.set_title("v, while gradients grow fivefold and shrink again", loc="left", fontsize=10)
@@ -72,7 +72,7 @@ def draw_half_life(folder: Path) -> None:
 
 
 def draw_clock(folder: Path) -> None:
-    """Clock, gravity and age of the episode over calls of ``step``, with a ``reset(seed=0)`` on the way."""
+    """Draw clock, gravity and step of the episode over calls of ``step``, with a ``reset(seed=0)`` in between."""
     env = NonStationary(gym.make("CartPole-v1"), {"gravity": Sinusoid(9.8, 4.0, period=400)}, seed=0)
     env.action_space.seed(0)
     env.reset(seed=0)
@@ -103,7 +103,7 @@ def draw_clock(folder: Path) -> None:
 
 
 def draw_regime(folder: Path) -> None:
-    """A parameter that jumps and one that drifts, the regime, and what ``on_change="forget"`` makes of it."""
+    """Draw a jumping and a drifting parameter, the regime, and the half-life with ``on_change="forget"``."""
     changes = {
         "length": Redraw(low=0.2, high=1.0, every=5_000),
         "gravity": Sinusoid(mean=9.8, amplitude=4.0, period=20_000),
@@ -118,7 +118,7 @@ def draw_regime(folder: Path) -> None:
 
     agent.learn(24_000, tell)
     clocks, *rows = np.array(told).T
-    names = ("length", "gravity", 'info["regime"]', "half-life, updates")
+    names = ("length", "gravity", "regime", "half-life, updates")
     figure, axes = plt.subplots(4, 1, figsize=(11, 5.4), layout="constrained", sharex=True)
     for ax, row, name, color in zip(axes, rows, names, [*COLORS, "black"], strict=True):
         ax.step(clocks, row, where="post", color=color, linewidth=1.3)
@@ -129,13 +129,13 @@ def draw_regime(folder: Path) -> None:
 
 
 def mark_changes(ax: Axes, clocks: np.ndarray, regimes: np.ndarray) -> None:
-    """A thin line where the regime changes."""
+    """Draw a thin line at each change of regime."""
     for clock in clocks[1:][np.diff(regimes) > 0]:
         ax.axvline(clock, color="grey", linewidth=0.8, linestyle=":")
 
 
 def finish(figure: plt.Figure, path: Path) -> None:
-    """Take away the frame and write the picture."""
+    """Remove the frame and write the figure."""
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -1,4 +1,4 @@
-"""Draw every schedule, every curriculum, and every ready-made world's parameters over time.
+"""Draw every schedule, every curriculum, and the parameters of every ready-made environment.
 
 Run: python docs/draw_environments.py
 
@@ -108,7 +108,7 @@ CURRICULA: dict[str, Curriculum] = {
 
 
 def draw_curricula() -> None:
-    """The tasks that each gives a simulated learner, which gets better at what it is given and at what is near."""
+    """Draw the tasks that each curriculum gives a simulated learner, which also improves at similar tasks."""
     figure, axes = plt.subplots(3, 3, figsize=(12, 6), layout="constrained", sharex=True, sharey=True)
     for ax, (name, curriculum) in zip(axes.flat, CURRICULA.items(), strict=True):
         random, skill = np.random.default_rng(0), 0.15
@@ -117,7 +117,7 @@ def draw_curricula() -> None:
             difficulty = curriculum.task(0)["difficulty"]
             rate = 1 / (1 + np.exp(20 * (difficulty - skill - 0.1)))
             success = bool(random.random() < rate)
-            # Most is learned from what is neither sure nor hopeless; what is not met is slowly forgotten.
+            # The learner improves most at tasks of intermediate difficulty, and slowly forgets other tasks.
             skill += 0.004 * rate * (1 - rate) - 0.00005
             curriculum.record(float(success), 10, 0, success)
             given.append(difficulty)
@@ -132,7 +132,7 @@ def draw_curricula() -> None:
 
 
 def draw_schedules() -> None:
-    """One panel for each kind; the random ones with three seeds."""
+    """Draw one panel for each schedule; random ones with three seeds."""
     columns = 3
     rows = -(-len(SCHEDULES) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(12, 1.9 * rows), layout="constrained", sharex=True)
@@ -150,7 +150,7 @@ def draw_schedules() -> None:
 
 
 def draw_task(ax: Axes, name: str) -> None:
-    """What each target of a world is over time, or the stages of its curriculum."""
+    """Draw the value of each target over time, or the stages of the curriculum."""
     config = task_config(name)
     schedules = config.schedules()
     span = int(max([600_000, *(2.5 * one.timescale for one in schedules.values())]))
@@ -159,7 +159,7 @@ def draw_task(ax: Axes, name: str) -> None:
     clocks = np.arange(0, span, max(span // 3_000, 1))
     traces = trace(schedules, clocks, seed=0)
     if "observation.offsets_draw" in traces:
-        # The number of a draw means nothing; it selects the offsets.
+        # The number of a draw only selects the offsets.
         draws = traces.pop("observation.offsets_draw")
         first = [noise.vector("observation.offsets", 0, 0, int(draw), 1)[0] for draw in draws]
         traces["observation.offsets[0]"] = traces.pop("observation.offsets") * np.array(first)
@@ -187,7 +187,7 @@ def draw_task(ax: Axes, name: str) -> None:
 
 
 def draw_tasks() -> None:
-    """One panel for each world."""
+    """Draw one panel for each environment."""
     columns = 4
     rows = -(-len(TASKS) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(14, 1.9 * rows), layout="constrained")

@@ -17,9 +17,9 @@ from rl_rms.cli.main import COMMANDS, main
 # `make docs` fetches it from npm. The theme would load it from another host.
 MERMAID = Path(__file__).resolve().parent.parent / ".venv" / "mermaid.min.js"
 
-# Characters of a line in a block of code of the site.
+# Characters of a line in a code block of the site.
 _WIDTH = 78
-# Links, headings and blocks of code stay as they are.
+# Links, headings and code blocks are not changed.
 _NAME = re.compile(r"<(a|h\d|pre)\b.*?</\1>|<code>(rl_rms(?:\.\w+)+)</code>", re.DOTALL)
 
 _COMPLETION = """\
@@ -54,9 +54,9 @@ def command_line() -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Have mkdocs-autorefs look up the library's names in a page, and load Mermaid on a page with a diagram."""
+    """Link names of the library in a page to the reference, and load Mermaid on pages with a diagram."""
     if 'class="mermaid"' in html:
-        # Without Mermaid a diagram stays text.
+        # Without Mermaid, diagrams are shown as text.
         script = f'<script src="{MERMAID.name}"></script>'
         html = script + html if MERMAID.exists() else html.replace('class="mermaid"', "")
     return _NAME.sub(_as_reference, html)

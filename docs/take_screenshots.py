@@ -2,7 +2,7 @@
 
 Run: python docs/take_screenshots.py
 
-Trains the quickstart anew, with evaluations, and writes docs/images/tensorboard_*.png and docs/images/report.png.
+Trains the quickstart with evaluations, and writes docs/images/tensorboard_*.png and docs/images/report.png.
 Needs the extra ``dev`` and Chromium.
 """
 
@@ -19,12 +19,12 @@ IMAGES = Path(__file__).resolve().parent / "images"
 sys.path.insert(0, str(IMAGES.parents[1]))
 from tests.browser import chromium, tensorboard  # noqa: E402
 
-# Tab, and width and height of what is seen of it.
+# Tab, and width and height of its visible part.
 TABS = {"custom_scalars": (1_500, 2_220), "hparams": (2_300, 420), "images": (1_500, 1_000)}
 
 
 def take(page: Page, path: Path) -> None:
-    """Take a picture of what is seen of a page, in 256 colors, which are a third of the bytes."""
+    """Take a picture of the visible part of a page, in 256 colors to save space."""
     page.screenshot(path=path)
     Image.open(path).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT).save(path, optimize=True)
 

@@ -1,4 +1,4 @@
-"""Compare several half-lives in one changing environment, with a few seeds each and intervals.
+"""Compare several half-lives in a changing environment, with a few seeds and intervals.
 
 Runs with the same seed have the same drift, so the script compares half-lives within each seed. All runs share
 one learning rate. A fair comparison tunes the learning rate of each half-life, as ``rl-rms sweep

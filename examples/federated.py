@@ -14,7 +14,7 @@ from rl_rms.agents import A2C, evaluate
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Server
 from rl_rms.envs import make_vec
 
-# Clients that each normalize with statistics of their own could not share a policy.
+# Clients with different statistics of observations could not share a policy.
 AGENT = {"optimizer": torch.optim.SGD, "normalize_observation": False, "normalize_reward": False}
 CHANGES = [{"length": 0.25}, {"length": 0.5}, {"length": 1.0}, {"reward.noise": 5.0}]
 
@@ -23,7 +23,7 @@ def federate(placement: Placement, rounds: int) -> tuple[float, float]:
     """Run a federation.
 
     Args:
-        placement: The place of RMSprop's normalizer, "server" or "client".
+        placement: The owner of RMSprop's normalizer, "server" or "client".
         rounds: Number of rounds.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Normalize observations that jump in Stable-Baselines3: its ``VecNormalize``, and the one that forgets at jumps.
+"""Compare Stable-Baselines3's ``VecNormalize`` with a normalizer that forgets when observations jump.
 
 An offset is added to all observations of CartPole, and changes every 10,000 env steps. Stable-Baselines3's
-statistics are averages over all offsets so far. `rl_rms.sb3.VecNormalize` detects jumps and begins anew.
-One run proves little. In ten runs, `main(seed=0)` to `main(seed=9)`, the mean length was 42 with the normalizer of
-Stable-Baselines3 and 63 with this one, which was better in nine of them.
+statistics are averages over all offsets so far. `rl_rms.sb3.VecNormalize` detects jumps and restarts its
+statistics. One run proves little. In ten runs, `main(seed=0)` to `main(seed=9)`, the mean length was 42 with the
+normalizer of Stable-Baselines3 and 63 with this one, which was better in nine of them.
 
 Run: python examples/sb3_forgetting_normalizer.py
 """
@@ -48,7 +48,7 @@ def main(total_timesteps: int = 60_000, seed: int = 0) -> tuple[float, float]:
     """Train with both normalizers.
 
     Returns:
-        Mean length of all episodes with Stable-Baselines3's normalizer, and with the one that forgets.
+        Mean length of all episodes with Stable-Baselines3's normalizer, and with the normalizer that forgets.
     """
     changes = {"observation.offset": Redraw(low=-1.0, high=1.0, every=10_000)}
     theirs = TheirVecNormalize(make_vec_env("CartPole-v1", 16, changes, seed=seed))

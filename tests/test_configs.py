@@ -71,7 +71,7 @@ def test_train_reaches_the_stated_return(needed, tmp_path, capsys):
 
 
 def weights(folder):
-    """The tensors of the final checkpoint of a run, without those of bytes, which have wall times of wrappers."""
+    """The tensors of the final checkpoint of a run, without byte tensors, which contain wall times of wrappers."""
     tensors = load_file(folder / "checkpoints" / "final.safetensors")
     return {key: tensor for key, tensor in tensors.items() if tensor.dtype != torch.uint8}
 

@@ -16,9 +16,9 @@ from rl_rms.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Pages whose commands take seconds; the other pages take longer.
+# Pages whose commands take only seconds.
 QUICK = {"README.md", "docs/howto/my_environment.md"}
-# Commands that are not run, and why. `test_readme.py` checks their names, keys and files.
+# Commands that are not run, with the reason. `test_readme.py` checks their names, keys and files.
 LEFT_OUT = {
     r"make ": "builds a virtual environment from the network",
     r"tensorboard ": "serves pages until it is stopped",
@@ -50,7 +50,7 @@ def reason(command):
 
 
 def run(command, folder):
-    """Run a command as a user's shell does, without a path of this clone."""
+    """Run a command as in a user's shell, without a path of this clone."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -77,7 +77,7 @@ def run_page(page, folder):
 
 
 def of_pages():
-    """Pages with commands; those that take longer are slow."""
+    """Pages with commands. Pages that take longer are marked slow."""
     for page in PAGES:
         listed = [
             one for language, text in blocks(page) if language in ("bash", "console") for one in commands(text)

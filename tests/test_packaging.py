@@ -119,7 +119,7 @@ def test_wheel_has_one_package_and_its_configurations(wheel):
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """A clone from a zip archive, with text files in place of links."""
+    """A clone from a zip archive, with text files instead of links."""
     base = tmp_path_factory.mktemp("zip")
     zip_sources(base / "source.zip")
     with zipfile.ZipFile(base / "source.zip") as archive:

@@ -151,7 +151,7 @@ def _docs(doc: str, shared: str, cls: type[AgentConfig]) -> str:
     """A class docstring with all arguments of the constructor.
 
     Args:
-        doc: The docstring, which may have sections "Args" and "Raises" of its own.
+        doc: The docstring, which may have its own sections "Args" and "Raises".
         shared: The base class's docstring, for the sections that ``doc`` lacks.
         cls: The configuration, whose fields replace ``**hyperparameters``.
     """

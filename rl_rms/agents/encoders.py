@@ -24,7 +24,7 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
     Args:
         space: Box or MultiBinary (flattened), images (convolutions, unless the configuration chooses ``mlp``),
             Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own encoder,
-            concatenated). A Dict's ``action_mask`` is left out.
+            concatenated). A Dict's ``action_mask`` is not encoded.
         config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:

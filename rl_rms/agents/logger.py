@@ -128,7 +128,7 @@ def _keep_damaged(path: Path) -> str:
 class Logger:
     """Writes scalars by env step. Without a folder, nothing is written.
 
-    An entry that cannot be written is left out. The first of several such entries gives a warning.
+    Entries that cannot be written are lost. The first of several such entries gives a warning.
 
     Args:
         folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. It is created if missing, and locked
@@ -189,7 +189,7 @@ class Logger:
         return events
 
     def _add(self, entry: Callable[[EventFile], object]) -> None:
-        """Write an entry, or leave it out if it cannot be written."""
+        """Write an entry, or skip it if it cannot be written."""
         if self.folder is None:
             return
         try:

@@ -28,8 +28,8 @@ class Metrics:
 def read_metrics(path: Path) -> Metrics:
     """Read the complete rows of a ``metrics.csv``, and name the damaged ones.
 
-    A row without a finite env step, or with more or fewer cells than the header, is left out. A cell that is not a
-    number is left out without its row.
+    A row without a finite env step, or with more or fewer cells than the header, is ignored. Of a row with a cell
+    that is not a number, only the cell is ignored.
     """
     lines = files.whole_lines(path)
     if not lines:

@@ -73,7 +73,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
 class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return ``R_t = gamma R_{t-1} + r_t``.
 
-    The return restarts with every episode, reset frames are left out, and scaled rewards are clipped to +-10. The
+    The return restarts with every episode, reset frames are ignored, and scaled rewards are clipped to +-10. The
     mean is not subtracted, because that would change the optimal policy if episodes can end.
 
     Args:
@@ -166,7 +166,7 @@ class ObservationNormalizer:
         if self._normalizer is None:
             raise ValueError(
                 f"normalize_observation needs Box observations that are neither images nor empty, got {space}; "
-                "set it to true, which normalizes where it can, or to false"
+                "set it to true, which normalizes the parts that it can, or to false"
             )
         self.frozen = False
         self.steps_per_update: float | None = None

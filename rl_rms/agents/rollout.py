@@ -57,8 +57,8 @@ class Rollout:
             ``observations``, shape ``(num_finals, 2)``.
         final_observations: The observations that follow these transitions, shape ``(num_finals, *observation)``.
         episodes: The episodes that ended, in order.
-        masked: Transitions that contain an imputed value, which are left out of the loss, same shape as
-            ``valid``; None if there are none.
+        masked: Transitions that contain an imputed value, which the loss ignores, same shape as ``valid``; None if
+            there are none.
     """
 
     observations: Tree

@@ -108,7 +108,7 @@ def _started(folder: Path) -> float:
 
 
 def print_comparison(groups: Sequence[Group], output: Path) -> None:
-    """Print on standard error which runs a file compares, and where it is; nothing for a single run."""
+    """Print the runs that a file compares and the path of the file on standard error; nothing for a single run."""
     count = sum(len(group.logs) for group in groups)
     if count > 1:
         listed = ", ".join(f"{group.name} ({len(group.logs)})" for group in groups)

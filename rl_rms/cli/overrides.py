@@ -49,7 +49,7 @@ def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mappi
     """A copy of a tree with keys set by command-line words, from left to right.
 
     Args:
-        tree: Plain data, which stays as it is.
+        tree: Plain data, which is not changed.
         words: Such as ``["--env.num_envs", "4", "--env.kwargs.gravity=9.8"]``.
         annotations: Type of each dotted key. The text of a key that holds a string is used unchanged; other text
             is read as YAML.
@@ -68,7 +68,7 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     """A copy of a tree with keys set to values.
 
     Args:
-        tree: Plain data, which stays as it is.
+        tree: Plain data, which is not changed.
         values: Values by dotted key.
     """
     changed = copy.deepcopy(dict(tree))

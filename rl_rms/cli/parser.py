@@ -70,7 +70,7 @@ class Parser(ArgumentParser):
             for action in self._actions:
                 shown = str(action.metavar)
                 listed = re.findall(r"[^{},]+", shown) if shown.startswith("{") else []
-                # jsonargparse's own completer fails where it knows no values.
+                # jsonargparse's own completer fails for options without known values.
                 vars(action).setdefault("completer", lambda listed=listed, **_: listed)
         return super().parse_args(*args, **options)
 

@@ -231,7 +231,8 @@ def describe_normalizers(run: Run) -> str:
         half_lives = run.series(f"half_life/{name}")[1]
         jumps = run.series("normalizer/jumps")[1] if name == "observation" else []
         normalize = getattr(run.config.agent, f"normalize_{name}")
-        # True normalizes observations where it can. Their log then has the number of jumps.
+        # True may normalize no part of the observations. The log has the number of jumps only if some part is
+        # normalized.
         if normalize is False or (name == "observation" and normalize is True and not jumps):
             continue
         how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"

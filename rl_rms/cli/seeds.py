@@ -103,7 +103,7 @@ class Training:
         self.folder: Path | None = None
         self.messages: list[str] = []
         self.events: list[dict[str, Any]] = []
-        # In a session of its own, so that Ctrl-C in a terminal reaches it through `interrupt` alone.
+        # It has its own session, so that Ctrl-C in a terminal reaches it only through `interrupt`.
         self.process = subprocess.Popen(
             [*command, "--seed", str(seed), "--progress", "json"],
             stdout=subprocess.PIPE,
@@ -155,7 +155,7 @@ class Training:
 
 
 def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int], jobs: int) -> int:
-    """Train each seed in a process of its own.
+    """Train each seed in its own process.
 
     Args:
         config: The configuration of all seeds.
@@ -268,7 +268,7 @@ def _console(config: RunConfig) -> "Console":
 
 
 def _report(config: RunConfig, trainings: Sequence[Training], status: int) -> int:
-    """Print the runs of the seeds, and the messages of those that failed."""
+    """Print the runs of the seeds, and the messages of failed seeds."""
     console = _console(config)
     failed = []
     for one in trainings:

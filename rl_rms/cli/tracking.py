@@ -180,7 +180,7 @@ def _swing(log_v: Floats) -> float:
 def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[State, float]:
     """The ``state`` and ``limit`` of `Following`."""
     if share_off > _SHARE:
-        # v is off for h log2(R - 1) updates where the squared gradients fell by R, for h where they rose.
+        # v is off for h log2(R - 1) updates if the squared gradients fell by R, and for h updates if they rose.
         half_lives = max(math.log2(math.exp(worst) - 1.0), 1.0) if worst > _OFF else 1.0
         return "lags", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
     if swing > _SWING:

@@ -25,7 +25,7 @@ class EnvConfig:
         id: Gymnasium's id of the environment.
         num_envs: Number of sub-environments, >= 1.
         vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
-            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` where it is
+            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if it is
             faster, else ``sync``.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.

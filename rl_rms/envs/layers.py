@@ -104,7 +104,7 @@ _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
 
 
 class OtherWrappersError(ValueError):
-    """A state was saved with other wrappers than those of the environment."""
+    """A state was saved with other wrappers than the environment has."""
 
 
 class Layers:

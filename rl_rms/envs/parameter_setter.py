@@ -65,7 +65,7 @@ class ParameterSetter:
         self._has_arrays = bool(arrays)
         self._num_envs = num_envs
         self._spaces = (observation_space, action_space)
-        # The values of all transforms, also of those that are no targets.
+        # The values of all transforms, also of transforms that are not targets.
         self._transforms = dict(NEUTRAL)
         # An environment in which every target exists: a copy after its reset if the reset creates attributes.
         self._example = _find_example(env, self.targets)

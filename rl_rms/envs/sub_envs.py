@@ -237,7 +237,7 @@ def _same(new: Column, old: Column | None) -> bool:
 
 
 def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -> bool:
-    """Ensure that each sub-environment has a `Parametrized` for the targets, and no drift of its own.
+    """Ensure that each sub-environment has a `Parametrized` for the targets and does not drift itself.
 
     Returns:
         False if there is no target and the workers lack the wrapper; otherwise True.

@@ -31,8 +31,8 @@ class HalfLifeController:
     """Converts the half-life of a parameter group to its current decay.
 
     The group's entry ``"alpha"`` is the decay. Its entry ``"half_life"`` is None for a stated decay, a string such
-    as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``. The
-    arguments are those of `rl_rms.RMSprop`.
+    as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``. `rl_rms.RMSprop` describes the
+    arguments.
 
     Raises:
         ValueError: If an argument is out of its range.

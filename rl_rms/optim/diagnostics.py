@@ -43,8 +43,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping if that computes it.
     - ``clip_share``: share of clipped updates among about the last hundred.
     - ``num_nonfinite``: updates skipped, or made with clipped gradients, since the optimizer was built.
-    - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates, beside the
-      diagnostics of its estimator.
+    - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator
+      adds further diagnostics.
 
     Args:
         optimizer: An `rl_rms.RMSprop`.
@@ -106,9 +106,9 @@ def distributions(optimizer: Optimizer) -> dict[str, Tensor]:
         optimizer: An `rl_rms.RMSprop`.
 
     Returns:
-        - ``log10_second_moment``: of v^, float, shape (coordinates,), without those that are 0.
-        - ``log10_step``: of ``lr * |g| / d``, the last step without momentum, optimism and weight decay, without
-          those that are 0; empty without gradients.
+        - ``log10_second_moment``: logarithm of v^, float, shape (coordinates,), without zeros.
+        - ``log10_step``: logarithm of ``lr * |g| / d`` in the last step, without momentum, optimism, weight decay
+          and zeros; empty without gradients.
     """
     moments, steps = [torch.empty(0)], [torch.empty(0)]
     for group, param, v_hat, d in _updated(optimizer):

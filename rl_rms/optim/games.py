@@ -82,8 +82,8 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
 
         r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
 
-    and r converges to this radius from inside and from outside, if a turn is shorter than the half-life of v and
-    longer than that of the momentum buffer, ``momentum < rho``, and epsilon is small.
+    r converges to this radius from inside and from outside if ``momentum < rho``, epsilon is small, and a turn is
+    shorter than the half-life of v and longer than the half-life of the momentum buffer.
 
     Args:
         lr: Learning rate of both players.

@@ -17,8 +17,8 @@ With ``equalize`` it scales all groups to their average noise, and keeps one sec
     p   <- p - lr g / (sqrt(v^) + eps)
 
 ``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
-minimizes the mean loss over groups. A parameter that groups share converges to the point where the scaled
-gradients cancel, which favors groups with little noise. Grouping does not move the optimum of parameters that
+minimizes the mean loss over groups. A parameter that groups share converges to the point at which the scaled
+gradients cancel. This favors groups with little noise. Grouping does not move the optimum of parameters that
 belong to one group alone.
 """
 
@@ -85,8 +85,8 @@ class GroupRMSprop(Optimizer):
     ``"groups"`` by label, and ``"common"`` with ``equalize``; both in the layout of `rl_rms.optim.rule`.
 
     Args:
-        params: Parameters, or dictionaries of them with an ``lr``, ``half_life`` (in updates), ``eps`` or
-            ``equalize`` of their own.
+        params: Parameters, or dictionaries of parameters with their own ``lr``, ``half_life`` (in updates),
+            ``eps`` or ``equalize``.
         lr: Learning rate, >= 0.
         half_life: Half-life of all second moments: ``69`` or ``"69 updates"``, ``"20_000 steps"``, or a
             `HalfLife`. A group without samples in a batch keeps its state.

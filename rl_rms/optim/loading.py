@@ -114,7 +114,7 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
                     if group["capturable"]:
                         make_capturable_(states[param], param.device)
 
-    # After the user's hooks that see the state dict to load, and before those that see the loaded one.
+    # After the user's hooks for the state dict to load, and before the hooks for the loaded state dict.
     hooks = (
         optimizer.register_load_state_dict_pre_hook(check),
         optimizer.register_load_state_dict_post_hook(install, prepend=True),

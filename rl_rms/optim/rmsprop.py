@@ -56,7 +56,7 @@ class RMSprop(Optimizer):
     if rounding loses the variance.
 
     Args:
-        params: Parameters, named parameters, or dictionaries of them with options of their own.
+        params: Parameters, named parameters, or dictionaries of parameters with their own options.
         lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value.
         alpha: torch's name for ``rho``.
         eps: Added to the denominator, >= 0. None uses the preset's value.
@@ -343,7 +343,7 @@ class RMSprop(Optimizer):
         return diagnostics(self, self.controller, self.guard)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with options of their own.
+        """Add parameters with their own options.
 
         Args:
             param_group: ``"params"`` and any options, the decay under at most one of its three names.

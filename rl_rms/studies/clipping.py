@@ -1,7 +1,7 @@
 """The effect of a burst of gradients on the second moment, and its duration, under each kind of clipping.
 
-Gradients are noise with a scale of its own in each of a thousand coordinates. A burst multiplies all coordinates,
-or one, in a single update. A lasting change multiplies all of them from then on.
+Gradients are noise in a thousand coordinates, each with its own scale. A burst multiplies all coordinates, or one,
+in a single update. A lasting change multiplies all of them from then on.
 """
 
 import math

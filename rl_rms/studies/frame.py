@@ -124,7 +124,7 @@ class Study:
 
     Attributes:
         name: Name in ``rl-rms study NAME``.
-        claim: What the theory says.
+        claim: The claim of the theory.
         mechanism: The features of the library that the claim is about.
         setup: Description of the measurement.
         caveat: Limits of the experiment.

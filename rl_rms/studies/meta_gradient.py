@@ -1,6 +1,6 @@
 """Learning rate, half-life and epsilon by meta-gradient, compared with a grid search.
 
-The meta-objective is the loss on a fresh batch after T updates plus a penalty on its fluctuation on the way,
+The meta-objective is the loss on a new batch after T updates plus a penalty on the fluctuation of earlier losses,
 ``J(x) = L_T + c Var_t log L_t``, where x are the logarithms of the three.
 """
 

@@ -82,7 +82,7 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
     """Distances from the equilibrium before each round, shape ``(rates, starts)``, starting at 1.
 
     The parameters are x and y in units of the rate (for SGD, of its square root), so that one optimizer with
-    learning rate 1 covers all rates. A rate is that of a steady step, ``lr / (1 - momentum)``.
+    learning rate 1 covers all rates. The rate is the length of a steady step, ``lr / (1 - momentum)``.
 
     Args:
         player: A value of `PLAYERS`.

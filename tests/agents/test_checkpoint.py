@@ -78,7 +78,7 @@ def paths_in(value, path=()):
 
 
 def mutated(value, how):
-    """Another value in place of the given one: of another shape, type or sign."""
+    """Another value instead of the given one: of another shape, type or sign."""
     if how == "type":
         return "of another type" if not isinstance(value, str) else 0.5
     if isinstance(value, torch.Tensor):

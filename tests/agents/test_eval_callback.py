@@ -76,7 +76,7 @@ def test_eval_callback_env_that_cannot_be_frozen_raises_at_the_start():
 
 
 class Told(EvalCallback):
-    """Returns given results in place of evaluations."""
+    """Returns given results instead of evaluations."""
 
     def __init__(self, *returns, **kwargs):
         super().__init__(make_vec("CartPole-v1", 1), every=100, at_end=False, **kwargs)

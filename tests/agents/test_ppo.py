@@ -1,4 +1,4 @@
-"""PPO beside Stable-Baselines3's, and the parts of its updates."""
+"""PPO compared with Stable-Baselines3's, and the parts of its updates."""
 
 import copy
 import csv

@@ -191,7 +191,7 @@ def test_describe_tracking_counts_the_regimes_of_each_state():
 
 
 def logged(tmp_path, agent=None, **series):
-    """A run with logged tags, given with ``_`` in place of the first ``/``."""
+    """A run with logged tags, given with ``_`` instead of the first ``/``."""
     length = max((len(values) for values in series.values()), default=1)
     rows = [
         {"time/total_timesteps": 100 * (i + 1) + 1}

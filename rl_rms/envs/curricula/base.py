@@ -92,8 +92,8 @@ class Curriculum(
         """Env steps between two changes of the distribution of tasks.
 
         This is the running mean of the spans between changes, in which the latest span has a weight of 0.3, or the
-        time since the last change if that is longer. It is ``inf`` before the first change. The env steps are
-        those of the finished episodes of all sub-environments.
+        time since the last change if that is longer. It is ``inf`` before the first change. It counts the env
+        steps of the finished episodes of all sub-environments.
         """
         return max(self._mean_span, self._env_steps - self._changed_at)
 

@@ -264,7 +264,7 @@ class Reflect(_Limited):
         if least <= low and high <= most:
             return low, high
         if math.isfinite(low) and math.isfinite(high):
-            # The folded value has an extreme inside only where the value passes a limit or an image of one.
+            # The folded value has an extreme inside only if the value passes a limit or an image of a limit.
             ends = fold(np.array([low, high]), self.low, self.high).tolist()
             turns = [one for one in (least, most) if math.isfinite(one) and self._reaches(one, low, high)]
             return min(ends + turns), max(ends + turns)

@@ -156,7 +156,7 @@ class Schedule(
         object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
-        """The clocks, out of some >= 1, at which the value differs from that of the clock before."""
+        """The clocks among the given ones (>= 1) at which the value differs from the previous clock's value."""
         changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
         return changed
 

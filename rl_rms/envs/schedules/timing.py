@@ -12,7 +12,7 @@ from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
-# Relative to the amplitude. Smaller differences are rounding errors, such as that of sin(2 pi).
+# Relative to the amplitude. Smaller differences are rounding errors, as in sin(2 pi).
 _MEET = 1e-9
 
 

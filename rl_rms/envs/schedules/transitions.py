@@ -154,8 +154,9 @@ class Exponential(_Transition):
 class Sigmoid(_Transition):
     """A smooth step: ``start + (end - start) / (1 + exp(-8 (t - at) / over))``.
 
-    The ``over`` env steps around ``at`` cover 96 % of the transition. The timescale is ``over``. The half-life is
-    that of a ramp of this length, whose ratio of variance to mean squared slope is the same within 1 %.
+    The ``over`` env steps around ``at`` cover 96 % of the transition. The timescale is ``over``. The half-life
+    equals the half-life of a ramp of this length. Its ratio of variance to mean squared slope is the same within 1
+    %.
 
     Args:
         start: Value long before ``at``.

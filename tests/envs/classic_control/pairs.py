@@ -1,4 +1,4 @@
-"""Native vector environments beside SyncVectorEnvs of the same single environments."""
+"""Native vector environments, and SyncVectorEnvs of the same single environments."""
 
 import gymnasium as gym
 import numpy as np

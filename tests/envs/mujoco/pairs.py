@@ -1,4 +1,4 @@
-"""Native vector environments of MuJoCo beside SyncVectorEnvs of the same single environments."""
+"""Native vector environments of MuJoCo, and SyncVectorEnvs of the same single environments."""
 
 import gymnasium as gym
 import numpy as np

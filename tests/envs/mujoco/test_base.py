@@ -107,8 +107,8 @@ def test_number_of_threads_changes_no_transition(num_threads):
 def test_error_in_a_thread_is_raised_by_step(row):
     ours, _ = pair("Hopper-v5", num_envs=2)
     ours.reset(seed=0)
-    ours.envs[row].frame_skip = "four"
-    with pytest.raises(TypeError):
+    ours.envs[row].data = None
+    with pytest.raises(AttributeError, match="ctrl"):
         ours.step(np.zeros((2, 3), np.float32))
 
 
@@ -127,9 +127,11 @@ def test_parameters_equal_the_single_environments(id):
 def test_parameter_takes_one_value_for_each_sub_environment():
     ours, _ = pair("Hopper-v5")
     assign = find_parameter(ours, "gravity").setter(ours)
-    for values in (np.array([-1.0, -2.0, -3.0]), np.array([-1.0, -4.0, -3.0])):
-        assign(values)
-        assert [env.model.opt.gravity[2] for env in ours.envs] == values.tolist()
+    assign(np.array([-1.0, -2.0, -3.0]))
+    assert [env.model.opt.gravity[2] for env in ours.envs] == [-1.0, -2.0, -3.0]
+    ours.envs[0].model.opt.gravity[2] = -7.0
+    assign(np.array([-1.0, -4.0, -3.0]))
+    assert [env.model.opt.gravity[2] for env in ours.envs] == [-7.0, -4.0, -3.0], "only changed values are set"
     assign(-9.0)
     assert [env.model.opt.gravity[2] for env in ours.envs] == [-9.0] * 3
     with pytest.raises(ValueError, match=naming("'mass_scale'", "> 0", "-1")):

@@ -3,7 +3,7 @@ import pytest
 
 from tests.envs.mujoco.pairs import RUNNERS, equal_steps, pair, reset_both
 
-pytest.importorskip("mujoco")
+mujoco = pytest.importorskip("mujoco")
 
 # Arguments with which observations, rewards and terminations differ from the default.
 ARGUMENTS = {
@@ -36,14 +36,19 @@ def test_contacts_of_the_ant_cost_reward():
     assert (infos["reward_contact"] < 0).any()
 
 
-def test_terminated_sub_environment_is_not_stepped_before_its_reset():
+def test_terminated_sub_environment_is_not_stepped_before_its_reset(monkeypatch):
     ours, _ = pair("Hopper-v5", "NextStep", num_envs=2)
     ours.reset(seed=0)
     actions = np.ones((2, 3), np.float32)
     while not ours.ended.any():
         ours.step(actions)
-    row = int(np.flatnonzero(ours.ended)[0])
+    ended = ours.ended.copy()
+    row = int(np.flatnonzero(ended)[0])
+    stepped, step = [], mujoco.mj_step
+    monkeypatch.setattr(mujoco, "mj_step", lambda model, data, **k: (stepped.append(data), step(model, data, **k)))
     observations, rewards, terminated, _, infos = ours.step(actions)
+    assert len(stepped) == np.count_nonzero(~ended)
+    assert all(data is not ours.envs[row].data for data in stepped)
     assert ours.envs[row].data.time == 0.0
     assert (rewards[row], terminated[row]) == (0.0, False)
     assert infos["_x_position"].all()

@@ -35,7 +35,7 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
-        fields: Fields that no part has.
+        fields: Further fields, which no part has.
         parts: The agent's parts. Their fields have different names.
 
     Returns:

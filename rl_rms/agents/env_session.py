@@ -100,7 +100,7 @@ class EnvSession:
             return
         if changing.shard != (workers.rank, workers.size):
             raise ValueError(
-                f"worker {workers.rank} of {workers.size} needs that shard of the environment, got "
+                f"worker {workers.rank} of {workers.size} needs its own shard of the environment, got "
                 f"shard={changing.shard}; make it with shard=(rank, size)"
             )
         if changing.curriculum is not None or find_adversaries(changing.schedules):

@@ -28,8 +28,8 @@ class RegimeChangeHandler:
     def __init__(self, config: AgentConfig, optimizer: Optimizer) -> None:
         if config.on_change == "forget" and not isinstance(optimizer, RMSprop):
             raise ValueError(
-                'on_change="forget" shortens the half-life of rl_rms.RMSprop, which '
-                f'{type(optimizer).__name__} does not have; use "reset" or "keep"'
+                'on_change="forget" needs the optimizer rl_rms.RMSprop, got '
+                f'{type(optimizer).__name__}; use "reset" or "keep"'
             )
         self._config = config
         self._optimizer = optimizer

@@ -37,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
         "--clock",
         type=int | None,
         default=None,
-        help="Value of the environment's clock, in env steps, at which to begin; null for that of the run's "
-        "checkpoint.",
+        help="Value of the environment's clock at the start, in env steps; null for the checkpoint's clock.",
     )
     parser.add_argument(
         "--checkpoint",

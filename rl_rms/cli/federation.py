@@ -49,7 +49,7 @@ class Federation:
             UserError: If a key of the client is invalid.
         """
         if not 0 <= client < len(self.clients):
-            raise UserError(f"there are clients 0 to {len(self.clients) - 1}, got {client}")
+            raise UserError(f"the client must be one of 0 to {len(self.clients) - 1}, got {client}")
         plain: dict[str, Any] = {
             "agent.optimizer": "torch.optim.SGD",
             "agent.optimizer_kwargs": {},

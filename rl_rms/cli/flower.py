@@ -285,7 +285,7 @@ def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: 
     """Read a client's answer. `rl_rms.agents.federated.Server.check` checks the ranges of its values.
 
     Raises:
-        ValueError: If the answer is no report.
+        ValueError: If the answer is not a report.
     """
     if content.keys() != {_DIRECTION, _METRICS}:
         raise ValueError(f"the answer must hold {_DIRECTION} and {_METRICS}, got {reprlib.repr(list(content))}")

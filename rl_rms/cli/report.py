@@ -59,7 +59,8 @@ pre {{ overflow-x: auto; font-size: 0.8rem; line-height: 1.4; }}
 </style></head><body>
 <h1>{title}</h1>
 <p>RMSprop divides each gradient by the root of <b>v</b>, its <b>second moment</b>: an average of past squared
-gradients. The <b>half-life</b> is how many updates it takes until a past squared gradient counts half in v.</p>
+gradients. The <b>half-life</b> is the number of updates after which the weight of a squared gradient in v has
+halved.</p>
 <details><summary>How to read this page</summary>
 <p>A <b>regime</b> is the period between two abrupt changes of the environment, counted from 0.</p>
 <p><b>Return.</b> It <b>held</b> if the mean return of a regime's first tenth, and of at least {window} episodes,

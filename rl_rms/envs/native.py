@@ -138,7 +138,7 @@ class Native(Backend):
         self.last = decode(snapshot["last"])
 
     def _final(self, final: Any, observations: Any) -> Any:
-        """The moved final observations of the episodes that ended, None for the others."""
+        """The transformed final observations of ended episodes; None for the others."""
         ended = [i for i in range(len(final)) if final[i] is not None]
         batch = np.zeros_like(observations)
         batch[ended] = [final[i] for i in ended]

@@ -80,7 +80,7 @@ class ParameterSetter:
                 )
         self.has_noise = transforms.has_noise(self.targets)
         self.is_drawn = transforms.is_drawn(self.targets)
-        # The keys of each moved part of the observations, and whether it needs more than gain and offset.
+        # The keys of each part of the observations with a target, and whether it needs more than gain and offset.
         self._parts: dict[tuple[str, ...], bool] = {}
         for target in self.targets:
             if target.startswith("observation.") and transform_of(target) is not None:

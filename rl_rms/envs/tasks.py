@@ -5,7 +5,7 @@
 too, and uses one clock for all sub-environments.
 
 Time scales suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
-100,000. An agent can learn the task at every value of the range. No value is tuned to an optimizer.
+100,000. An agent can learn the task at every value of the range. The values are not tuned for an optimizer.
 """
 
 from collections.abc import Mapping

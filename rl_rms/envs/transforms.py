@@ -197,7 +197,7 @@ def components(space: Space) -> int:
 
 
 def moved_space(space: Space, targets: Iterable[str]) -> Space:
-    """The space of transformed observations: each moved Box of floats loses its bounds.
+    """The space of transformed observations, in which each changed Box of floats has no bounds.
 
     Args:
         space: The space of one observation. Parts that wrappers have removed are ignored.

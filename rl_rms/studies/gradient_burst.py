@@ -65,7 +65,8 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
 
     Returns:
         ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after it until root
-        v is within a tenth of its value without the burst. ``lost``: ordinary steps lost until then.
+        v is within a tenth of its value without the burst. ``lost``: the shares of ordinary steps that are missing
+        in these updates, summed.
     """
     generator = torch.Generator().manual_seed(seed)
     # Only the first row gets the burst; all coordinates are independent.

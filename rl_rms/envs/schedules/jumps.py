@@ -225,7 +225,7 @@ class Burst(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """The lower value and the higher."""
+        """The lower and the higher value."""
         return min(self.base, self.peak), max(self.base, self.peak)
 
     @property

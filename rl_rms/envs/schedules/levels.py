@@ -78,7 +78,7 @@ class Step(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """The lower value and the higher."""
+        """The lower and the higher value."""
         return min(self.before, self.after), max(self.before, self.after)
 
     def _timescale(self) -> float:
@@ -144,7 +144,7 @@ class PiecewiseConstant(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """The lowest value and the highest."""
+        """The lowest and the highest value."""
         levels = [level for _, level in self.points]
         return min(levels), max(levels)
 

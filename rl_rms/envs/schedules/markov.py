@@ -95,7 +95,7 @@ class Markov(Bridged):
 
     @property
     def bounds(self) -> Bounds:
-        """The lowest value and the highest."""
+        """The lowest and the highest value."""
         return min(self.levels), max(self.levels)
 
     def _timescale(self) -> float:

@@ -67,7 +67,7 @@ class Continuing(gym.Wrapper):
 
 def test_lend_wrapper_states_to_a_wrapper_that_begins_with_a_step_lets_it_begin():
     agent, other = (make_vec("CartPole-v1", 1, wrappers=[Continuing]) for _ in range(2))
-    A2C(agent, seed=0).learn(5).lend_wrapper_states(other)
+    A2C(agent, seed=0).learn(5).session.lend_wrapper_states(other)
     assert other.wrapper_states[0][1][0]["attributes"]["continues"] == {"value": True}
     assert other.reset()[0].shape == (1, 4)
 

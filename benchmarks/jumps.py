@@ -69,7 +69,7 @@ class Stream:
         for count, mean, variance in zip(counts[:, 0].tolist(), means, variances, strict=True):
             moments = RunningMeanVariance(mean.shape)
             moments.weight, moments.mean, moments.variance = count, mean, variance
-            yield before, moments, Weighting(np.empty(0), 1.0, n_steps, num_envs)
+            yield before, moments, Weighting(np.empty(0), 1.0, n_steps, num_envs, 0.0)
             before += int(count)
 
 

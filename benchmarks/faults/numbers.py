@@ -115,7 +115,7 @@ def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> b
     except (ArithmeticError, ValueError, RuntimeError):
         return True
     healthy = all(param.isfinite().all() for param in agent.policy.parameters())
-    normalizers = [str(one.state_dict()) for one in agent.learner.normalizers.values()]
+    normalizers = [str(one.state_dict()) for one in agent.learner.scaling.normalizers.values()]
     healthy = healthy and not any("nan" in one or "inf" in one for one in normalizers)
     healthy = healthy and all(math.isfinite(episode.ret) for episode in agent.episodes)
     if not is_fault:

@@ -8,32 +8,45 @@ In the last term only the second ``V(o_t)`` has a gradient. Source: Mnih et al.,
 reinforcement learning", 2016.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from rl_rms.agents.agent import Agent
+from rl_rms.agents.averaging import Sync
 from rl_rms.agents.config import A2CConfig, AgentConfig, RolloutConfig
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.losses import LossCoefficients
 from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.agents.workers import Workers
 
 
 class A2CLearner(Learner):
-    """Takes one optimizer step on each rollout of ``n_steps`` vector steps."""
+    """Takes one optimizer step on each rollout of ``n_steps`` vector steps.
+
+    Attributes:
+        n_steps: Vector steps of a rollout.
+    """
 
     config: RolloutConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.n_steps = self._rollout_length()
+
+    def join(self, workers: Workers, sync: Sync) -> None:
+        """Train together with other processes from now on. See `Learner.join`."""
+        super().join(workers, sync)
+        self.n_steps = self._rollout_length()
+
+    def _rollout_length(self) -> int:
+        return self.config.rollout_length((self.num_envs or 1) * self.workers.size)
 
     @property
     def transitions_per_update(self) -> int | None:
         """``num_envs * n_steps`` of all workers. An update with reset frames has a few less."""
         return None if self.num_envs is None else self.num_envs * self.workers.size * self.n_steps
-
-    @property
-    def n_steps(self) -> int:
-        """Vector steps of a rollout."""
-        return self.config.rollout_length((self.num_envs or 1) * self.workers.size)
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
         """Whether ``n_steps`` vector steps were taken."""

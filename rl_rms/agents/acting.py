@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.masks import as_action_masks, check_action_masks
 from rl_rms.agents.normalize import ObservationNormalizer
-from rl_rms.agents.spaces import ACTION_MASK, to_env
+from rl_rms.agents.spaces import ACTION_MASK, env_actions
 from rl_rms.agents.torch_backend import TorchBackend
 from rl_rms.agents.trees import Tree, first_leaf, tree_map
 from rl_rms.agents.workers import RandomSource, SharedRandomSource, Workers
@@ -57,7 +56,7 @@ class Actor:
     ) -> None:
         self._policy, self._device = policy, device
         self._observation_space, self._action_space = observation_space, action_space
-        self._to_env = partial(to_env, space=action_space, squash=getattr(policy, "squashes", False))
+        self._to_env = env_actions(action_space, squash=getattr(policy, "squashes", False))
         self._normalizer = normalizer
         self._mask_actions = mask_actions
         self._torch = TorchBackend(policy, device)

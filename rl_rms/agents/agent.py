@@ -164,10 +164,9 @@ class Agent:
         """
         check_sync(sync)
         self.session.check_workers(workers)
-        self.learner.check_workers(workers)
-        self.workers = self.session.workers = self.learner.workers = workers
-        self.learner.sync = "global" if workers.alone else sync
+        self.learner.join(workers, sync)
         self.actor.join(workers)
+        self.workers = self.session.workers = workers
         return self
 
     def prepare(self) -> None:

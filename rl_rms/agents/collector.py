@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_rms.agents.config import OnNonfinite
 from rl_rms.agents.env_faults import EnvFaults, OverwrittenFinals, finals_in
-from rl_rms.agents.env_state import find_changing
+from rl_rms.agents.episode_tracker import EpisodeTracker
 from rl_rms.agents.imputation import Imputer, NonfiniteError
 from rl_rms.agents.info_sums import InfoSums
 from rl_rms.agents.masks import initial_action_masks, read_action_masks
@@ -20,7 +20,6 @@ from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.copying import copied
-from rl_rms.envs.episodes import SUCCESS_KEYS, successes_in
 from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.notices import Notices
 
@@ -87,11 +86,8 @@ class Collector:
         self.resetting = self._none
         self.starts = self._all
         self.action_masks = initial_action_masks(env.single_action_space, env.num_envs) if mask_actions else None
-        self._returns = np.zeros(env.num_envs)
-        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._tracker = EpisodeTracker(env)
         self._notices = Notices()
-        changing = find_changing(env)
-        self._success_keys = SUCCESS_KEYS if changing is None else changing.success_keys
         self.info_sums = InfoSums(log_info) if log_info else None
         self._buffers: RolloutBuffers | None = None
         self._imputer = Imputer(env.single_observation_space, env.num_envs, on_nonfinite)
@@ -142,8 +138,7 @@ class Collector:
             raise
         self._is_stopped = False
         self.resetting, self.starts = self._none, self._all
-        self._returns[:] = 0.0
-        self._lengths[:] = 0
+        self._tracker.restart()
         try:
             self._observations = self._imputer.check_reset(tree_map(np.array, observations))
         except NonfiniteError as error:
@@ -170,8 +165,7 @@ class Collector:
             "resetting": self.resetting,
             "starts": self.starts,
             "masks": self.action_masks,
-            "returns": self._returns,
-            "lengths": self._lengths,
+            **self._tracker.state_dict(),
             **self._imputer.state_dict(),
             "faults": self._faults.state_dict(),
         }
@@ -182,7 +176,7 @@ class Collector:
         self.resetting, self.starts = state["resetting"], state["starts"]
         if self.action_masks is not None:
             self.action_masks = state["masks"]
-        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._tracker.load_state_dict(state)
         self._imputer.load_state_dict({name: state[name] for name in ("imputed", "largest_squares")})
         self._faults.load_state_dict(state["faults"])
 
@@ -252,7 +246,7 @@ class Collector:
         finals: list[tuple[int, Tree]] = []
         self.starts = self.resetting
         over = np.count_nonzero(done)
-        infos = [info]
+        beginning: dict[str, Any] = {}
         if over and self._mode is not AutoresetMode.NEXT_STEP:
             self.starts, self.resetting = done, self._none
             cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
@@ -267,7 +261,6 @@ class Collector:
                 )
                 finals = [(i, tree_map(lambda leaf, i=i: leaf[i], following)) for i in cut]
                 fresh, beginning = check_reset(self.env.reset(options={"reset_mask": done}))
-                infos = [info, beginning]
                 following = tree_map(partial(_replaced, done), following, fresh)
         else:
             self.resetting = done if over else self._none
@@ -278,23 +271,23 @@ class Collector:
         except NonfiniteError as error:
             raise self._located(error) from None
         if self.action_masks is not None:
-            self.action_masks = self._read_masks(self.action_masks, infos)
-        self._count(rewards, valid)
+            self.action_masks = self._read_masks(self.action_masks, [info, beginning])
+        num_valid = self._tracker.count(rewards, None if valid is self._all else valid)
+        self.num_timesteps += num_valid * self.num_workers
         if broken is not None:
             # The policy did not cause the return of a broken episode.
-            self._returns[broken], self._lengths[broken] = 0.0, 0
             done = done & ~broken
         if self.info_sums is not None:
             self.info_sums.add(info, valid, done, info.get("final_info"))
         if over:
             # In SAME_STEP mode the other keys describe the first observation of the next episode.
             ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
-            self._close(done, ending, episodes)
+            episodes += self._tracker.close(done, ending, self.num_timesteps)
         return Step(rewards, terminated, truncated, valid, finals, masked, broken)
 
     def warn_of_long_episode(self) -> None:
         """Warn once if an episode has not ended after `LONG_EPISODE` env steps."""
-        if (self._lengths >= LONG_EPISODE).any():
+        if (self._tracker.lengths >= LONG_EPISODE).any():
             self._notices.give(
                 f"an episode has not ended after {LONG_EPISODE:,} env steps; if the environment never ends its "
                 "episodes, wrap it in gymnasium.wrappers.TimeLimit, or make it with max_episode_steps"
@@ -306,13 +299,14 @@ class Collector:
 
     def _when(self, indices: Sequence[int]) -> str:
         """The step in which sub-environments failed."""
-        steps = ", ".join(f"{self._lengths[i - self.first_index] + 1:,}" for i in indices)
+        lengths = self._tracker.lengths
+        steps = ", ".join(f"{lengths[i - self.first_index] + 1:,}" for i in indices)
         where = f"steps {steps} of their episodes" if len(indices) > 1 else f"step {steps} of its episode"
         return f"in {where}, after {self.num_timesteps:,} env steps"
 
     def _located(self, error: NonfiniteError) -> FloatingPointError:
         """The error with the sub-environment, the step and the fix."""
-        found, step = error.found, int(self._lengths[error.found.env_index])
+        found, step = error.found, int(self._tracker.lengths[error.found.env_index])
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(
             f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; fix the environment, "
@@ -330,26 +324,6 @@ class Collector:
             space=self.env.single_action_space,
             first_index=self.first_index,
         )
-
-    def _count(self, rewards: Array, valid: Bools) -> None:
-        """Count env steps, returns and lengths."""
-        if valid is self._all:
-            self.num_timesteps += len(valid) * self.num_workers
-            self._returns += rewards
-            self._lengths += 1
-        else:
-            self.num_timesteps += int(np.count_nonzero(valid)) * self.num_workers
-            self._returns += np.where(valid, rewards, 0.0)
-            self._lengths += valid
-
-    def _close(self, done: Bools, info: Mapping[str, Any], episodes: list[Episode]) -> None:
-        """Append the episodes that ended, with the success from their last info."""
-        successes = successes_in(info, self._all, self._success_keys)
-        for i in done.nonzero()[0].tolist():
-            ret, length = float(self._returns[i]), int(self._lengths[i])
-            episodes.append(Episode(ret, length, i, self.num_timesteps, successes[i]))
-            self._returns[i] = 0.0
-            self._lengths[i] = 0
 
 
 def _replaced(where: Bools, leaf: Array, fresh: Array) -> Array:

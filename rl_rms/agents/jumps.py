@@ -75,7 +75,7 @@ class JumpDetector:
             return None
         block = self._block
         self._block, self._block_steps = RunningMeanVariance(self._shape), 0
-        is_known = block.weight > 0.0 and np.isfinite(block.mean).all() and np.isfinite(block.variance).all()
+        is_known = block.weight > 0.0 and bool(np.isfinite(block.mean + block.variance).all())
         return block if is_known and self._restarts_with(block.mean, block.variance) else None
 
     def _restarts_with(self, mean: Array, variance: Array) -> bool:
@@ -102,9 +102,12 @@ class JumpDetector:
         # The block itself is included, so that the first change of a constant coordinate is not a jump.
         within = self._within + (variance - self._within) / (self._weight + 1.0)
         total = within + self._between + _EPSILON
+        is_relevant = deviation > _RELEVANT**2 * total
+        if not is_relevant.any():
+            return False
         measured = self._weight_between * self._between
         usual = (measured + _PRIOR_BLOCKS * _PRIOR_SHARE * total) / (self._weight_between + _PRIOR_BLOCKS)
-        return bool(((deviation > _SIGNIFICANT**2 * usual) & (deviation > _RELEVANT**2 * total)).any())
+        return bool((is_relevant & (deviation > _SIGNIFICANT**2 * usual)).any())
 
     def state_dict(self) -> dict[str, Any]:
         """The averages as plain data."""

@@ -4,8 +4,6 @@
 coefficients. `PPOLearner` takes several optimizer steps on each rollout.
 """
 
-import dataclasses
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,7 +24,8 @@ from rl_rms.agents.meta import MetaGradient
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.agents.optimizers import group_rates
 from rl_rms.agents.regime_change import RegimeChangeHandler
-from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.agents.rollout import Episode, Rollout, RolloutTotals
+from rl_rms.agents.rollout_scaling import RolloutScaling
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.half_life import Timescale
@@ -38,32 +37,19 @@ Bools = npt.NDArray[np.bool_]
 NO_RANDOMNESS = Key(0)
 
 
-@dataclass(frozen=True)
-class RolloutTotals:
-    """The rollouts of all workers together.
-
-    Attributes:
-        env_steps: Env steps of all workers.
-        share: This worker's share of the transitions in the loss.
-        has_data: Whether any worker has a transition in the loss.
-    """
-
-    env_steps: int
-    share: float = 1.0
-    has_data: bool = True
-
-
-@dataclass(frozen=True)
+@dataclass
 class Update:
     """The result of `Learner.update`.
 
     Attributes:
         metrics: The loss's parts by TensorBoard tag.
         num_nonfinite: Optimizer steps whose gradients were not finite.
+        has_jump: Whether the observation normalizer restarted at a jump.
     """
 
     metrics: dict[str, float]
     num_nonfinite: int = 0
+    has_jump: bool = False
 
 
 class Learner(ABC):
@@ -79,6 +65,7 @@ class Learner(ABC):
 
     Attributes:
         reward_normalizer: Scales rewards; None leaves them unchanged.
+        scaling: Both normalizers.
         meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the policy together.
         sync: Whether workers clip and normalize the mean gradient (``"global"``) or their own gradients
@@ -106,6 +93,7 @@ class Learner(ABC):
         self.reward_normalizer = (
             None if half_life is None else RewardNormalizer(num_envs or 1, config.gamma, half_life)
         )
+        self.scaling = RolloutScaling(observation_normalizer, self.reward_normalizer)
         self.meta = None if config.meta is None else MetaGradient(policy, optimizer, config.meta)
         self.workers: Workers = ALONE
         self.sync: Sync = "global"
@@ -164,14 +152,12 @@ class Learner(ABC):
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
         """
-        for normalizer in self.normalizers.values():
-            normalizer.steps_per_update = self.env_steps_per_update(totals)
+        self.scaling.set_span(self.env_steps_per_update(totals))
         batch = self.batch(rollout, state, num_timesteps)
         result = Update({})
         if totals.has_data:
             result = self._learn(backend, batch, totals, num_timesteps, with_metrics=with_metrics)
-        if self.observation_normalizer is not None:
-            self.observation_normalizer.update(rollout.observations, rollout.known, self.workers)
+        result.has_jump = self.scaling.update(rollout, self.workers)
         return result
 
     def _learn(
@@ -189,40 +175,30 @@ class Learner(ABC):
 
     def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:
         """A batch of the normalized rollout; its rewards update the reward normalizer."""
-        if self.reward_normalizer is not None:
-            rewards = self.reward_normalizer(rollout.rewards, rollout.known, rollout.done, self.workers)
-            rollout = dataclasses.replace(rollout, rewards=rewards)
-        if self.observation_normalizer is not None:
-            rollout = dataclasses.replace(
-                rollout,
-                observations=self.observation_normalizer(rollout.observations),
-                final_observations=self.observation_normalizer(rollout.final_observations),
-            )
+        rollout = self.scaling.scaled(rollout, self.workers)
         return Batch(rollout, self.loss_mask(rollout), self.coefficients(num_timesteps), state)
 
     def ent_coef(self, num_timesteps: int) -> float:
         """The weight of the entropy bonus after ``num_timesteps`` env steps."""
         return self._ent_coef.value(num_timesteps, NO_RANDOMNESS)
 
-    def check_workers(self, workers: Workers) -> None:
-        """Raise an error for hyperparameters that several workers do not support.
+    def join(self, workers: Workers, sync: Sync) -> None:
+        """Train together with other processes from now on.
+
+        Args:
+            workers: The processes.
+            sync: See `rl_rms.agents.agent.Agent.join`.
 
         Raises:
             ValueError: If there are several workers, and meta or batch normalization is set.
         """
-        if workers.alone:
-            return
-        if self.meta is not None:
+        if not workers.alone and self.meta is not None:
             raise ValueError("meta uses the rollouts of one process; leave it out, or train in one process")
-        if self.config.policy.norm == "batch":
+        if not workers.alone and self.config.policy.norm == "batch":
             raise ValueError(
                 'norm="batch" uses the batch of one process; use norm="layer", or train in one process'
             )
-
-    def restart_returns(self) -> None:
-        """Restart the discounted returns, because all sub-environments begin new episodes."""
-        if self.reward_normalizer is not None:
-            self.reward_normalizer.restart()
+        self.workers, self.sync = workers, "global" if workers.alone else sync
 
     def enter_regime(self, regime: int) -> bool:
         """Apply ``on_change`` to the optimizer if the regime changed, and return whether it did."""
@@ -246,11 +222,7 @@ class Learner(ABC):
         if isinstance(self.optimizer, RMSprop):
             diagnostics = self.optimizer.diagnostics()
             scalars.update({f"optim/{name}": value for name, value in diagnostics.items()})
-        for name, normalizer in self.normalizers.items():
-            if math.isfinite(normalizer.half_life):
-                scalars[f"half_life/{name}"] = normalizer.half_life
-        if self.num_jumps is not None:
-            scalars["normalizer/jumps"] = float(self.num_jumps)
+        scalars.update(self.scaling.scalars())
         if self.meta is not None:
             scalars.update(self.meta.scalars)
         return scalars
@@ -339,18 +311,6 @@ class Learner(ABC):
 
     # -- saving -------------------------------------------------------------------------------------------
 
-    @property
-    def normalizers(self) -> dict[str, ObservationNormalizer | RewardNormalizer]:
-        """The normalizers in use by name."""
-        both = {"observation": self.observation_normalizer, "reward": self.reward_normalizer}
-        return {name: normalizer for name, normalizer in both.items() if normalizer is not None}
-
-    @property
-    def num_jumps(self) -> int | None:
-        """Jumps at which the observation normalizer restarted; None without detection of jumps."""
-        normalizer = self.observation_normalizer
-        return None if normalizer is None or not normalizer.detects_jumps else normalizer.num_jumps
-
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, normalizers and counters.
 
@@ -368,7 +328,7 @@ class Learner(ABC):
             "changes": self._regime_changes.state_dict(),
             "meta": None if self.meta is None else self.meta.state_dict(),
             "num_updates": self.num_updates,
-            "normalizers": {name: normalizer.state_dict() for name, normalizer in self.normalizers.items()},
+            "normalizers": self.scaling.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -378,16 +338,12 @@ class Learner(ABC):
             ValueError: If a part does not fit this learner. The policy is unchanged then.
         """
         check_like("policy", state["policy"], dict(self.policy.state_dict()))
-        for name, normalizer in self.normalizers.items():
-            # The number of sub-environments may differ.
-            loaded = {**state["normalizers"][name], "returns": []}
-            check_like(name, loaded, {**normalizer.state_dict(), "returns": []})
+        self.scaling.check_state(state["normalizers"])
         check_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         self._regime_changes.load_state_dict(state["changes"])
         if self.meta is not None:
             self.meta.load_state_dict(state["meta"])
-        for name, normalizer in self.normalizers.items():
-            normalizer.load_state_dict(state["normalizers"][name])
+        self.scaling.load_state_dict(state["normalizers"])
         self.num_updates = state["num_updates"]
         self.policy.load_state_dict(state["policy"])

@@ -45,9 +45,13 @@ class RunningMeanVariance:
             The statistics of the batches of all workers.
         """
         merged = RunningMeanVariance(self.mean.shape)
-        moments = _moments(batch, weighting.weights)
-        for weight, mean, variance in [moments] if workers.alone else workers.all_gather(moments):
-            merged._merge(float(weight.flat[0]), mean, variance)
+        moments = _moments(batch, weighting)
+        if workers.alone:
+            merged._merge(*moments)
+        else:
+            stacked = np.stack(np.broadcast_arrays(*moments))
+            for weight, mean, variance in workers.all_gather(stacked):
+                merged._merge(float(weight.flat[0]), mean, variance)
         self.merge(merged, weighting.decay)
         return merged
 
@@ -65,6 +69,9 @@ class RunningMeanVariance:
         if weight == 0.0:
             return
         total = self.weight + weight
+        if self.weight == 0.0:
+            self.variance, self.mean, self.weight = variance * weight / total, mean, total
+            return
         delta = mean - self.mean
         squares = self.variance * self.weight + variance * weight
         self.variance = (squares + delta * delta * (self.weight * weight / total)) / total
@@ -88,15 +95,15 @@ class RunningMeanVariance:
         self.weight, self.mean, self.variance = state["weight"], np.array(state["mean"]), variance
 
 
-def _moments(batch: Array, weights: Floats64) -> Floats64:
-    """Sum of the weights, weighted mean and variance of a batch, each with the shape of one value."""
-    moments = np.zeros((3, *batch.shape[1:]))
-    total = weights.sum()
-    if total > 0.0:
-        moments[0] = total
-        moments[1] = np.einsum("n,n...->...", weights, batch, dtype=np.float64) / total
-        moments[2] = np.einsum("n,n...->...", weights, np.square(batch - moments[1])) / total
-    return moments
+def _moments(batch: Array, weighting: "Weighting") -> tuple[float, Array, Array]:
+    """Sum of the weights, weighted mean and variance of a batch."""
+    weights, total = weighting.weights, weighting.total
+    if total == 0.0:
+        zero = np.zeros(batch.shape[1:])
+        return total, zero, zero
+    mean: Array = np.einsum("n,n...->...", weights, batch, dtype=np.float64) / total
+    variance: Array = np.einsum("n,n...->...", weights, np.square(batch - mean)) / total
+    return total, mean, variance
 
 
 class Weighting(NamedTuple):
@@ -107,12 +114,14 @@ class Weighting(NamedTuple):
         decay: Factor of the weights of earlier rollouts.
         num_steps: Vector steps of the rollout.
         num_envs: Sub-environments of all workers.
+        total: Sum of the weights.
     """
 
     weights: Floats64
     decay: float
     num_steps: int
     num_envs: int
+    total: float
 
 
 def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -> Weighting:
@@ -128,9 +137,11 @@ def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -
     """
     num_steps, num_envs = len(valid), valid.shape[1] * workers.size
     if math.isinf(half_life):
-        return Weighting(np.ones(np.count_nonzero(valid)), 1.0, num_steps, num_envs)
+        count = np.count_nonzero(valid)
+        return Weighting(np.ones(count), 1.0, num_steps, num_envs, float(count))
     counts = valid.sum(axis=1)
     # Number of valid transitions from each step to the end, and 0 after the last step.
     left = np.append(workers.sum(counts.astype(np.float64))[::-1].cumsum()[::-1], 0.0)
     decays = 2.0 ** (-left / half_life)
-    return Weighting(np.repeat(decays[1:], counts), float(decays[0]), num_steps, num_envs)
+    weights = np.repeat(decays[1:], counts)
+    return Weighting(weights, float(decays[0]), num_steps, num_envs, float(weights.sum()))

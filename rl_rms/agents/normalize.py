@@ -4,7 +4,8 @@ The statistics exclude reset frames, in every autoreset mode. Discounted returns
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +21,10 @@ from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.half_life import AverageHalfLife
 
-_CLIP = 10.0
+# Arrays, because ufuncs convert Python's numbers at every call.
+_LOWEST, _HIGHEST = np.array(-10.0), np.array(10.0)
+_LOWEST32, _HIGHEST32 = _LOWEST.astype(np.float32), _HIGHEST.astype(np.float32)
+_ZERO = np.zeros(())
 _EPSILON = 1e-8
 _DEFAULT = NormalizerConfig()
 _NEVER_FORGETS = AverageHalfLife(math.inf)
@@ -44,11 +48,27 @@ class ForgettingMeanVariance(RunningMeanVariance):
     def __init__(self, shape: tuple[int, ...] = (), config: NormalizerConfig = _DEFAULT) -> None:
         super().__init__(shape)
         self.detector = JumpDetector(shape) if config.on_jump == "forget" else None
+        # The last variance and its scale; the variance changes once in a rollout.
+        self._scale_of: tuple[Array, Array] = (self.variance, _scale(self.variance))
 
     @property
     def num_jumps(self) -> int:
         """Jumps so far."""
         return 0 if self.detector is None else self.detector.num_jumps
+
+    def standardized(self, values: Array) -> Floats:
+        """``clip((x - mean) / sqrt(variance + 1e-8), -10, 10)``.
+
+        Args:
+            values: Shape ``(..., *shape)``.
+        """
+        variance, scale = self._scale_of
+        if variance is not self.variance:
+            scale = _scale(self.variance)
+            self._scale_of = self.variance, scale
+        scaled = (values - self.mean) * scale
+        floats: Floats = np.minimum(np.maximum(scaled, _LOWEST), _HIGHEST).astype(np.float32)
+        return floats
 
     def update(self, batch: Array, weighting: Weighting, workers: Workers = ALONE) -> RunningMeanVariance:
         """Update the statistics; at a jump replace them by the statistics of the detector's last block."""
@@ -103,7 +123,7 @@ class RewardNormalizer:
 
     def restart(self) -> None:
         """Reset the returns, because all sub-environments begin new episodes."""
-        self.returns[:] = 0.0
+        self.returns = np.zeros_like(self.returns)
 
     def __call__(self, rewards: Floats, valid: Bools, done: Bools, workers: Workers = ALONE) -> Floats:
         """Update the statistics with the returns, then scale the rewards.
@@ -117,15 +137,22 @@ class RewardNormalizer:
         Returns:
             Scaled rewards, same shape.
         """
-        returns = np.empty(rewards.shape)
-        for t, reward in enumerate(rewards):
-            np.copyto(self.returns, self.gamma * self.returns + reward, where=valid[t])
-            returns[t] = self.returns
-            self.returns[done[t]] = 0.0
+        # A reset frame keeps the return, and an episode's end restarts it.
+        is_whole = np.count_nonzero(valid) == valid.size
+        decays = np.where(valid, self.gamma, 1.0)
+        returns = rewards.astype(np.float64) if is_whole else np.where(valid, rewards, _ZERO)
+        decays[1:][done[:-1]] = 0.0
+        before = self.returns
+        for decay, present in zip(decays, returns, strict=True):
+            # Without ``out``, which takes twice as long for one sub-environment.
+            before = present + decay * before
+            present[...] = before
+        self.returns = np.where(done[-1], 0.0, before)
         if not self.frozen:
-            self.moments.update(returns[valid], decaying_weights(valid, self.half_life, workers), workers)
+            values = returns.reshape(-1) if is_whole else returns[valid]
+            self.moments.update(values, decaying_weights(valid, self.half_life, workers), workers)
         scale = np.float32(1.0 / math.sqrt(float(self.moments.variance) + _EPSILON))
-        scaled: Floats = np.clip(rewards * scale, -_CLIP, _CLIP)
+        scaled: Floats = np.minimum(np.maximum(rewards * scale, _LOWEST32), _HIGHEST32)
         return scaled
 
     def state_dict(self) -> dict[str, Any]:
@@ -168,6 +195,9 @@ class ObservationNormalizer:
                 f"normalize_observation needs Box observations that are neither images nor empty, got {space}; "
                 "set it to true, which normalizes the parts that it can, or to false"
             )
+        self._scaled: Callable[[Tree], Tree] = partial(_apply, self._normalizer)
+        if isinstance(self._normalizer, ForgettingMeanVariance):
+            self._scaled = self._normalizer.standardized
         self.frozen = False
         self.steps_per_update: float | None = None
         self._half_life = config.parsed_half_life
@@ -189,7 +219,7 @@ class ObservationNormalizer:
 
     def __call__(self, observations: Tree) -> Tree:
         """Normalized observations, float32, of any number of leading axes."""
-        return _apply(self._normalizer, observations)
+        return self._scaled(observations)
 
     def update(self, observations: Tree, valid: Bools, workers: Workers = ALONE) -> None:
         """Update the statistics with a rollout's observations.
@@ -202,8 +232,11 @@ class ObservationNormalizer:
         """
         if not self.frozen:
             weighting = decaying_weights(valid, self.half_life, workers)
+            is_whole = np.count_nonzero(valid) == valid.size
             for moments, part in _parts(self._normalizer, observations):
-                moments.update(part[: len(valid)][valid], weighting, workers)
+                acted = part[: len(valid)]
+                values = acted.reshape(-1, *acted.shape[2:]) if is_whole else acted[valid]
+                moments.update(values, weighting, workers)
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics as plain data."""
@@ -250,8 +283,7 @@ def _make(space: gym.Space[Any], config: NormalizerConfig) -> _Normalizer:
 
 def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
     if isinstance(normalizer, ForgettingMeanVariance):
-        scale = 1.0 / np.sqrt(normalizer.variance + _EPSILON)
-        return np.clip((observations - normalizer.mean) * scale, -_CLIP, _CLIP).astype(np.float32)
+        return normalizer.standardized(observations)
     if normalizer is None:
         return observations
     if isinstance(observations, tuple):
@@ -272,3 +304,8 @@ def _leaves(normalizer: _Normalizer) -> list[ForgettingMeanVariance]:
     if isinstance(normalizer, ForgettingMeanVariance):
         return [normalizer]
     return [] if normalizer is None else [moments for part in normalizer.values() for moments in _leaves(part)]
+
+
+def _scale(variance: Array) -> Array:
+    scale: Array = 1.0 / np.sqrt(variance + _EPSILON)
+    return scale

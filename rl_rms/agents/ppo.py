@@ -17,10 +17,11 @@ from rl_rms.agents.agent import Agent
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.clipped_loss import Minibatch, Played
 from rl_rms.agents.config import AgentConfig, PPOConfig, as_schedule
-from rl_rms.agents.learner import NO_RANDOMNESS, Learner, RolloutTotals, Update
+from rl_rms.agents.learner import NO_RANDOMNESS, Learner, Update
 from rl_rms.agents.losses import Batch
 from rl_rms.agents.minibatches import Minibatches, Part
 from rl_rms.agents.returns import explained_variance
+from rl_rms.agents.rollout import RolloutTotals
 
 # Stable-Baselines3's tolerance of target_kl.
 _KL_TOLERANCE = 1.5

@@ -53,8 +53,9 @@ def generalized_advantages(
     advantages = np.empty(deltas.shape)
     following = np.zeros(deltas.shape[1:])
     for delta, kept, advantage in zip(deltas[::-1], decay[::-1], advantages[::-1], strict=True):
-        np.multiply(kept, following, out=advantage)
-        following = np.add(advantage, delta, out=advantage)
+        # Without ``out``, which takes twice as long for one sub-environment.
+        following = kept * following + delta
+        advantage[...] = following
     return advantages.astype(deltas.dtype, copy=False)
 
 

@@ -99,6 +99,21 @@ class Rollout:
         return int(np.count_nonzero(self.valid))
 
 
+@dataclass(frozen=True)
+class RolloutTotals:
+    """The rollouts of all workers together.
+
+    Attributes:
+        env_steps: Env steps of all workers.
+        share: This worker's share of the transitions in the loss.
+        has_data: Whether any worker has a transition in the loss.
+    """
+
+    env_steps: int
+    share: float = 1.0
+    has_data: bool = True
+
+
 class Step(NamedTuple):
     """The result of one vector step; the collector holds the next observations.
 

@@ -1,6 +1,7 @@
 """Observation and action spaces: images, conversion of actions, and spaces as plain data."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -79,29 +80,32 @@ def sorted_items(space: spaces.Dict) -> list[tuple[Any, gym.Space[Any]]]:
     return sorted(space.items(), key=lambda item: str(item[0]))
 
 
-def to_env(actions: Array, space: gym.Space[Any], *, squash: bool = False) -> Array:
-    """Convert a batch of the policy's actions to the environment's action space.
+def env_actions(space: gym.Space[Any], *, squash: bool = False) -> Callable[[Array], Array]:
+    """A function that converts a batch of the policy's actions to the environment's action space.
+
+    The actions have the shape ``(batch, *action)``. The result is a new array of this shape in the space's dtype.
 
     Args:
-        actions: The policy's actions, shape ``(batch, *action)``.
         space: Action space. Discrete and MultiDiscrete add their start; Box clips to its bounds.
         squash: Whether to apply tanh and scale to the bounds of a Box first.
-
-    Returns:
-        Actions of the same shape, in the space's dtype.
     """
-    if isinstance(space, spaces.Discrete) and not space.start:
-        return actions.astype(space.dtype)
+    dtype: Any = space.dtype
+    if isinstance(space, spaces.MultiBinary) or (isinstance(space, spaces.Discrete) and not space.start):
+        return lambda actions: actions.astype(dtype)
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        return (actions + space.start).astype(space.dtype, copy=False)
-    if isinstance(space, spaces.MultiBinary):
-        return actions.astype(space.dtype)
+        start = space.start
+        return lambda actions: (actions + start).astype(dtype, copy=False)
     assert isinstance(space, spaces.Box)
-    if squash:
-        low = space.low.astype(np.float64)
-        actions = low + 0.5 * (np.tanh(actions) + 1.0) * (space.high - low)
-    clipped: Array = np.clip(actions, space.low, space.high)
-    return clipped.astype(space.dtype, copy=False)
+    low, high = space.low, space.high
+
+    def clipped(actions: Array) -> Array:
+        return np.clip(actions, low, high).astype(dtype, copy=False)
+
+    def squashed(actions: Array) -> Array:
+        least = low.astype(np.float64)
+        return clipped(least + 0.5 * (np.tanh(actions) + 1.0) * (high - low))
+
+    return squashed if squash else clipped
 
 
 def unsupported_space(space: gym.Space[Any], name: str) -> ValueError:

@@ -11,10 +11,10 @@ from rl_rms.agents.backends import Backend
 from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
-from rl_rms.agents.learner import Learner, RolloutTotals
+from rl_rms.agents.learner import Learner
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
-from rl_rms.agents.rollout import Episode, Rollout
+from rl_rms.agents.rollout import Episode, Rollout, RolloutTotals
 from rl_rms.agents.training_state import TrainingState
 
 # Entries of the log without a `log_interval`, if there are as many rollouts.
@@ -93,7 +93,7 @@ class Trainer:
     def start(self) -> None:
         """Reset the environment and restore the saved place, unless episodes are in progress."""
         if self._session.start(self._training.num_timesteps):
-            self._learner.restart_returns()
+            self._learner.scaling.restart_returns()
 
     def collect(self) -> tuple[Rollout, Tensor | None]:
         """Collect one rollout, and return it with the recurrent state before it."""
@@ -103,7 +103,7 @@ class Trainer:
         if self._learner.plays_whole_episodes:
             # The episodes in progress began with an earlier policy.
             collector.start(None)
-            self._learner.restart_returns()
+            self._learner.scaling.restart_returns()
             rollout_done = self._all_done
         state = self._actor.state
         return collector.collect(partial(self._actor.act, self.backend), rollout_done), state
@@ -168,11 +168,10 @@ class Trainer:
         if changing is not None and changing.curriculum is not None:
             # A curriculum's timescale depends on the episodes.
             learner.set_timescale(changing.timescale)
-        jumps = learner.num_jumps
         update = learner.update(
             self.backend, rollout, state, totals, training.num_timesteps, with_metrics=with_metrics
         )
-        if learner.num_jumps != jumps:
+        if update.has_jump:
             logger.mark(training.num_timesteps, "jump of observations", "forget")
         training.num_nonfinite += update.num_nonfinite
         return update.metrics

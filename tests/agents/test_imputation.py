@@ -191,7 +191,7 @@ def test_learn_with_skip_or_clip_continues(name, on_nonfinite, mode):
     assert finite(agent)
     assert agent.num_nonfinite > 50
     assert all(math.isfinite(episode.ret) for episode in agent.episodes)
-    for one in agent.learner.normalizers.values():
+    for one in agent.learner.scaling.normalizers.values():
         if one is not None:
             assert "nan" not in str(one.state_dict())
             assert "inf" not in str(one.state_dict())

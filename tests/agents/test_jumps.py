@@ -7,7 +7,7 @@ from rl_rms.agents.jumps import JumpDetector
 from rl_rms.agents.moments import RunningMeanVariance, Weighting, decaying_weights
 from tests.naming import naming
 
-WEIGHTING = Weighting(np.ones(1), 1.0, num_steps=1, num_envs=64)
+WEIGHTING = Weighting(np.ones(1), 1.0, num_steps=1, num_envs=64, total=1.0)
 
 
 def shown(detector, mean, variance, weighting=WEIGHTING):

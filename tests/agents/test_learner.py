@@ -9,9 +9,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import A2C, Reinforce
-from rl_rms.agents.learner import RolloutTotals
 from rl_rms.agents.losses import actor_critic_loss
-from rl_rms.agents.rollout import Episode
+from rl_rms.agents.rollout import Episode, RolloutTotals
 from rl_rms.agents.workers import Workers
 
 

@@ -287,7 +287,7 @@ def test_agent_with_default_arguments_normalizes_observations_with_jumps_and_rew
     agent = algorithm("CartPole-v1")
     assert agent.observation_normalizer.detects_jumps
     assert agent.observation_normalizer.half_life == agent.reward_normalizer.half_life == math.inf
-    assert agent.learner.num_jumps == 0
+    assert agent.learner.scaling.num_jumps == 0
 
 
 class Picture(gym.Env):
@@ -313,7 +313,7 @@ class Picture(gym.Env):
 def test_agent_with_default_arguments_leaves_categories_and_images_unchanged(env):
     agent = A2C(env, seed=0).learn(20)
     assert agent.observation_normalizer is None
-    assert agent.learner.num_jumps is None
+    assert agent.learner.scaling.num_jumps is None
     assert agent.reward_normalizer.moments.weight >= 20
     with pytest.raises(ValueError, match=naming("normalize_observation", "Box")):
         A2C(env, normalize_observation="690 steps")

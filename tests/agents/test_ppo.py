@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents import PPO, PolicyConfig
-from rl_rms.agents.learner import RolloutTotals
+from rl_rms.agents.rollout import RolloutTotals
 from rl_rms.envs import ResilientAsyncVectorEnv
 from rl_rms.envs.schedules import Linear
 from tests.agents.sb3_rollouts import act_on, collected, our_weights, short_episodes

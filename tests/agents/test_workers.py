@@ -73,7 +73,7 @@ def train(
         "half_life": getattr(agent.optimizer, "half_life", None),
         "moments": [
             {name: value for name, value in one.state_dict().items() if name != "returns"}
-            for one in agent.learner.normalizers.values()
+            for one in agent.learner.scaling.normalizers.values()
         ],
         "generator": agent.generator.bit_generator.state["state"]["state"],
     }

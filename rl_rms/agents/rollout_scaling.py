@@ -1,0 +1,104 @@
+"""Scales a learner's rollouts by the observation and the reward normalizer, and updates both."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rl_rms.agents.checkpoint_checks import check_like
+from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
+from rl_rms.agents.rollout import Rollout
+from rl_rms.agents.workers import Workers
+
+
+class RolloutScaling:
+    """The normalizers of a learner.
+
+    Args:
+        observation: Scales observations; None leaves them unchanged.
+        reward: Scales rewards; None leaves them unchanged.
+
+    Attributes:
+        normalizers: The normalizers in use by name.
+    """
+
+    def __init__(self, observation: ObservationNormalizer | None, reward: RewardNormalizer | None) -> None:
+        self._observation, self._reward = observation, reward
+        both = {"observation": observation, "reward": reward}
+        self.normalizers = {name: one for name, one in both.items() if one is not None}
+        self._detects_jumps = observation is not None and observation.detects_jumps
+
+    @property
+    def num_jumps(self) -> int | None:
+        """Jumps at which the observation normalizer restarted; None without detection of jumps."""
+        normalizer = self._observation
+        return normalizer.num_jumps if normalizer is not None and self._detects_jumps else None
+
+    def set_span(self, env_steps: float) -> None:
+        """Set the env steps of an update, for half-lives in updates."""
+        for normalizer in self.normalizers.values():
+            normalizer.steps_per_update = env_steps
+
+    def scaled(self, rollout: Rollout, workers: Workers) -> Rollout:
+        """A rollout with scaled rewards and observations; its rewards update the reward normalizer.
+
+        Args:
+            rollout: This worker's transitions, not normalized.
+            workers: The processes whose rewards are merged.
+        """
+        changed: dict[str, Any] = {}
+        if self._reward is not None:
+            changed["rewards"] = self._reward(rollout.rewards, rollout.known, rollout.done, workers)
+        if self._observation is not None:
+            changed["observations"] = self._observation(rollout.observations)
+            changed["final_observations"] = self._observation(rollout.final_observations)
+        return dataclasses.replace(rollout, **changed) if changed else rollout
+
+    def update(self, rollout: Rollout, workers: Workers) -> bool:
+        """Update the observation normalizer after learning, and return whether it restarted at a jump.
+
+        Args:
+            rollout: This worker's transitions, not normalized.
+            workers: The processes whose observations are merged.
+        """
+        if self._observation is None:
+            return False
+        before = self.num_jumps
+        self._observation.update(rollout.observations, rollout.known, workers)
+        return self.num_jumps != before
+
+    def restart_returns(self) -> None:
+        """Restart the discounted returns, because all sub-environments begin new episodes."""
+        if self._reward is not None:
+            self._reward.restart()
+
+    def scalars(self) -> dict[str, float]:
+        """The finite half-lives and the number of jumps by TensorBoard tag."""
+        scalars = {
+            f"half_life/{name}": one.half_life
+            for name, one in self.normalizers.items()
+            if math.isfinite(one.half_life)
+        }
+        if self.num_jumps is not None:
+            scalars["normalizer/jumps"] = float(self.num_jumps)
+        return scalars
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics by name."""
+        return {name: normalizer.state_dict() for name, normalizer in self.normalizers.items()}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Check a state of `state_dict`.
+
+        Raises:
+            ValueError: If its structure differs, or a value is not finite.
+        """
+        for name, normalizer in self.normalizers.items():
+            # The number of sub-environments may differ.
+            loaded = {**state[name], "returns": []}
+            check_like(name, loaded, {**normalizer.state_dict(), "returns": []})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of `state_dict`."""
+        for name, normalizer in self.normalizers.items():
+            normalizer.load_state_dict(state[name])

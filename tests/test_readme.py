@@ -18,10 +18,13 @@ from rl_rms.cli.search import read_search
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [README, *DOCS]
 # Trainings with more env steps are configured but not run.
 SMALL = 20_000
+# Modules that the blocks of a page import; the blocks are not run without them.
+NEEDED = {"docs/howto/any_environment.md": ("minigrid", "moviepy", "ale_py", "cv2", "pettingzoo", "supersuit")}
 # The name of a run of the reader in a page.
 DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
 
@@ -97,6 +100,14 @@ def configure(words):
     read_config(config, overrides)
 
 
+def find_extras(words):
+    """Check that `pip install` names extras of this package."""
+    extras = PYPROJECT.partition("[project.optional-dependencies]")[2]
+    for word in words[1:]:
+        for extra in re.findall(r"\w+", word.partition("[")[2]):
+            assert f"\n{extra} = [" in extras, extra
+
+
 def find_target(words):
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(words) <= set(targets)
@@ -130,6 +141,7 @@ SHELL = {
     "torchrun": configure,
     "make": find_target,
     "tensorboard": find_events,
+    "pip": find_extras,
     "python": find_script,
 }
 
@@ -165,6 +177,8 @@ def test_code_blocks_of_a_page_run_in_order(page, elsewhere, monkeypatch):
     monkeypatch.setattr("rl_rms.cli.federate.simulate", lambda *_: None)
     monkeypatch.setattr("rl_rms.cli.federate.report", lambda _: None)
     monkeypatch.setattr(sweep, "sweep", functools.partial(sweep_if_small, sweep.sweep))
+    for module in NEEDED.get(name(page), ()):
+        pytest.importorskip(module)
     for language, text in blocks(page):
         LANGUAGES[language](text, elsewhere)
 

@@ -59,7 +59,9 @@ class VideoCallback(Periodic):
                 f"a video needs an environment made with render_mode='rgb_array', got {env.render_mode!r}"
             )
         try:
-            self._recorder = _recorder(env, str(folder))
+            # Gymnasium warns if the folder exists, as after a resumption. Each video gets its own folder.
+            with tempfile.TemporaryDirectory() as temporary:
+                self._recorder = _recorder(env, f"{temporary}/videos")
         except DependencyNotInstalled as error:
             raise ImportError("a video needs moviepy; install it with pip install 'rl_rms[video]'") from error
         self._folder = Path(folder)

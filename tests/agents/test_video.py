@@ -105,6 +105,7 @@ def test_video_callback_link_at_the_file_name_is_not_followed(tmp_path):
     env = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12)
     callback = VideoCallback(env, folder, every=100)
     victim.write_text("precious")
+    folder.mkdir()
     names = [f"step_{step:010d}-episode-0.mp4" for step in range(50, 151)]
     for name in names:
         (folder / name).symlink_to(victim)
@@ -145,6 +146,14 @@ def test_video_callback_vector_of_other_wrappers_raises_at_the_start(tmp_path):
     trained.observation_space = env.single_observation_space
     with pytest.raises(ValueError, match=naming("NormalizeObservation", "wrappers")):
         trained.learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_video_callback_with_the_folder_of_earlier_videos_adds_to_it_without_a_warning(tmp_path):
+    (tmp_path / "earlier.mp4").touch()
+    env = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=5)
+    agent().learn(10, VideoCallback(env, tmp_path, every=10))
+    assert len(list(tmp_path.glob("*.mp4"))) == 2
 
 
 def test_video_callback_vector_of_several_raises(tmp_path):

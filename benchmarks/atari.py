@@ -1,0 +1,129 @@
+"""Env steps a second of A2C on Pong beside Stable-Baselines3, and the beginning of a learning curve.
+
+Run: python benchmarks/atari.py [--rounds 5] [--curve-seconds 0] [--output benchmarks/results/atari.json]
+
+It needs the extra atari. All trainings use 16 games, rollouts of 8 steps, the Nature CNN and one thread of torch.
+They alternate in rounds of 512 env steps, and their time is the CPU time of the process, with the threads of
+ale-py. With --curve-seconds, the curve is the mean return of whole games in the configuration ``pong_a2c``, by env
+step. 16 games take about 13,000 env steps.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rl_rms.agents import A2C
+from rl_rms.cli.config import read_config
+from rl_rms.envs.make import make_from_config
+
+NUM_ENVS, N_STEPS, ROUND = 16, 8, 512
+# Games whose mean return is one point of the curve.
+GAMES = 16
+
+
+def make_ours(config: str) -> Callable[[], None]:
+    """Make a function that trains A2C in the environment of a packaged configuration for one round."""
+    env = read_config(config, [f"--env.num_envs={NUM_ENVS}"]).env
+    agent = A2C(make_from_config(env, 0), n_steps=N_STEPS, device="cpu", seed=0)
+    return lambda: agent.learn(ROUND) and None
+
+
+def make_sb3() -> Callable[[], None]:
+    """Make a function that trains Stable-Baselines3's A2C in its own Atari wrappers for one round."""
+    import ale_py
+    import gymnasium as gym
+    from stable_baselines3 import A2C as SB3A2C
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    gym.register_envs(ale_py)
+    env = VecFrameStack(make_atari_env("PongNoFrameskip-v4", NUM_ENVS, seed=0), 4)
+    model = SB3A2C("CnnPolicy", env, n_steps=N_STEPS, device="cpu", seed=0)
+    return lambda: model.learn(ROUND, reset_num_timesteps=False) and None
+
+
+TRAININGS: dict[str, Callable[[], Callable[[], None]]] = {
+    "rl_rms, native environment (`pong_a2c`)": lambda: make_ours("pong_a2c"),
+    "rl_rms, wrappers of Gymnasium (`pong_ppo`)": lambda: make_ours("pong_ppo"),
+    "Stable-Baselines3, `make_atari_env`": make_sb3,
+}
+
+
+def measure_speed(rounds: int) -> dict[str, list[float]]:
+    """Env steps a second of CPU time of each training in each round, after one round to warm up."""
+    trainings = {name: make() for name, make in TRAININGS.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in trainings}
+    for number in range(rounds + 1):
+        for name, train in trainings.items():
+            began = time.process_time()
+            train()
+            if number:
+                speeds[name].append(ROUND / (time.process_time() - began))
+    return speeds
+
+
+def measure_curve(seconds: float) -> dict[str, Any]:
+    """Mean returns of the last games of ``pong_a2c`` by env step, for a number of seconds of CPU time."""
+    config = read_config("pong_a2c")
+    env = make_from_config(config.env, 0)
+    agent = A2C(env, config=config.agent, seed=0)
+    points = []
+    began = time.process_time()
+    while time.process_time() - began < seconds:
+        agent.learn(10_000)
+        games = [episode.ret for episode in list(agent.episodes)[-GAMES:]]
+        points.append([agent.num_timesteps, sum(games) / len(games) if games else None])
+    return {"points": points, "cpu_seconds": time.process_time() - began}
+
+
+def table(speeds: Mapping[str, Sequence[float]], curve: Mapping[str, Any] | None) -> str:
+    """The tables of the measurements in Markdown."""
+    rival = statistics.median(speeds["Stable-Baselines3, `make_atari_env`"])
+    rounds = len(next(iter(speeds.values())))
+    lines = [
+        f"Env steps a second of training A2C on Pong with {NUM_ENVS} games in CPU time, median of {rounds} rounds "
+        f"of {ROUND} env steps.",
+        "",
+        "| training | env steps a second | beside Stable-Baselines3 |",
+        "|---|---:|---:|",
+        *(
+            f"| {name} | {statistics.median(each):,.0f} | {statistics.median(each) / rival:.2f} |"
+            for name, each in speeds.items()
+        ),
+    ]
+    if curve is not None:
+        lines += [
+            "",
+            f"The first {curve['cpu_seconds']:.0f} seconds of CPU time of `pong_a2c`. Each point is the mean "
+            f"return of the last {GAMES} games; the lowest is -21, the highest 21.",
+            "",
+            "| env steps | mean return |",
+            "|---:|---:|",
+            *(f"| {steps:,} | {'' if mean is None else f'{mean:.1f}'} |" for steps, mean in curve["points"]),
+        ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, then print and write the tables and the raw numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--curve-seconds", type=float, default=0.0)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "atari.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    speeds = measure_speed(arguments.rounds)
+    curve = measure_curve(arguments.curve_seconds) if arguments.curve_seconds else None
+    print(table(speeds, curve))
+    arguments.output.write_text(json.dumps({"speeds": speeds, "curve": curve}, indent=1) + "\n")
+    arguments.output.with_suffix(".md").write_text(table(speeds, curve) + "\n")
+
+
+if __name__ == "__main__":
+    main()

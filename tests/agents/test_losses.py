@@ -155,7 +155,7 @@ def test_recurrent_loss_resets_the_state_and_values_final_observations(counting,
     values = np.array([0.0, 1.0, 0.0])
     returns = np.array([10 + 0.5 * (20 + 0.5 * 3), 20 + 0.5 * 3, 10 + 0.5 * 1])
     assert metrics["train/value_loss"] == pytest.approx(np.mean((returns - values) ** 2), rel=1e-5)
-    assert agent.actor.state.item() == 0.0  # of the last observation, the first of an episode
+    assert agent.actor.state.item() == 0.0  # the last observation is the first of an episode
 
 
 def test_recurrent_rollout_continues_the_state_of_the_last_one(counting):

@@ -83,7 +83,7 @@ class Records:
             self.seconds[key] = round(time.process_time() - began, 1)
             line = json.dumps([*key, self.scores[key], self.seconds[key]], separators=(",", ":")) + "\n"
             with self._path.open("a") as file:
-                file.write(line)  # one write, which other processes' do not tear
+                file.write(line)  # a single write, so that lines of several processes do not mix
         return self.scores[key]
 
     def mean(self, task: str, contender: str, rate: float, seeds: tuple[int, ...]) -> float:

@@ -147,7 +147,9 @@ def verdict(results: Results) -> Verdict:
     """Judge by the worst gamma at each eps, and by the longest effect of a jump of gamma."""
     small, gammas = worst(results, "RMSprop, eps 1e-8"), results.levels("gamma")
     texts = ", ".join(
-        f"{100 * worst(results, by):.2g} % with {by}" for by in results.levels("by") if by.startswith("RMSprop")
+        f"{100 * worst(results, by):.2g} % with {by.replace(', ', ' (')})"
+        for by in results.levels("by")
+        if by.startswith("RMSprop")
     )
     slowest = max(
         (results.middle("updates", rho=rho, jump=jump), rho, jump)

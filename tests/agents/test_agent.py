@@ -13,7 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_rms.agents import A2C, PPO, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
+from rl_rms.agents import A2C, PPO, ActorCriticPolicy, PolicyConfig, Reinforce, evaluate
 from rl_rms.agents.collector import Collector
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PoissonJumps
@@ -198,11 +198,6 @@ def test_learn_zero_steps_raises(total):
         A2C("CartPole-v1").learn(total)
 
 
-def test_constructor_with_an_unknown_device_names_it():
-    with pytest.raises(ValueError, match="device"):
-        A2C("CartPole-v1", device="gpu")
-
-
 def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
     from rl_rms.envs.schedules import Step
 
@@ -278,29 +273,6 @@ def test_learn_without_log_dir_computes_no_diagnostics(monkeypatch, tmp_path):
     assert asked
 
 
-class OnlyActor(torch.nn.Module):
-    def actor(self, observations):
-        raise NotImplementedError
-
-
-SPACES = {"observation_space": gym.spaces.Box(-1, 1, (4,), np.float32), "action_space": gym.spaces.Discrete(2)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({}, ["env", "observation_space", "action_space", "None"]),
-        (
-            {**SPACES, "policy": OnlyActor()},
-            ["policy", "OnlyActor", "critic"],
-        ),
-    ],
-)
-def test_constructor_with_a_wrong_argument_names_it(arguments, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        A2C(None, config=A2CConfig(), **arguments)
-
-
 class WideCritic(ActorCriticPolicy):
     def critic(self, observations):
         return super().critic(observations)[:, None]
@@ -317,7 +289,7 @@ class WideActor(ActorCriticPolicy):
 @pytest.mark.parametrize("agent", [A2C, partial(PPO, n_steps=5), Reinforce])
 @pytest.mark.parametrize(("policy", "named"), [(WideCritic, "values"), (WideActor, "log-probabilities")])
 def test_learn_with_a_policy_whose_results_would_be_broadcast_names_them(agent, policy, named):
-    module = policy(*SPACES.values(), PolicyConfig())
+    module = policy(gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2), PolicyConfig())
     with pytest.raises(ValueError, match=naming(named, "shape")):
         agent("CartPole-v1", policy=module, seed=0).learn(1)
 

@@ -13,7 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms import RMSprop
-from rl_rms.agents import A2C, MetaConfig, PolicyConfig, Reinforce, meta
+from rl_rms.agents import A2C, MetaConfig, Reinforce, meta
 from rl_rms.agents.description import flat_hyperparameters
 from rl_rms.agents.distributions import Categorical
 from rl_rms.agents.losses import actor_critic_loss
@@ -266,21 +266,6 @@ def test_learn_logs_the_adapted_hyperparameters(tmp_path):
     assert events.Scalars("train/learning_rate")[-1].value == pytest.approx(last, rel=1e-6)
     assert last != 7e-4
     assert flat_hyperparameters(agent)["meta.window"] == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"optimizer": "torch.optim.Adam"}, ["meta", "rl_rms.RMSprop", "Adam"]),
-        ({"half_life": "auto"}, ["meta", "half_life='auto'"]),
-        ({"on_change": "forget"}, ['on_change="forget"', "meta.adapt=", "half-life"]),
-        ({"policy": PolicyConfig(norm="batch")}, ["meta", 'norm="batch"']),
-        ({"optimizer_kwargs": {"max_grad_value": 1.0}}, ["max_grad_value", "optimizer_kwargs"]),
-    ],
-)
-def test_meta_with_an_unsupported_option_raises(options, sentence):
-    with pytest.raises(ValueError, match=naming(*sentence)):
-        A2C(choices(), meta=MetaConfig(), **options)
 
 
 @pytest.mark.parametrize(

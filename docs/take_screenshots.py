@@ -6,6 +6,7 @@ Trains the quickstart with evaluations, and writes docs/images/tensorboard_*.png
 Needs the extra ``dev`` and Chromium.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -63,7 +64,8 @@ def take_tensorboard(browser: Browser, runs: Path, images: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
-        main(["train", "drifting_cartpole", "--eval_every=100000", f"--runs_dir={folder}"])
-        (trained,) = (Path(folder) / "drifting_cartpole").iterdir()
-        take_tensorboard(browser, Path(folder), IMAGES)
+        os.chdir(folder)  # TensorBoard shows the path of its folder
+        main(["train", "drifting_cartpole", "--eval_every=100000"])
+        (trained,) = Path("runs/drifting_cartpole").iterdir()
+        take_tensorboard(browser, Path("runs"), IMAGES)
         take_report(browser, trained, IMAGES)

@@ -67,7 +67,7 @@ def read_yaml_block(text, folder):
         assert read_search(str(path), {}).sweep.num_trials > 1
     else:
         config = read_config(str(path))
-        assert config.env.changes or config.env.wrappers
+        assert config.env.changes or config.env.wrappers or config.callbacks
 
 
 def run_bash(text, folder):

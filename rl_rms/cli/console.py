@@ -17,6 +17,16 @@ def make_console(*, quiet: bool = False) -> "Console":
     return Console(quiet=quiet, markup=False, emoji=False)
 
 
+def shown_return(value: float) -> str:
+    """A return with one decimal place, or with three digits if it is small.
+
+    Examples:
+        >>> shown_return(196.351), shown_return(0.9549)
+        ('196.4', '0.955')
+    """
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
 class Counter:
     """The progress of a command: a bar in a terminal, otherwise a line after two seconds and every five seconds.
 

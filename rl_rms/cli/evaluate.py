@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rl_rms.cli.console import Counter, make_console
+from rl_rms.cli.console import Counter, make_console, shown_return
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import NEWEST, newest_run
 from rl_rms.cli.parser import Parser
@@ -88,7 +88,8 @@ def main(argv: Sequence[str]) -> int:
         )
     env.close()
     print(
-        f"mean return {result.mean_reward:.1f} +- {result.std_reward:.1f} (standard deviation), mean length "
-        f"{result.mean_ep_length:.1f} env steps, {arguments.episodes} episodes, environment clock from {clock:,}"
+        f"mean return {shown_return(result.mean_reward)} +- {shown_return(result.std_reward)} (standard "
+        f"deviation), mean length {result.mean_ep_length:.1f} env steps, {arguments.episodes} episodes, "
+        f"environment clock from {clock:,}"
     )
     return 0

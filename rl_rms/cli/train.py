@@ -13,7 +13,7 @@ from rl_rms.agents import files
 from rl_rms.cli.build import build, check_video, make_env, make_rendered_env, print_cause
 from rl_rms.cli.callbacks import find_callbacks
 from rl_rms.cli.config import RunConfig, find_config, parse_config
-from rl_rms.cli.console import make_console
+from rl_rms.cli.console import make_console, shown_return
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.keys import help_of
 from rl_rms.cli.runs import (
@@ -327,7 +327,7 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
         print(folder)
         return
     console = console_of(config)
-    final = None if summary["final_return"] is None else f"{summary['final_return']:.1f}"
+    final = None if summary["final_return"] is None else shown_return(summary["final_return"])
     seconds = summary["wall_time_seconds"]
     rows = {
         f"mean return, last {summary['final_return_episodes']} episodes": final,

@@ -68,6 +68,7 @@ INTERNAL = {
     "rl_rms.agents.protocols",
     "rl_rms.agents.regime_change",
     "rl_rms.agents.rollout_scaling",
+    "rl_rms.agents.shared_memory",
     "rl_rms.agents.spaces",
     "rl_rms.agents.torch_backend",
     "rl_rms.agents.trainer",

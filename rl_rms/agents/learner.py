@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rl_rms.agents.averaging import Sync, average, average_step
+from rl_rms.agents.averaging import Sync, average_step
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
 from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
@@ -251,7 +251,7 @@ class Learner(ABC):
         # An error here leaves all weights unchanged.
         if self.sync == "global" and not self.workers.alone:
             grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
-            average(grads, share, self.workers)
+            self.workers.average(grads, share)
         self._set_rates(num_timesteps)
         if self.meta is not None:
             self.meta.before_step()

@@ -132,7 +132,7 @@ class Trainer:
             The totals; None if any worker should stop.
         """
         training, workers, collector = self._training, self._workers, self._session.collector
-        env_steps, num_episodes = rollout.env_steps, [len(rollout.episodes)]
+        env_steps, episodes = rollout.env_steps, rollout.episodes
         num_nonfinite = collector.pop_num_nonfinite()
         if workers.alone:
             is_unmasked = rollout.masked is None and env_steps > 0
@@ -140,19 +140,19 @@ class Trainer:
             totals = RolloutTotals(env_steps, has_data=has_data)
         else:
             in_loss = np.count_nonzero(self._learner.loss_mask(rollout))
-            row = [env_steps, in_loss, num_episodes[0], stops, training.is_interrupted, num_nonfinite]
-            rows = workers.all_gather(np.array(row, dtype=np.float64))
-            training.is_interrupted = bool(rows[:, 4].any())
-            if training.is_interrupted or rows[:, 3].any():
+            row = np.array([env_steps, in_loss, stops, training.is_interrupted, num_nonfinite], dtype=np.float64)
+            rows, episodes = workers.gather_rollouts(row, episodes, rollout.valid.shape[1])
+            training.is_interrupted = bool(rows[:, 3].any())
+            if training.is_interrupted or rows[:, 2].any():
                 return None
             share = in_loss / max(rows[:, 1].sum(), 1.0)
             totals = RolloutTotals(int(rows[:, 0].sum()), float(share), bool(rows[:, 1].any()))
-            num_episodes, num_nonfinite = rows[:, 2].astype(int).tolist(), int(rows[:, 5].sum())
+            num_nonfinite = int(rows[:, 4].sum())
         training.num_nonfinite += num_nonfinite
         training.num_timesteps += totals.env_steps
         training.num_rollouts += 1
-        training.new_episodes = workers.episodes(rollout.episodes, num_episodes, rollout.valid.shape[1])
-        training.episodes.extend(training.new_episodes)
+        training.new_episodes = episodes
+        training.episodes.extend(episodes)
         if not workers.alone:
             self._session.set_clock(training.num_timesteps)
         return totals

@@ -1,12 +1,13 @@
 """Several processes that train one agent, each with a share of the sub-environments.
 
 All workers begin with the same weights and random generators, step their own sub-environments, and take the same
-optimizer steps. They exchange gradients and a few counts through torch.distributed, never transitions. torchrun
-and Ray can start the processes.
+optimizer steps. They exchange gradients and a few counts, never transitions: on one machine through shared memory,
+on several machines through torch.distributed. torchrun and Ray can start the processes.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rl_rms.agents import shared_memory
 from rl_rms.agents.rollout import Episode
+from rl_rms.agents.shared_memory import SharedMemory
+from rl_rms.optim.torch_private import foreach_copy_
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
+
+# Episodes in the message with the counts of a rollout. More episodes need a second message.
+_EPISODES_IN_MESSAGE = 32
 
 
 class LostWorkersError(RuntimeError):
@@ -45,6 +52,7 @@ class Workers:
     def __init__(self, rank: int = 0, size: int = 1, group: dist.ProcessGroup | None = None) -> None:
         self.rank, self.size = rank, size
         self._group = group
+        self._memory: SharedMemory | None = None
         self.alone = size == 1
 
     @classmethod
@@ -52,15 +60,17 @@ class Workers:
         """The workers of a process group (None: torch.distributed's default); one worker if not initialized."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
-        return cls(dist.get_rank(group), dist.get_world_size(group), group)
+        workers = cls(dist.get_rank(group), dist.get_world_size(group), group)
+        if not workers.alone:
+            workers._memory = workers._share_memory()
+        return workers
 
     def sum(self, values: Floats) -> Floats:
         """The sum of all workers' values, which have the same shape."""
         if self.alone:
             return values
         total = torch.from_numpy(np.array(values, dtype=np.float64))
-        with self._collective():
-            dist.all_reduce(total, group=self._group)
+        self._all_reduce(total)
         return total.numpy()
 
     def all_gather(self, values: Floats) -> Floats:
@@ -70,6 +80,8 @@ class Workers:
             return own.numpy()[None]
         gathered = [torch.empty_like(own) for _ in range(self.size)]
         with self._collective():
+            if self._memory is not None:
+                return self._memory.all_gather(own.numpy())
             dist.all_gather(gathered, own, group=self._group)
         return torch.stack(gathered).numpy()
 
@@ -86,19 +98,23 @@ class Workers:
             dist.broadcast_object_list(values, group=self._group, group_src=0)
         return values[0]
 
-    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all workers."""
+    def average(self, tensors: Sequence[Tensor], share: float) -> None:
+        """Replace tensors by their weighted mean over all workers.
+
+        Args:
+            tensors: This worker's tensors.
+            share: This worker's weight. The weights of all workers have the sum 1.
+        """
         if self.alone:
             return
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for group in by_dtype.values():
-            flat = torch.cat([tensor.reshape(-1) for tensor in group])
-            with self._collective():
-                dist.all_reduce(flat, group=self._group)
-            for tensor, summed in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
-                tensor.copy_(summed.view_as(tensor))
+            flat = torch.cat([tensor.reshape(-1) for tensor in group]).mul_(share)
+            self._all_reduce(flat)
+            parts = torch.split(flat, [tensor.numel() for tensor in group])
+            foreach_copy_(group, [part.view_as(tensor) for part, tensor in zip(parts, group, strict=True)])
 
     def mean(self, metrics: Mapping[str, float], weight: float) -> dict[str, float]:
         """The weighted mean of all workers' metrics, which have the same names.
@@ -115,33 +131,72 @@ class Workers:
         summed = self.sum(weight * own)
         return dict(zip(names, (summed[:-1] / summed[-1]).tolist(), strict=True))
 
-    def episodes(self, episodes: Sequence[Episode], counts: Sequence[int], num_envs: int) -> list[Episode]:
-        """All workers' episodes in the order of their ends, with sub-environments numbered across workers.
+    def gather_rollouts(
+        self, counts: Floats, episodes: Sequence[Episode], num_envs: int
+    ) -> tuple[Floats, list[Episode]]:
+        """All workers' counts by rank, and their episodes.
 
         Args:
+            counts: Counts of this worker's rollout, shape ``(num_counts,)``.
             episodes: This worker's episodes.
-            counts: Number of episodes of each worker, by rank.
             num_envs: Sub-environments of each worker.
+
+        Returns:
+            The counts, shape ``(size, num_counts)``, and the episodes in the order of their ends, with
+            sub-environments numbered across workers.
         """
         if self.alone:
-            return list(episodes)
-        if max(counts) == 0:
-            return []
-        table = np.full((max(counts), 5), np.nan)
-        for row, episode in zip(table, episodes, strict=False):
-            success = np.nan if episode.success is None else float(episode.success)
-            index = self.rank * num_envs + episode.env_index
-            row[:] = episode.ret, episode.length, index, episode.num_timesteps, success
+            return counts[None], list(episodes)
+        table = np.array([_row(episode, self.rank * num_envs) for episode in episodes]).reshape(-1, 5)
+        first = np.concatenate(([len(table)], counts, _padded(table[:_EPISODES_IN_MESSAGE], _EPISODES_IN_MESSAGE)))
+        received = self.all_gather(first)
+        lengths, gathered = received[:, 0].astype(int), received[:, 1 : 1 + len(counts)]
+        tables = received[:, 1 + len(counts) :]
+        num_left = lengths.max() - _EPISODES_IN_MESSAGE
+        if num_left > 0:
+            rest = self.all_gather(_padded(table[_EPISODES_IN_MESSAGE:], num_left))
+            tables = np.concatenate((tables, rest), axis=1)
         rows = [
             row
-            for part, count in zip(self.all_gather(table), counts, strict=True)
-            for row in part[:count].tolist()
+            for part, length in zip(tables.reshape(self.size, -1, 5), lengths, strict=True)
+            for row in part[:length].tolist()
         ]
         rows.sort(key=lambda row: (row[3], row[2]))
-        return [
+        return gathered, [
             Episode(ret, int(length), int(index), int(steps), None if np.isnan(success) else bool(success))
             for ret, length, index, steps, success in rows
         ]
+
+    def _all_reduce(self, flat: Tensor) -> None:
+        """Replace a contiguous tensor by its sum over all workers."""
+        with self._collective():
+            if self._memory is None or flat.device.type != "cpu" or flat.dtype == torch.bfloat16:
+                dist.all_reduce(flat, group=self._group)
+            else:
+                self._memory.all_reduce(flat.detach().numpy())
+
+    def _share_memory(self) -> SharedMemory | None:
+        """Memory that all workers share; None if they are on several machines."""
+        created = address = opened = memory = None
+        if self.rank == 0:
+            with suppress(OSError):
+                created, address = shared_memory.create(self.size)
+        address = self.broadcast(address)
+        if address is None:
+            return None
+        with suppress(OSError):
+            opened = shared_memory.open_address(address)
+        pids = self.all_gather(np.array([0 if opened is None else os.getpid()], dtype=np.float64))[:, 0]
+        if opened is not None and pids.all():
+            # torch's type of stores lacks their timeout.
+            group: Any = self._group or dist.group.WORLD
+            timeout = group.get_group_store().timeout.total_seconds()
+            with suppress(OSError):
+                memory = SharedMemory(opened, pids.astype(int).tolist(), self.rank, timeout)
+        for fd in (created, opened):
+            if fd is not None:
+                os.close(fd)
+        return memory if self.all_true(memory is not None) else None
 
     @contextmanager
     def _collective(self) -> Iterator[None]:
@@ -152,6 +207,18 @@ class Workers:
                 f"worker {self.rank} of {self.size} waited for the others in vain: a worker has died or did not "
                 f"answer in time ({str(error).splitlines()[0]})"
             ) from error
+
+
+def _row(episode: Episode, first_env: int) -> tuple[float, ...]:
+    success = np.nan if episode.success is None else float(episode.success)
+    return episode.ret, episode.length, first_env + episode.env_index, episode.num_timesteps, success
+
+
+def _padded(table: Floats, length: int) -> Floats:
+    """The rows of a table in sequence, filled up with zeros to ``length`` rows."""
+    padded = np.zeros((length, table.shape[1]))
+    padded[: len(table)] = table
+    return padded.reshape(-1)
 
 
 ALONE = Workers()

@@ -1,29 +1,16 @@
 import pytest
 import torch
 
-from rl_rms.agents.averaging import average, average_step, check_sync
-from rl_rms.agents.workers import ALONE
+from rl_rms.agents.averaging import average_step, check_sync
 from tests.naming import naming
 
 
 class Twice:
     """Workers of which the other one has the same tensors."""
 
-    def all_reduce(self, tensors):
+    def average(self, tensors, share):
         for one in tensors:
-            one.mul_(2.0)
-
-
-def test_average_alone_scales_by_the_share():
-    tensors = [torch.tensor([2.0, 4.0]), torch.tensor(8.0)]
-    average(tensors, 0.5, ALONE)
-    assert torch.cat([one.reshape(-1) for one in tensors]).tolist() == [1.0, 2.0, 4.0]
-
-
-def test_average_of_equal_tensors_is_the_tensor():
-    tensors = [torch.tensor([2.0, 4.0])]
-    average(tensors, 0.5, Twice())
-    assert tensors[0].tolist() == [2.0, 4.0]
+            one.mul_(2.0 * share)
 
 
 def test_average_step_moves_by_the_mean_of_the_steps():

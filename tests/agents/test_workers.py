@@ -195,26 +195,44 @@ def meet(workers):
     """Results of the collective operations."""
     rank = workers.rank
     tensors = [torch.full((2, 2), float(rank)), torch.full((3,), 10.0 + rank, dtype=torch.float64)]
-    workers.all_reduce(tensors)
+    workers.average(tensors, 0.5)
     own = [Episode(float(rank), 5 + i, i, 100 * i + 1, None if i else bool(rank)) for i in range(rank + 1)]
+    counts, episodes = workers.gather_rollouts(np.array([rank, 7.0]), own, num_envs=4)
     return {
         "sum": workers.sum(np.array([rank, 1.0])),
         "all_gather": workers.all_gather(np.array([[rank, 2.0 * rank]])),
         "all_true": [workers.all_true(True), workers.all_true(rank == 1), workers.all_true(False)],
         "tensors": [tensor.tolist() for tensor in tensors],
         "mean": workers.mean({"b": float(rank), "a": 1.0}, weight=rank),
-        "episodes": [dataclasses.astuple(one) for one in workers.episodes(own, [1, 2, 3], num_envs=4)],
-        "none": workers.episodes([], [0, 0, 0], num_envs=4),
+        "counts": counts.tolist(),
+        "episodes": [dataclasses.astuple(one) for one in episodes],
+        "none": workers.gather_rollouts(np.ones(1), [], num_envs=4)[1],
     }
 
 
-def test_collective_operations_return_the_values_of_all_workers(tmp_path):
+def refuse(*_):
+    raise PermissionError
+
+
+def refuse_in_one_worker(path, readlink=os.readlink):
+    if dist.is_initialized() and dist.get_rank() == 1:
+        raise PermissionError
+    return readlink(path)
+
+
+@pytest.mark.parametrize(
+    "refused", [{}, {"memfd_create": refuse}, {"readlink": refuse_in_one_worker}, {"pidfd_open": refuse}]
+)
+def test_collective_operations_return_the_values_of_all_workers(refused, tmp_path, monkeypatch):
+    for name, function in refused.items():
+        monkeypatch.setattr(os, name, function)
     for received in together(tmp_path, meet, size=3):
         assert received["sum"].tolist() == [3, 3]
         assert received["all_gather"].tolist() == [[[0, 0]], [[1, 2]], [[2, 4]]]
         assert received["all_true"] == [True, False, False]
-        assert received["tensors"] == [[[3, 3], [3, 3]], [33, 33, 33]]
+        assert received["tensors"] == [[[1.5, 1.5], [1.5, 1.5]], [16.5, 16.5, 16.5]]
         assert received["mean"] == pytest.approx({"a": 1.0, "b": 5 / 3})
+        assert received["counts"] == [[0, 7], [1, 7], [2, 7]]
         assert received["episodes"] == [
             (0.0, 5, 0, 1, False),
             (1.0, 5, 4, 1, True),
@@ -224,6 +242,17 @@ def test_collective_operations_return_the_values_of_all_workers(tmp_path):
             (2.0, 7, 10, 201, None),
         ]
         assert received["none"] == []
+
+
+def meet_in_memory(workers):
+    dist.all_reduce = dist.all_gather = None  # in this process only
+    many = [Episode(float(workers.rank), 5, i, i, None) for i in range(100 * workers.rank)]
+    counts, episodes = workers.gather_rollouts(np.array([7.0]), many, num_envs=200)
+    return workers.sum(np.ones(2)).tolist(), counts.tolist(), [one.env_index for one in episodes]
+
+
+def test_workers_on_one_machine_exchange_through_memory(tmp_path):
+    assert together(tmp_path, meet_in_memory) == [([2, 2], [[7], [7]], list(range(200, 300)))] * 2
 
 
 def test_shared_generator_draws_the_rows_of_one_batch():
@@ -523,7 +552,7 @@ class Deserted(Workers):
     def all_gather(self, values):
         return np.stack([values, values])
 
-    def all_reduce(self, tensors):
+    def average(self, tensors, share):
         raise LostWorkersError("the other one has died")
 
 

@@ -1,7 +1,7 @@
 """The interface of acting and gradients, and the choice between its numpy and torch implementations."""
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from rl_rms.agents.clipped_loss import Minibatch, Played
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.losses import Batch
 from rl_rms.agents.numpy_backend import NumpyBackend
+from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.torch_backend import TorchBackend
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
@@ -88,6 +89,37 @@ class Backend(Protocol):
 
 def choose_backend(policy: nn.Module, device: torch.device, config: AgentConfig) -> Backend:
     """The fastest backend for a policy: numpy if the configuration and the policy allow it, else torch."""
-    if config.fused and not config.mask_actions and numpy_backend.supports(policy):
-        return NumpyBackend(policy)
-    return TorchBackend(policy, device)
+    return NumpyBackend(policy) if _runs_in_numpy(policy, config) else TorchBackend(policy, device)
+
+
+def choose_device(policy: nn.Module, config: AgentConfig) -> torch.device:
+    """The torch device of a configuration.
+
+    ``"auto"`` is the CPU for a policy that runs in numpy, because a small network is slower on a GPU. For other
+    policies it is CUDA if that is available.
+
+    Args:
+        policy: The policy, where it was made.
+        config: The configuration.
+
+    Raises:
+        ValueError: If the device is not available on this machine.
+    """
+    name = config.device
+    if name == "auto":
+        uses_cuda = torch.cuda.is_available() and not _runs_in_numpy(policy, config)
+        return torch.device("cuda" if uses_cuda else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(
+            f'device {name!r} is not available here ({cause}); give device="cpu", "auto", or a torch device of '
+            "this machine"
+        ) from error
+    return device
+
+
+def _runs_in_numpy(policy: nn.Module, config: AgentConfig) -> TypeGuard[ActorCriticPolicy]:
+    return config.fused and not config.mask_actions and numpy_backend.supports(policy)

@@ -106,7 +106,8 @@ class AgentConfig:
         policy: The policy network.
         fused: Whether small networks of linear layers on a CPU run in numpy, which computes the same gradients
             faster than autograd, see `rl_rms.agents.numpy_backend`; false always uses autograd.
-        device: torch device of the network; ``"auto"`` is CUDA if there is one.
+        device: torch device of the network; ``"auto"`` is the CPU for a network that ``fused`` runs in numpy,
+            and otherwise CUDA if there is one.
     """
 
     default_log_interval: ClassVar[int] = 100

@@ -3,6 +3,7 @@
 import math
 from typing import Any, get_args
 
+import torch
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import AgentConfig
@@ -48,6 +49,15 @@ def flat_hyperparameters(agent: TrainedAgent) -> dict[str, Any]:
         flat["env"] = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
         flat["num_envs"] = env.num_envs
     return {**flat, "seed": agent.seed}
+
+
+def device_note(agent: TrainedAgent) -> str | None:
+    """The device that ``"auto"`` chose on a machine with CUDA; None without CUDA or for a stated device."""
+    if agent.config.device != "auto" or not torch.cuda.is_available():
+        return None
+    if agent.device.type == "cpu":
+        return 'on the CPU, which is faster for this network; device="cuda" uses the GPU'
+    return f"on {agent.device}"
 
 
 def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) -> str | None:

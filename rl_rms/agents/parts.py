@@ -10,13 +10,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from rl_rms.agents.acting import Actor
+from rl_rms.agents.backends import choose_device
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.env_state import EnvLike, as_vector_env
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.normalize import make_observation_normalizer
 from rl_rms.agents.optimizers import OptimizerLike, make_optimizer
-from rl_rms.agents.policies import find_device, make_policy
+from rl_rms.agents.policies import make_policy
 from rl_rms.agents.spaces import action_mask_size, space_to_dict
 
 
@@ -73,8 +74,9 @@ def make_parts(
     """
     vector_env = None if env is None else _vector_env(env, config)
     observation_space, action_space = _checked_spaces(vector_env, spaces, config)
-    device = find_device(config.device)
-    module = make_policy(policy, observation_space, action_space, config.policy, seed=seed, device=device)
+    module = make_policy(policy, observation_space, action_space, config.policy, seed=seed)
+    device = choose_device(module, config)
+    module.to(device)
     torch_optimizer = make_optimizer(module, config, optimizer)
     num_envs = None if vector_env is None else vector_env.num_envs
     normalizer = make_observation_normalizer(observation_space, config.normalize_observation)

@@ -165,9 +165,8 @@ def make_policy(
     config: PolicyConfig,
     *,
     seed: int,
-    device: torch.device,
 ) -> nn.Module:
-    """A user's policy, or a new one of the configuration, on a device and in evaluation mode.
+    """A user's policy, or a new one of the configuration on the CPU, in evaluation mode.
 
     Args:
         policy: A module with ``actor`` and ``critic``; None makes one.
@@ -175,7 +174,6 @@ def make_policy(
         action_space: See `ActorCriticPolicy`.
         config: The configuration with the architecture, or with the import path of a module.
         seed: Seed of the initial weights of a new policy.
-        device: The device.
 
     Raises:
         ValueError: If the module lacks ``actor`` or ``critic``.
@@ -190,7 +188,7 @@ def make_policy(
             f"policy must be a torch module with the methods actor(observations), which gives a distribution, and "
             f"critic(observations), which gives values; {type(policy).__name__} has no {' and no '.join(missing)}"
         )
-    return policy.to(device).eval()
+    return policy.eval()
 
 
 def _new_policy(
@@ -200,26 +198,6 @@ def _new_policy(
         return ActorCriticPolicy(observation_space, action_space, config)
     spaces = {"observation_space": observation_space, "action_space": action_space}
     return make_module("policy.module", config.module, **spaces, config=config)
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of a name; ``"auto"`` is CUDA if it is available.
-
-    Raises:
-        ValueError: If the device is not available on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        cause = " ".join(str(error).split())
-        raise ValueError(
-            f'device {name!r} is not available here ({cause}); give device="cpu", "auto", or a torch device of '
-            "this machine"
-        ) from error
-    return device
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from rl_rms.agents.adaptation import Returns, regime_number
 from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.description import device_note
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs.checks import check_int
@@ -156,8 +157,10 @@ class ProgressCallback(Callback):
         if self._form == "json":
             self._print_json("start", memory=half_lives, folder=logger.folder)
             return
-        if half_lives is not None:
-            self._console.print(half_lives, highlight=False, soft_wrap=True)
+        note = device_note(agent)
+        first_line = "; ".join(text for text in (half_lives, note) if text is not None)
+        if first_line:
+            self._console.print(first_line, highlight=False, soft_wrap=True)
         self._pause = _SECONDS_BETWEEN_LINES
         if self._form == "auto" and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._pause = _SECONDS_BETWEEN_VIEWS

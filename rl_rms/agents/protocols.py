@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 import numpy.typing as npt
+import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 from torch.optim import Optimizer
@@ -40,6 +41,11 @@ class TrainedAgent(Protocol):
     @property
     def policy(self) -> nn.Module:
         """The torch module."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """The torch device of the policy."""
         ...
 
     @property

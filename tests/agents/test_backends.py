@@ -6,7 +6,8 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_rms.agents import A2C, PPO, ActorCriticPolicy, PolicyConfig, Reinforce
+from rl_rms.agents import A2C, PPO, A2CConfig, ActorCriticPolicy, PolicyConfig, Reinforce
+from rl_rms.agents.backends import choose_device
 from rl_rms.agents.clipped_loss import Minibatch
 from rl_rms.agents.numpy_backend import NumpyBackend, supports
 from rl_rms.agents.torch_backend import TorchBackend
@@ -212,3 +213,24 @@ def test_numpy_backend_noncontiguous_gradients_equal_autograd():
         if param.ndim == 2:
             param.grad = torch.zeros(param.T.shape).T
     check(agent)
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({}, "cpu"),
+        ({"fused": False}, "cuda"),
+        ({"policy": PolicyConfig(hidden_sizes=(1_024, 1_024))}, "cuda"),
+        ({"policy": PolicyConfig(recurrent="gru")}, "cuda"),
+    ],
+)
+def test_choose_device_auto_with_cuda_is_the_cpu_for_networks_that_run_in_numpy(options, chosen, monkeypatch):
+    agent = A2C("CartPole-v1", seed=0, **options)
+    assert agent.device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(agent.policy, agent.config).type == chosen
+
+
+def test_choose_device_of_a_stated_device_is_that_device():
+    agent = A2C("CartPole-v1", seed=0, fused=False)
+    assert choose_device(agent.policy, A2CConfig(device="meta")) == torch.device("meta")

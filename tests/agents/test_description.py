@@ -3,7 +3,7 @@ import torch
 from rl_rms.agents import A2C
 from rl_rms.agents.config import A2CConfig
 from rl_rms.agents.config_parts import PolicyConfig
-from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
+from rl_rms.agents.description import describe_half_lives, device_note, flat_hyperparameters
 from rl_rms.agents.optimizers import make_optimizer
 from rl_rms.envs import make_vec
 
@@ -51,3 +51,12 @@ def test_flat_hyperparameters_have_dotted_names_and_the_half_life_in_force():
     assert flat["optimizer.rho"] == 0.5
     assert flat["half_life"] == "1 updates"
     assert (flat["env"], flat["num_envs"], flat["seed"]) == ("CartPole-v1", 2, 3)
+
+
+def test_device_note_says_that_a_small_network_stays_on_the_cpu_beside_cuda(monkeypatch):
+    agent, stated = A2C("CartPole-v1", seed=0), A2C("CartPole-v1", seed=0, device="cpu")
+    assert device_note(agent) is None or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "CPU" in str(device_note(agent))
+    assert 'device="cuda"' in str(device_note(agent))
+    assert device_note(stated) is None

@@ -324,7 +324,7 @@ class PPOConfig(RolloutConfig):
             )
         if self.meta is not None:
             raise ValueError(
-                "meta unrolls one optimizer step for each rollout, and PPO takes many; leave meta out, or take A2C"
+                "meta unrolls one optimizer step for each rollout, and PPO takes many; leave meta out, or use A2C"
             )
 
 

@@ -218,7 +218,7 @@ def test_attribute_of_a_wrapper_inside_the_drift_changes():
 
 
 class Objectives(gym.Wrapper):
-    """Two rewards in place of one."""
+    """Two rewards instead of one."""
 
     def step(self, action):
         observation, _, *rest = self.env.step(action)

@@ -89,7 +89,7 @@ def test_reset_takes_the_options_of_the_single_environment(id):
 
 
 @pytest.mark.parametrize("id", LIMITS)
-def test_reset_with_a_mask_and_seeds_leaves_the_other_sub_environments_alone(id):
+def test_reset_with_a_mask_and_seeds_does_not_affect_other_sub_environments(id):
     ours, theirs = pair(id, "Disabled")
     for env in (ours, theirs):
         env.reset(seed=0)

@@ -250,7 +250,7 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
         place = f"{where}{key}"
         if place not in annotations:
             if not str(key) or any(map(str.isspace, str(key))):
-                raise UserError(f"there is no key {place!r}: keys must be words")
+                raise UserError(f"there is no key {place!r}: each key must be a word")
             meant = f"{where}{SYNONYMS.get(str(key), key)}"
             others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
             if others and meant not in annotations:

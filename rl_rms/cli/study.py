@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms study",
         usage="rl-rms study NAME ... [--OPTION VALUE ...]",
-        description="Test claims of the theory. Each study writes tables, a figure, a verdict and TensorBoard events.",
+        description="Test claims of the theory. Each writes tables, a figure, a verdict and TensorBoard events.",
         examples=[
             "rl-rms study --list",
             "rl-rms study saddle --quick",

@@ -5,6 +5,7 @@ optimizer steps. They exchange gradients and a few counts, never transitions: on
 on several machines through torch.distributed. torchrun and Ray can start the processes.
 """
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -147,7 +148,8 @@ class Workers:
         """
         if self.alone:
             return counts[None], list(episodes)
-        table = np.array([_row(episode, self.rank * num_envs) for episode in episodes]).reshape(-1, 5)
+        first_env = self.rank * num_envs
+        table = np.array([value for episode in episodes for value in _row(episode, first_env)]).reshape(-1, 5)
         first = np.concatenate(([len(table)], counts, _padded(table[:_EPISODES_IN_MESSAGE], _EPISODES_IN_MESSAGE)))
         received = self.all_gather(first)
         lengths, gathered = received[:, 0].astype(int), received[:, 1 : 1 + len(counts)]
@@ -163,7 +165,7 @@ class Workers:
         ]
         rows.sort(key=lambda row: (row[3], row[2]))
         return gathered, [
-            Episode(ret, int(length), int(index), int(steps), None if np.isnan(success) else bool(success))
+            Episode(ret, int(length), int(index), int(steps), None if math.isnan(success) else bool(success))
             for ret, length, index, steps, success in rows
         ]
 
@@ -210,7 +212,7 @@ class Workers:
 
 
 def _row(episode: Episode, first_env: int) -> tuple[float, ...]:
-    success = np.nan if episode.success is None else float(episode.success)
+    success = math.nan if episode.success is None else float(episode.success)
     return episode.ret, episode.length, first_env + episode.env_index, episode.num_timesteps, success
 
 

@@ -200,7 +200,7 @@ class SubEnvs(Backend):
         """Raise an error if the snapshot has other wrappers, before anything is changed.
 
         Raises:
-            OtherWrappersError: If it is one.
+            OtherWrappersError: If the wrappers differ.
         """
         self._find_sub_envs()
         if isinstance(self._base, SyncVectorEnv):

@@ -227,6 +227,8 @@ def verdict(results: Results) -> Verdict:
     lost = {h: [w for w in names if gain(results, w, h).high < 0] for h in won}
     texts = "; ".join(
         f"{h} is better in {', '.join(won[h]) or 'no task'} and worse in {', '.join(lost[h]) or 'no task'}"
+        if won[h] or lost[h]
+        else f"none with {h}"
         for h in won
     )
     sentence = (

@@ -18,7 +18,6 @@ COVERED = {
     "envs/backend.py": INTERFACE,
     "envs/keys.py": "names alone",
     "envs/schedules/derived.py": "tests/envs/schedules/test_algebra.py tests the schedules that derive from it",
-    "optim/kernels/flat.py": EVERY_KERNEL,
     "optim/kernels/foreach.py": EVERY_KERNEL,
     "optim/kernels/kernel.py": INTERFACE,
     "optim/kernels/plain.py": EVERY_KERNEL,

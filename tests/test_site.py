@@ -76,6 +76,8 @@ INTERNAL = {
     "rl_rms.agents.trees",
     "rl_rms.configs",
     "rl_rms.envs.adversary",
+    "rl_rms.envs.atari",
+    "rl_rms.envs.atari_state",
     "rl_rms.envs.backend",
     "rl_rms.envs.backends",
     "rl_rms.envs.noise",

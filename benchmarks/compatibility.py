@@ -43,18 +43,18 @@ LIMIT = 300
 TRIED = 6
 PAGE = """# Environments of other packages
 
-`make compatibility` installs the packages into an environment of its own, tries one environment of each, and
-writes this page. [Train in any Gymnasium environment](howto/any_environment.md) describes the use. The measurement
-used {libraries}.
+`make compatibility` installs the packages into a separate virtual environment, tries one RL environment of each
+package, and writes this page. [Train in any Gymnasium environment](howto/any_environment.md) describes the use.
+The measurement used {libraries}.
 
 {table}
 
 - **trains**: A2C makes 160 env steps.
-- **drifts**: this target changes the environment. Any environment has `reward.scale`.
+- **drifts**: changing this target has an effect. Every environment has the target `reward.scale`.
 - **resumes**: a training that is saved and loaded has the same weights as an uninterrupted one.
-- **films**: an episode of at most 30 env steps becomes a video.
+- **films**: the recorder makes a video of an episode of at most 30 env steps.
 - **Stable-Baselines3 trains**: its A2C makes 160 env steps in the same environment with the same wrappers.
-- **no** is followed by the error. POPGym does not render. Videos of the native vector environment of ale-py show a
+- **no**: the error follows. POPGym does not render. Videos of the native vector environment of ale-py show a
   single environment with the wrappers of Gymnasium.
 """
 

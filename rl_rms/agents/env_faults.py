@@ -25,7 +25,7 @@ _MANY_OVERWRITTEN = 3
 
 
 class EnvFaults:
-    """Failing sub-environments of a vector environment.
+    """Handles failing sub-environments of a vector environment.
 
     Args:
         env: The vector environment.

@@ -127,7 +127,7 @@ def owned(folder: Path) -> Iterator[None]:
     """Lock a folder for this process, which may lock it several times.
 
     The system releases the lock when the process ends, even if it is killed. On file systems without locks, such
-    as some network file systems, a warning is given instead.
+    as some network file systems, it warns instead.
 
     Args:
         folder: The folder, which is made if it is missing.

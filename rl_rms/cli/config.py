@@ -166,7 +166,7 @@ def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Args:
         config: Path of a YAML file, or the name of a packaged one.
-        overrides: As on the command line, ``["--agent.half_life", "20_000 steps"]``.
+        overrides: Words of the command line, such as ``["--agent.half_life", "20_000 steps"]``.
 
     Raises:
         UserError: If the file, a key, a type or a range is wrong.
@@ -181,7 +181,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
 
     Args:
         tree: Plain data, as a file holds it.
-        overrides: As on the command line, applied from left to right.
+        overrides: Words of the command line, applied from left to right.
 
     Raises:
         UserError: If a key, a type or a range is wrong, or the file holds an address.

@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         packaged_configs("federation"),
         "yaml",
         metavar="FEDERATION",
-        help="YAML file, packaged name or folder.",
+        help="YAML file, name of a packaged federation, or folder.",
     )
     parser.add_argument("--runs_dir", type=str, default="runs", help="Parent folder of the run's folder.")
     parser.add_argument("--workers", type=int, default=2, help="Clients that train at the same time, >= 1.")

@@ -72,7 +72,7 @@ class Federation:
         """Read the text of `to_text`.
 
         Raises:
-            ValueError: If the text is no JSON, or a key has the wrong type.
+            ValueError: If the text is not JSON, or a key has the wrong type.
             TypeError: If a key is unknown or missing.
         """
         tree = json.loads(text)
@@ -112,7 +112,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     for key in tree:
         if key not in known:
             raise UserError(
-                f"{name}: there is no key {key!r}; there are {', '.join(known)}{suggestion(key, known)}"
+                f"{name}: unknown key {key!r}; the keys are {', '.join(known)}{suggestion(key, known)}"
             )
     for key in ("config", "clients"):
         if key not in tree:

@@ -243,7 +243,7 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
     for key in tree:
         if key not in known:
             raise UserError(
-                f"{sweep}: there is no key {key!r}; there are {', '.join(known)}{suggestion(key, known)}"
+                f"{sweep}: unknown key {key!r}; the keys are {', '.join(known)}{suggestion(key, known)}"
             )
     missing = [key for key in ("config", "vary") if key not in tree]
     if missing:

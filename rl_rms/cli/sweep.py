@@ -52,9 +52,18 @@ def main(argv: Sequence[str]) -> int:
         ],
     )
     parser.add_name(
-        "sweep", packaged_configs("sweep"), "yaml", metavar="SWEEP", help="YAML file or packaged name."
+        "sweep",
+        packaged_configs("sweep"),
+        "yaml",
+        metavar="SWEEP",
+        help="YAML file, or the name of a packaged sweep.",
     )
-    parser.add_argument("--trials", type=int | None, default=None, help="Number of points; by default the file's.")
+    parser.add_argument(
+        "--trials",
+        type=int | None,
+        default=None,
+        help="Number of points to try; by default the number in the file.",
+    )
     parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
     parser.add_argument(
         "--storage",

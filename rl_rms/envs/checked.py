@@ -147,7 +147,7 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
     """Raise an error if the shape or type of an observation differs from its space.
 
     Raises:
-        ValueError: If the observation does not fit.
+        ValueError: If the shape or type differs, or a discrete value is not in the space.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         parts: dict[Any, gym.Space[Any]] = dict(

@@ -84,7 +84,7 @@ def make_vec(
     if not (isinstance(id, (str, EnvSpec)) or callable(id)):
         raise TypeError(
             "id must be an id of Gymnasium, a specification or a function that makes an environment, got "
-            f"{id!r}; an environment is passed as lambda: gymnasium.make(...)"
+            f"{id!r}; pass an environment as lambda: gymnasium.make(...)"
         )
     inside, outside = as_wrappers(wrappers)
     if isinstance(id, str) and id.rpartition(":")[2].startswith("rl_rms/"):

@@ -160,8 +160,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if ("known" in snapshot) != (self._episode is None):
             check_wrappers(snapshot["wrappers"], self._layers.names)
             raise ValueError(
-                f"the state does not fit this {type(self.unwrapped).__name__}; make it as the saved "
-                "environment was made, with the same wrappers in the same order"
+                f"the state does not fit this {type(self.unwrapped).__name__}; make it with the "
+                "arguments of the saved environment, and with the same wrappers in the same order"
             )
         self._layers.load_state_dict(snapshot["wrappers"])
         self._initial_wrappers = snapshot["wrappers"]

@@ -23,7 +23,7 @@ from rl_rms.envs.gymnasium_internals import GRACE
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.restarts import INHERITED, check_restartable, is_set, reset_mask_of, savable, seeds_of
 
-# Seconds beyond the time limit that a new worker may take to start, which includes imports.
+# A new worker also imports modules. Its first answer may take this many seconds more than the time limit.
 STARTING = 60.0
 
 Message = tuple[str, Any]

@@ -132,7 +132,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         # Seed and drifts that the backend's random numbers use.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
-        # Gymnasium's mask of the sub-environments with an entry in info.
+        # Selects all sub-environments. It is also the mask that Gymnasium requires of an entry of info.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
         # Whether a step needs the mask of true transitions, not only their number.
         self._needs_mask = sharing == "independent" or self._feedback.is_needed or self._backend.needs_valid

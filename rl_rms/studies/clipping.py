@@ -203,9 +203,10 @@ STUDY = Study(
     "fourth case, all gradients are ten times as large from then on (lasting). The study measures root v of "
     "these coordinates, divided by its expected value, right after the burst, and the updates until this "
     "ratio is within 10 % of 1. The expected value is root v on the same noise without burst and clipping, "
-    "and ten times this value for a lasting change. The norms are clipped to twice the ordinary norm. "
-    "max_grad_value is three root mean squares of the largest scale, and max_grad_ratio is three root mean "
-    "squares of each coordinate. max_update_rms is twice the ordinary root mean square of the quotient.",
+    "and ten times this value for a lasting change. max_grad_norm and max_tensor_norm are twice "
+    "the ordinary norm. max_grad_value is three times the root mean square of the coordinate with the largest "
+    "scale. max_grad_ratio is three times the root mean square of each coordinate. max_update_rms is twice "
+    "the ordinary root mean square of the quotient.",
     caveat="The gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and "
     "v then estimates the clipped gradients. A tighter norm limits bursts more, and shortens ordinary "
     "updates more often.",

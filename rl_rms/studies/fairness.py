@@ -184,8 +184,8 @@ def verdict(results: Results) -> Verdict:
     sentence = (
         f"If both weight the groups in the same way, normalizers by group narrow the early gap in {early} and "
         f"the late gap in {late} of {pairs} comparisons with RMSprop. SGD's early gap is narrower than RMSprop's "
-        f"in {wins('early', 'SGD')} of {len(settings)}. Equal weighting narrows RMSprop's early gap in "
-        f"{wins('early', 'reweighted')} and its late gap in {wins('late', 'reweighted')} of {len(settings)}, and "
+        f"in {wins('early', 'SGD')} of {len(settings)} comparisons. Equal weighting narrows RMSprop's early gap "
+        f"in {wins('early', 'reweighted')} and its late gap in {wins('late', 'reweighted')} of {len(settings)}, and "
         f"costs {_middle(scores[0] - scores[1]):.3f} of {SCORES[of['setting']]} with shared weights. Equal "
         "weighting together with normalizers by group narrows the gaps in "
         f"{wins('early', 'per group, reweighted')} and {wins('late', 'per group, reweighted')}. The mean early "

@@ -204,7 +204,7 @@ def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
 
     def map_in_pool(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        # Not pool.map, which cancels its futures at an exception: a pool whose processes end cannot handle those.
+        # pool.map cancels its futures at an exception, and a pool whose processes end cannot handle canceled ones.
         with signals_deferred():  # submit starts the processes
             futures = [pool.submit(function, task) for task in tasks]
         return (future.result() for future in futures)

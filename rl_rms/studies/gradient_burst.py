@@ -222,8 +222,8 @@ def verdict(results: Results) -> Verdict:
     sentence = (
         f"With rho {', '.join(f'{rho:g}' for rho in rhos)}, the longest step is "
         f"{', '.join(short(step) for step in steps.values())} times lr. The numbers of updates until root v "
-        f"recovers are {recoveries}. Return that A2C loses by an attack on its observations and by rewards x "
-        f"1,000: {costs}."
+        f"recovers are {recoveries}. A2C loses return by an attack on its observations and by 1,000 times "
+        f"larger rewards: {costs}."
     )
     large = sooner(results)
     if not contained or not large:

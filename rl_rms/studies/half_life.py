@@ -268,8 +268,8 @@ STUDY = Study(
     mechanism="Half-lives in updates and env steps. `half_life='match'` uses the timescale of the "
     "environment and the noise of the gradients. `half_life='auto'` uses the gradients alone.",
     setup=f"The variance of normal gradients in {COORDINATES} coordinates jumps by a factor of {JUMP:g} "
-    "every T updates. The study measures the Kullback-Leibler error of v by half-life. A2C trains in 16 "
-    "sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means "
+    "every T updates. The study measures the Kullback-Leibler error of v for each half-life. A2C trains in "
+    "16 sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means "
     "are redrawn every 8,000 env steps and the noise jumps tenfold every 2,000. The score is minus the "
     "exact regret per env step. In two states, the rewards are swapped every 4,000 env steps. The score is "
     "the exact reward per env step. In CartPole, the rewards jump by a factor of 30 every 10,000 env steps. "

@@ -183,8 +183,8 @@ STUDY = Study(
     claim="LayerNorm stabilizes the scale of gradients, so results depend less on RMSprop's rho.",
     mechanism="`PolicyConfig(norm='layer')`, or `agent.policy.norm: layer` in a configuration; "
     "`bias_correction` of `rl_rms.RMSprop`, which the agents use by default.",
-    setup="The spread is the standard deviation over half-lives of the mean score, at the best common "
-    "learning rate. The study measures it with and without LayerNorm and bias correction. In the "
+    setup="The spread is the standard deviation of the mean score over the half-lives, at the best "
+    "common learning rate. The study measures it with and without LayerNorm and bias correction. In the "
     "regression, networks learn the outputs of a fixed network. The score is -log10 of the loss in the last "
     f"tenth of {UPDATES} updates, for half-lives 7 to 7,000 and five learning rates. In the second task, A2C "
     f"trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the episode length in the last "

@@ -106,7 +106,7 @@ def test_make_vec_function_that_returns_one_environment_raises():
     assert make_vec(lambda: one, 1).num_envs == 1
 
 
-def test_make_vec_of_no_environment_names_it():
+def test_make_vec_with_a_wrong_id_names_it():
     with pytest.raises(TypeError, match=naming("id", "TimeLimit", "lambda")):
         make_vec(gym.make("Pendulum-v1"))
     with pytest.raises(TypeError, match=naming("id", "None")):

@@ -214,7 +214,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     """Check a list of tasks, which all set the same targets to numbers.
 
     Raises:
-        ValueError: If it is not such a list.
+        ValueError: If the list is empty or has another form, or the tasks set different targets.
     """
     if (
         not isinstance(tasks, Sequence)
@@ -228,7 +228,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     for number, task in enumerate(tasks):
         if set(task) != set(tasks[0]):
             raise ValueError(
-                f"{owner}: all must set the same targets, but number 0 sets {', '.join(tasks[0])} and number "
+                f"{owner}: all tasks must set the same targets, but task number 0 sets {', '.join(tasks[0])} and task number "
                 f"{number} sets {', '.join(task)}"
             )
     return [

@@ -228,8 +228,8 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     for number, task in enumerate(tasks):
         if set(task) != set(tasks[0]):
             raise ValueError(
-                f"{owner}: all tasks must set the same targets, but task number 0 sets {', '.join(tasks[0])} and task number "
-                f"{number} sets {', '.join(task)}"
+                f"{owner}: all tasks must set the same targets, but task number 0 sets {', '.join(tasks[0])} "
+                f"and task number {number} sets {', '.join(task)}"
             )
     return [
         {target: check_number(f"{owner}[{number}].{target}", value) for target, value in task.items()}

@@ -1,7 +1,7 @@
-"""Send the log of a training to Weights & Biases or MLflow, by a callback each.
+"""Send the log of a training to Weights & Biases or MLflow, with one callback for each.
 
 Copy the callback that you need into a module of your own, and name it in a configuration, as in
-``callbacks: [{trackers:WandbCallback: {project: drift}}]``, or give it to ``learn``. The training needs a
+``callbacks: [{trackers:WandbCallback: {project: drift}}]``, or pass it to ``learn``. The training needs a
 ``log_dir``, which ``rl-rms train`` always has.
 
 Run: python examples/trackers.py mlflow

@@ -58,13 +58,13 @@ def make_parts(
     seed: int,
     spaces: tuple[gym.Space[Any] | None, gym.Space[Any] | None],
 ) -> Parts:
-    """The parts of an agent.
+    """Make the parts of an agent.
 
     Args:
         config: The hyperparameters.
         learner_class: The algorithm's learner.
         env: See `rl_rms.agents.agent.Agent`.
-        policy: The user's policy; None for the configuration's.
+        policy: The user's policy. None makes a policy from the configuration.
         optimizer: See `rl_rms.agents.agent.Agent`.
         seed: Seed of initial weights, actions and environment.
         spaces: Observation and action space of an agent without an environment.
@@ -112,7 +112,7 @@ def make_parts(
 
 
 def _vector_env(env: EnvLike, config: AgentConfig) -> VectorEnv:
-    """A vector environment of an id or an environment."""
+    """Make a vector environment from an id or an environment."""
     if isinstance(env, gym.Env) and config.on_env_error == "restart":
         raise ValueError(
             f"on_env_error='restart' needs a function that makes the environment, got {env!r}; give its id or "

@@ -28,7 +28,7 @@ Address = tuple[int, int, str]
 _SLOT = 1 << 18
 # Counters are on different cache lines.
 _LINE = 64
-# A wait that spins for longer sleeps between two looks.
+# After this time, a waiting process sleeps between two checks.
 _SPIN_SECONDS = 1e-3
 
 
@@ -39,7 +39,7 @@ class SharedMemory:
     RuntimeError if another process has ended, or does not answer in time.
 
     Args:
-        fd: File descriptor of `create` or `open_address`; may be closed afterwards.
+        fd: File descriptor of `create` or `open_address`. The caller may close it afterwards.
         pids: Process ids by rank.
         rank: Number of this process.
         timeout: Maximum seconds to wait for the other processes.
@@ -72,7 +72,7 @@ class SharedMemory:
         return gathered
 
     def all_reduce(self, own: Array) -> None:
-        """Replace a contiguous array by the sum over all processes, which add it in the order of the ranks."""
+        """Replace a contiguous array by the sum over all processes, added in the order of the ranks."""
         flat = own.reshape(-1)
         for part, received in self._turns(flat):
             total = flat[part]
@@ -91,7 +91,7 @@ class SharedMemory:
             num_bytes = own[part].nbytes
             slots = self._slots[self._turn % 2, :, :num_bytes].view(own.dtype)
             slots[self._rank] = own[part]
-            # Processors of x86-64 make writes visible in their order.
+            # On x86-64, other processes see the writes in this order.
             self._counters[self._rank * _LINE // 8] = self._turn
             self._wait()
             yield part, slots

@@ -21,7 +21,7 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         callbacks: A list of names and of dictionaries ``{name: arguments}``.
 
     Raises:
-        ValueError: If it has another form.
+        ValueError: If the list has another form.
     """
     if not isinstance(callbacks, list):
         raise ValueError(f"callbacks must be a list, such as [my_callbacks:Mine], got {callbacks!r}")
@@ -42,7 +42,7 @@ def find_callbacks(callbacks: Any) -> "list[Callable[[], Callback]]":
     """Import the callbacks of a configuration, and return functions that make them.
 
     Raises:
-        UserError: If one cannot be imported, is no callback, or does not take the arguments.
+        UserError: If a callback cannot be imported, is not a subclass of `Callback`, or rejects the arguments.
     """
     return [_find(number, *named) for number, named in enumerate(list(named_callbacks(callbacks)))]
 

@@ -63,14 +63,16 @@ gradients. The <b>half-life</b> is the number of updates after which the weight 
 halved.</p>
 <details><summary>How to read this page</summary>
 <p>A <b>regime</b> is the period between two abrupt changes of the environment, counted from 0.</p>
-<p><b>Return.</b> It <b>held</b> if the mean return of a regime's first tenth, and of at least {window} episodes,
-is at least {recovered:.0%} of the mean return of the last tenth before the change. Otherwise it <b>recovered</b>
-after the env steps until the mean return of {window} consecutive episodes reached that.</p>
-<p><b>Second moment.</b> After a change the gradients become larger or smaller, and steps are too long or too short
-until v has followed. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a regime.
-Otherwise it <b>fluctuates</b> if it swings by more than a factor of 1.4 from one entry of the log to the next, and
-<b>tracks</b> if not. Tracking does not decide the return: in ten tasks, half-lives from 20 to 2,000 updates gave
-equal returns. Compare runs to find the half-life with the highest return.</p></details>
+<p><b>Return.</b> The return <b>held</b> if the mean return of a regime's first tenth, and of at least {window}
+episodes, is at least {recovered:.0%} of the mean return of the last tenth before the change. Otherwise, the return
+<b>recovered</b> when the mean return of {window} consecutive episodes reached this level. The table shows the env
+steps from the change until then.</p>
+<p><b>Second moment.</b> After a change, the gradients become larger or smaller. The steps are too long or too
+short until v has adapted. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a
+regime. Otherwise, it <b>fluctuates</b> if it changes by more than a factor of 1.4 from one entry of the log to
+the next. Otherwise, it <b>tracks</b> the squared gradients. Tracking does not decide the return: in ten tasks,
+half-lives from 20 to 2,000 updates gave equal returns. Compare runs to find the half-life with the highest
+return.</p></details>
 {sections}
 </body></html>
 """
@@ -243,12 +245,12 @@ def describe_normalizers(run: Run) -> str:
 
 
 def describe_tracking(followings: Sequence[Following]) -> str:
-    """A sentence about v in all regimes."""
+    """A sentence on how v tracked the squared gradients in all regimes."""
     if not followings:
-        return "The log does not show how the second moment v followed the squared gradients."
+        return "The log does not show how the second moment v tracked the squared gradients."
     states = [one.state for one in followings]
     text = ", ".join(f"{state} in {states.count(state)}" for state in get_args(State) if state in states)
-    return f"Of {len(states)} regimes with enough entries, v {text}. This does not rate the return."
+    return f"Of {len(states)} regimes with enough entries, v {text}. Tracking does not decide the return."
 
 
 def _summary(run: Run, followings: Sequence[Following]) -> str:
@@ -258,7 +260,7 @@ def _summary(run: Run, followings: Sequence[Following]) -> str:
 
 
 def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
-    """Each regime, and how the second moment followed in it; None if the log does not show it."""
+    """Each regime, and how the second moment tracked the squared gradients; None if the log does not show it."""
     tracking = read_tracking(run)
     return [
         (regime, None if tracking is None else follow(tracking, regime.start, regime.end))
@@ -287,7 +289,7 @@ def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """The cells of a regime's row on v."""
+    """The cells of a regime's row that describe v."""
     if following is None:
         return ["-"] * 5
     way = "too large" if following.worst > 0 else "too small"

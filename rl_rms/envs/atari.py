@@ -1,4 +1,4 @@
-"""Atari games of ale-py in its native vector environment, and their single counterpart."""
+"""Atari games of ale-py in its native vector environment, and the equivalent single environment."""
 
 import importlib
 from dataclasses import replace
@@ -10,7 +10,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.specs import ATARI, find_spec
 
-# Arguments of the native vector environment, with their defaults, that Gymnasium's wrappers have for a single one.
+# Arguments of the native vector environment with their defaults. For a single environment, Gymnasium's wrappers
+# have equivalent arguments.
 _PREPROCESSING = {
     "img_height": 84,
     "img_width": 84,
@@ -37,7 +38,7 @@ class WholeGames(VectorWrapper):
     Args:
         env: ale-py's native vector environment without reward clipping.
         clips: Whether rewards are clipped.
-        life_loss_info: Whether an episode is a life, after which the game continues.
+        life_loss_info: Whether each life is an episode. The game continues with the next life.
     """
 
     def __init__(self, env: VectorEnv, *, clips: bool, life_loss_info: bool) -> None:
@@ -95,10 +96,10 @@ def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, *
 
 
 def as_single(config: EnvConfig) -> EnvConfig:
-    """A configuration of the native vector environment for a single one with Gymnasium's wrappers.
+    """Convert a configuration of the native vector environment to a single one with Gymnasium's wrappers.
 
     Returns:
-        The configuration, with the same spaces; unchanged if it has wrappers or is of another environment.
+        The configuration, with the same spaces. It is unchanged if it has wrappers or is not for Atari.
     """
     if config.wrappers or find_spec(config.id).entry_point != ATARI:
         return config

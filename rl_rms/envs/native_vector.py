@@ -34,7 +34,7 @@ class NativeVectorEnv(VectorEnv):
         **kwargs: Arguments of the single environment.
 
     Attributes:
-        steps: Steps of the episodes, shape ``(num_envs,)``.
+        steps: Number of steps of each episode, shape ``(num_envs,)``.
         ended: Whether the last step ended the episode and no reset followed, shape ``(num_envs,)``.
 
     Raises:
@@ -83,14 +83,14 @@ class NativeVectorEnv(VectorEnv):
 
     @abstractmethod
     def _advance(self, actions: Array) -> tuple[Floats, Mask, dict[str, Array]]:
-        """Make a step: the rewards, the terminations and the infos of all sub-environments.
+        """Make a step, and return the rewards, the terminations and the infos of all sub-environments.
 
         The results of sub-environments that have ``ended`` are not used.
         """
 
     @abstractmethod
     def _observations(self, has_first: bool) -> Array:
-        """The observations, some of which may be first observations of episodes."""
+        """The observations. With ``has_first``, some may be first observations of episodes."""
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -98,7 +98,7 @@ class NativeVectorEnv(VectorEnv):
         """Begin episodes.
 
         Args:
-            seed: The seed of each sub-environment. An int is the first one's; each next one's is 1 larger.
+            seed: The seed of each sub-environment. An int seeds the first one; each next seed is larger by 1.
             options: Options of the single environment. ``"reset_mask"``, bools of shape ``(num_envs,)``, selects
                 the sub-environments to reset.
 
@@ -202,7 +202,7 @@ class NativeVectorEnv(VectorEnv):
 
 
 def clip(values: Array, low: Any, high: Any) -> Array:
-    """Clip an array; much faster than ``numpy.clip`` for short ones."""
+    """Clip an array; much faster than ``numpy.clip`` for short arrays."""
     clipped: Array = np.minimum(np.maximum(values, low), high)
     return clipped
 
@@ -211,12 +211,11 @@ def _check_mask(mask: Any, num_envs: int) -> Mask:
     """Check a mask of sub-environments to reset.
 
     Raises:
-        ValueError: If its type or shape is wrong, or it selects none.
+        ValueError: If its type or shape is wrong, or it selects no sub-environment.
     """
     if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (num_envs,) and mask.any()):
         raise ValueError(
-            f"options['reset_mask'] must be an array of {num_envs} bools, of which one is true at least, "
-            f"got {mask!r}"
+            f"options['reset_mask'] must be an array of {num_envs} bools, at least one of them True, got {mask!r}"
         )
     return mask
 

@@ -1,4 +1,4 @@
-"""The plan of a step: the batches of parameters that kernels update, kept from step to step while they fit."""
+"""The plan of a step: the batches of parameters that kernels update. A plan serves many steps."""
 
 import operator
 from collections import Counter, defaultdict
@@ -34,15 +34,16 @@ class _Group(NamedTuple):
 class Plan:
     """The batches of all parameter groups.
 
-    A plan depends on nothing but the parameters, their gradients and their states, so a resumed optimizer has
-    the plan of the uninterrupted one. It moves no memory of parameters, gradients or averages.
+    A plan depends only on the parameters, their gradients and their states. A resumed optimizer therefore has the
+    same plan as an uninterrupted one. Parameters, gradients and averages stay in their memory.
 
     Raises:
-        ValueError: If a group has ``fused=True`` and a parameter with a gradient that no uniform batch takes.
+        ValueError: If a group has ``fused=True`` and a parameter with a gradient does not fit into a uniform
+            batch.
     """
 
     def __init__(self, param_groups: Groups, state: States) -> None:
-        # A parameter that is listed twice is updated twice, which one kernel call cannot do.
+        # A parameter that is listed twice is updated twice. One kernel call cannot do this.
         uses = Counter(id(param) for group in param_groups for param in group["params"])
         self._repeated = {identity for identity, number in uses.items() if number > 1}
         self._groups = [self._plan(group, state) for group in param_groups]
@@ -79,7 +80,7 @@ class Plan:
         Raises:
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
         """
-        # torch hashes tensors in Python, so a look at the keys would cost more than the rest of a step.
+        # torch hashes tensors in Python, so comparing the keys would take longer than the rest of a step.
         if len(param_groups) != len(self._groups) or not _are_same(self._states, state.values()):
             return None
         batches: Batches = []
@@ -100,7 +101,7 @@ class Plan:
         return batches
 
     def _takes(self, param: Tensor) -> bool:
-        """Whether a uniform batch takes a parameter."""
+        """Whether a parameter fits into a uniform batch."""
         grad = param.grad
         return (
             grad is not None
@@ -118,10 +119,10 @@ class Plan:
 
 
 def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> tuple[Plan, Batches]:
-    """Read all gradients by a plan, or by a new one if it does not fit any more.
+    """Read all gradients with a plan, or with a new plan if the old one no longer fits.
 
     Returns:
-        The plan that fits, and the batches.
+        The old or the new plan, and the batches.
 
     Raises:
         RuntimeError: If gradients or states change meanwhile, or a gradient is sparse.
@@ -139,7 +140,7 @@ def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> t
 
 
 def _options(group: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The options of a group that its batches depend on, first whether they may be uniform."""
+    """The options of a group that its batches depend on. The first is whether they may be uniform."""
     return allows_uniform(group), bool(group["momentum"]), bool(group["optimism"]), bool(group["centered"])
 
 
@@ -162,5 +163,5 @@ def _collect_others(params: list[Tensor], group: dict[str, Any], states: States)
 
 
 def _are_same(these: Any, those: Any) -> bool:
-    """Whether two collections hold the very same objects in the same order."""
+    """Whether two collections hold the same objects in the same order."""
     return len(these) == len(those) and all(map(operator.is_, these, those))

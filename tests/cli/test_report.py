@@ -152,7 +152,7 @@ def test_report_of_old_logs_or_other_libraries_leaves_out_unknown_values(tmp_pat
     assert main(["report", str(old), str(tmp_path / "PPO_1"), "--output", str(output)]) == 0
     page = output.read_text()
     assert len(sections(page)) == 3
-    assert "does not show how the second moment v followed the squared gradients." in page
+    assert "does not show how the second moment v tracked the squared gradients." in page
     assert "A training of Stable-Baselines3, read from its TensorBoard events" in page
     assert "None" not in page
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)

@@ -1,8 +1,9 @@
 """The common part of the native vector environments for MuJoCo: simulations in threads, state and rendering.
 
 Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo steps it without Python's
-global lock, so several threads step several sub-environments at once. ``mujoco.rollout`` does not return the warm
-start of the constraint solver, without which trajectories differ from Gymnasium's.
+global lock, so several threads step several sub-environments at once. ``mujoco.rollout`` is not used, because it
+does not return the warm start of the constraint solver. Without the warm start, trajectories differ from
+Gymnasium's.
 """
 
 import copy
@@ -24,8 +25,8 @@ class MujocoVectorEnv(NativeVectorEnv):
 
     Args:
         num_envs: Number of sub-environments, >= 1.
-        num_threads: Number of threads that step the sub-environments, >= 1; ``num_envs`` at most. None for the
-            number of cores that the process may use.
+        num_threads: Number of threads that step the sub-environments, >= 1; more than ``num_envs`` have no
+            effect. None uses as many threads as the process may use cores.
         **kwargs: See `NativeVectorEnv`.
 
     Attributes:
@@ -77,7 +78,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         return self.envs[0]
 
     def _find_views(self, env: Any) -> dict[str, Array]:
-        """Views of the arrays in MuJoCo's data of a sub-environment, each of one dimension."""
+        """One-dimensional views of arrays in a sub-environment's ``MjData``."""
         return {"qpos": env.data.qpos, "qvel": env.data.qvel}
 
     def _begin(self, begins: Mask, options: dict[str, Any], infos: dict[str, Any]) -> None:

@@ -55,5 +55,5 @@ class InvertedDoublePendulumVectorEnv(MujocoVectorEnv):
 
 
 def _square(values: Floats) -> Floats:
-    # The power of an array may differ from the single environment's power of a number in the last bit.
+    # The single environment squares a number. The square of an array may differ in the last bit.
     return np.array([one**2 for one in values.tolist()])

@@ -1,4 +1,4 @@
-"""Hopper, Walker2d, HalfCheetah, Swimmer and Ant, whose reward is the forward velocity less costs."""
+"""Hopper, Walker2d, HalfCheetah, Swimmer and Ant, whose reward is the forward velocity minus costs."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ Outcome = tuple[Floats, Mask, dict[str, Array]]
 
 
 class RunnerVectorEnv(MujocoVectorEnv):
-    """The common part: velocities, costs of control and observations."""
+    """The common part of the runners: velocities, control costs and observations."""
 
     # Number of coordinates of the horizontal position.
     _AXES: ClassVar[int]
@@ -47,7 +47,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
         place = self._gather("qpos")[:, : self._AXES]
         if self._AXES == 1:
             return {"x_position": place[:, 0]}
-        # As numpy.linalg.norm computes the norm of one vector.
+        # numpy.linalg.norm computes the norm of one vector in this way.
         distances = np.sqrt([one.dot(one) for one in place])
         return {"x_position": place[:, 0], "y_position": place[:, 1], "distance_from_origin": distances}
 

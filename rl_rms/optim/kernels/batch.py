@@ -1,4 +1,4 @@
-"""Batches: parameters that one kernel call updates, with their gradients and states where they lie."""
+"""Batches: parameters that one kernel call updates, with their gradients and states."""
 
 import operator
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from rl_rms.optim.rule import AVERAGES, State, real
 from rl_rms.optim.torch_private import foreach_add_, foreach_copy_, foreach_mul_
 
-# Larger batches are not gathered in flat tensors: one kernel call for each tensor is then cheaper than one more
-# pass over memory.
+# Larger batches are not copied to flat tensors, because one kernel call for each tensor is then cheaper than
+# another pass over memory.
 GATHER_AT_MOST = 1 << 18
 
 _ONE = torch.ones(())
@@ -56,15 +56,15 @@ class Batch:
 
 
 class UniformBatch(Batch):
-    """Contiguous CPU parameters of one precision and one bias correction, as fused kernels need them.
+    """Contiguous CPU parameters of one precision and one bias correction, as the fused kernel requires.
 
     A batch serves many steps. `collect` checks at each step that it still fits.
 
     Attributes:
         averages: For each name, the averages of all states.
         dtype: The precision of the parameters.
-        divisor: A scalar for the fused kernel's divisor of gradients.
-        is_small: Whether kernels gather gradients and averages in flat tensors.
+        divisor: Scalar tensor by which the fused kernel divides gradients.
+        is_small: Whether kernels copy gradients and averages to flat tensors.
     """
 
     is_uniform = True
@@ -98,7 +98,7 @@ class UniformBatch(Batch):
         """Read the gradients, and check everything that a fused kernel does not check.
 
         Returns:
-            Whether the batch still fits its parameters, gradients and states; else it must not be used.
+            Whether the batch still fits its parameters, gradients and states. If not, it must not be used.
         """
         params = self.params
         grads = self.grads = list(map(_get_grad, params))
@@ -117,7 +117,7 @@ class UniformBatch(Batch):
             return False
 
     def tensors(self) -> list[Tensor]:
-        """All gradients: one copy of few gradients, or the gradients themselves."""
+        """All gradients: one flat copy if the batch is small, otherwise the gradients themselves."""
         if not self.is_small:
             return self.grads
         flat, parts = self.flat("gradient")
@@ -127,7 +127,10 @@ class UniformBatch(Batch):
         return [flat]
 
     def flat(self, name: str) -> tuple[Tensor, list[Tensor]]:
-        """A tensor for all coordinates and its parts in the shapes of the parameters; the same at every call."""
+        """A flat tensor for all coordinates, and its parts in the shapes of the parameters.
+
+        Every call with the same name returns the same tensors.
+        """
         if name not in self._flat:
             flat = torch.empty(sum(self._sizes), dtype=self.dtype)
             parts = zip(torch.split(flat, self._sizes), self._shapes, strict=True)

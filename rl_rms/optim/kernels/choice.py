@@ -1,4 +1,4 @@
-"""The choice of a kernel: the first of a list, fastest first, that supports a group's options."""
+"""Chooses the fastest kernel that supports a group's options."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def choose_kernel(batch: Batch, group: Options) -> Kernel:
 
 
 def allows_uniform(group: Options) -> bool:
-    """Whether a group's options leave its parameters to uniform batches."""
+    """Whether a group's options allow uniform batches."""
     lr = group["lr"]
     return (
         group["fused"] is not False

@@ -1,6 +1,6 @@
 """The update rule on lists of tensors, with few kernel launches.
 
-It has all options but ``cautious`` and ``max_update_rms``, which take a mean over each tensor.
+It supports all options except ``cautious`` and ``max_update_rms``, which take a mean over each tensor.
 """
 
 from collections import defaultdict
@@ -29,7 +29,8 @@ from rl_rms.optim.torch_private import (
     foreach_sub,
 )
 
-# Launches cost most on these devices. On a CPU the temporaries make large networks slower than a loop.
+# Kernel launches are expensive on these devices. On a CPU, temporary tensors make the update of large networks
+# slower than a loop.
 DEVICES = frozenset({"cuda", "xpu"})
 
 
@@ -37,7 +38,7 @@ class ForeachKernel:
     """Updates all parameters of one device and precision together."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether the user asks for it, or does not decide and launches cost most."""
+        """Whether ``foreach`` is set, or is None and kernel launches are expensive."""
         if takes_tensor_means(group):
             return False
         if group["foreach"] is not None:
@@ -61,7 +62,7 @@ class ForeachKernel:
 
 
 def _update_gathered(batch: UniformBatch, group: Options, *, had_past: bool) -> None:
-    """Update a small batch, whose gradients and averages are copied to flat tensors, one for all parameters."""
+    """Update a small batch. Flat tensors hold its gradients and each of its averages."""
     params, lr, weight_decay, bound = (
         batch.params,
         float(group["lr"]),
@@ -98,7 +99,7 @@ def _update(members: list[tuple[Tensor, Tensor, State, Any]], group: Options) ->
     params, grads, states, have_past = (list(each) for each in zip(*members, strict=True))
     lr, weight_decay = as_scalar(group["lr"]), group["weight_decay"]
     dtype = real(states[0]["square_avg"]).dtype
-    # Copies for half precision, the parameters' own memory otherwise.
+    # In half precision these are copies, otherwise the parameters' own memory.
     ps = [real(param).to(dtype) for param in params]
     gs = [real(grad).to(dtype) for grad in grads]
     if group["maximize"]:
@@ -124,14 +125,14 @@ def _advance_(
     Args:
         grads: Real gradients of one device and the precision of the states, whose squares are finite. They
             include coupled weight decay, and are overwritten.
-        states: The states, with the counts of this update.
+        states: The states, whose counts include this update.
         have_past: For each state, whether there was an update before.
         group: The options of the parameter group.
         lr: Learning rate.
 
     Returns:
-        u of `rl_rms.optim.rule` for each gradient, ``lr u`` with ``lr_in_momentum``. It may be the memory of a
-        state.
+        u of `rl_rms.optim.rule` for each gradient, ``lr u`` with ``lr_in_momentum``. It may share
+        memory with a state.
     """
     rho, momentum, optimism = group["alpha"], group["momentum"], group["optimism"]
     dtype = grads[0].dtype

@@ -1,8 +1,8 @@
 """The update rule as one call of torch's fused AdamW, which takes lists of tensors and passes over memory once.
 
 With ``beta1 = 0``, the gradient as its own first moment and a step count at which its bias correction is 1, it
-computes RMSprop. Its weight decay is the decoupled one. It checks no sizes: `UniformBatch.collect` does before
-each call, and `verified_adamw` compares it with `rl_rms.optim.rule.rmsprop_update` before the first.
+computes RMSprop. Its weight decay is decoupled. AdamW does not check sizes; `UniformBatch.collect` checks them
+before each call. `verified_adamw` compares AdamW with `rl_rms.optim.rule.rmsprop_update` before the first call.
 """
 
 import functools
@@ -19,19 +19,19 @@ from rl_rms.optim.kernels.kernel import Options
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_, foreach_mul_
 
-# AdamW rounds rho to the averages' precision, but not 1 - rho. Where that could make v larger or smaller by more
-# than this share (in float32, at half-lives from 23 260 updates on) another kernel is used.
+# AdamW rounds rho to the averages' precision, but not 1 - rho. If this could change v by more than this share,
+# another kernel is used: in float32, for half-lives of 23,260 updates and more.
 _MOST_BIAS = 1e-3
 _ROUNDING = {dtype: torch.finfo(dtype).eps / 4.0 for dtype in (torch.float32, torch.float64)}
-# Learning rates that numbers are divided by before AdamW multiplies them again; smaller ones give infinities.
+# Some numbers are divided by the learning rate before AdamW multiplies them by it. Smaller rates overflow.
 _LEAST_LR = 1e-290
 
 
 class FusedKernel:
-    """Updates all parameters of a uniform batch in one call; not centered, and without optimism."""
+    """Updates all parameters of a uniform batch in one call. It supports neither ``centered`` nor ``optimism``."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether AdamW is the rule with a group's options, in the precision of a uniform batch."""
+        """Whether AdamW computes the rule with a group's options, in the precision of the batch."""
         if not isinstance(batch, UniformBatch) or group["centered"] or group["optimism"]:
             return False
         rho, dtype = group["alpha"], batch.dtype
@@ -49,7 +49,7 @@ class FusedKernel:
         params, grads, divisor = batch.params, batch.grads, None
         is_coupled = weight_decay != 0.0 and not group["decoupled_weight_decay"]
         if 0.0 < scale < 1.0 and batch.dtype is torch.float32 and not is_coupled:
-            # AdamW scales gradients by a float32 number on its way, which saves a pass over memory.
+            # AdamW divides gradients by a float32 number in the same pass, which saves a pass over memory.
             batch.changed()
             divisor = batch.divisor.fill_(1.0 / scale)
         else:
@@ -58,7 +58,7 @@ class FusedKernel:
             grads = list(foreach_add(grads, params, alpha=-weight_decay if group["maximize"] else weight_decay))
         kept = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else 1.0
         batch.count_update(group["alpha"])
-        # AdamW's own option to maximize would turn the gradients, which are its first moments.
+        # AdamW's option ``maximize`` would negate the gradients, which are also its first moments here.
         sign = -1.0 if group["maximize"] else 1.0
         if not momentum:
             _move(batch, params, grads, group, length=sign * lr, kept=kept, divisor=divisor)
@@ -66,7 +66,7 @@ class FusedKernel:
             torch.autograd.graph.increment_version(params)
             return
         # The buffer takes the place of the parameter, and momentum takes the place of its decay. Nesterov's
-        # step u + momentum b is (1 + momentum) b - momentum b', b' being the buffer before.
+        # step u + momentum b is (1 + momentum) b - momentum b', where b' is the previous buffer.
         length, buffers = (1.0 if group["lr_in_momentum"] else lr), batch.averages["momentum_buffer"]
         if kept != 1.0:
             foreach_mul_(params, kept)
@@ -93,7 +93,7 @@ def _move(
     weight = 1.0 - batch.initial_weight() if group["bias_correction"] else 1.0
     root = math.sqrt(weight)
     inside = eps if group["eps_in_sqrt"] else 0.0
-    # With v + c eps / rho for v AdamW divides by the root of rho v + (1 - rho) g*g + c eps.
+    # With v + c eps / rho in place of v, AdamW divides by the root of rho v + (1 - rho) g*g + c eps.
     v = list(foreach_add(squares, torch.tensor(inside * weight / rho, dtype=torch.float64))) if inside else squares
     torch_private.fused_adamw_(
         targets,
@@ -112,7 +112,7 @@ def _move(
         grad_scale=divisor,
     )
     if inside:
-        # The kernel's sum less eps would lose a small v in rounding.
+        # Subtracting eps from the kernel's sum would lose a small v to rounding.
         foreach_mul_(squares, torch.tensor(rho, dtype=torch.float64))
         foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 
@@ -123,10 +123,10 @@ _STEP = torch.tensor(1e9)
 
 @functools.cache
 def verified_adamw(dtype: torch.dtype) -> Callable[..., None] | None:
-    """The fused AdamW of torch, if it is there and is RMSprop when it is called as RMSprop.
+    """The fused AdamW of torch, if it exists and computes RMSprop in this precision.
 
     Returns:
-        The kernel, or None where torch has none or it gives other numbers than `rmsprop_update`.
+        The kernel. None if torch has none, or its results differ from `rmsprop_update`.
     """
     kernel: Callable[..., None] | None = torch_private.fused_adamw_
     if kernel is None:
@@ -135,7 +135,7 @@ def verified_adamw(dtype: torch.dtype) -> Callable[..., None] | None:
     state, v = rmsprop_init(param), torch.zeros_like(param)
     target = param.clone()
     options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-5}
-    # Scaling is asked of it in float32 alone.
+    # Gradients are scaled only in float32.
     divisor = torch.tensor(4.0) if dtype is torch.float32 else None
     for size in (1e-3, 1.0, 1e2):
         grad = size * torch.sin(param)

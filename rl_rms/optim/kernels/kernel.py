@@ -6,14 +6,14 @@ from typing import Any, Protocol, TypeAlias
 from rl_rms.optim.kernels.batch import Batch
 
 Options: TypeAlias = Mapping[str, Any]
-"""The options of a parameter group, the decay in force under ``"alpha"``."""
+"""The options of a parameter group. ``"alpha"`` is the decay in force."""
 
 
 class Kernel(Protocol):
     """One way to update the parameters of a batch."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether the kernel has all options of a group, and pays for these parameters."""
+        """Whether the kernel supports all options of a group, and is fast for these parameters."""
         ...
 
     def update(self, batch: Batch, group: Options, *, scale: float) -> None:

@@ -10,10 +10,10 @@ from rl_rms.optim.rule import State, rmsprop_update
 
 
 class PlainKernel:
-    """Calls `rl_rms.optim.rule.rmsprop_update`, also inside of autograd."""
+    """Calls `rl_rms.optim.rule.rmsprop_update`, also inside autograd."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Always."""
+        """Return True for all batches and options."""
         return True
 
     def update(self, batch: Batch, group: Options, *, scale: float) -> None:
@@ -29,7 +29,7 @@ class PlainKernel:
 
 
 def _write(param: Tensor, state: State, new_param: Tensor, new_state: State) -> None:
-    """Write an update into the memory of parameter and state, where others may hold views of it."""
+    """Write an update in place, because other objects may hold views of the parameter or the state."""
     param.copy_(new_param)
     for name, value in new_state.items():
         if isinstance(state[name], Tensor):

@@ -19,7 +19,7 @@ def import_class(argument: str, path: str, base: type[T], example: str) -> type[
         example: A valid import path, for errors.
 
     Raises:
-        ValueError: If the class does not exist or is no subclass.
+        ValueError: If the class does not exist or is not a subclass.
     """
     wanted = f"the import path of a torch {base.__name__} class such as {example}"
     module, _, name = path.rpartition(".")
@@ -41,7 +41,7 @@ def make_module(argument: str, path: str, **arguments: Any) -> nn.Module:
         **arguments: The positional arguments of the class, in order.
 
     Raises:
-        ValueError: If the class does not exist, is no torch module, or does not take the arguments.
+        ValueError: If the class does not exist, is not a torch module, or does not take the arguments.
     """
     found = import_class(argument, path, nn.Module, "my_networks.Network")
     try:

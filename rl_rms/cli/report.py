@@ -228,7 +228,7 @@ def describe_memory(run: Run) -> str:
 
 
 def describe_normalizers(run: Run) -> str:
-    """The half-lives of the normalizers in use, and the jumps at which they forgot."""
+    """The half-lives of the normalizers in use, and the number of jumps at which they forgot earlier values."""
     described = []
     for name in ("observation", "reward"):
         half_lives = run.series(f"half_life/{name}")[1]

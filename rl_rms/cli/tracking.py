@@ -63,7 +63,7 @@ class Tracking:
 
 
 class Following(NamedTuple):
-    """How the second moment followed the squared gradients in one regime.
+    """How the second moment tracked the squared gradients in one regime.
 
     Attributes:
         half_life: Median half-life in force, in updates.

@@ -219,7 +219,7 @@ class GradientGuard:
         """Continue from a `state_dict`.
 
         Raises:
-            ValueError: If a count is missing, or is no number >= 0.
+            ValueError: If a count is missing, or is not a number >= 0.
         """
         for name in _COUNTS:
             if not isinstance(state, dict) or name not in state:

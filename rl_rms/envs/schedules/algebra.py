@@ -99,7 +99,7 @@ class Sum(_Combined):
         schedules: The parts.
 
     Raises:
-        ValueError: If it is no list of schedules.
+        ValueError: If it is not a list of schedules.
     """
 
     name: ClassVar[str] = "sum"
@@ -136,7 +136,7 @@ class Product(_Combined):
         schedules: The parts.
 
     Raises:
-        ValueError: If it is no list of schedules.
+        ValueError: If it is not a list of schedules.
     """
 
     name: ClassVar[str] = "product"

@@ -132,12 +132,12 @@ def damage_named(where: str) -> Iterator[None]:
 
 
 def check_like(name: str, value: Any, like: Any) -> None:
-    """Check that a loaded value has the structure of the agent's present value.
+    """Check that a loaded value has the structure of the agent's current value.
 
     Args:
         name: Name of the value in errors.
         value: The loaded value.
-        like: The agent's present value, whose keys, lengths, shapes and types are required.
+        like: The agent's current value, whose keys, lengths, shapes and types are required.
 
     Raises:
         ValueError: If the structure differs, a whole number is below 0, or a tensor or float is not finite.

@@ -69,7 +69,7 @@ class Backend(ABC):
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
-        """The present values of the targets."""
+        """The current values of the targets."""
 
     @abstractmethod
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:

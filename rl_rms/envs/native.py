@@ -56,7 +56,7 @@ class Native(Backend):
         self._setter.place(noise_key)
 
     def current(self) -> tuple[float, ...]:
-        """The present values of the targets."""
+        """The current values of the targets."""
         return self._setter.current()
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:

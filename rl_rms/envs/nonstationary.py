@@ -168,7 +168,7 @@ class NonStationary(Changing, Parametrized):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The present value of each target."""
+        """The current value of each target."""
         return dict(zip(self.parameter_targets, self.parameter_values, strict=True))
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class ParameterSetter:
 
     Attributes:
         targets: Names of the targets.
-        values: The present values, in the order of the targets; None for each until they are first set.
+        values: The current values, in the order of the targets; None for each until they are first set.
         has_noise: Whether random numbers are drawn at each env step.
         is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
         late: Targets that take effect only at the next reset.
@@ -138,7 +138,7 @@ class ParameterSetter:
         return any(values[index] != self.values[index] for index in self.episodic)
 
     def current(self) -> tuple[float, ...]:
-        """The present value of each target, even if it was never set."""
+        """The current value of each target, even if it was never set."""
         return tuple(
             self._value(target) if transform_of(target) is None else self._transforms[target]
             for target in self.targets

@@ -62,7 +62,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_values(self) -> tuple[Any, ...]:
-        """The present values, in the order of the targets; None for each until they are first set."""
+        """The current values, in the order of the targets; None for each until they are first set."""
         return self._setter.values
 
     @parameter_values.setter
@@ -188,13 +188,13 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._notices.give(self._problem)
 
     def current_values(self) -> tuple[float, ...]:
-        """The present value of each target, even if it was never set."""
+        """The current value of each target, even if it was never set."""
         return self._setter.current()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode under the present values."""
+        """Begin an episode under the current values."""
         self._upcoming = None
         self._passes_on = self._is_passive
         if self._episode is not None:
@@ -210,7 +210,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, info
 
     def step(self, action: Any) -> Transition:
-        """Make a transition under the present values."""
+        """Make a transition under the current values."""
         transition: Transition
         if self._passes_on:
             transition = self.env.step(action)

@@ -201,7 +201,7 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     @property
     def parameters(self) -> dict[str, Column]:
-        """The present value of each target: a scalar, or shape ``(num_envs,)``."""
+        """The current value of each target: a scalar, or shape ``(num_envs,)``."""
         return dict(zip(self._targets, self._values(), strict=True))
 
     @property

@@ -113,7 +113,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_load_of_unchanged_contents_trains_on(saved, tmp_path, kind):
+def test_load_of_unchanged_contents_continues_training(saved, tmp_path, kind):
     agent = A2C.load(storage.write(tmp_path / "agent", saved[kind]), gym.make_vec("CartPole-v1"))
     assert agent.learn(15).num_updates > saved[kind]["num_updates"]
     agent.env.close()

@@ -96,7 +96,7 @@ def test_log_info_does_not_change_the_training():
         ("zzz", ("log_info", "'zzz'", "count", "parts.forward", "text")),
     ],
 )
-def test_log_info_of_no_number_warns_once(name, named):
+def test_log_info_that_is_not_a_number_warns_once(name, named):
     with pytest.warns(UserWarning, match=naming(*named)) as warned:
         A2C(make_vec(Counting, 1), log_info=[name, "count"], seed=0).learn(20)
     assert len(warned) == 1

@@ -29,7 +29,7 @@ def test_check_options_below_zero_names_option_value_and_range(name, value):
 
 @pytest.mark.parametrize("name", ["lr", "eps", "weight_decay", "momentum", "optimism", "max_update_rms"])
 @pytest.mark.parametrize("value", ["0.1", 1e39, torch.ones(2), True, 1j])
-def test_check_options_of_no_number_names_option_and_value(name, value):
+def test_check_options_that_is_not_a_number_names_option_and_value(name, value):
     assert_named(
         {name: value},
         name,
@@ -40,7 +40,7 @@ def test_check_options_of_no_number_names_option_and_value(name, value):
 @pytest.mark.parametrize(
     "name", ["centered", "maximize", "bias_correction", "eps_in_sqrt", "nesterov", "cautious"]
 )
-def test_check_options_of_no_flag_names_option_value_and_choices(name):
+def test_check_options_that_is_not_a_flag_names_option_value_and_choices(name):
     assert_named({name: "yes"}, name, "'yes'", "True", "False")
 
 

@@ -215,7 +215,7 @@ def test_constructor_with_an_option_that_is_no_number_names_it(name, value):
     RMSprop(parameters(), **{name: np.float32(0.5)})
 
 
-def test_set_steps_per_update_of_no_number_raises():
+def test_set_steps_per_update_that_is_not_a_number_raises():
     optimizer = RMSprop(parameters(), half_life="100 steps", steps_per_update=np.int64(5))
     assert optimizer.half_life == 20.0
     with pytest.raises(ValueError, match=naming("steps_per_update", "'5'")):

@@ -95,7 +95,7 @@ def test_vec_normalize_that_does_not_train_keeps_its_statistics():
         assert env.obs_rms[key].count == count
 
 
-def test_vec_normalize_loaded_from_a_file_goes_on_identically(tmp_path):
+def test_vec_normalize_loaded_from_a_file_continues_identically(tmp_path):
     env = VecNormalize(scripted(num_envs=16), half_life="500 steps", on_jump="forget")
     play(env, 40)
     env.save(str(tmp_path / "statistics.pkl"))

@@ -20,7 +20,7 @@ _AS_MADE = "_as_made"
 
 
 class _AsMade:
-    """The initial values of a model's arrays, and their present scales.
+    """The initial values of a model's arrays, and their current scales.
 
     The object is an attribute of the environment, so copies of the environment include it.
     """

@@ -40,7 +40,7 @@ class Parameter:
     Attributes:
         name: The parameter's name, and the attribute that is set without ``set``.
         set: ``set(env, value)``; None sets the attribute, in its own type.
-        get: ``get(env)`` returns the present value; None reads the attribute.
+        get: ``get(env)`` returns the current value; None reads the attribute.
         derive: ``derive(env)`` recomputes values that depend on the parameter; None for no such values.
         batched: Whether a vector environment takes one value for each sub-environment.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
@@ -95,11 +95,11 @@ class Parameter:
         return partial(self._check_and_assign, assign, type(env).__name__)
 
     def read(self, env: Any) -> Any:
-        """The parameter's present value, in its own type."""
+        """The parameter's current value, in its own type."""
         return getattr(env, self.name) if self.get is None else self.get(env)
 
     def value(self, env: Any) -> float:
-        """The parameter's present value as a number; see `rl_rms.envs.checks.number_of`."""
+        """The parameter's current value as a number; see `rl_rms.envs.checks.number_of`."""
         return number_of(self.read(env))
 
     def why_inert(self, env: Any) -> str | None:
@@ -150,7 +150,7 @@ class ParameterOfEach(Parameter):
         return _SetterOfEach([self.single.setter(one) for one in env.envs])
 
     def read(self, env: Any) -> Any:
-        """The present value in the first environment, in its own type."""
+        """The current value in the first environment, in its own type."""
         return self.single.read(env.envs[0])
 
 
@@ -186,7 +186,7 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
     Args:
         name: Path of the attribute, for errors.
         owner: Class of the environment, for errors.
-        before: The present value: a number, a bool, a member of an enumeration or an array.
+        before: The current value: a number, a bool, a member of an enumeration or an array.
         value: The new value: a scalar, or shape ``(num_envs,)``.
 
     Raises:

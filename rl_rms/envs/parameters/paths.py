@@ -47,7 +47,7 @@ class AttributePath:
         return tuple(name or int(index) for name, index in found)
 
     def get(self, env: Any) -> Any:
-        """The present value."""
+        """The current value."""
         return _walk(env, self.steps)
 
     def set(self, env: Any, value: Any) -> None:

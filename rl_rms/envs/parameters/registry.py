@@ -57,7 +57,7 @@ def register_parameter(
         name: The target's name.
         set: ``set(env, value)``; None sets the attribute ``name`` in its own type. An int takes whole numbers, and
             a bool takes 0 and 1.
-        get: ``get(env)`` returns the present value; None reads the attribute ``name``.
+        get: ``get(env)`` returns the current value; None reads the attribute ``name``.
         derive: ``derive(env)`` is called after every change, and recomputes values that depend on the parameter.
         batched: Whether a vector environment takes an array, shape ``(num_envs,)``.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.

@@ -200,16 +200,11 @@ def test_make_vec_ignores_the_number_of_threads_of_an_environment_that_is_not_na
         make_vec("Pendulum-v1", 2, vectorization_mode=how, num_threads=1)
 
 
-def test_render_shows_each_sub_environment():
+def test_render_shows_each_sub_environment(monkeypatch):
+    # Without a display, MuJoCo's renderer ends the process.
+    monkeypatch.setattr("gymnasium.envs.mujoco.mujoco_env.MujocoEnv.render", lambda env: env.data.qpos.copy())
     ours, theirs = pair("Hopper-v5", num_envs=2, render_mode="rgb_array", width=32, height=32)
     assert pair("Hopper-v5")[0].render() is None
     reset_both(ours, theirs, seed=0)
-    try:
-        expected = theirs.render()
-    except Exception as error:  # MuJoCo needs a display or a graphics library
-        pytest.skip(f"MuJoCo cannot render here: {error}")
     equal_steps(ours, theirs, 3)
-    expected = theirs.render()
-    assert data_equivalence(ours.render(), expected, exact=True)
-    for env in (ours, theirs):
-        env.close()
+    assert data_equivalence(ours.render(), theirs.render(), exact=True)

@@ -203,7 +203,7 @@ def test_make_vec_ignores_the_number_of_threads_of_an_environment_that_is_not_na
 def test_render_shows_each_sub_environment(monkeypatch):
     # Without a display, MuJoCo's renderer ends the process.
     renderer = "gymnasium.envs.mujoco.mujoco_env.MujocoEnv.render"
-    monkeypatch.setattr(renderer, lambda env: np.frombuffer(env.data.qpos.tobytes(), np.uint8))
+    monkeypatch.setattr(renderer, lambda env: np.frombuffer(env.data.qpos.tobytes(), np.uint8).reshape(-1, 1, 3))
     ours, theirs = pair("Hopper-v5", num_envs=2, render_mode="rgb_array", width=32, height=32)
     assert pair("Hopper-v5")[0].render() is None
     reset_both(ours, theirs, seed=0)

@@ -165,8 +165,8 @@ def federation(rounds: int) -> dict[str, list[float]]:
 def speed_table(results: dict[str, Any]) -> str:
     """Format updates and commands as Markdown."""
     lines = [
-        "| sub-environments x steps | one process | two workers | times as fast | an update with half of them | "
-        "waiting and sending |",
+        "| sub-environments x steps | one process | two workers | times as fast | "
+        "update with half of the sub-environments | waiting and sending |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for size, rounds in results["sizes"].items():
@@ -201,7 +201,7 @@ def returns_table(of: dict[str, list[tuple[float, float]]]) -> str:
 
 def federation_table(of: dict[str, list[float]]) -> str:
     """Format rates as Markdown."""
-    lines = ["| clients | rounds a second | clients' rounds a second |", "|---:|---:|---:|"]
+    lines = ["| clients | rounds a second | rounds a second, summed over clients |", "|---:|---:|---:|"]
     for clients, rates in of.items():
         middle = statistics.median(rates)
         lines.append(

@@ -164,7 +164,7 @@ def test_documentation_has_the_figures_of_the_committed_runs():
     page = " ".join((PATH.parents[1] / "docs" / "half_life.md").read_text().split())
     for half_life, words in (
         ("69", "v is {:.0f} times the true second"),
-        ("8", "half-life of 8 it is {:.1f} times"),
+        ("8", "half-life of 8, v is {:.1f} times"),
     ):
         ratio = v[:, :, raw["rows_of_runs"].index(half_life)] / second_moment
         assert words.format(np.median(ratio[:, late])) in page

@@ -42,7 +42,9 @@ def test_plot_output_writes_the_named_files(output, written, tmp_path, monkeypat
 
 def test_plot_single_run_without_the_extra_writes_into_its_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
-    folder = write_run(tmp_path / "run", [1.0, 2.0], rows=[regime(1000, 1.0, 2.0), regime(2000, 1.0, 2.0, 3.0)])
+    folder = write_run(
+        tmp_path / "run", [1.0, 2.0], rows=[regime(0, 1000, 1.0, 2.0), regime(1, 2000, 1.0, 2.0, 3.0)]
+    )
     assert main(["plot", str(folder)]) == 0
     assert (folder / "learning_curve.png").is_file()
 

@@ -44,18 +44,19 @@ TRIED = 6
 PAGE = """# Environments of other packages
 
 `make compatibility` installs the packages into a separate virtual environment, tries one RL environment of each
-package, and writes this page. [Train in any Gymnasium environment](howto/any_environment.md) describes the use.
-The measurement used {libraries}.
+package, and writes this page. [Train in any Gymnasium environment](howto/any_environment.md) describes how to use
+such packages. The table was measured with {libraries}.
 
 {table}
 
 - **trains**: A2C makes 160 env steps.
-- **drifts**: changing this target has an effect. Every environment has the target `reward.scale`.
-- **resumes**: a training that is saved and loaded has the same weights as an uninterrupted one.
+- **drifts**: the cell names a target that changes the environment. Every environment also has the target
+  `reward.scale`.
+- **resumes**: the weights after saving, loading and continuing equal the weights of an uninterrupted training.
 - **films**: the recorder makes a video of an episode of at most 30 env steps.
 - **Stable-Baselines3 trains**: its A2C makes 160 env steps in the same environment with the same wrappers.
-- **no**: the error follows. POPGym does not render. Videos of the native vector environment of ale-py show a
-  single environment with the wrappers of Gymnasium.
+- **no: TypeError**: the feature fails with this error. POPGym cannot render its environments.
+- Videos of ale-py's native vector environment show a single environment with the wrappers of Gymnasium.
 """
 
 

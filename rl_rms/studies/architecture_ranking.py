@@ -14,7 +14,7 @@ from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import short
+from rl_rms.studies.intervals import listed, short
 from rl_rms.studies.rankings import agreement, noise_floor, regret
 
 if TYPE_CHECKING:
@@ -141,12 +141,13 @@ def verdict(results: Results) -> Verdict:
         if regret(scores[other], row)[1] > 0
     ]
     of, floor = taus(results), floors(results)
-    between = ", ".join(f"{one[0]:.2f} ({' and '.join(pair)})" for pair, one in of.items())
-    within = ", ".join(f"{one:.2f}" for one in floor.values())
-    rates = ", ".join(f"{between_rates(results, by):.2f}" for by in optimizers)
+    most, least = (choose(of, key=lambda pair: of[pair][0]) for choose in (max, min))
+    within = listed(f"{one:.2f} for {by}" for by, one in floor.items())
+    rates = listed(f"{between_rates(results, by):.2f} for {by}" for by in optimizers)
     sentence = (
-        f"Tau between optimizers is {between}. Tau between two halves of one optimizer's seeds is {within}. Tau "
-        f"between its two best learning rates is {rates}."
+        f"Tau between two optimizers is highest for {' and '.join(most)} ({of[most][0]:.2f}), and lowest for "
+        f"{' and '.join(least)} ({of[least][0]:.2f}). Tau between two halves of one optimizer's seeds is "
+        f"{within}. Tau between the two best learning rates of one optimizer is {rates}."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
     if lost:
@@ -184,12 +185,13 @@ STUDY = Study(
     mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer. "
     "`rl_rms.studies.rankings` computes the statistics.",
     setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean episode length of "
-    "the training. Twelve networks are trained with four optimizers, each pair at the best of three "
-    "learning rates. Kendall's tau measures the agreement of two optimizers' rankings, with a bootstrap "
-    "interval over seeds. It is compared with tau between two halves of one optimizer's seeds, and with tau "
-    "between its two best learning rates.",
+    "the training. The study trains twelve networks with four optimizers, each pair at the best of three "
+    "learning rates. Kendall's tau measures how well the rankings of two optimizers agree, with a bootstrap "
+    "interval over seeds. For comparison, the study computes tau between two halves of one optimizer's seeds, "
+    "and tau between the two best learning rates of one optimizer.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. "
-    "The interval of a winner's loss under another optimizer ignores that the winner was selected.",
+    "If the best network of one optimizer is worse under another optimizer, the table gives an interval for the "
+    "loss. This interval does not take into account that the network was selected for its score.",
     cells=cells,
     measure=measure,
     tables=tables,

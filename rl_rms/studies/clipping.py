@@ -15,7 +15,7 @@ from torch import Tensor
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile, short
+from rl_rms.studies.intervals import interquartile, listed, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,16 +153,15 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 def verdict(results: Results) -> Verdict:
     """Judge by the clips that contain every burst."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
-    texts = "; ".join(
-        f"{clip} {', '.join(short(pollution(results, clip, burst)) for burst in BURSTS)}" for clip in CLIPS
-    )
-    lasting = ", ".join(
-        f"{_recovery(results, clip, 'lasting')} with {clip}"
-        for clip in ("none", "max_grad_norm", "max_grad_ratio")
+    worst = {clip: short(max(pollution(results, clip, burst) for burst in BURSTS)) for clip in CLIPS}
+    texts = listed(f"{worst[clip]} with {clip}" for clip in CLIPS if clip != "none")
+    lasting = listed(
+        f"{_recovery(results, clip, 'lasting')} with {clip}" for clip in ("max_grad_norm", "max_grad_ratio")
     )
     sentence = (
-        "Root v divided by its expected value after a burst in all coordinates, in the one of the largest "
-        f"scale, and in the one of the smallest scale: {texts}. Updates to adapt to a lasting change: {lasting}."
+        f"Without clipping, root v after a burst is up to {worst['none']} times its expected value. With "
+        f"clipping, this factor is at most {texts}. The number of updates to adapt to a lasting change is "
+        f"{_recovery(results, 'none', 'lasting')} without clipping, {lasting}."
     )
     if wherever == list(BEFORE):
         return Verdict("holds", sentence)
@@ -201,14 +200,14 @@ STUDY = Study(
     "0.99. In one update, the gradient is 1,000 times its scale: in all coordinates (all), in the "
     "coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In a "
     "fourth case, all gradients are ten times as large from then on (lasting). The study measures root v of "
-    "these coordinates, divided by its expected value, right after the burst, and the updates until this "
-    "ratio is within 10 % of 1. The expected value is root v on the same noise without burst and clipping, "
-    "and ten times this value for a lasting change. max_grad_norm and max_tensor_norm are twice "
+    "these coordinates right after the burst, and divides it by its expected value. It also counts the updates "
+    "until this ratio is within 10 % of 1. The expected value is root v on the same noise without burst and "
+    "clipping. For a lasting change, it is ten times this value. max_grad_norm and max_tensor_norm are twice "
     "the ordinary norm. max_grad_value is three times the root mean square of the coordinate with the largest "
     "scale. max_grad_ratio is three times the root mean square of each coordinate. max_update_rms is twice "
     "the ordinary root mean square of the quotient.",
-    caveat="The gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and "
-    "v then estimates the clipped gradients. A tighter norm limits bursts more, and shortens ordinary "
+    caveat="The gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and v then "
+    "estimates the clipped gradients. A lower max_grad_norm limits bursts more, but also shortens ordinary "
     "updates more often.",
     cells=cells,
     measure=measure,

@@ -19,7 +19,7 @@ from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile, short
+from rl_rms.studies.intervals import interquartile, listed, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,9 @@ def verdict(results: Results) -> Verdict:
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
-    falls = " and ".join(f"{found:.1f} (R = {1 / ratio:g})" for ratio, found in down.items())
+    falls = listed(
+        f"{found:.1f} times 1 / (1 - rho) updates for a factor of {1 / ratio:g}" for ratio, found in down.items()
+    )
     growing = (
         f"Adapting to growing gradients takes {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho) updates, for "
         "every ratio."
@@ -131,14 +133,16 @@ def verdict(results: Results) -> Verdict:
     returns = ""
     if half_lives:
         texts = [
-            f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} at {h}" for h in half_lives
+            f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} with a half-life of {h} "
+            "updates"
+            for h in half_lives
         ]
-        returns = f" Return of A2C in a staged curriculum by half-life: {', '.join(texts)}."
-    shrinking = f"Adapting to shrinking gradients takes {falls} times 1 / (1 - rho) updates"
+        returns = f" In the staged curriculum, the return of A2C is {listed(texts)}."
+    shrinking = f"Adapting to shrinking gradients takes {falls}"
     if max(up) / min(up) > 1.5:
         return Verdict("does not hold", f"{growing} {shrinking}.{returns}")
     if max(down.values()) > 1.5 * min(down.values()):
-        sentence = f"{growing} {shrinking}, which grows with log R.{returns}"
+        sentence = f"{growing} {shrinking}. The time grows with the logarithm of this factor.{returns}"
         return Verdict("conditional", sentence, "if gradients grow")
     return Verdict("holds", f"{growing} {shrinking}.{returns}")
 
@@ -173,13 +177,17 @@ STUDY = Study(
     "after about 1 / (1 - rho) updates.",
     mechanism="The study uses `rl_rms.envs.curricula.Staged`. In TensorBoard, `optim/tracking_ratio` shows "
     "how far v lags.",
-    setup=f"The size of {COORDINATES:,} normal gradients changes once by a ratio. The study measures the "
-    "updates until root v is within a tenth of the new size, the slope of this time over 1 / (1 - rho), and "
-    "the first step relative to its length after v has adapted. In the second experiment, A2C trains on 16 "
-    f"CartPoles for {NUM_STEPS:,} env steps, through four stages with ever shorter poles. It uses three "
-    "half-lives, each at the better of two learning rates.",
-    caveat="The tolerance of a tenth is arbitrary. With a twentieth, growing gradients take 1.4 times as "
-    "long. In the curriculum of CartPole, gradients differ more between updates than between stages.",
+    setup=f"The size of {COORDINATES:,} normal gradients changes once by a ratio. The study counts the updates "
+    "until "
+    "root v is within a tenth of the new size. A line is fitted to this number of updates as a function of 1 "
+    "/ (1 - rho), and the table shows its slope. The study also divides the length of the first step by its "
+    f"length after v has adapted. In the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env "
+    "steps, through four stages with ever shorter poles. The agents have three half-lives, each with the "
+    "better of two learning rates.",
+    caveat="The tolerance of a tenth is arbitrary. With a tolerance of a twentieth, v adapts to growing "
+    "gradients in "
+    "1.4 times as many updates. In the curriculum of CartPole, gradients differ more between updates than "
+    "between stages.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -17,7 +17,7 @@ from rl_rms.envs.lending import Applicants, Lending, true_positive_rates
 from rl_rms.optim.groups import GroupRMSprop, Label
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, interquartile_mean, listed, short
 from rl_rms.studies.optimizers import Ladder, half_decades
 
 if TYPE_CHECKING:
@@ -180,16 +180,32 @@ def verdict(results: Results) -> Verdict:
     )
     of = {"setting": results.levels("setting")[0], "weights": "shared"}
     scores = [results.values("late_score", by=by, **of) for by in ("RMSprop", "reweighted")]
-    gaps = ", ".join(f"{by} {mean('early', by):.3f} and {mean('late', by):.3f}" for by in results.levels("by"))
+    gaps = [
+        f"The mean {when} gap is {listed(f'{mean(when, by):.3f} ({by})' for by in results.levels('by'))}."
+        for when in ("early", "late")
+    ]
+
+    def among(count: int, total: int = len(settings)) -> str:
+        return (
+            f"none of the {total}"
+            if count == 0
+            else f"all {total}"
+            if count == total
+            else f"{count} of the {total}"
+        )
+
+    both = "per group, reweighted"
     sentence = (
-        f"If both weight the groups in the same way, normalizers by group narrow the early gap in {early} and "
-        f"the late gap in {late} of {pairs} comparisons with RMSprop. SGD's early gap is narrower than RMSprop's "
-        f"in {wins('early', 'SGD')} of {len(settings)} comparisons. Equal weighting narrows RMSprop's early gap "
-        f"in {wins('early', 'reweighted')} and its late gap in {wins('late', 'reweighted')} of {len(settings)}, "
-        f"and costs {_middle(scores[0] - scores[1]):.3f} of {SCORES[of['setting']]} with shared weights. Equal "
-        "weighting together with normalizers by group narrows the gaps in "
-        f"{wins('early', 'per group, reweighted')} and {wins('late', 'per group, reweighted')}. The mean early "
-        f"and late gaps: {gaps}."
+        f"The study compares normalizers by group with RMSprop in {pairs} cases. In each case, both weight the "
+        f"groups in the same way. Normalizers by group narrow the early gap in {among(early, pairs)} cases, and "
+        "the late gap in "
+        f"{among(late, pairs)} cases. SGD has a narrower early gap than RMSprop in {among(wins('early', 'SGD'))} "
+        f"settings. Equal weights for the groups narrow RMSprop's early gap in "
+        f"{among(wins('early', 'reweighted'))} settings, and its late gap in "
+        f"{among(wins('late', 'reweighted'))} settings. If the groups share the weights of the policy, this costs "
+        f"{_middle(scores[0] - scores[1]):.3f} of {SCORES[of['setting']]}. Equal weights together with "
+        f"normalizers by group narrow the early gap in {among(wins('early', both))} settings, and the late gap in "
+        f"{among(wins('late', both))} settings. {' '.join(gaps)}"
     )
     if late > pairs / 2:
         return Verdict("holds", sentence)
@@ -237,14 +253,15 @@ STUDY = Study(
     "`rl_rms.optim.groups.group_gradients`, `rl_rms.envs.lending.Lending`.",
     setup="The smaller of two groups of applicants (a fifth) has noisier features. Each update uses 64 new "
     "applicants. The gap is the true positive rate of the quiet group minus the rate of the noisy group, on "
-    "20,000 unseen applicants. It is averaged over updates 20, 35 and 50 (early), and over updates 500, 750 "
-    "and 1,000 (late). A linear policy gets the features and the group. Its weights are shared by the groups "
-    "(shared), or the second group has additional weights (own). The groups are weighted by their share of the "
-    "batch, or equally (reweighted). Each optimizer has the best of eleven learning rates, two per decade, "
-    "chosen by the late accuracy or return of the greedy policy with the same weighting. The half-life is 69 "
+    "20,000 unseen applicants. The early gap is the mean over updates 20, 35 and 50, and the late gap is the "
+    "mean over updates 500, 750 and 1,000. A linear policy gets the features and the group. Either both groups "
+    "share its weights (shared), or the second group has additional weights (own). The loss weights each group "
+    "by its share of the batch, or both groups equally (reweighted). Each optimizer has the best of eleven "
+    "learning rates, two per decade. The best rate has the highest late accuracy or return of the greedy policy "
+    "with the same weighting. The half-life is 69 "
     "updates.",
     caveat="The policy is linear, and the groups differ only in noise and size. A network, or groups with "
-    "other repayments, may behave differently. A policy that is poor for both groups also has a narrow "
+    "other rates of repayment, may behave differently. A policy that is poor for both groups also has a narrow "
     "early gap. The raw data therefore also contain the rate of the noisy group. The noise was chosen so "
     "that the best possible rule leaves a gap of about 0.1.",
     cells=cells,

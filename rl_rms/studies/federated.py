@@ -23,7 +23,7 @@ from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, interquartile_mean, listed, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -216,10 +216,12 @@ def verdict(results: Results) -> Verdict:
         for unlike in results.levels("unlike", share=1.0)
     }
     ratios = {unlike: ratio(results, "client", "pooled", unlike=unlike, share=1.0).middle for unlike in wins}
-    texts = ", ".join(
-        f"{short(one)} at a difference of {unlike:g} between clients" for unlike, one in ratios.items()
+    texts = listed(f"{short(one)} for a difference of {unlike:g}" for unlike, one in ratios.items())
+    sentence = (
+        "The ratio of the error with placement client to the error with placement pooled depends on the "
+        f"difference between clients. The ratio is {texts}. For comparison, the gradient noise of an ordinary "
+        "client is 1."
     )
-    sentence = f"Error with placement client divided by the error with placement pooled: {texts}. The noise is 1."
     if all(wins.values()):
         return Verdict("holds", sentence)
     if any(wins.values()):
@@ -257,15 +259,17 @@ STUDY = Study(
     "unlike with RMSprop on the server.",
     mechanism="`rl-rms federate` with `placement: server | pooled | client | none`; `rl_rms.agents.federated`.",
     setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates. {NOISY} of them have "
-    f"{LOUD:g} times the gradient noise. The points c are drawn from a normal distribution. Its standard "
-    "deviation is the difference between clients. The study measures the squared distance from the best x "
-    f"in the last {LATE} of {ROUNDS} rounds of one gradient each, at the best of three learning rates. It "
-    "repeats this with three of ten clients per round. In the second experiment, six clients train on "
-    "CartPole, and the rewards of one of them are mostly noise. The study measures the return of the other "
-    f"five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning rates. The placement "
-    "client is also trained with `rl-rms federate`, in Flower's simulation.",
-    caveat="If clients normalize, a noisy client also has less weight in the optimum. The error is then a "
-    "bias that does not vanish with more rounds. FedAdam normalizes on the server.",
+    f"{LOUD:g} "
+    "times the gradient noise. The points c are drawn from a normal distribution. Its standard deviation is "
+    "the difference between clients. The study measures the squared distance from the best x in the last "
+    f"{LATE} of {ROUNDS} rounds, at the best of three learning rates. In a round, each client sends one "
+    "gradient. The study repeats this with three of ten clients per round. In the second experiment, six "
+    "clients train on CartPole, and the rewards of one of them are mostly noise. The study measures the "
+    f"return of the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning "
+    "rates. The placement client is also trained with `rl-rms federate`, in Flower's simulation.",
+    caveat="If clients normalize, a noisy client also has less weight in the optimum. This causes an error that "
+    "does "
+    "not vanish with more rounds. FedAdam normalizes on the server.",
     cells=cells,
     measure=measure,
     tables=tables,

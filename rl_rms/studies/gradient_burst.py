@@ -19,7 +19,7 @@ from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, listed, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -209,22 +209,24 @@ def verdict(results: Results) -> Verdict:
         for rho in rhos
         for size in SIZES
     )
-    recoveries = "; ".join(
-        f"{', '.join(short(interquartile(results.values('recovery', rho=rho, size=size, **of))) for rho in rhos)} "
-        f"after a burst of {size:,g}"
-        for size in SIZES
+    effects = " ".join(
+        f"With rho {rho:g}, the longest step is {short(step)} times lr. Root v recovers in "
+        + listed(short(interquartile(results.values("recovery", rho=rho, size=size, **of))) for size in SIZES)
+        + f" updates after bursts of {listed(f'{size:,g}' for size in SIZES)}."
+        for rho, step in steps.items()
     )
-    costs = "; ".join(
-        f"{' and '.join(short(lost(results, event, **which).middle) for event in HARM)} of "
-        f"{short(interquartile(returns(results, 'none', **which)))} with {_named(which)}"
+    costs = "".join(
+        f" With {_named(which)}, these losses are "
+        f"{' and '.join(short(lost(results, event, **which).middle) for event in HARM)}, and the return without "
+        "an "
+        f"event is {short(interquartile(returns(results, 'none', **which)))}."
         for which in contenders(results)
     )
-    sentence = (
-        f"With rho {', '.join(f'{rho:g}' for rho in rhos)}, the longest step is "
-        f"{', '.join(short(step) for step in steps.values())} times lr. The numbers of updates until root v "
-        f"recovers are {recoveries}. A2C loses return by an attack on its observations and by 1,000 times "
-        f"larger rewards: {costs}."
+    agents = (
+        " A2C loses return by an attack on its observations, and by rewards 1,000 times as large. A loss is "
+        "negative if the return rises."
     )
+    sentence = f"{effects}{agents if costs else ''}{costs}"
     large = sooner(results)
     if not contained or not large:
         return Verdict("does not hold", sentence)
@@ -286,13 +288,13 @@ STUDY = Study(
     "burst, and the ordinary steps lost until then. Here, clipped means max_grad_ratio=3. In the second "
     "experiment, A2C trains on 16 CartPoles for 40,000 env steps. In the middle of the training, either an "
     "attack moves observations by 0.5 for 2,000 env steps, or rewards are 1,000 times as large for one "
-    "rollout. The study measures the mean length of the episodes that end after this event, and the loss "
-    "compared with a training without the event, paired by seed. The learning rate is the best of three "
-    "without an event. Here, clipped means max_grad_norm=0.5; the other agents do not clip.",
+    "rollout. The return is the mean length of the episodes that end after this event. The loss is the difference "
+    "from the return of a training without the event, paired by seed. The learning rate is the best of three "
+    "without an event. In this experiment, clipped means max_grad_norm=0.5; the other agents do not clip.",
     caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A "
     "training of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, "
-    "the losses of different rhos hardly differ significantly. The training was lengthened after a look at "
-    "a shorter one, in which they differed even less.",
+    "hardly any difference between the losses of two rhos is significant. An earlier experiment used shorter "
+    "trainings. Its losses differed even less, so the trainings were lengthened.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -20,7 +20,7 @@ from rl_rms.envs.schedules import Redraw, Schedule, Square
 from rl_rms.studies.drawing import COLORS, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, listed, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -225,16 +225,21 @@ def verdict(results: Results) -> Verdict:
     power = exponent(results)
     won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}
     lost = {h: [w for w in names if gain(results, w, h).high < 0] for h in won}
-    texts = "; ".join(
-        f"{h} is better in {', '.join(won[h]) or 'no task'} and worse in {', '.join(lost[h]) or 'no task'}"
-        if won[h] or lost[h]
-        else f"none with {h}"
+    texts = [
+        f" Compared with 69 updates, {h} is significantly better in {', '.join(won[h]) or 'no task'} and worse in "
+        f"{', '.join(lost[h]) or 'no task'}."
         for h in won
-    )
+        if won[h] or lost[h]
+    ]
+    equal = [h for h in won if not won[h] and not lost[h]]
+    if equal:
+        texts.append(
+            f" With the half-life {listed(equal)}, no return differs significantly from the return with 69 "
+            "updates."
+        )
     sentence = (
-        f"The half-life with the best tracking grows with the time between jumps to the power {power:.2f}, and "
-        "not in proportion to this time. Significant differences in return from a half-life of 69 updates: "
-        f"{texts}."
+        f"The half-life with the best tracking is proportional to the time between jumps to the power "
+        f"{power:.2f}. The claim implies a power of 1.{''.join(texts)}"
     )
     if any(len(won[h]) == len(names) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
@@ -265,17 +270,20 @@ STUDY = Study(
     name="half_life",
     claim="RMSprop's half-life should match the timescale of the environment's changes. A policy gradient "
     "whose advantages change over dozens of steps then follows these changes.",
-    mechanism="Half-lives in updates and env steps. `half_life='match'` uses the timescale of the "
+    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the "
+    "timescale of the "
     "environment and the noise of the gradients. `half_life='auto'` uses the gradients alone.",
-    setup=f"The variance of normal gradients in {COORDINATES} coordinates jumps by a factor of {JUMP:g} "
-    "every T updates. The study measures the Kullback-Leibler error of v for each half-life. A2C trains in "
-    "16 sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means "
-    "are redrawn every 8,000 env steps and the noise jumps tenfold every 2,000. The score is minus the "
-    "exact regret per env step. In two states, the rewards are swapped every 4,000 env steps. The score is "
-    "the exact reward per env step. In CartPole, the rewards jump by a factor of 30 every 10,000 env steps. "
-    "The score is the episode length. The half-life named time scale is the time between two changes.",
-    caveat="The benchmark in docs/half_life.md has ten tasks, up to 200,000 env steps, and learning rates "
-    "by hill climbing. Here, the learning rate is the best of a few, chosen with the same seeds.",
+    setup=f"The variance of normal gradients in {COORDINATES} coordinates jumps by a factor of {JUMP:g} every T "
+    "updates. The study measures the Kullback-Leibler error of v for each half-life. A2C trains in 16 "
+    "sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means of "
+    "the rewards are drawn again every 8,000 env steps, and their noise jumps by a factor of ten every 2,000 "
+    "env steps. The score is minus the exact regret per env step. In two states, the rewards are swapped "
+    "every 4,000 env steps. The score is the exact reward per env step. In CartPole, the rewards jump by a "
+    "factor of 30 every 10,000 env steps. The score is the episode length. The half-life with the name time "
+    "scale equals the time between two changes.",
+    caveat="The benchmark in docs/half_life.md has ten tasks, up to 200,000 env steps, and learning rates by hill "
+    "climbing. In this study, the learning rate is the best of a few. It was chosen with the seeds of the "
+    "table.",
     cells=cells,
     measure=measure,
     tables=tables,

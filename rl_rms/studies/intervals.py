@@ -4,7 +4,7 @@ Source: Agarwal et al., "Deep reinforcement learning at the edge of the statisti
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,3 +127,9 @@ def short(number: float) -> str:
     if abs(number) >= 100:
         return f"{number:,.0f}" if abs(number) < 1e7 else f"{number:.2g}"
     return f"{number:.3g}" if abs(number) >= 1e-3 else f"{number:.1e}"
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Join texts with commas and "and" to one list in a sentence."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last

@@ -16,7 +16,7 @@ from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.studies.drawing import COLORS, draw_band
 from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, Floats, estimate, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, Floats, estimate, interquartile_mean, listed, short
 from rl_rms.studies.regression import Params, Regression
 
 if TYPE_CHECKING:
@@ -141,24 +141,30 @@ def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
 
 def verdict(results: Results) -> Verdict:
     """Judge whether LayerNorm significantly reduces the spread in each task, with and without bias correction."""
-    texts, lessens = [], []
+    texts: list[str] = []
+    lessens: list[str] = []
+    count = 0
     for task in results.levels("task"):
-        of = []
+        of, helped = [], []
         for bias_correction in (False, True):
             plain, norm = (
                 {"layer_norm": layer_norm, "bias_correction": bias_correction} for layer_norm in (False, True)
             )
             of += [short(deviation(at_best_rate(results, task=task, **one))) for one in (plain, norm)]
             if effect(results, task, plain, norm).low > 0:
-                lessens.append(f"{task} {'with' if bias_correction else 'without'} bias correction")
+                helped.append(f"{task} {'with' if bias_correction else 'without'} bias correction")
+        count += len(helped)
+        lessens += [task] if len(helped) == 2 else helped
         texts.append(
-            f"{task} {of[0]} plain, {of[1]} with LayerNorm, {of[2]} with bias correction alone, {of[3]} with both"
+            f"In {task}, the spread of the score over half-lives is {of[0]} with neither LayerNorm nor bias "
+            f"correction. It is {of[1]} with LayerNorm alone, {of[2]} with bias correction alone, and {of[3]} "
+            "with both."
         )
-    sentence = f"Spread of the score over half-lives: {'; '.join(texts)}."
-    if len(lessens) == 2 * len(texts):
+    sentence = " ".join(texts)
+    if count == 2 * len(texts):
         return Verdict("holds", sentence)
     if lessens:
-        return Verdict("conditional", sentence, f"only in {' and '.join(lessens)}")
+        return Verdict("conditional", sentence, f"only in {listed(lessens)}")
     return Verdict("does not hold", sentence)
 
 
@@ -183,15 +189,17 @@ STUDY = Study(
     claim="LayerNorm stabilizes the scale of gradients, so results depend less on RMSprop's rho.",
     mechanism="`PolicyConfig(norm='layer')`, or `agent.policy.norm: layer` in a configuration; "
     "`bias_correction` of `rl_rms.RMSprop`, which the agents use by default.",
-    setup="The spread is the standard deviation of the mean score over the half-lives, at the best "
-    "common learning rate. The study measures it with and without LayerNorm and bias correction. In the "
-    "regression, networks learn the outputs of a fixed network. The score is -log10 of the loss in the last "
-    f"tenth of {UPDATES} updates, for half-lives 7 to 7,000 and five learning rates. In the second task, A2C "
-    f"trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the episode length in the last "
-    "quarter, for half-lives 20 to 2,000 and two learning rates.",
-    caveat="The trainings are shorter than the longest half-lives. One learning rate is chosen for all "
-    "half-lives, with the same seeds. Over 200,000 env steps with bias correction, half-lives from 20 to "
-    "2,000 give similar results on CartPole (docs/half_life.md).",
+    setup="For each half-life, the study computes the mean score over seeds. The spread is the standard deviation "
+    "of these scores over the half-lives, at the best common learning rate. The study measures the spread "
+    "with and without LayerNorm and bias correction. In the regression, networks learn the outputs of a fixed "
+    f"network. The score is -log10 of the loss in the last tenth of {UPDATES} updates, for half-lives 7 to "
+    f"7,000 and five learning rates. In the second task, A2C trains on 16 CartPoles for {NUM_STEPS:,} env "
+    "steps. The score is the episode length in the last quarter, for half-lives 20 to 2,000 and two learning "
+    "rates.",
+    caveat="The trainings are shorter than the longest half-lives. All half-lives use the same learning rate, "
+    "which "
+    "was chosen with the seeds of the table. Over 200,000 env steps with bias correction, half-lives from 20 "
+    "to 2,000 give similar results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

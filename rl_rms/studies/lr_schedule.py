@@ -14,7 +14,7 @@ import torch
 from rl_rms.envs.schedules import Key, Sinusoid
 from rl_rms.studies.drawing import COLORS, draw_band
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, listed
 from rl_rms.studies.optimizers import Ladder, half_decades
 
 if TYPE_CHECKING:
@@ -104,24 +104,24 @@ def verdict(results: Results) -> Verdict:
         for by in results.levels("by")
         for period in results.levels("period", by=by)
     }
-    texts = "; ".join(
-        f"{by} " + ", ".join(f"{ratios[by, period].middle:.2f}" for period in results.levels("period", by=by))
+    texts = " ".join(
+        f"With {by}, the ratio is "
+        + listed(f"{ratios[by, period].middle:.2f}" for period in results.levels("period", by=by))
+        + "."
         for by in results.levels("by")
     )
-    periods = ", ".join(f"{period:,}" for period in results.levels("period"))
+    periods = listed(f"{period:,}" for period in results.levels("period"))
     sentence = (
-        "Loss with learning rate and noise in phase, divided by the loss in opposite phase, at periods of "
-        f"{periods} updates: {texts}."
+        "The study divides the loss with learning rate and noise in phase by the loss in opposite phase, at "
+        f"periods of {periods} updates. {texts}"
     )
     beyond = [key for key, one in ratios.items() if one.low > 1]
     if len(beyond) == len(ratios):
         return Verdict("holds", sentence)
     if not beyond:
         return Verdict("does not hold", sentence)
-    lost = " and with ".join(
-        f"{by} and a period of {period:,}" for by, period in ratios if (by, period) not in beyond
-    )
-    return Verdict("conditional", sentence, f"except with {lost}")
+    lost = listed(f"{by} (period {period:,})" for by, period in ratios if (by, period) not in beyond)
+    return Verdict("conditional", sentence, f"except for {lost}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -148,12 +148,13 @@ STUDY = Study(
     "gradients are informative, and harms if it is high while they are noisy.",
     mechanism="Agents accept schedules of the learning rate and of the entropy coefficient: `Linear`, "
     "`Cosine`, `Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses two `Sinusoid`s.",
-    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. The "
-    f"noise of the gradients oscillates as 1 ± {SWING:g}. The learning rate oscillates with the same "
-    "relative amplitude, 0 to 270 degrees behind the noise. The study measures the squared distance from "
-    "the optimum in the second half of 2,000 updates or three periods, at the best of seven learning rates "
-    "for each phase.",
-    caveat="Here, the period and the phase of the noise are known. In reinforcement learning, they would "
+    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. The noise "
+    "of the "
+    f"gradients oscillates as 1 ± {SWING:g}. The learning rate oscillates with the same relative amplitude. "
+    "Its phase is 0 to 270 degrees behind the noise. A training lasts 2,000 updates or three periods. The "
+    "study measures the squared distance from the optimum in the second half of the training. Each phase uses "
+    "the best of seven learning rates.",
+    caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, they would "
     "have to be estimated first. RMSprop with a half-life much shorter than the period already removes part "
     "of the variation of the noise.",
     cells=cells,

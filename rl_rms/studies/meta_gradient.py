@@ -20,7 +20,7 @@ from rl_rms.agents.meta_window import SavedTensors
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.intervals import Estimate, interquartile_mean, listed, short
 from rl_rms.studies.regression import Params, Regression
 
 if TYPE_CHECKING:
@@ -200,12 +200,12 @@ def verdict(results: Results) -> Verdict:
     gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
     grid_share = ""
     if results.where(by="grid"):
-        shares = [f"{100 * share(results, c).middle:.0f} % (penalty {c:g})" for c in PENALTIES]
-        grid_share = f" This is {', '.join(shares)} of the gain of the grid."
-    texts = ", ".join(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
+        shares = [f"{100 * share(results, c).middle:.0f} % with penalty {c:g}" for c in PENALTIES]
+        grid_share = f" The share of the gain of the grid is {listed(shares)}."
+    texts = listed(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
     sentence = (
-        f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The signal-to-noise "
-        f"ratio of the meta-gradient over {min(lengths)} to {max(lengths)} updates is {texts}."
+        f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The study unrolls "
+        f"{min(lengths)} to {max(lengths)} updates. The signal-to-noise ratio of the meta-gradient is {texts}."
     )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)
@@ -243,15 +243,17 @@ STUDY = Study(
     mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to all hyperparameters. "
     "`agent.meta` uses it in agents.",
     setup=f"A network learns the outputs of a fixed network, starting from lr {START['lr']:g}, half-life "
-    f"{START['half_life']:g} and eps {START['eps']:g}. The signal-to-noise ratio is the mean of the "
-    f"meta-gradient divided by its standard deviation over {DRAWS} draws of batches, for several numbers of "
-    f"unrolled updates. In the second experiment, {META_UPDATES} meta-updates over windows of {HORIZON} "
-    "updates, with and without a penalty, are compared with a grid of "
-    f"{len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points. Both choose hyperparameters on another task and "
-    f"are scored by a training of {NUM_STEPS} updates.",
+    f"{START['half_life']:g} and eps {START['eps']:g}. For several numbers of unrolled updates, the study "
+    f"draws {DRAWS} sets of batches. The signal-to-noise ratio is the mean of the meta-gradient over these "
+    "draws, divided by its standard deviation. The second experiment compares the meta-gradient with a grid "
+    f"search of {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points. The meta-gradient makes {META_UPDATES} "
+    f"meta-updates over windows of {HORIZON} updates, with and without a penalty. Both methods choose "
+    f"hyperparameters on another task. The score is the loss of a training of {NUM_STEPS} updates with the "
+    "chosen hyperparameters.",
     caveat="Windows that are much shorter than the training favor learning rates that are too large for the "
-    "training (short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect to the "
-    "half-life is nan. Here, the first update avoids this.",
+    "training "
+    "(short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect to the half-life "
+    "is nan. In this study, the first update makes v positive, so the gradient is finite.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -115,13 +115,13 @@ def verdict(results: Results) -> Verdict:
     texts, lost, count = [], [], 0
     for hold in results.levels("hold", **of):
         ratios = {n: ratio(results, noise=n, hold=hold, **of) for n in results.levels("noise", hold=hold, **of)}
-        texts.append(
-            f"{', '.join(f'{short(one)} with noise {noise:g}' for noise, one in ratios.items())} for hold = "
-            f"{hold:g}"
-        )
+        ends = " and ".join(f"{short(ratios[noise])} with noise {noise:g}" for noise in (min(ratios), max(ratios)))
+        texts.append(f"For hold = {hold:g}, the ratio is {ends}.")
         lost += [f"noise {noise:g} and hold = {hold:g}" for noise, one in ratios.items() if one < FAR]
         count += len(ratios)
-    sentence = f"Updates of SGD divided by updates of RMSprop, for b = {flat:g}: {'; '.join(texts)}."
+    sentence = (
+        f"The study divides the updates of SGD by the updates of RMSprop, for b = {flat:g}. {' '.join(texts)}"
+    )
     if not lost:
         return Verdict("holds", sentence)
     if len(lost) == count:
@@ -161,14 +161,17 @@ STUDY = Study(
     claim="RMSprop scales each parameter's step by its own gradients. It therefore leaves saddles and "
     "plateaus far faster than SGD.",
     mechanism="`rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
-    setup="The function is f(x, y) = (100 x² - b y²) / 2. The study counts the updates until |y| > 1. x "
-    "starts at the value of hold, and its root mean square must not exceed this value. Each optimizer uses "
-    "the best of nineteen learning rates, four per decade. RMSprop has rho = 0.99 and bias correction. Adam "
-    "and SGD are those of torch, and momentum is 0.9.",
-    caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers "
-    "that work by coordinate lose the advantage. On the steep axis, RMSprop does not converge but "
-    "oscillates with about half the learning rate. The bound hold therefore limits its best learning rate "
-    "and its speed. The threshold for far faster (twice as fast) was chosen after a look at the results.",
+    setup="The function is f(x, y) = (100 x² - b y²) / 2. The study counts the updates until |y| > 1. The "
+    "parameter "
+    "hold is the initial value of x. The root mean square of x must not exceed hold. Each optimizer uses the "
+    "best of nineteen learning rates, four per decade. RMSprop has rho = 0.99 and bias correction. Adam and "
+    "SGD are torch's optimizers, and momentum is 0.9.",
+    caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers that "
+    "work "
+    "by coordinate lose the advantage. On the steep axis, RMSprop does not converge but oscillates with about "
+    "half the learning rate. The bound hold therefore limits the best learning rate of RMSprop, and its "
+    "speed. In this study, far faster means at least twice as fast. This threshold was chosen after a look at "
+    "the results.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -17,7 +17,7 @@ from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS, draw_band
 from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile, short
+from rl_rms.studies.intervals import Estimate, interquartile, listed, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,22 +166,24 @@ def verdict(results: Results) -> Verdict:
     """Judge whether decoupled decay leaves the same share for every history of gradients."""
     coupled, decoupled = (remaining(results, form, STRONG) for form in ("coupled", "decoupled"))
     off = max(abs(value / due(STRONG) - 1) for value in decoupled.values())
-    scored = "; ".join(
-        ("no decay " if form == "none" else f"{form} ")
-        + ", ".join(
-            short(one.middle) + (f" at {strength:g}" if strength else "")
+    scored = " ".join(
+        ("Without decay, the return of A2C is " if form == "none" else f"With {form} decay, it is ")
+        + listed(
+            short(one.middle) + (f" at strength {strength:g}" if strength else "")
             for strength, one in returns(results, form).items()
         )
+        + "."
         for form in STRENGTHS
     )
     unused = [abs(remaining(results, "coupled", strength)["none, unused"]) for strength in (STRONG, 1e-3)]
     least, most = short(min(decoupled.values())), short(max(decoupled.values()))
     sentence = (
-        f"At strength {STRONG:g}, decoupled decay leaves {least} to {most} of a weight, and {short(due(STRONG))} "
-        f"is expected. Coupled decay leaves {short(max(coupled.values()))} for large gradients and "
-        f"{short(unused[0])} for zero gradients; at strength 0.001, it leaves {short(unused[1])} for zero "
-        "gradients. Among the weights of one A2C agent, its strength differs by a factor of "
-        f"{short(spread(results).middle)}. Returns of A2C: {scored}."
+        f"At strength {STRONG:g}, decoupled decay leaves a share of {least} to {most} of a weight. The expected "
+        f"share is {short(due(STRONG))}. Coupled decay leaves {short(max(coupled.values()))} if gradients are "
+        f"large, and {short(unused[0])} if they are 0. At strength 0.001, coupled decay leaves "
+        f"{short(unused[1])} if "
+        "gradients are 0. Among the weights of one A2C agent, the strength of coupled decay differs by a factor "
+        f"of {short(spread(results).middle)}. {scored}"
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 
@@ -214,15 +216,16 @@ STUDY = Study(
     claim="Decoupled weight decay does not depend on the history of the gradients.",
     mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`. Agents take these arguments "
     "in `optimizer_kwargs`.",
-    setup="Weights of 1 get 1,000 updates with normal gradients of a given scale. In some cases, the scale "
-    "is 0, or there is one burst at update 50. The learning rate falls linearly from 0.01 to 0, and rho is "
-    "0.99. The study measures the remaining share of the weights, without the movement by the gradients "
-    "themselves. In the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "
-    "of 200 updates. The study measures the mean return of the episodes in the second half, at the best of "
-    "three learning rates.",
-    caveat="The training is short and the network is small, so it does not overfit. Decay can gain little "
-    "here. It may help more if a network has to stay able to learn. The returns with decoupled decay and "
-    "without decay differ by little more than noise.",
+    setup="Weights of 1 get 1,000 updates with normal gradients of a given scale. In some cases, the scale is "
+    "0, or "
+    "there is one burst at update 50. The learning rate falls linearly from 0.01 to 0, and rho is 0.99. The "
+    "study measures the share of the weights that remains. It does not count the movement that the gradients "
+    "themselves cause. In the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a "
+    "half-life of 200 updates. The study measures the mean return of the episodes in the second half, at the "
+    "best of three learning rates.",
+    caveat="The training is short and the network is small, so it does not overfit. Decay can therefore improve "
+    "little in this study. It may help more if a network has to stay able to learn. The returns with "
+    "decoupled decay and without decay differ by little more than noise.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -13,11 +13,11 @@ of a round.
 actions use SyncVectorEnv. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3
 cannot use it. It uses a DummyVecEnv with the same number of environments.
 
-A final run of a million env steps measures the growth of the process's RAM after the first tenth.
+At the end, a run of a million env steps measures how much the RAM of the process grows after the first tenth.
 
 ``--native`` compares the native vector environments of rl_rms with Gymnasium's SyncVectorEnv instead. The agent is
-A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between both, and
-times are CPU times.
+A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between both kinds
+of environments, and times are CPU times.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Env steps a second of A2C on Pong beside Stable-Baselines3, and the beginning of a learning curve.
+"""Env steps a second of A2C on Pong compared with Stable-Baselines3, and the start of a learning curve.
 
 Run: python benchmarks/atari.py [--rounds 5] [--curve-seconds 0] [--output benchmarks/results/atari.json]
 
-It needs the extra atari. All trainings use 16 games, rollouts of 8 steps, the Nature CNN and one thread of torch.
-They alternate in rounds of 512 env steps, and their time is the CPU time of the process, with the threads of
-ale-py. With --curve-seconds, the curve is the mean return of whole games in the configuration ``pong_a2c``, by env
-step. 16 games take about 13,000 env steps.
+The benchmark needs the extra atari. All trainings use 16 games, rollouts of 8 steps, the Nature CNN and one thread
+of torch. The trainings alternate in rounds of 512 env steps. Times are CPU times of the process, including the
+threads of ale-py. With --curve-seconds, the benchmark also trains the configuration ``pong_a2c`` and records the
+mean return of whole games over env steps. 16 games take about 13,000 env steps.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The tasks of half_life.py and lifelong.py: environments that change, and the score of an episode.
 
-A life has five regimes of equal length. Jumps occur at the end of each regime. All tuned agents have the entropy
-coefficient and the discount of the task.
+A training has five regimes of equal length. Parameters that jump do so at the end of each regime. All tuned agents
+use the entropy coefficient and the discount of the task.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ def steps_saved(episode: Episode) -> float:
 
 
 def goals(episode: Episode) -> float:
-    """100 for an episode that reached the goal, regardless of the reward; the mean is a percentage."""
+    """100 for an episode that reached the goal, otherwise 0; the mean is a percentage."""
     return 100.0 * (episode.ret > 0)
 
 
@@ -65,7 +65,7 @@ class Task:
         return REGIMES * self.regime
 
     def make_curriculum(self) -> LinearRamp | None:
-        """A new curriculum that ends with the life."""
+        """Make a new curriculum that ends with the training."""
         return None if self.curriculum is None else LinearRamp(*self.curriculum, over=self.life)
 
 

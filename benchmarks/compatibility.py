@@ -2,13 +2,13 @@
 
 Run: make compatibility, or python benchmarks/compatibility.py [--rows highway-env MiniGrid]
 
-Each row runs in its own process with its own time limit. A failure is a cell of the table with the name of the
-error, and the process writes the traceback to the standard error.
+Each row runs in its own process with its own time limit. If a check fails, its cell of the table shows the name of
+the error, and the process writes the traceback to the standard error.
 
 - trains: A2C makes 160 env steps.
-- drifts: the first target that changes the environment. It is a target of the row, otherwise a target that `rl-rms
-  inspect` lists with an effect, otherwise a transform.
-- resumes: a training that is saved and loaded has the same weights as one that is not interrupted.
+- drifts: the first target that changes the environment. The check tries the targets of the row first, then the
+  targets that `rl-rms inspect` lists with an effect, then transforms.
+- resumes: the weights after saving, loading and continuing equal the weights of an uninterrupted training.
 - films: an episode of at most 30 env steps becomes a video.
 - Stable-Baselines3: its A2C makes 160 env steps in the same environment.
 """
@@ -69,7 +69,7 @@ class Row:
         id: Id of the environment.
         wrappers: Wrappers, see `rl_rms.envs.make_vec`.
         kwargs: Arguments of the environment.
-        targets: Targets of the drift, the most telling first.
+        targets: Targets to try, in this order.
         native: Whether the vector environment is the package's own.
     """
 
@@ -185,7 +185,7 @@ def _changed(row: Row, base: Any, target: str) -> float:
 
 
 def resumes(row: Row) -> str:
-    """Compare the weights of an interrupted training with those of an uninterrupted one."""
+    """Compare the weights of an interrupted and an uninterrupted training."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         agent = A2C(make(row), seed=0).learn(STEPS // 2)

@@ -8,8 +8,8 @@ half-lives, and remains subnormal because of rounding. A CPU takes several times
 
 Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first are 0 after the
 first step. The table shows the median and the quartiles of the ratios of the two times within rounds. The last row
-compares the fused gradients of two policies: one gives an action the probability 1e-40, the other 1e-20. All use
-one thread.
+compares the fused gradients of two policies: one gives an action the probability 1e-40, the other 1e-20. All
+measurements use one thread.
 """
 
 import argparse

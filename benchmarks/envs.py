@@ -2,11 +2,11 @@
 
 Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.json]
 
-The environment is CartPole, because its step is the fastest in Gymnasium and the share of a wrapper is largest.
-Each round steps all contenders of a group in the same order. The cost of a wrapper is the median over rounds of
-the difference from the environment without a wrapper, because a slow phase of the machine affects both. Single
-environments receive alternating actions and are reset when an episode ends. Times are CPU times, except for
-environments in worker processes, whose times are wall times.
+The environment is CartPole, because its step is the fastest in Gymnasium. The share of a wrapper in the time is
+therefore largest. Each round steps all contenders of a group in the same order. The cost of a wrapper is the
+median over rounds of the difference from the environment without a wrapper, because a slow phase of the machine
+affects both. Single environments receive alternating actions and are reset when an episode ends. Times are CPU
+times, except for environments in worker processes, whose times are wall times.
 
 NS-Gym (Keplinger et al., 2025) is measured if it is installed: ``pip install ns_gym``.
 """
@@ -161,7 +161,7 @@ def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
 def ratio_to_hand_written(microseconds: Mapping[str, list[float]]) -> float:
     """The time that a drifting parameter adds, divided by the time that the hand-written wrapper adds.
 
-    Both are differences of the lowest deciles, which depend least on other processes.
+    Both times are differences of the lowest deciles, because these depend least on other processes.
     """
     low = {name: statistics.quantiles(microseconds[name], n=10)[0] for name in ("bare", BY_HAND, OURS)}
     return (low[OURS] - low["bare"]) / (low[BY_HAND] - low["bare"])

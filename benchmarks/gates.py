@@ -3,8 +3,8 @@
 Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
 
 Each simulated agent succeeds in each of 500 episodes independently with a fixed probability. Two gates require a
-success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate` on the mean of the last 20 episodes, which
-has no confidence bound.
+success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate` with the mean of the last 20 episodes.
+`ReturnGate` uses no confidence bound.
 """
 
 import argparse

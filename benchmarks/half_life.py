@@ -4,8 +4,8 @@ Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ..
      python benchmarks/half_life.py report
 
 ``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips trainings in this file.
-It can be stopped and started again. ``report`` writes benchmarks/results/half_life.md and
-docs/images/half_life_returns.png. It needs the extra ``plots``.
+You can stop and restart it. ``report`` writes benchmarks/results/half_life.md and
+docs/images/half_life_returns.png; it needs the extra ``plots``.
 
 | | CartPole | FrozenLake |
 |---|---|---|
@@ -17,14 +17,15 @@ docs/images/half_life_returns.png. It needs the extra ``plots``.
 
 The advantages have lambda 0.95, and gradients are clipped at 0.5. A seed has the same drift for every contender.
 
-A hill climb by factors of 2 finds the best learning rate of each contender on each task, with three seeds that are
-not reported. It ends when both neighbors of the best rate are worse. The best rate and its neighbors are then
-trained with ten other seeds. If a neighbour is better, its neighbours are trained too.
+For each contender and task, a hill climb by factors of 2 searches the best learning rate, with three seeds that
+the tables do not use. The climb ends when both neighbors of the best rate are worse. The best rate and its
+neighbors are then trained with ten other seeds. If a neighbor is better, the benchmark also trains the neighbors
+of this rate.
 
-The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
-computes them, of three intervals of the clock:
+For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
+bootstrap interval, both computed by rliable:
 
-- whole life
+- whole life: the whole training
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
@@ -173,7 +174,7 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def difference(gained: Floats) -> str:
-    """The mean of differences of shape ``(seeds,)``, and its interval; bold if it excludes 0."""
+    """Format the mean of differences ``(seeds,)`` and its interval, in bold if the interval excludes 0."""
     low, high = bootstrap(gained)
     shown = f"{gained.mean():+.0f} ({low:+.0f} to {high:+.0f})"
     return f"**{shown}**" if low > 0 or high < 0 else shown

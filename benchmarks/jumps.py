@@ -2,10 +2,10 @@
 
 Run: python benchmarks/jumps.py [--steps 320000] [--seeds 4] [--processes 2]
 
-It writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are counted in the
-observations of 16 sub-environments that do not change, with a random policy and with A2C during learning. The same
-streams are also read as streams of four sub-environments and of one. Delays are measured while A2C learns the task
-"observation offsets" of benchmarks/half_life.py in 16 sub-environments.
+It writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are detected jumps in the
+observations of 16 sub-environments that do not change. The observations come from a random policy and from A2C
+during learning. The benchmark also uses only four sub-environments, or one, of the same streams. Delays are
+measured while A2C learns the task "observation offsets" of benchmarks/half_life.py in 16 sub-environments.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
 
 
 def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
-    """Number of times that both fire in an environment that does not change, by the shape of the rollouts."""
+    """Count the alarms of rule and detector in an environment that does not change, by shape of rollouts."""
     stream = record(env_id, 0, steps, {}, learns=learns)
     counts: dict[str, dict[str, int]] = {}
     for num_envs, n_steps in SHAPES:
@@ -137,7 +137,7 @@ def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
 
 
 def delays(seed: int) -> dict[str, Any]:
-    """Rollouts until each change is found (None for more than ten), and other fires, by rule and rollout."""
+    """Rollouts until each change is detected (None for more than ten), and other alarms, by rule and rollout."""
     stream = record("CartPole-v1", seed, 5 * REGIME, CHANGES, learns=True)
     measured: dict[str, Any] = {"seed": seed}
     for n_steps in (8, 128):

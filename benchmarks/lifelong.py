@@ -4,12 +4,12 @@ Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...
      python benchmarks/lifelong.py report
 
 ``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips trainings in this file.
-It can be stopped and started again. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
+You can stop and restart it. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
 docs/images/returns.png. It needs the extra ``plots``.
 
-A life has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600 on
-Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores are of raw
-episodes, before the task scales rewards and before any normalizer:
+A training has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600
+on Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores use the
+unchanged rewards, before the task scales them and before any normalizer:
 
 - CartPole: the episode's length, at most 500.
 - FrozenLake: the percentage of episodes that reach the goal.
@@ -17,21 +17,21 @@ episodes, before the task scales rewards and before any normalizer:
 - Pendulum: 2,000 plus the return.
 
 Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a
-rollout, as the default does with one environment. The learning rate of a tuned contender is the best of a climb by
-factors of 3 with three seeds that are not reported. Ten other seeds then train at this rate. All tuned contenders
-have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the defaults of their
-library. The agents of rl_rms have the same other arguments on all tasks. Two contenders of Stable-Baselines3 have
-these arguments too; they show how much of a difference comes from them.
+rollout, like the default with one environment. A hill climb by factors of 3 finds the learning rate of each tuned
+contender, with three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
+contenders have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the
+defaults of their library. Otherwise, the agents of rl_rms have the same arguments on all tasks. Two contenders of
+Stable-Baselines3 also have these arguments. They show how much of a difference comes from the arguments.
 
-The tables show the interquartile mean over seeds and its stratified bootstrap interval of 95 %, as rliable
-computes them, of three stretches:
+For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
+bootstrap interval, both computed by rliable:
 
-- whole life
+- whole life: the whole training
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-Ratios are paired by seed. Their reference is the contender of Stable-Baselines3, with its own arguments, that has
-the highest mean on the reported seeds of the task. This choice favours the reference.
+Ratios are paired by seed. The reference of a task is the contender of Stable-Baselines3 with its own arguments
+that has the highest mean on the reported seeds. This choice favors the reference.
 """
 
 import os
@@ -125,10 +125,10 @@ class Contender:
 
     Attributes:
         algorithm: Name of its class, in Stable-Baselines3 or in rl_rms.
-        start: Learning rate at which the climb begins, or the only one.
+        start: Learning rate at which the climb begins; without a climb, the learning rate.
         options: Arguments of the class.
         vec_normalize: Whether Stable-Baselines3's VecNormalize is around the environments.
-        tuned: Whether the learning rate is climbed, and entropy coefficient and discount are the task's.
+        tuned: Whether a climb finds the learning rate, and the task sets entropy coefficient and discount.
     """
 
     algorithm: str
@@ -215,7 +215,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         task: Name of a task.
         contender: Name of a contender.
         rate: Learning rate.
-        seed: Of the agent, its environments and the drift.
+        seed: Seed of the agent, its environments and the drift.
         life: Env steps of the training; None for the task's.
     """
     torch.set_num_threads(1)
@@ -274,7 +274,7 @@ def _learn_theirs(
 
 
 def duel(task: str, contender: str) -> str:
-    """All trainings of a contender on a task; returns a line about them."""
+    """Run all trainings of a contender on a task, and return a line of text."""
     records = Records(RUNS, train)
     chosen = CONTENDERS[contender]
     rate = chosen.start
@@ -297,7 +297,7 @@ def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
 
 
 def run(tasks: list[str], contenders: list[str], processes: int) -> None:
-    """All trainings, in parallel processes."""
+    """Run all trainings in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes) as pool:
         for future in [pool.submit(duel, *pair) for pair in ordered(tasks, contenders)]:
@@ -413,7 +413,7 @@ def report() -> None:
 
 
 def draw(best: Measured, references: Mapping[str, str], path: Path) -> None:
-    """One panel a task: scores over env steps with bands, changes as vertical lines."""
+    """Draw a panel for each task, with scores over env steps, bands, and the changes as vertical lines."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,11 +1,11 @@
-"""Measured half-lives of training runs in env steps, for rho = 0.99 and for a half-life in env steps.
+"""Measures the half-life of v during trainings in env steps, for rho = 0.99 and for a half-life in env steps.
 
 Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 
 The benchmark adds an observation to CartPole that is always 0, so the first layer's weights for it have no
 gradient. During training it sets v of one of these weights to 1, which does not affect the run, and counts the env
-steps until v has halved. It interpolates exponentially between two updates. Updates that share a rollout (PPO) get
-equal shares of its env steps.
+steps until v has halved. Between two updates, it interpolates exponentially. In PPO, the updates on a rollout get
+equal shares of the env steps of the rollout.
 
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
 ``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env

@@ -5,14 +5,14 @@ Run: python benchmarks/optimizer.py [--threads 1] [--rounds 15] [--output benchm
 The update is measured in three forms:
 
 - default: the optimizer clips (torch: `clip_grad_norm_` before the step), then `zero_grad()`.
-- external clip: `clip_grad_norm_` for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
+- external clip: `clip_grad_norm_` clips for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
 - in place: the optimizer clips (torch: `clip_grad_norm_`), then `zero_grad(set_to_none=False)`.
 
-The first two are the same for torch. Each round times every contender. The table shows the medians of the times,
-the ratio of these medians, and the median of the ratios within rounds, because a slow phase of the machine affects
-all contenders. The gradients are filled before each timed update, with a norm that clipping reduces, as in A2C
-training. If they are not zeroed in place, they are new tensors at each update, as after a backward pass. Times are
-CPU times for one thread, and wall times for more.
+For torch, the first two forms are the same. Each round times every contender. The table shows the medians of the
+times, the ratio of these medians, and the median of the ratios within rounds, because a slow phase of the machine
+affects all contenders. The gradients are filled before each timed update, with a norm that clipping reduces, as in
+A2C training. If `zero_grad` does not zero the gradients in place, they are new tensors at each update, as after a
+backward pass. Times are CPU times for one thread, and wall times for more.
 
 A second table compares `rl_rms.RMSprop` with a matched and with an estimated half-life, in the default form.
 """

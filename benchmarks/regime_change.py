@@ -1,21 +1,22 @@
-"""RMSprop's v and the true second moment of the gradients, during a jump of the environment in an A2C run.
+"""Compares RMSprop's v with the true second moment of the gradients, when the environment of an A2C run jumps.
 
 Run: python benchmarks/regime_change.py [--seeds 10] [--output benchmarks/results/regime_change.json]
 
-A2C learns CartPole with the packaged ``drifting_cartpole`` settings. At env step 100,000 the force changes its
-sign (``force_mag`` from 10 to -10), as it does in that configuration. Compared with changes of gravity, pole
-length and reward scale, this change affects the gradients most: the critic's errors grow a hundredfold, and shrink
-while the agent adapts. The main run does not clip gradients, because clipping at the usual 0.5 acts on nearly
-every update and keeps the global norm constant. A second run with clipping is reported too.
+A2C learns CartPole with the packaged ``drifting_cartpole`` settings. At env step 100,000, the force changes its
+sign (``force_mag`` from 10 to -10), as in that configuration. Compared with changes of gravity, pole length and
+reward scale, this change affects the gradients most: the critic's errors grow a hundredfold, and shrink while the
+agent adapts. The main run does not clip gradients, because clipping at the usual 0.5 acts on nearly every update
+and keeps the global norm constant. The table also reports a second run with clipping.
 
 *The true second moment* ``s = E[g*g]`` of an update is the expectation of the squared gradient for the fixed
 policy in the environment of that update. It is estimated from 64 independent copies of the run's 16
 sub-environments. The copies play every policy of the run, beginning 80 updates (640 steps, more than any episode)
-before the window. They have their own random generators and do not affect the run. Each copy gives one gradient of
-the agent's loss, with the length and the clipping of the update. Three differences remain. The copies do not
-include the run's last transitions, which shaped its policy. In the copies, the jump may be one vector step earlier
-or later, because reset frames do not advance the clock. The 64 squares are noisy, which adds the same amount to
-the tracking error of all half-lives; the table shows this amount.
+before the window. They have their own random generators and do not affect the run. From each copy, the benchmark
+computes one gradient of the agent's loss, from a rollout of the same length as the update, with the same clipping.
+Three differences remain. The copies do not include the run's last transitions, which shaped its policy. In the
+copies, the jump may be one vector step earlier or later, because reset frames do not advance the clock. The 64
+squares are noisy. The noise adds the same amount to the tracking error of all half-lives, and the table shows this
+amount.
 
 *v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Shadow
 accumulators receive the run's gradients and have many fixed half-lives and the estimates of "match" and "auto".

@@ -2,7 +2,7 @@
 
 Run: OMP_NUM_THREADS=1 python benchmarks/resilient.py
 
-Both environments take the same number of steps in turn; the table shows the median ratio of the rounds.
+In each round, both environments take the same number of steps. The table shows the median ratio over rounds.
 """
 
 import statistics

@@ -4,18 +4,18 @@ Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents "rl
      python benchmarks/results.py try [--algorithm PPO] [--envs ID ...] [--seeds 3] [--ours JSON ...]
      python benchmarks/results.py report
 
-``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file. It
-can be stopped and started again, also with more seeds. ``try`` trains rl_rms with changed hyperparameters and the
-seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr":
-0.004, "num_envs": 32}'``. The recipes of rl_rms were chosen with it. ``report`` computes
+``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file.
+You can stop and restart it, also with more seeds. ``try`` trains rl_rms with changed hyperparameters and the seeds
+from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr": 0.004,
+"num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` computes
 benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
-Both libraries train for the env steps of the zoo. The deterministic policy plays 20 episodes in separate
+Both libraries train for the number of env steps in the zoo. The deterministic policy plays 20 episodes in separate
 environments at ten times during training, and 100 at the end. A score is the mean return of the last evaluation. A
-table's row has the interquartile mean of the scores over seeds and its stratified bootstrap interval of 95 %, as
-rliable computes them; with fewer than three seeds it has the mean alone. A late collapse is a seed whose score is
-below the midpoint between a random policy's return and its best evaluation. Stable-Baselines3 has the
-hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try`` have different seeds.
+row of the table has the interquartile mean of the scores over seeds and its 95 % stratified bootstrap interval,
+both computed by rliable. With fewer than three seeds, it has only the mean. A seed has collapsed late if its score
+is below the midpoint between the return of a random policy and the best evaluation of the seed. Stable-Baselines3
+uses the hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try`` use different seeds.
 """
 
 import argparse

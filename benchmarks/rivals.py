@@ -1,8 +1,8 @@
 """Published averages of squared gradients for `benchmarks/tracking.py`, implemented as in their sources.
 
-Every rival is a class with ``step(g)``, which takes the gradients of one update, shape (seeds, coordinates), and
-returns the second moment v after them. If a rule depends on parameters, they move by the rival's own steps.
-Constants are the defaults of the sources. Classes marked "our prototype" have no source.
+Every rival is a class with the method ``step(g)``. It takes the gradients of one update, shape (seeds,
+coordinates), and returns the second moment v after this update. If a rule depends on parameters, the rival's own
+steps move them. Constants are the defaults of the sources. Classes marked "our prototype" have no source.
 """
 
 from typing import Any, Protocol

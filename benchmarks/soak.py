@@ -3,9 +3,9 @@
 Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--output benchmarks/results/soak.json]
 
 - *training* runs A2C with the packaged ``drifting_cartpole``, TensorBoard, ``metrics.csv``, evaluations,
-  checkpoints, histograms and progress lines. It reads the resident set, the number of open files and the number of
-  threads of the process a hundred times. The warm-up is the first fifth of the env steps. Growth is the largest
-  later value relative to the value at the end of the warm-up.
+  checkpoints, histograms and progress lines. A hundred times, it reads the RAM (resident set), the number of open
+  files and the number of threads of the process. The warm-up is the first fifth of the env steps. Growth is the
+  largest later value relative to the value at the end of the warm-up.
 - *optimizer* runs `rl_rms.RMSprop` on its fast path and `rl_rms.optim.rule.rmsprop_update` in float32, and the
   equations in numpy with float64, on the same stream of gradients. The stream has 64 coordinates with scales from
   1e-6 to 1e3. They oscillate slowly and jump sometimes, and one gradient in ten is 0. Deviations are the largest

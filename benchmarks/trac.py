@@ -7,8 +7,9 @@
     S_{t+1} = sum of s_t over the six betas
     theta_{t+1} = theta_1 + max(S_{t+1}, 0) (direction_t + Adam's update)
 
-``direction_t`` is the vector in the first line, ``g_t`` the gradient at ``theta_t``. Source: Muppidi, Zhang and
-Yang, "Fast TRAC: a parameter-free optimizer for lifelong reinforcement learning", 2024, algorithms 1 and 2.
+``direction_t`` is ``(theta_t - theta_1) / (S_t + eps)``, and ``g_t`` is the gradient at ``theta_t``. Source:
+Muppidi, Zhang and Yang, "Fast TRAC: a parameter-free optimizer for lifelong reinforcement learning", 2024,
+algorithms 1 and 2.
 """
 
 from collections.abc import Callable, Iterable

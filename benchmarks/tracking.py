@@ -5,13 +5,14 @@ Run: python benchmarks/tracking.py [--seeds 5] [--streams NAME ...] [--output be
 A stream has 64 coordinates of independent gradients with mean 0 over 6000 updates. The error is the
 Kullback-Leibler divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats,
 averaged over coordinates and over updates from the 100th. v is bias-corrected and includes the present gradient,
-except in one contender. The table compares the error with the best fixed half-life of the same stream and seed,
-from 1 to 16384 in half octaves. 95 % intervals are Student's over seeds.
+except in one contender. The table shows the error divided by the error of the best fixed half-life for the same
+stream and seed. The fixed half-lives range from 1 to 16384 in half octaves. The 95 % intervals are Student's t
+intervals over seeds.
 
-Some contenders receive information on the changes: `match` the timescale, `h = T` the dwell time or the period,
-AdamRel every change. Estimators have the bounds (1, 1e6), or their default floor of 32 if the name says so.
-`penalized`, `restart` and `progress` are former candidates for "auto" that are no longer in the library. Their
-measurements on the same streams are kept.
+Some contenders receive information on the changes. `match` gets the timescale, `h = T` gets the dwell time or the
+period, and AdamRel gets the time of every change. Estimators have the bounds (1, 1e6), or their default floor of
+32 if the name says so. `penalized`, `restart` and `progress` are former candidates for "auto" that are no longer
+in the library. The results keep their earlier measurements on the same streams.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def ramp(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
 
 
 def bursts(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Multiply the variance by 100 for five updates, once in 200 updates on average."""
+    """Multiply the variance by 100 for five updates. This happens once in 200 updates on average."""
     start = (rng.random(updates) < 1 / 200).astype(float)
     return np.broadcast_to(
         (np.convolve(start, np.ones(5))[:updates, None] > 0) * math.log(100.0), (updates, coordinates)

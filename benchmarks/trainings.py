@@ -1,4 +1,4 @@
-"""Trainings of many seeds and learning rates: records, the search of the best rate, and statistics of scores.
+"""Trains with many seeds and learning rates, records the scores and finds the best learning rate.
 
 A training has five regimes of eight bins, and one score in each bin.
 """
@@ -33,14 +33,13 @@ def bin_scores(
     """Mean score of the episodes that ended in each bin.
 
     Args:
-        episodes: With the env steps at which they ended.
-        score: Of an episode.
-        bin: Env steps of a bin.
+        episodes: Episodes with the env steps at which they ended.
+        score: Function that computes the score of an episode.
+        bin: Number of env steps of a bin.
         count: Number of bins; later episodes count in the last.
 
-    Returns:
-        Scores have one decimal. A bin in which no episode ended has the score of the previous bin, or at the start
-        of the next bin with an episode.
+    Returns: Scores with one decimal. If no episode ended in a bin, it has the score of the previous bin. At the
+        start, it has the score of the next bin in which an episode ended.
     """
     inside: list[list[float]] = [[] for _ in range(count)]
     for episode in episodes:
@@ -58,7 +57,7 @@ class Records:
 
     Args:
         path: The file; it need not exist.
-        train: Trains on a task, as a contender, with a rate and a seed; gives the scores.
+        train: Function that trains a contender on a task with a rate and a seed, and returns the scores.
     """
 
     def __init__(self, path: Path, train: Train) -> None:
@@ -75,7 +74,7 @@ class Records:
                     self.seconds[key] = seconds[0]
 
     def get(self, task: str, contender: str, rate: float, seed: int) -> list[float]:
-        """A training's scores; trains if the file has none."""
+        """Return the scores of a training. Train if the file does not contain them."""
         key = (task, contender, rate, seed)
         if key not in self.scores:
             began = time.process_time()
@@ -87,17 +86,17 @@ class Records:
         return self.scores[key]
 
     def mean(self, task: str, contender: str, rate: float, seeds: tuple[int, ...]) -> float:
-        """Mean score over the whole life and over seeds."""
+        """Mean score over the whole training and over seeds."""
         return statistics.fmean(statistics.fmean(self.get(task, contender, rate, seed)) for seed in seeds)
 
 
 def climb(score: Callable[[float], float], start: float, factor: float) -> float:
-    """The learning rate, to six digits, whose neighbours are both worse.
+    """Find a learning rate whose two neighbors are worse, rounded to six digits.
 
     Args:
-        score: Of a rate.
+        score: Function that returns the score of a rate.
         start: First rate.
-        factor: Of neighbours.
+        factor: Ratio between neighboring rates.
     """
     tried: dict[int, float] = {}
 
@@ -119,7 +118,7 @@ def climb(score: Callable[[float], float], start: float, factor: float) -> float
 
 
 def stretches(scores: Floats) -> dict[str, Floats]:
-    """Mean scores, ``(seeds,)``, in each stretch, from scores of shape ``(seeds, bins)``.
+    """Mean scores ``(seeds,)`` in each part of the training, from scores of shape ``(seeds, bins)``.
 
     The first quarter of every regime but the first is ``after changes``, the last quarter of every regime is
     ``late``.
@@ -162,7 +161,7 @@ def bootstrap(differences: Floats) -> tuple[float, float]:
 def ratio(pairs: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float, float]:
     """Geometric mean over tasks of the ratio of two contenders' mean scores, and its 95 % interval.
 
-    The bootstrap draws seeds, each with the scores of both contenders, in every task by itself. Mean scores below
+    For each task separately, the bootstrap draws seeds, each with the scores of both contenders. Mean scores below
     1 count as 1.
 
     Args:
@@ -189,14 +188,14 @@ def run_or_report(
     run: Callable[[list[str], list[str], int], None],
     report: Callable[[], None],
 ) -> None:
-    """Run or report, as the command line says.
+    """Run the command ``run`` or ``report`` of the command line.
 
     Args:
         doc: The benchmark's docstring, for ``--help``.
         tasks: Names of all tasks.
         contenders: Names of all contenders.
-        run: Trains the chosen contenders on the chosen tasks, in a number of processes.
-        report: Writes the table and the figure.
+        run: Function that trains the chosen contenders on the chosen tasks in several processes.
+        report: Function that writes the table and the figure.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report"))

@@ -217,6 +217,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
         f"{agent.algorithm} on {config.env.id}, {config.env.num_envs} environments{together}, seed "
         f"{config.seed}{since}",
         highlight=False,
+        soft_wrap=True,
     )
     status = 0
     began = time.perf_counter()

@@ -81,7 +81,9 @@ def end(process, seconds=120):
     """Wait for a process to end; return its output and check that no process of its session is left."""
     try:
         output, _ = process.communicate(timeout=seconds)
-        left = alive_in_session(process.pid)
+        deadline = time.monotonic() + seconds  # Ray's processes end a moment after the command
+        while (left := alive_in_session(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.02)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

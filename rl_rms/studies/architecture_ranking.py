@@ -1,4 +1,4 @@
-"""Whether the optimizer changes the ranking of policy networks, compared with noise and the learning rate.
+"""Tests whether the optimizer changes the ranking of policy networks more than noise and the learning rate do.
 
 Twelve networks are ranked by short trainings under four optimizers, each network at its best learning rate.
 """

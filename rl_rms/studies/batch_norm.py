@@ -1,4 +1,4 @@
-"""Whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
+"""Tests whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
 If later layers have ReLU and no biases, gamma scales all their activations and the gradients of all earlier
 weights: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every gamma.

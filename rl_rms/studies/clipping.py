@@ -1,4 +1,4 @@
-"""The effect of a burst of gradients on the second moment, and its duration, under each kind of clipping.
+"""Measures how much and how long a burst of gradients affects v, with each kind of clipping.
 
 Gradients are noise in a thousand coordinates, each with its own scale. A burst multiplies all coordinates, or one,
 in a single update. A lasting change multiplies all of them from then on.

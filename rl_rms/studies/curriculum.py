@@ -1,4 +1,4 @@
-"""The lag of RMSprop's second moment behind a curriculum's stages, and the best half-life for the return.
+"""Measures how long RMSprop's v lags behind a curriculum's stages, and which half-life has the best return.
 
 When gradients become R times as large, root v is within a tenth of their size after ``t`` updates with
 ``1 - rho**t = 0.81``, so ``t = 1.66 / (1 - rho)``. When they become R times smaller, ``rho**t R**2 = 0.21``, so t

@@ -1,4 +1,4 @@
-"""Whether RMSprop disadvantages a group with noisy features, and whether normalizers by group help.
+"""Tests whether RMSprop disadvantages a group with noisy features, and whether normalizers by group help.
 
 A linear policy decides on the applicants of `rl_rms.envs.lending`, 64 new ones an update. In the supervised
 setting it sees who would repay (log loss). In the bandit setting it samples its decisions and sees their rewards

@@ -1,4 +1,4 @@
-"""The best place for RMSprop's normalizer in a federation with noisy and different clients.
+"""Compares the places for RMSprop's normalizer in a federation with noisy and different clients.
 
 Ten clients have losses ``|x - c_i|**2 / 2``. Two of them give gradients with thirty times the noise. The distance
 of the c_i is the heterogeneity, and the best x is their mean. A second experiment has six clients with CartPoles.

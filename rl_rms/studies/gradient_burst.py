@@ -1,4 +1,4 @@
-"""Step sizes during and after a burst of gradients, and the loss of return that the burst causes.
+"""Measures the steps during and after a burst of gradients, and the return that an agent loses by a burst.
 
 A burst of size B is one update whose gradients are B times as large as the others' root mean square.
 """
@@ -292,9 +292,10 @@ STUDY = Study(
     "from the return of a training without the event, paired by seed. The learning rate is the best of three "
     "without an event. In this experiment, clipped means max_grad_norm=0.5; the other agents do not clip.",
     caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A "
-    "training of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, "
-    "hardly any difference between the losses of two rhos is significant. An earlier experiment used shorter "
-    "trainings. Its losses differed even less, so the trainings were lengthened.",
+    "training of "
+    "250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, hardly any "
+    "difference between the losses of two rhos is significant. In an earlier experiment with shorter "
+    "trainings, the losses differed even less. The trainings were therefore lengthened.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,4 +1,4 @@
-"""Whether matching RMSprop's half-life to the timescale of the changes improves tracking and return.
+"""Tests whether a half-life that matches the timescale of the changes improves tracking and return.
 
 The first part finds the half-life with the least tracking error for gradients whose variance jumps by a factor of
 25 every T updates. The second part trains agents in three changing environments, with fixed, matched and estimated

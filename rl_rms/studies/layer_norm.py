@@ -1,4 +1,4 @@
-"""Whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
+"""Tests whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
 
 Without bias correction, v starts at 0, so the first steps are ``1 / sqrt(1 - rho)`` times too long. This factor
 grows with the half-life.

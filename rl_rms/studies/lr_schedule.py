@@ -1,4 +1,4 @@
-"""A periodic learning rate while the gradient's noise has the same period, in several phases.
+"""Tests a periodic learning rate with several phases, while the gradient's noise has the same period.
 
 An optimum performs a random walk in many coordinates, ``x*_{t+1} = x*_t + q N(0, 1)``, and the gradient is
 ``x - x* + sigma_t N(0, 1)``. Both ``sigma_t`` and the rate are schedules of the library.

@@ -1,4 +1,4 @@
-"""Learning rate, half-life and epsilon by meta-gradient, compared with a grid search.
+"""Learns learning rate, half-life and epsilon by meta-gradient, and compares them with a grid search.
 
 The meta-objective is the loss on a new batch after T updates plus a penalty on the fluctuation of earlier losses,
 ``J(x) = L_T + c Var_t log L_t``, where x are the logarithms of the three.

@@ -1,4 +1,4 @@
-"""Updates to leave a saddle that is steep along one axis and nearly flat along the other.
+"""Counts the updates to leave a saddle that is steep along one axis and nearly flat along the other.
 
 The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y the flat axis, b its curvature.
 """
@@ -169,9 +169,9 @@ STUDY = Study(
     caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers that "
     "work "
     "by coordinate lose the advantage. On the steep axis, RMSprop does not converge but oscillates with about "
-    "half the learning rate. The bound hold therefore limits the best learning rate of RMSprop, and its "
-    "speed. In this study, far faster means at least twice as fast. This threshold was chosen after a look at "
-    "the results.",
+    "half the learning rate. The bound on x (hold) therefore limits the best learning rate of RMSprop, and "
+    "its speed. In this study, far faster means at least twice as fast. This threshold was chosen after a "
+    "look at the results.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,4 +1,4 @@
-"""The distance of RMSprop to the equilibrium of a two-player game, by order of updates and momentum.
+"""Measures the distance of RMSprop from a game's equilibrium, for each order of updates and momentum.
 
 The first game is ``x y``: x minimizes it, y maximizes it, and (0, 0) is the equilibrium. The second is CartPole
 with an adversary that pushes the pole and gets the negative reward.

@@ -1,4 +1,4 @@
-"""The shrinkage of weights by decay for different gradients, and the agent's return with it.
+"""Measures how much weight decay shrinks the weights, and how it changes the return of an agent.
 
 Coupled decay is added to the gradient and divided by the root second moment; decoupled decay
 multiplies the weight by ``1 - lr * strength``.
@@ -219,10 +219,10 @@ STUDY = Study(
     setup="Weights of 1 get 1,000 updates with normal gradients of a given scale. In some cases, the scale is "
     "0, or "
     "there is one burst at update 50. The learning rate falls linearly from 0.01 to 0, and rho is 0.99. The "
-    "study measures the share of the weights that remains. It does not count the movement that the gradients "
-    "themselves cause. In the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a "
-    "half-life of 200 updates. The study measures the mean return of the episodes in the second half, at the "
-    "best of three learning rates.",
+    "study measures which share of the initial weights remains after the updates. It does not count the "
+    "movement that the gradients themselves cause. In the second experiment, A2C trains on 16 CartPoles for "
+    "40,000 env steps with a half-life of 200 updates. The study measures the mean return of the episodes in "
+    "the second half, at the best of three learning rates.",
     caveat="The training is short and the network is small, so it does not overfit. Decay can therefore improve "
     "little in this study. It may help more if a network has to stay able to learn. The returns with "
     "decoupled decay and without decay differ by little more than noise.",

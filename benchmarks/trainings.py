@@ -39,8 +39,8 @@ def bin_scores(
         count: Number of bins; later episodes count in the last.
 
     Returns:
-        Scores with one decimal. A bin without an ended episode has the score of the previous bin. At the start, such a
-        bin has the score of the next bin in which an episode ended.
+        Scores with one decimal. If no episode ended in a bin, it has the score of the previous bin. At the start,
+        it has the score of the next bin in which an episode ended.
     """
     inside: list[list[float]] = [[] for _ in range(count)]
     for episode in episodes:

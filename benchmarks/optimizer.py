@@ -10,9 +10,9 @@ The update is measured in three forms:
 
 For torch, the first two forms are the same. Each round times every contender. The table shows the medians of the
 times, the ratio of these medians, and the median of the ratios within rounds, because a slow phase of the machine
-affects all contenders. The gradients are filled before each timed update, with a norm that clipping reduces, as in
-A2C training. If `zero_grad` does not zero the gradients in place, they are new tensors at each update, as after a
-backward pass. Times are CPU times for one thread, and wall times for more.
+affects all contenders. Before each timed update, the benchmark fills the gradients. Their norm is so large that
+clipping reduces it, as in A2C training. If `zero_grad` does not zero the gradients in place, they are new tensors
+at each update, as after a backward pass. Times are CPU times for one thread, and wall times for more.
 
 A second table compares `rl_rms.RMSprop` with a matched and with an estimated half-life, in the default form.
 """

@@ -112,8 +112,8 @@ def verdict(results: Results) -> Verdict:
     )
     periods = listed(f"{period:,}" for period in results.levels("period"))
     sentence = (
-        "The study divides the loss with learning rate and noise in phase by the loss in opposite phase, at "
-        f"periods of {periods} updates. {texts}"
+        "The ratio is the loss with learning rate and noise in phase, divided by the loss in opposite phase. The "
+        f"periods are {periods} updates. {texts}"
     )
     beyond = [key for key, one in ratios.items() if one.low > 1]
     if len(beyond) == len(ratios):

@@ -1,8 +1,8 @@
 """Reinforcement learning for environments that change.
 
-The optimizer, `RMSprop`, has a stated half-life. `rl_rms.envs` makes environments that drift, jump and follow
-curricula on a known clock. `rl_rms.agents` learn in them. torch is imported at the first use of the optimizer, so
-that the command line and the environments start quickly.
+The optimizer `RMSprop` has a half-life that the user chooses. `rl_rms.envs` has environments that drift, jump and
+follow curricula on a known clock. `rl_rms.agents` has agents that learn in them. The optimizer imports torch at
+its first use, so that the command line and the environments start quickly.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ __all__ = ["HalfLife", "RMSprop", "__version__", "half_life_from_rho", "rho_from
 
 
 def __getattr__(name: str) -> Any:
-    """Import the optimizer, and torch with it, at first use."""
+    """Import the optimizer and torch at the first use."""
     if name == "RMSprop":
         from rl_rms.optim.rmsprop import RMSprop
 

@@ -24,17 +24,17 @@ _UNITS: dict[str, Unit] = {
     "env step": "steps",
     "env steps": "steps",
 }
-# For longer half-lives rho is 1 in float64, and the average never changes.
+# For half-lives above this bound, rho is 1 in float64, and the average never changes.
 _LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 
 EstimatedHalfLife = Literal["match", "auto"]
-"""Half-lives that are estimated: matched to a timescale, or from the gradients alone."""
+"""Estimated half-lives: ``"match"`` uses a timescale and the gradients, ``"auto"`` only the gradients."""
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, NumPy's included; True and False are not."""
-    # The check for float is fast, which matters because optimizers call this at every step.
+    """Whether a value is a real number of Python or NumPy. True and False do not count as numbers."""
+    # The check for float comes first because it is fast, and optimizers call this function at every step.
     return isinstance(value, (float, Real)) and not isinstance(value, bool)
 
 
@@ -44,17 +44,17 @@ def check_positive(name: str, value: Any, unset: str) -> None:
     Args:
         name: Name of the argument in the error.
         value: Value of the argument.
-        unset: Meaning of None, for the error.
+        unset: The meaning of None, for the error.
 
     Raises:
-        ValueError: If the value is neither.
+        ValueError: If the value is not None and not above 0.
     """
     if value is not None and not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be > 0, or None for {unset}, got {value!r}")
 
 
 def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
-    """Decay over ``updates`` updates, ``rho = 2 ** (-updates / half_life)``.
+    """The decay factor over ``updates`` updates, ``rho = 2 ** (-updates / half_life)``.
 
     Args:
         half_life: Number of updates after which a squared gradient's weight has halved, > 0.
@@ -75,7 +75,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
 
 
 def half_life_from_rho(rho: float) -> float:
-    """Half-life in updates of a decay, ``h = -ln 2 / ln rho``; 0 for ``rho = 0``.
+    """Convert a decay per update to a half-life in updates, ``h = -ln 2 / ln rho``; 0 for ``rho = 0``.
 
     Args:
         rho: Decay per update in [0, 1).
@@ -97,7 +97,7 @@ def half_life_from_rho(rho: float) -> float:
 
 @dataclass(frozen=True)
 class Duration:
-    """A time with its unit.
+    """A number of updates or env steps.
 
     Attributes:
         value: Number of units, > 0.
@@ -173,7 +173,7 @@ class Duration:
                 f"{self.argument} {str(self)!r} needs the number of env steps between two optimizer steps, got "
                 f"steps_per_update={steps_per_update!r}; in Stable-Baselines3 give learn(callback="
                 "rl_rms.sb3.HalfLifeCallback()), which computes it; in your own training loop set "
-                "optimizer.steps_per_update, or state it in the other unit"
+                "optimizer.steps_per_update, or give the value in the other unit"
             )
         return steps_per_update
 
@@ -181,7 +181,7 @@ class Duration:
         """Raise a ValueError if the value is out of its range."""
 
     def __str__(self) -> str:
-        # Twelve digits are exact for values that users set, and hide the rounding of half-lives computed from rho.
+        # Twelve digits show values of users exactly, and hide rounding errors of half-lives computed from rho.
         return f"{self.value:.12g} {self.unit}"
 
 
@@ -257,7 +257,7 @@ class Timescale(Duration):
 
 
 def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLife:
-    """Read a half-life, or the name of an estimated one.
+    """Read a half-life, or the name of an estimated half-life.
 
     Args:
         spec: A half-life that `HalfLife.parse` reads, ``"match"`` or ``"auto"``.

@@ -1,14 +1,14 @@
-"""The half-life with the least tracking error, for several kinds of change of the tracked quantity.
+"""Formulas for the half-life with the least tracking error, for several kinds of change of the tracked quantity.
 
-The tracking error of an exponential average with time constant ``theta = h / ln 2`` is the sum of its noise,
-``R / (2 theta)``, and its lag. The lag grows with theta, and depends on how the quantity x changes. For a
+An exponential average with time constant ``theta = h / ln 2`` has a tracking error, which is the sum of its noise
+``R / (2 theta)`` and its lag. The lag grows with theta, and depends on how the tracked quantity x changes. For a
 stationary x with semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2`` it is ``E[gamma(K)]`` with K exponential
 of mean theta. The functions return the half-life at which the sum is least. All half-lives and times are in
 updates; ``inf`` means that forgetting only adds error.
 
 For the second moment of gradients x is ``ln sigma**2``: the signal is the variance of x over time, the noise
-``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. This holds for small changes of x; `tracking_error`
-does not need them to be small.
+``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. This holds for small changes of x. `tracking_error`
+also holds for large changes.
 """
 
 import math
@@ -17,11 +17,11 @@ LN2 = math.log(2.0)
 GAUSSIAN_NOISE = 2.0
 """``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
-_NODES = 12  # on each side of the middle; more nodes do not change significant digits
+_NODES = 12  # nodes on each side of the middle; with more nodes the significant digits do not change
 
 
 def matched_half_life(timescale: float, snr: float) -> float:
-    """The half-life for autocovariance ``S exp(-k / tau)``: ``h = ln 2 tau / (sqrt(2 tau S / R) - 1)``.
+    """The best half-life for autocovariance ``S exp(-k / tau)``: ``h = ln 2 tau / (sqrt(2 tau S / R) - 1)``.
 
     It minimizes ``S theta / (theta + tau) + R / (2 theta)``, the error of exponential averages with theta >> 1. It
     applies to an Ornstein-Uhlenbeck drift and to Poisson jumps to independent levels.
@@ -31,7 +31,7 @@ def matched_half_life(timescale: float, snr: float) -> float:
         snr: Variance S of the quantity over time divided by the variance R of one measurement, >= 0.
 
     Returns:
-        Half-life in updates; ``inf`` if ``2 tau S / R <= 1``, because the mean over all time is then best.
+        Half-life in updates; ``inf`` if ``2 tau S / R <= 1``, because the mean of all measurements is then best.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -49,15 +49,16 @@ def matched_half_life(timescale: float, snr: float) -> float:
 
 
 def jump_half_life(dwell: float, variance_ratio: float) -> float:
-    """The half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
+    """The best half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
-    The average over jumps up and down of ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds`` after a jump is
-    ``C / alpha`` with ``C = (ln R)**2 / 8``, exactly by Landen's identity for the dilogarithm. The noise adds
-    ``alpha / 4``. For ``T >> 1`` it equals `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
+    With ``alpha = ln 2 / h``, the error after a jump, ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``, has
+    the mean ``C / alpha`` over jumps up and down, with ``C = (ln R)**2 / 8``. This is exact, by Landen's identity
+    for the dilogarithm. The noise adds ``alpha / 4``. For ``T >> 1`` it equals `matched_half_life` with ``S = (ln
+    R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
-        variance_ratio: Higher over lower variance R, or its inverse, > 0.
+        variance_ratio: Ratio R of the two variances, > 0; a ratio and its inverse give the same result.
 
     Returns:
         Half-life in updates; ``inf`` for a ratio of 1.
@@ -76,7 +77,7 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
 
 
 def random_walk_half_life(drift_variance: float, noise_variance: float) -> float:
-    """The half-life for a random walk: ``h = ln 2 sqrt(R / q)``.
+    """The best half-life for a random walk: ``h = ln 2 sqrt(R / q)``.
 
     It minimizes ``q theta / 2 + R / (2 theta)``.
 
@@ -96,7 +97,7 @@ def random_walk_half_life(drift_variance: float, noise_variance: float) -> float
 
 
 def ramp_half_life(slope: float, noise_variance: float) -> float:
-    """The half-life for a ramp: ``h = ln 2 (R / (4 b**2))**(1/3)``.
+    """The best half-life for a ramp: ``h = ln 2 (R / (4 b**2))**(1/3)``.
 
     It minimizes ``(b theta)**2 + R / (2 theta)``.
 
@@ -116,7 +117,7 @@ def ramp_half_life(slope: float, noise_variance: float) -> float:
 
 
 def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:
-    """The half-life for a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``.
+    """The best half-life for a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``.
 
     It is the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
 
@@ -160,10 +161,11 @@ def tracking_error(
     """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
 
     The variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of such a two-level
-    signal lies between the levels, at a fraction of the way to the present level that has the distribution
-    ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller, "Probability densities of
-    the smoothed random telegraph signal", 1958). In addition v is noisy. The error is for v after the present
-    gradient's update, as RMSprop uses it. For small S and ``p = 1`` the minimum over h is `matched_half_life`.
+    signal lies between the levels. Its relative distance from the other level to the current level has the
+    distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller, "Probability
+    densities of the smoothed random telegraph signal", 1958). In addition v is noisy. The error is for v after the
+    update with the current gradient, as RMSprop uses it. For small S and ``p = 1`` the minimum over h is
+    `matched_half_life`.
 
     Args:
         half_life: Half-life of v in updates, > 0.
@@ -171,7 +173,7 @@ def tracking_error(
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
         smoothness: Exponent p of the semivariogram of ``ln sigma**2``, which grows like ``k**p``: 1 for jumps and
-            random walks, 2 for smooth changes. p = 2 is computed as jumps whose lag has the same variance.
+            random walks, 2 for smooth changes. p = 2 is approximated by jumps whose lag has the same variance.
 
     Returns:
         The error in nats per coordinate.
@@ -182,7 +184,7 @@ def tracking_error(
     low, high = math.exp(-root), math.exp(root)
     freedom = (2.0 - alpha) / alpha * 2.0 / noise
     settled = _divergence(1.0, freedom, freedom)
-    # The fraction y of the way to the present level is integrated over z = logit y. The trapezoidal rule is very
+    # The fraction y of the way to the current level is integrated over z = logit y. The trapezoidal rule is very
     # accurate for such densities, and at the ends of the range the integrand is negligible.
     step = min(20.0, 7.0 * math.sqrt(2.0 / kappa)) / _NODES
     log_beta = math.lgamma(kappa + 1.0) + math.lgamma(kappa) - math.lgamma(2.0 * kappa + 1.0)
@@ -233,7 +235,7 @@ def least_error_half_life(
         return math.inf
     if best == 0:
         return octaves[0]
-    # The vertex of the parabola through the three best octaves.
+    # The minimum is the vertex of the parabola through the three best octaves.
     before, at, after = errors[best - 1 : best + 2]
     return octaves[best] * math.exp(0.5 * LN2 * (before - after) / (before - 2.0 * at + after))
 
@@ -243,13 +245,13 @@ def _divergence(ratio: float, freedom: float, stationary_freedom: float) -> floa
 
     With n, twice the inverse relative variance of v, ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n`` for large n. The
     corrections for small n are fitted to simulated exponential averages of Gaussian squares with half-lives from
-    1/2 to 64. The formula of a chi-square, ``n / (n - 2)``, has a pole that such averages do not have. In an
+    1/2 to 64. The chi-square formula, ``n / (n - 2)``, has a pole that such averages do not have. In an
     average over two levels a few large squares make n small, but many small squares keep the average away from 0.
 
     Args:
         ratio: r.
-        freedom: n for the levels in the average.
-        stationary_freedom: n for a single level.
+        freedom: n of an average over both levels.
+        stationary_freedom: n of an average over a single level.
     """
     inverse = 1.0 / freedom
     inverse /= 1.0 + 2.0 * (inverse - 1.0 / stationary_freedom)

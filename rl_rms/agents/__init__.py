@@ -1,7 +1,9 @@
 """Agents whose optimizer has a stated half-life: REINFORCE, A2C and PPO on Gymnasium's vector environments."""
 
 if __name__ != "rl_rms.agents":
-    raise ImportError(f"cannot import {__name__} through the link at the root; import rl_rms.agents")
+    raise ImportError(
+        f"cannot import {__name__} from the repository root, where agents is only a link; import rl_rms.agents"
+    )
 
 
 from typing import TYPE_CHECKING, Any

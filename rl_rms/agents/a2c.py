@@ -36,7 +36,7 @@ class A2CLearner(Learner):
         self.n_steps = self._rollout_length()
 
     def join(self, workers: Workers, sync: Sync) -> None:
-        """Train together with other processes from now on. See `Learner.join`."""
+        """Join the other processes that train the same agent. See `Learner.join`."""
         super().join(workers, sync)
         self.n_steps = self._rollout_length()
 
@@ -45,19 +45,19 @@ class A2CLearner(Learner):
 
     @property
     def transitions_per_update(self) -> int | None:
-        """``num_envs * n_steps`` of all workers. An update with reset frames has a few less."""
+        """Env steps of an update: ``num_envs * n_steps`` of all workers. Reset frames make it slightly smaller."""
         return None if self.num_envs is None else self.num_envs * self.workers.size * self.n_steps
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
-        """Whether ``n_steps`` vector steps were taken."""
+        """Whether the rollout has ``n_steps`` vector steps."""
         return num_steps >= self.n_steps
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
-        """All valid transitions without imputed values."""
+        """A mask of all valid transitions without imputed values."""
         return rollout.known
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
-        """The coefficients of the configuration."""
+        """The loss's coefficients from the configuration."""
         return LossCoefficients.of(
             self.config, gae_lambda=self.config.gae_lambda, ent_coef=self.ent_coef(num_timesteps)
         )

@@ -81,7 +81,7 @@ class Actor:
             action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
 
         Returns:
-            The policy's actions, and the same actions in the form that the environment accepts.
+            The policy's actions, and these actions converted to the environment's action space.
         """
         if self._normalizer is not None:
             observations = self._normalizer(observations)
@@ -97,7 +97,7 @@ class Actor:
         deterministic: bool = False,
         action_masks: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """The policy's action for one observation or a batch, see `rl_rms.agents.agent.Agent.predict`."""
+        """Compute the policy's action for one observation or a batch, see `rl_rms.agents.agent.Agent.predict`."""
         batch, single = self._batch(observation)
         num = len(first_leaf(batch))
         if action_masks is None and self._mask_actions and isinstance(batch, dict):
@@ -130,7 +130,7 @@ class Actor:
         return {"generator": json.dumps(self.generator.bit_generator.state), "state": self.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`. A recurrent state of another shape is ignored."""
+        """Load a state of `state_dict`. A recurrent state of a different shape is ignored."""
         self.generator.bit_generator.state = json.loads(state["generator"])
         if self.state is not None and self.state.shape == state["state"].shape:
             self.state = state["state"].to(self._device)
@@ -140,10 +140,10 @@ class Actor:
         return torch.zeros(num_envs, size, device=self._device) if size else None
 
     def _batch(self, observation: Tree | int) -> tuple[Tree, bool]:
-        """A batch of observations, and whether the argument was a single observation.
+        """Return the observation as a batch, and whether it was a single observation.
 
         Raises:
-            ValueError: If the observation has another shape.
+            ValueError: If the observation does not have the observation space's shape.
         """
         space = self._observation_space
         tree = tree_map(np.asarray, observation)

@@ -16,14 +16,14 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 
-# Share of the earlier return that counts as recovered.
+# A return of at least this share of the earlier return counts as recovered.
 RECOVERED = 0.9
-# Number of episodes whose mean return decides on a recovery.
+# The mean return of this many episodes decides whether the agent has recovered.
 WINDOW = 20
 
 
 class Returns:
-    """The returns of a training's episodes. Cumulative sums give the means over intervals of env steps.
+    """Stores the returns of a training's episodes, and computes their mean over an interval of env steps.
 
     Args:
         episodes: Initial episodes, in the order in which they ended.
@@ -46,7 +46,7 @@ class Returns:
 
         Args:
             after: The agent's env steps just before the interval.
-            upto: The agent's env steps at the interval's end, included.
+            upto: The agent's env steps at the end of the interval, which includes this step.
 
         Returns:
             The mean; NaN if no episode ended.
@@ -55,7 +55,7 @@ class Returns:
         return (self._sums[last] - self._sums[first]) / (last - first) if last > first else math.nan
 
     def of_regime(self, start: int, end: int) -> tuple[float, float, float]:
-        """Mean return of a regime, of the first and of the last tenth of its env steps.
+        """Mean returns over a regime, over the first tenth of its env steps, and over the last tenth.
 
         Args:
             start: The agent's env steps when the regime began.
@@ -80,9 +80,10 @@ class Regime:
         mean: Mean return of the regime's episodes; NaN if none ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
-        recovery: 0 if the mean return of the first tenth, and of at least 20 episodes, reaches the threshold: the
-            return held. Otherwise the env steps until the mean return of 20 consecutive episodes of this regime
-            reaches it; ``inf`` if it never does, NaN without a previous ``last_tenth``.
+        recovery: Env steps until the return recovers. It is 0 if the first tenth has at least 20 episodes and
+            their mean return reaches the threshold. Otherwise it counts the env steps until the mean return of 20
+            consecutive episodes reaches the threshold. It is ``inf`` if this never happens, and NaN without a
+            previous ``last_tenth``.
     """
 
     number: int
@@ -134,7 +135,7 @@ class AdaptationCallback(Callback):
     """Logs the returns of a regime at each change of regime and at the end of the training.
 
     The tags are ``adaptation/regime`` (its number), ``mean``, ``first_tenth``, ``last_tenth``, ``worst_mean`` (the
-    lowest mean so far), and ``recovery_steps`` (0 if the return held) unless it never recovered. The regime is
+    lowest mean so far), and ``recovery_steps``, which is not logged if the return never recovered. The regime is
     read once per update, so the metrics are not informative for environments that change faster than episodes end.
 
     Attributes:
@@ -164,7 +165,7 @@ class AdaptationCallback(Callback):
         )
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Begin with the present regime."""
+        """Start to record the current regime."""
         self._before_end = None
         number = self._number_of(agent)
         if self._number is None:

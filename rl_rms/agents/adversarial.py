@@ -22,7 +22,7 @@ Turns = Literal["simultaneous", "alternating"]
 
 
 class Side(gym.vector.VectorWrapper):
-    """A game of two players as an environment of one player. The rival acts in the same env step.
+    """A two-player game as an environment for one player. The rival chooses the other action of each env step.
 
     Args:
         env: Vector environment with pairs of actions and the first player's reward.
@@ -66,7 +66,7 @@ class Side(gym.vector.VectorWrapper):
 
 
 class RobustTraining:
-    """Two A2C agents that learn in turns, each against the other's policy in its own copies of the game.
+    """Trains two A2C agents in turns. Each learns against the other's policy, in its own copy of the game.
 
     Args:
         make_env: Function that makes the game: a vector environment with pairs of actions and the protagonist's
@@ -75,7 +75,7 @@ class RobustTraining:
         adversary: The second player's hyperparameters; None for A2C's defaults.
         turns: The adversary learns against the protagonist's newest policy (``"alternating"``), or against its
             policy at the beginning of the round (``"simultaneous"``).
-        turn: Minimum env steps of each player in a round, >= 1.
+        turn: Minimum env steps that each player trains in a round, >= 1.
         seed: Seed of the protagonist; the adversary's seed is ``seed + 1``.
 
     Attributes:

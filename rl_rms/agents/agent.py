@@ -38,14 +38,14 @@ Self = TypeVar("Self", bound="Agent")
 
 
 class Agent:
-    """An agent that learns from rollouts of its present policy; `A2C`, `PPO` and `Reinforce` are its subclasses.
+    """An agent that learns from rollouts of its current policy. `A2C`, `PPO` and `Reinforce` are subclasses.
 
     Args:
         env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
             needs both spaces.
         config: All hyperparameters in one object, instead of ``**hyperparameters``.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
-        optimizer: A ``torch.optim.Optimizer`` class or its import path; None for the configuration's.
+        optimizer: A ``torch.optim.Optimizer`` class or its import path; None uses the configuration's optimizer.
         seed: Seed of initial weights, actions, minibatches and environment; None draws one.
         observation_space: Observation space of one sub-environment; needed only without ``env``.
         action_space: Action space of one sub-environment; needed only without ``env``.
@@ -66,7 +66,8 @@ class Agent:
         training: The counters of the training.
 
     Raises:
-        TypeError: If an argument has an unknown name or the wrong type, or ``config`` is of another algorithm.
+        TypeError: If an argument has an unknown name or the wrong type, or ``config`` belongs to another
+            algorithm.
         ValueError: If an argument is out of its range.
     """
 
@@ -113,7 +114,7 @@ class Agent:
         self.training = TrainingState()
         self.episodes = self.training.episodes
         self._has_user_policy = isinstance(policy, nn.Module)
-        # The callbacks of the present training, and before a loaded agent's first `learn` their saved states.
+        # The callbacks of the current training. Before the first `learn` of a loaded agent: their saved states.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
 
@@ -138,11 +139,11 @@ class Agent:
         return self.training.new_episodes
 
     def describe_half_life(self) -> str | None:
-        """The half-lives of the optimizer and the normalizers in updates and env steps; None if there are none."""
+        """Describe the half-lives of optimizer and normalizers in both units; None if there are none."""
         return describe_half_lives(self.config, self.optimizer, self.learner.steps_per_update)
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
-        """Train together with other processes from now on. Each process has its own sub-environments.
+        """Join the other processes that train the same agent. Each process has its own sub-environments.
 
         Every worker makes the same agent with the same seed, in an equal part of the sub-environments (see
         ``shard`` of `rl_rms.envs.NonStationaryVector`). It then calls `join`, and `learn` with the same number of
@@ -187,27 +188,28 @@ class Agent:
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
-        Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress; an agent that is saved then
-        resumes bit-identically. A second Ctrl-C raises it at once. A rollout or an evaluation that waits for
-        episodes to end stops at a multiple of 1,000 vector steps. `interrupt` does the same for other signals.
+        The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. If you then save
+        the agent, its training can be resumed bit-identically. A second Ctrl-C raises KeyboardInterrupt at once.
+        While a rollout or an evaluation waits for episodes to end, it checks for Ctrl-C every 1,000 vector steps.
+        Call `interrupt` to stop the training in the same way, for example in the handler of another signal.
 
         Args:
             total_timesteps: Env steps of all sub-environments together. The training ends after the rollout that
-                reaches them.
+                reaches this number.
             callback: A function of the agent, called after the updates on every rollout, that stops the training
                 by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
                 ``plot`` read it. None writes nothing.
-            log_interval: Rollouts between two entries of the log. None makes an entry at each hundredth of the env
-                steps, and at least every 100 rollouts; for PPO every rollout.
+            log_interval: Rollouts between two entries of the log. None logs every hundredth of the training, and
+                at least every 100 rollouts. PPO then logs every rollout.
 
         Returns:
             The agent itself.
 
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
-            EnvError: If a sub-environment failed. A checkpoint that callbacks save then has no episodes.
+            EnvError: If a sub-environment failed. A checkpoint that a callback saves after that has no episodes.
             KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
             rl_rms.agents.files.TakenError: If another process logs into ``log_dir``.
@@ -231,7 +233,7 @@ class Agent:
             try:
                 trainer.train(self, callbacks, logger, log_interval)
             except BaseException:
-                # A first Ctrl-C must not also end the next training.
+                # A Ctrl-C that ended this training must not end the next one too.
                 self.training.is_interrupted = False
                 raise
             finally:
@@ -240,7 +242,7 @@ class Agent:
         return self
 
     def interrupt(self) -> None:
-        """End `learn` of all workers by KeyboardInterrupt after the update; a signal handler may call this."""
+        """Make `learn` raise KeyboardInterrupt in all workers after the update. Signal handlers may call this."""
         self.training.is_interrupted = True
 
     def predict(
@@ -251,7 +253,7 @@ class Agent:
         deterministic: bool = False,
         action_masks: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """The policy's action for one observation or a batch of them.
+        """Compute the policy's action for one observation or a batch of observations.
 
         Arguments and result are as in Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
 
@@ -270,7 +272,7 @@ class Agent:
             None unless the policy is recurrent.
 
         Raises:
-            ValueError: If the observation or the mask has another shape, or a mask leaves no valid action.
+            ValueError: If the observation or the mask has a wrong shape, or a mask allows no action.
         """
         return self.actor.predict(observation, state, episode_start, deterministic, action_masks)
 
@@ -286,7 +288,7 @@ class Agent:
             The file's path.
 
         Raises:
-            rl_rms.agents.files.UnwritableError: If the file cannot be written; the earlier one stays.
+            rl_rms.agents.files.UnwritableError: If the file cannot be written. An earlier file is unchanged.
             RuntimeError: If an optimizer step was interrupted, so that only some weights have moved.
         """
         fields = {
@@ -314,20 +316,21 @@ class Agent:
 
         A resumed training is bit-identical to an uninterrupted one: weights, optimizer, counters, random
         generators, drift, curriculum and episodes in progress are restored. If an environment cannot restore its
-        episodes, saving or loading warns of it, and new episodes begin with the saved drift and curriculum; see
+        episodes, `save` or `load` warns, and new episodes begin with the saved drift and curriculum; see
         `rl_rms.envs.snapshots`.
 
         Args:
             path: The file.
             env: Environment to train in; None for an agent that only predicts.
-            policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` allows the
-                import of the user's classes that the saved one names, and must be equal to it.
+            policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` must equal
+                the saved one. It allows the import of the user's classes that the file names.
             optimizer: The optimizer's class; needed unless it is torch's or this library's.
             device: A torch device; None for the saved one.
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is not an agent of this class, or the environment's spaces differ.
+            ValueError: If the file is not an agent of this class, or the environment's spaces differ from the
+                saved ones.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
         arguments = checkpoint.constructor_arguments(
@@ -340,7 +343,7 @@ class Agent:
         return agent
 
     def _parts(self) -> list[checkpoint.Part]:
-        """The parts whose states are saved; the learner is the last, see `checkpoint.restore`."""
+        """The parts whose states are saved. The learner must be the last part, see `checkpoint.restore`."""
         return [self.actor, self.session, self.training, self.learner]
 
     def make_trainer(self) -> Trainer:

@@ -31,19 +31,19 @@ _UNUSED_KEY = Key(0)
 class FGSMAttack(VectorWrapper):
     """A vector environment whose observations are perturbed against the agent's policy.
 
-    Each component of an observation moves by ``strength`` in the direction that makes the policy's most likely
-    action less likely, and is clipped to the observation space. The attack uses the agent's present policy, so it
-    follows the agent's learning. Rewards, ends of episodes and the clock do not change.
+    The attack moves each component of an observation by ``strength`` in the direction that makes the policy's most
+    likely action less likely, and clips the result to the observation space. It always uses the agent's current
+    policy. Rewards, ends of episodes and the clock do not change.
 
     Args:
-        env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. The strength follows its
-            clock, also in a resumed training.
+        env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. A schedule of the strength
+            reads the environment's clock, also in a resumed training.
         strength: Size of the change of each component, in the observation's unit, >= 0: a number, or a schedule
             over the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``.
 
     Raises:
         ValueError: If the environment has no clock, its observations are not a Box of floats, its actions are a
-            Box, or the strength may be below 0.
+            Box, or the strength can become negative.
 
     Examples:
         >>> from rl_rms.agents import A2C
@@ -150,6 +150,6 @@ def _check_spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any
         raise ValueError(f"FGSMAttack needs observations that are a Box of floats, got {observation_space}")
     if isinstance(action_space, spaces.Box):
         raise ValueError(
-            f"FGSMAttack needs discrete actions, got {action_space}; a normal's density at its mean does not "
-            "depend on the mean, so its gradient is 0"
+            f"FGSMAttack needs discrete actions, got {action_space}; for continuous actions the gradient "
+            "is 0, because the density of a normal distribution at its mean does not depend on the mean"
         )

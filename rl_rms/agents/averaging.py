@@ -1,4 +1,4 @@
-"""Means of optimizer steps over the workers that train a policy together."""
+"""Averages optimizer steps over the workers that train a policy together."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ Sync = Literal["global", "local"]
 
 
 def check_sync(sync: Sync) -> None:
-    """Check a value of ``sync``.
+    """Check that a value is allowed for ``sync``.
 
     Raises:
         ValueError: If it is not an allowed value.

@@ -63,7 +63,7 @@ class Backend(Protocol):
         ...
 
     def evaluate(self, batch: Batch) -> Played:
-        """The values, log-probabilities, advantages and returns that PPO's loss treats as constants.
+        """Compute the values, log-probabilities, advantages and returns that PPO's loss treats as constants.
 
         Args:
             batch: The last rollout of `act`, with its loss mask and coefficients, before any step on it.
@@ -83,7 +83,7 @@ class Backend(Protocol):
         ...
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Context of a training that limits the threads of the libraries that the backend calls."""
+        """Return a context for training, in which the libraries that the backend calls use fewer threads."""
         ...
 
 
@@ -99,7 +99,7 @@ def choose_device(policy: nn.Module, config: AgentConfig) -> torch.device:
     policies it is CUDA if that is available.
 
     Args:
-        policy: The policy, where it was made.
+        policy: The policy, on the device on which it was made.
         config: The configuration.
 
     Raises:

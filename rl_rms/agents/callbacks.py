@@ -30,7 +30,7 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
 
-        List a callback before the callbacks that save, so that the saved state includes its last call.
+        List a callback before the callbacks that save checkpoints. The checkpoints then include its newest state.
         """
         return {}
 
@@ -52,7 +52,7 @@ class _FunctionCallback(Callback):
 
 
 def is_false(answer: object) -> bool:
-    """Whether a callback's answer stops the training: only ``False`` and ``np.False_`` do; 0 and arrays do not."""
+    """Whether a callback's return value stops the training. Only ``False`` and ``np.False_`` stop it."""
     return isinstance(answer, (bool, np.bool_)) and not answer
 
 
@@ -74,14 +74,14 @@ class CallbackList(Callback):
         self._callbacks.insert(0, callback)
 
     def state_dict(self) -> dict[str, Any]:
-        """The callbacks' states by class name: for each class a list in the callbacks' order."""
+        """The callbacks' states by class name. Each class has a list of states, in the callbacks' order."""
         states: dict[str, Any] = {}
         for callback in self._callbacks:
             states.setdefault(type(callback).__name__, []).append(callback.state_dict())
         return {name: of_class for name, of_class in states.items() if any(of_class)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give each callback the state of its class and position. A callback without one starts fresh.
+        """Load each callback's state, found by its class and position. A callback without a state starts fresh.
 
         Raises:
             ValueError: If a callback cannot load its state.
@@ -123,10 +123,10 @@ class CallbackList(Callback):
 
 
 class Periodic(Callback):
-    """A callback that acts after the first rollout that reaches each multiple of ``every`` env steps.
+    """A callback that acts every ``every`` env steps, after the rollout that reaches or passes a multiple.
 
     Args:
-        every: Env steps between two acts.
+        every: Env steps between two actions of the callback.
         at_end: Whether to act after the last rollout as well.
 
     Raises:
@@ -138,7 +138,7 @@ class Periodic(Callback):
         self.at_end = check_flag("at_end", at_end)
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Compute the env steps of the next act."""
+        """Compute the env steps at which the callback acts next."""
         # Multiples count from the agent's first step, so a resumed training acts at the same steps.
         self._next = self.every * (1 + agent.num_timesteps // self.every)
 

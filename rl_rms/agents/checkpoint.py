@@ -35,7 +35,7 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
-        fields: Further fields, which no part has.
+        fields: Further fields, whose names differ from the parts' fields.
         parts: The agent's parts. Their fields have different names.
 
     Returns:
@@ -57,7 +57,7 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file is not an agent, is damaged, has another version or algorithm, or lacks a field, or
-            if a field has an invalid value, such as weights that are nan.
+            if a field has an invalid value, such as NaN weights.
     """
     path = storage.with_suffix(path)
     contents = storage.read(path)
@@ -81,7 +81,7 @@ def constructor_arguments(
     optimizer: OptimizerLike | None,
     device: str | None,
 ) -> dict[str, Any]:
-    """The arguments that make the agent of a file, except ``env``.
+    """The constructor arguments of a saved agent, except ``env``.
 
     Args:
         contents: The fields of `read`.
@@ -122,7 +122,7 @@ def check_spaces(path: str | Path, contents: Mapping[str, Any], *spaces: gym.Spa
         *spaces: Observation and action space of one sub-environment.
 
     Raises:
-        ValueError: If a space differs.
+        ValueError: If a space differs from the saved one.
     """
     for name, space in zip(_SPACES, spaces, strict=True):
         saved = space_from_dict(contents[name])
@@ -142,7 +142,7 @@ def restore(path: str | Path, contents: dict[str, Any], parts: Iterable[Part]) -
             all other parts were loaded.
 
     Raises:
-        ValueError: If a field does not fit its part.
+        ValueError: If a part cannot load its fields.
     """
     with damage_named(str(path)):
         for part in parts:

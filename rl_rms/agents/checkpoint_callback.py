@@ -12,11 +12,10 @@ from rl_rms.envs.checks import check_int
 
 
 def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
-    """Save an agent during its training, and warn instead of raising an error.
+    """Save an agent during its training. If this fails, warn instead of raising an error.
 
     Returns:
-        The error if the agent could not be saved, in which case an earlier file is unchanged. None if it was
-        saved.
+        None if the agent was saved, else the error. After an error an earlier file is unchanged.
     """
     try:
         agent.save(path)
@@ -32,8 +31,8 @@ def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
 class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end of the training, also after an error.
 
-    If a checkpoint cannot be saved, a warning is given and training continues. If the last checkpoint cannot be
-    written to the folder, it is saved to the system's temporary folder, and the warning names the file.
+    If it cannot save a checkpoint, it warns and training continues. If it cannot write the last checkpoint to the
+    folder, it saves it to the system's temporary folder, and the warning names the file.
 
     Args:
         folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.
@@ -64,12 +63,12 @@ class CheckpointCallback(Periodic):
         super().on_training_start(agent, logger)
         files.check_writable(self.folder)
         existing = sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))
-        # Names order checkpoints by env steps.
+        # The order of the names is the order of the env steps.
         self._own = [path for path in existing if agent.num_timesteps and path.name <= self._path(agent).name]
         if len(self._own) < len(existing):
             warnings.warn(
                 f"{self.folder} holds {len(existing) - len(self._own)} checkpoints of another training, such as "
-                f"{existing[-1].name}, which are kept; give each training its own folder",
+                f"{existing[-1].name}; they are kept; give each training its own folder",
                 stacklevel=4,
             )
         for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):

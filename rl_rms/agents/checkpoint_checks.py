@@ -12,7 +12,7 @@ import torch
 from rl_rms.envs.encoding import decode
 from rl_rms.optim.rmsprop import RMSprop
 
-# Classes that a checkpoint may name, because importing them runs no code that the file chose.
+# Packages whose classes a checkpoint may name. Importing them cannot run an attacker's code.
 _TRUSTED = ("rl_rms.", "torch.optim.")
 
 
@@ -116,13 +116,13 @@ def check_fields(path: Path, contents: Mapping[str, Any]) -> None:
 
 @contextmanager
 def damage_named(where: str) -> Iterator[None]:
-    """Convert errors of a state that does not fit to a ValueError that names the damaged object.
+    """Convert the errors of loading a damaged state to a ValueError that names the damaged object.
 
     Args:
         where: Name of the object in the error.
 
     Raises:
-        ValueError: If the block raises an error of a missing key, or of a wrong type, shape or value.
+        ValueError: If the block raises an error about a missing key, or about a wrong type, shape or value.
     """
     try:
         yield
@@ -173,10 +173,10 @@ def _check_array(name: str, value: Any, like: np.ndarray[Any, Any]) -> None:
 
 
 def check_place(place: Any) -> None:
-    """Check the structure of the saved place in an environment, as far as possible without the environment.
+    """Check the structure of the saved environment state, as far as possible without the environment.
 
     Raises:
-        ValueError: If a part is missing or of another type.
+        ValueError: If a part is missing or has a wrong type.
     """
     if not isinstance(place, dict) or not isinstance(place.get("surroundings"), dict):
         raise ValueError(f"place must have the keys ['episodes', 'surroundings'], got {_short(place)}")
@@ -197,7 +197,7 @@ def check_episodes(episodes: Any, like: Mapping[str, Any]) -> None:
         like: The state of the agent's own collector.
 
     Raises:
-        ValueError: If the structure differs, or an array has another shape or dtype.
+        ValueError: If the structure differs, or an array has a wrong shape or dtype.
     """
     imputed = episodes.get("imputed")
     optional = {"faults": episodes.get("faults"), "imputed": None if imputed is None else like["resetting"]}
@@ -209,7 +209,7 @@ def check_episodes(episodes: Any, like: Mapping[str, Any]) -> None:
 
 
 def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
-    """Check that loaded options fit the options of a configuration.
+    """Check that loaded options have the names and types of a configuration's options.
 
     Args:
         name: Name of the options in errors.
@@ -218,7 +218,7 @@ def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
             type, with whole numbers and floats as one type.
 
     Raises:
-        ValueError: If a name differs, or a value does not fit.
+        ValueError: If a name, a type, a flag or a list differs.
     """
     if not isinstance(value, dict) or value.keys() != like.keys():
         raise ValueError(f"{name} must have the keys {sorted(like)}, got {_short(value)}")
@@ -252,13 +252,13 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
     Args:
         state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
-        optimizer: The optimizer that will load the state. RMSprop checks everything but its flags itself.
+        optimizer: The optimizer that will load the state. RMSprop itself checks everything except its flags.
         name: Name of the state in errors.
 
     Raises:
         ValueError: If a tensor's shape does not fit the shape of its parameter; a tensor is not finite; a counter
-            or mean square is below 0; parameters with equal numbers of dimensions have different entries; or a
-            group's options differ from the optimizer's.
+            or mean square is below 0; the entries of a parameter are not the entries of the other parameters with
+            as many dimensions; or a group's options differ from the optimizer's.
     """
     check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
@@ -273,7 +273,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
-    # Entries of the largest parameter show which entries have the parameter's shape. Optimizers with factored
+    # The state of the largest parameter shows which entries have the parameter's shape. Optimizers with factored
     # states have different entries for matrices and vectors.
     largest = {params[number].ndim: number for number in sorted(states, key=lambda index: params[index].numel())}
     for number, entries in states.items():
@@ -292,7 +292,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
 
 def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
-    """The shape of a parameter's entry, from another parameter's entry whose axes may be reduced to 1."""
+    """The expected shape of a parameter's entry. Axes that are reduced to 1 in the example are also 1 here."""
     sizes = list(itertools.zip_longest(example.shape, example_param.shape))
     if example.numel() == 1:
         return tuple(example.shape)
@@ -324,7 +324,7 @@ def _short(value: Any) -> str:
 
 
 def check_trusted(argument: str, path: str) -> None:
-    """Raise an error if a file names a class that is not an optimizer of torch or of this library.
+    """Raise an error if a file names a class from a package other than torch and this library.
 
     Args:
         argument: The argument of ``load`` that passes the class.
@@ -335,6 +335,6 @@ def check_trusted(argument: str, path: str) -> None:
     """
     if not path.startswith(_TRUSTED):
         raise ValueError(
-            f"the checkpoint names the {argument} {path!r}; importing it would run code that the file chose, so "
+            f"the checkpoint names the {argument} {path!r}; importing it could run malicious code, so "
             f"pass {argument}=..."
         )

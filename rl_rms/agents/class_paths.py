@@ -15,7 +15,7 @@ def import_class(argument: str, path: str, base: type[T], example: str) -> type[
     Args:
         argument: Name of the argument in errors.
         path: Import path, such as ``"torch.optim.Adam"``.
-        base: Class of which it must be a subclass.
+        base: The required base class.
         example: A valid import path, for errors.
 
     Raises:

@@ -39,10 +39,10 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Played:
-    """Values, log-probabilities and targets of a rollout by the policy that collected it.
+    """Values, log-probabilities and targets of a rollout, computed with the policy that collected it.
 
     Attributes:
-        values: ``V_old(o_t)``, shape ``(num_steps * num_envs,)``, as for all arrays here.
+        values: ``V_old(o_t)``. This and all other arrays have the shape ``(num_steps * num_envs,)``.
         log_probs: ``log pi_old(a_t | o_t)``.
         advantages: ``A_t``, not standardized.
         returns: ``R_t``, the critic's targets.
@@ -60,7 +60,8 @@ class Minibatch:
 
     Attributes:
         batch: The full batch.
-        rows: The transitions as ``step * num_envs + env_index``, shape ``(size,)``, as for all arrays here.
+        rows: The transitions as ``step * num_envs + env_index``. This and all other arrays have the shape
+            ``(size,)``.
         values: See `Played`.
         log_probs: See `Played`.
         advantages: Advantages, standardized over the minibatch if ``normalize_advantage`` is set.
@@ -88,12 +89,12 @@ class Minibatch:
         clip_range_vf: float | None,
         workers: Workers,
     ) -> "Minibatch":
-        """The minibatch of some rows; workers standardize the advantages of all their rows together."""
+        """Select rows of the batch as a minibatch. Advantages are standardized over the rows of all workers."""
         advantages = played.advantages[rows]
         if batch.coefficients.normalize_advantage:
             advantages = standardized(advantages, played.returns[rows], workers)
         if not len(rows):
-            # This worker's gradients have weight 0, but the optimizer needs gradients.
+            # This worker has no rows and weight 0, but the optimizer still needs gradients.
             rows, advantages = np.zeros(1, np.int64), played.advantages[:1]
         return cls(
             batch=batch,
@@ -109,7 +110,7 @@ class Minibatch:
 
 @torch.no_grad()
 def evaluate(policy: nn.Module, batch: Batch) -> Played:
-    """The values, log-probabilities, advantages and returns of a batch, by the policy that collected it."""
+    """Compute a batch's values, log-probabilities, advantages and returns with the policy that collected it."""
     device = next(policy.parameters()).device
     features, after = all_features(policy, batch, device)
     _, values, final_values = all_values(policy, batch, features, after)
@@ -171,7 +172,7 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
 def _distribution(
     policy: nn.Module, batch: Batch, features: Tree, rows: Rows, device: torch.device
 ) -> Distribution:
-    """The distributions over some rows' valid actions, from the rows' features."""
+    """The distributions over the valid actions of the given rows, from their features."""
     distribution = distribution_of(policy, features)
     if batch.rollout.action_masks is not None:
         distribution = distribution.masked(_of_rows(batch.rollout.action_masks, rows, device))

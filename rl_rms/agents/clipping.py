@@ -50,7 +50,7 @@ def name_nonfinite_gradient(policy: nn.Module) -> str:
             nonfinite = param.grad[~param.grad.isfinite()]
             return (
                 f"the gradient of {name} must be finite, got {float(nonfinite[0]):g} in {len(nonfinite)} of "
-                f'{param.numel()} numbers; nothing was updated; fix the loss, or set on_nonfinite to "skip", '
+                f'{param.numel()} numbers; no weight was updated; fix the loss, or set on_nonfinite to "skip", '
                 'which skips such updates, or to "clip", which replaces such numbers'
             )
     return ""

@@ -24,7 +24,7 @@ from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.notices import Notices
 
 LONG_EPISODE = 100_000
-"""Env steps of an episode after which a warning is given, if training or evaluation waits for its end."""
+"""The collector warns when an episode is this many env steps long and training or evaluation waits for its end."""
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Collector:
         env: The vector environment.
         mask_actions: Whether to read the valid actions from ``info["action_mask"]`` or, in a Dict observation,
             from ``action_mask``.
-        log_info: Entries of ``info`` to add up.
+        log_info: Entries of ``info`` whose means are logged.
         on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.
         on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None keeps the
             environment's setting, which is ``"raise"`` by default.
@@ -51,15 +51,15 @@ class Collector:
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
         num_workers: Workers with equally many sub-environments; each vector step counts for all workers.
-        first_index: Number of the first sub-environment in errors.
+        first_index: The first sub-environment has this number in error messages.
         resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
         starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
         action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
         info_sums: The sums of the entries of ``info``; None without ``log_info``.
 
     Raises:
-        ValueError: If the environment does not state its autoreset mode, its actions cannot be masked, or it does
-            not support ``on_env_error`` or ``env_timeout``.
+        ValueError: If the environment's metadata do not contain its autoreset mode, if its actions cannot be
+            masked, or if it does not support ``on_env_error`` or ``env_timeout``.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Collector:
 
     @property
     def first_index(self) -> int:
-        """Number of the first sub-environment in errors."""
+        """The number of the first sub-environment in error messages."""
         return self._first_index
 
     @first_index.setter
@@ -127,7 +127,7 @@ class Collector:
 
         Args:
             seed: Seed of the environment; None continues its random generator.
-            clock: Clock reading of a changing environment, in env steps; None for the reset's own.
+            clock: New clock reading of a changing environment, in env steps; None leaves the clock to the reset.
         """
         options = None if clock is None else {CLOCK: clock}
         self._faults.seed(seed)
@@ -294,18 +294,18 @@ class Collector:
             )
 
     def keep_observations(self) -> None:
-        """Copy the last observations, because the environment may reuse their arrays. `collect` also does so."""
+        """Copy the last observations, because the environment may reuse their arrays. `collect` copies too."""
         self._observations = copied(self._observations)
 
     def _when(self, indices: Sequence[int]) -> str:
-        """The step in which sub-environments failed."""
+        """A phrase for errors that says in which step the sub-environments failed."""
         lengths = self._tracker.lengths
         steps = ", ".join(f"{lengths[i - self.first_index] + 1:,}" for i in indices)
         where = f"steps {steps} of their episodes" if len(indices) > 1 else f"step {steps} of its episode"
         return f"in {where}, after {self.num_timesteps:,} env steps"
 
     def _located(self, error: NonfiniteError) -> FloatingPointError:
-        """The error with the sub-environment, the step and the fix."""
+        """The error, with the sub-environment, the step and the fix in its message."""
         found, step = error.found, int(self._tracker.lengths[error.found.env_index])
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(

@@ -61,10 +61,11 @@ class AgentConfig:
         learning_rate: Step size of the optimizer: a number > 0, or a schedule over the agent's env steps such as
             ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; env.changes lists the schedules. A resumed
             training continues the schedule.
-        critic_learning_rate: Step size of the critic's parameters, as for learning_rate; null is learning_rate.
-            Shared parameters use learning_rate.
+        critic_learning_rate: Step size of the critic's parameters, a number or a schedule; null uses
+            learning_rate. Shared parameters use learning_rate.
         gamma: Discount per env step, in [0, 1].
-        ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule as for learning_rate.
+        ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule such as that of
+            learning_rate.
         vf_coef: Weight of the value loss in the loss, >= 0.
         max_grad_norm: Global gradient norm to which larger gradients are scaled down before the optimizer's step,
             > 0; null turns clipping off.
@@ -83,14 +84,14 @@ class AgentConfig:
             dictionary ``episode``.
         on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
             worker that ends or hangs: ``raise`` ends the training and names the sub-environment; ``restart``
-            truncates its episode before the failed step, makes a new one, and continues. Only ``sync`` and
-            ``async`` can restart.
+            truncates the episode before the failed step, replaces the sub-environment, and continues. Only the
+            backends ``sync`` and ``async`` can restart.
         env_timeout: Seconds after which a step or a reset of a worker of ``async`` counts as hung, > 0; null for
             no limit.
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
-            steps, converted with the env steps per update). ``match`` computes it from the environment's
-            timescale and the gradients' signal-to-noise ratio, ``auto`` from the gradients alone, both between 32
-            and 10,000 updates; null means 200 updates. Only for optimizers that take ``half_life``.
+            steps, converted with the env steps per update). ``match`` computes it from the environment's timescale
+            and the gradients' signal-to-noise ratio; ``auto`` computes it from the gradients alone. Both keep it
+            between 32 and 10,000 updates. null means 200 updates. Only for optimizers that take ``half_life``.
         on_change: Response of RMSprop's state to a change of regime: ``keep``, ``reset`` (to the state before the
             first update) or ``forget`` (the half-life is forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
@@ -99,7 +100,7 @@ class AgentConfig:
             ``skip`` does not learn from the transition, or skips the update; ``clip`` replaces it by a finite
             number. RMSprop takes the same value.
         meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
-            window: 4}``; null for none. The stated values are then the initial ones.
+            window: 4}``; null for none. The adaptation starts at the configured values.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
             RMSprop gets ``eps=1e-5`` and ``bias_correction=True`` unless they are set here.
@@ -214,7 +215,7 @@ class AgentConfig:
             raise ValueError(f"normalize_reward must be {allowed}, got {self.normalize_reward!r}") from None
 
     def _check_schedule(self, name: str, *, is_above_0: bool = False) -> None:
-        """Store a number or schedule as plain data, if it is >= 0 (a number: > 0 with ``is_above_0``)."""
+        """Check that a number or schedule is >= 0, or a number > 0 with ``is_above_0``; store it as plain data."""
         given = getattr(self, name)
         if callable(given) and not isinstance(given, Schedule):
             raise ValueError(
@@ -237,7 +238,7 @@ class AgentConfig:
 
 
 def as_schedule(value: float | dict[str, Any]) -> Schedule:
-    """A configuration's number or schedule, as a schedule over env steps."""
+    """Convert a configuration's number or schedule to a schedule over env steps."""
     return Schedule.from_config(value) if isinstance(value, dict) else Constant(float(value))
 
 
@@ -247,8 +248,8 @@ class RolloutConfig(AgentConfig):
 
     Args:
         algorithm: The agent's algorithm.
-        n_steps: Vector steps of a rollout, >= 1, which are ``num_envs * n_steps`` env steps; null takes as many as
-            256 env steps have.
+        n_steps: Vector steps of a rollout, >= 1, which are ``num_envs * n_steps`` env steps; null chooses it so
+            that a rollout has 256 env steps.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 
@@ -290,11 +291,11 @@ class PPOConfig(RolloutConfig):
             sub-environments, but at least one.
         n_epochs: Passes over each rollout, >= 1.
         clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
-            number > 0, or a schedule as for learning_rate.
+            number > 0, or a schedule such as that of learning_rate.
         clip_range_vf: Maximum change of the values in the value loss, in units of the scaled returns: a number or
-            schedule as for clip_range; null for no limit.
-        target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. Learning
-            from a rollout ends at a minibatch above ``1.5 * target_kl``; null for no limit.
+            schedule, such as that of clip_range; null for no limit.
+        target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. When a
+            minibatch exceeds ``1.5 * target_kl``, learning from the rollout ends. null for no limit.
     """
 
     default_log_interval: ClassVar[int] = 1
@@ -324,7 +325,7 @@ class PPOConfig(RolloutConfig):
             )
         if self.meta is not None:
             raise ValueError(
-                "meta unrolls one optimizer step for each rollout, and PPO takes many; leave meta out, or use A2C"
+                "meta unrolls one optimizer step for each rollout, but PPO takes many; leave meta out, or use A2C"
             )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 # The first line of the files that `learn` writes.
-_MARK = "# Written by learn() of a script, whose wrappers and own classes this file does not state."
+_MARK = "# Written by learn() in a script. This file does not contain the script's wrappers and classes."
 
 
 class _Dumper(yaml.SafeDumper):
@@ -39,7 +39,7 @@ def to_yaml(plain: dict[str, Any]) -> str:
 
 
 def is_of_script(folder: Path) -> bool:
-    """Whether the configuration in a folder is one that `learn` wrote."""
+    """Whether `learn` wrote the configuration in a folder."""
     try:
         with (folder / CONFIG).open("rb") as file:
             return file.readline().strip() == _MARK.encode()
@@ -78,7 +78,7 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
         env: The environment.
         changing: The wrapper that makes it change; None if there is none.
         num_envs: Number of sub-environments of all workers.
-        seed: Seed of the agent. A seed of the changes that equals it is not written.
+        seed: Seed of the agent. A seed of the changes that equals this seed is not written.
 
     Returns:
         The keys, without changes and curriculum if YAML cannot state them.

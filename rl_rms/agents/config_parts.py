@@ -27,14 +27,14 @@ class PolicyConfig:
     Args:
         encoder: The network for images, before actor and critic: ``nature_cnn`` (from 36 by 36 pixels),
             ``small_cnn`` or ``impala`` (both from 3 by 3), or ``mlp``, which flattens images. ``auto`` uses
-            nature_cnn, and small_cnn for smaller images. Each image of a Dict has its own network. The import path
-            of a torch module class, which is made with the observation space, is a user's encoder.
+            nature_cnn, and small_cnn for smaller images. Each image of a Dict has its own network. A user's
+            encoder is the import path of a torch module class, which is called with the observation space.
         hidden_sizes: Units of each hidden layer.
-        critic_hidden_sizes: Units of each hidden layer of the critic; null is hidden_sizes.
+        critic_hidden_sizes: Units of each hidden layer of the critic; null uses hidden_sizes.
         shared_trunk: Whether actor and critic share the hidden layers; each has its own last layer.
         activation: Non-linearity after each hidden layer.
         norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
-            (BatchNorm, with the batch's statistics in updates and running ones for actions).
+            (BatchNorm, with the batch's statistics in updates and running statistics for actions).
         recurrent: The recurrent cell that actor and critic share: ``none``, ``gru`` or ``lstm``. The state is
             reset at the end of an episode. Gradients are propagated back to the beginning of a rollout.
         recurrent_size: Units of the recurrent cell.
@@ -43,7 +43,7 @@ class PolicyConfig:
         squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
         orthogonal_init: Whether weights are initially orthogonal and biases zero; otherwise torch's defaults.
         module: Import path of a torch module class with ``actor`` and ``critic`` that replaces the network. It is
-            made with the observation space, the action space and this configuration; null for none.
+            called with the observation space, the action space and this configuration; null for none.
     """
 
     encoder: str = "auto"
@@ -97,7 +97,7 @@ class PolicyConfig:
         if not isinstance(sizes, (list, tuple)) or any(
             isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
         ):
-            raise ValueError(f"{name} must be whole numbers >= 1 such as [64, 64], got {sizes!r}")
+            raise ValueError(f"{name} must be a list of whole numbers >= 1 such as [64, 64], got {sizes!r}")
         object.__setattr__(self, name, tuple(sizes))
 
 
@@ -115,8 +115,9 @@ class MetaConfig:
             RMSprop's half_life_bounds, 32 to 10,000 updates.
         window: Number of updates through which the meta-gradient is computed, >= 1.
         num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
-            the last of them. The others cost env steps, but make the meta-gradient less noisy.
-        rate: Largest usual step of a hyperparameter's logarithm, once per window, > 0.
+            the last of these rollouts. The others cost env steps, but make the meta-gradient less noisy.
+        rate: Step size of the hyperparameters' logarithms, > 0. Each window makes one step, usually at most this
+            large.
         fluctuation: Weight of the loss's variance along the window in the meta-objective, >= 0.
         memory_mb: Largest size of the window's graph in megabytes, > 0. With a larger graph, the meta-gradient
             uses only the last updates.
@@ -151,7 +152,7 @@ class NormalizerConfig:
         half_life: Half-life of the statistics: ``"10_000 steps"`` (env steps), ``69`` or ``"69 updates"``; ``inf``
             never forgets.
         on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``forget``
-            all values before it, or ``keep`` them.
+            all values before the jump, or ``keep`` them.
     """
 
     half_life: float | str = math.inf
@@ -187,7 +188,7 @@ def check_kinds(config: Any) -> None:
     NumPy's float64 would change the type of float32 arrays.
 
     Raises:
-        ValueError: If a field has another type.
+        ValueError: If a field has a wrong type.
     """
     for spec in fields(config):
         value = getattr(config, spec.name)
@@ -202,7 +203,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Check that a value is one of the allowed values.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the value is not allowed.
     """
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

@@ -48,19 +48,19 @@ def make_config(
     Args:
         cls: The configuration's class.
         config: The configuration instead of ``hyperparameters``; None makes one from them.
-        hyperparameters: Values by name; hyperparameters without a value have their defaults.
+        hyperparameters: Values by name. Hyperparameters without a value get their defaults.
         policy: A `PolicyConfig`, a module or None.
         optimizer: An optimizer's class or import path; None for the default.
 
     Raises:
-        TypeError: If a hyperparameter has an unknown name or is stated twice, or ``config`` is of another class.
+        TypeError: If a hyperparameter has an unknown name or is stated twice, or ``config`` has a wrong class.
         ValueError: If a value is out of its range.
     """
     kind = cls.__name__.removesuffix("Config")
     if config is not None:
         if hyperparameters or isinstance(policy, PolicyConfig):
             name = next(iter(hyperparameters), "policy")
-            raise TypeError(f"config states all hyperparameters; leave {name} out, or leave config out")
+            raise TypeError(f"config contains all hyperparameters; leave {name} out, or leave config out")
         if not isinstance(config, cls):
             raise TypeError(f"config of {kind} must be {cls.__name__}, got {type(config).__name__}")
         return config
@@ -68,7 +68,7 @@ def make_config(
     for name in hyperparameters:
         if name not in known:
             close = difflib.get_close_matches(SYNONYMS.get(name, name), known, n=1, cutoff=0.5)
-            mend = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}"
+            mend = f"did you mean {close[0]!r}?" if close else f"its hyperparameters are {', '.join(known)}"
             raise TypeError(f"{kind} has no hyperparameter {name!r}; {_INSTEAD.get(name, mend)}")
     given = dict(hyperparameters)
     if isinstance(policy, PolicyConfig):
@@ -95,12 +95,12 @@ def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> 
 
     Args:
         kind: Class of the agent.
-        given: Its arguments without a name.
-        env: Its argument ``env``.
-        policy: Its argument ``policy``.
+        given: The positional arguments.
+        env: The argument ``env``.
+        policy: The argument ``policy``.
 
     Raises:
-        TypeError: If an argument is of the wrong kind; the message has the replacement.
+        TypeError: If an argument has a wrong type. The message names the replacement.
     """
     policies = [one for one in (*given[:1], env, policy) if isinstance(one, str) and one.endswith("Policy")]
     if policies:
@@ -110,7 +110,7 @@ def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> 
         )
     if len(given) > 1:
         raise TypeError(
-            f"{kind} takes env alone without a name, got {given[1]!r} too; give the other arguments by name, "
+            f"{kind} takes only env as a positional argument, got {given[1]!r} too; give the others by name, "
             f"such as {kind}(env, learning_rate=7e-4)"
         )
     if not isinstance(policy, (PolicyConfig, nn.Module, type(None))):

@@ -14,7 +14,7 @@ from rl_rms.agents.spaces import image_layout, image_scale
 
 
 class Residual(nn.Module):
-    """``x + conv(relu(conv(relu(x))))``, with convolutions of size 3 that keep the shape."""
+    """A residual block ``x + conv(relu(conv(relu(x))))``, whose convolutions of size 3 keep the shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _Body(NamedTuple):
 
     Attributes:
         make: The layers for a number of channels.
-        least_side: Height and width of the smallest images.
+        least_side: Minimum height and width of the images.
         gain: Scale of orthogonal weights. With 1, the sums of residual blocks stay small.
     """
 
@@ -67,18 +67,18 @@ _BODIES = {
 
 
 def automatic_network(space: spaces.Box) -> str:
-    """The network for the images of a space: the Nature CNN, ``small_cnn`` below 36 pixels, ``mlp`` below 3."""
+    """The network for a space's images: ``mlp`` below 3 pixels, ``small_cnn`` below 36, else ``nature_cnn``."""
     _, (_, *sides) = image_layout(space.shape)
     return next((name for name in ("nature_cnn", "small_cnn") if min(sides) >= _BODIES[name].least_side), "mlp")
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions and a linear layer, with ReLU, for images.
+    """An image encoder: convolutions and a linear layer, with ReLU.
 
-    Images of uint8 are scaled to [0, 1]. Channels may be the last axis, as in most environments, the first, as
-    from `gymnasium.wrappers.FrameStackObservation`, or missing. In square images, the axis with a different length
-    holds the channels; in other images, the shorter of the first and the last axis. The frames of stacked color
-    images, the first of four axes, become channels too.
+    Images of uint8 are scaled to [0, 1]. The channels may be the last axis (most environments), the first axis
+    (`gymnasium.wrappers.FrameStackObservation`), or missing. In square images, the channels are the axis with a
+    different length. In other images, they are the shorter of the first and the last axis. Stacked color images
+    have four axes; the first axis holds the frames, which become channels too.
 
     Args:
         space: An image space, see `rl_rms.agents.spaces.is_image`, or another Box of 3 or 4 axes.

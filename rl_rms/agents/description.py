@@ -14,7 +14,7 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """The half-lives of the optimizer and the normalizers in updates and env steps; None if there are none.
+    """Describe the half-lives of optimizer and normalizers in updates and env steps; None if there are none.
 
     Args:
         config: The agent's hyperparameters.
@@ -52,7 +52,7 @@ def flat_hyperparameters(agent: TrainedAgent) -> dict[str, Any]:
 
 
 def device_note(agent: TrainedAgent) -> str | None:
-    """The device that ``"auto"`` chose on a machine with CUDA; None without CUDA or for a stated device."""
+    """Say which device ``"auto"`` chose on a machine with CUDA; None without CUDA or with an explicit device."""
     if agent.config.device != "auto" or not torch.cuda.is_available():
         return None
     if agent.device.type == "cpu":
@@ -70,7 +70,7 @@ def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) ->
     half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
         return f"{_in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
-    # PPO's env steps per update are few and may be fractions.
+    # PPO has few env steps per update, and their number can be a fraction.
     span = f"{steps_per_update:,.0f}" if steps_per_update >= 100 else f"{steps_per_update:.3g}"
     return f"{_in_both_units(half_life, steps_per_update)} ({span} env steps per update)"
 
@@ -97,6 +97,8 @@ def _describe_estimate(optimizer: RMSprop, kind: EstimatedHalfLife) -> str:
     if timescale is None:
         return f"half-life matched to the environment's timescale, {bounds}"
     if math.isinf(timescale.value):
-        return f"half-life {longest:,.6g} updates, the longest allowed: nothing in this environment changes"
+        return (
+            f"half-life {longest:,.6g} updates, the longest allowed, because nothing in this environment changes"
+        )
     unit = "env steps" if timescale.unit == "steps" else "updates"
     return f"half-life matched to a timescale of {timescale.value:,.6g} {unit}, {bounds}"

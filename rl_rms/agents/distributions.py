@@ -11,7 +11,7 @@ from torch.nn import functional
 from rl_rms.agents.workers import RandomSource
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
-# Unnormalized log-probability of an invalid action: its exp is 0, and gradients stay finite, unlike with -inf.
+# Unnormalized log-probability of an invalid action. Its exp is 0. With -inf, gradients would not be finite.
 _INVALID = -1e8
 # Added to random numbers, so that their logarithms are finite.
 TINY = np.float32(1e-37)
@@ -182,7 +182,7 @@ class DiagonalGaussian:
         return _sum_components(self.log_std + _LOG_SQRT_2_PI + 0.5)
 
     def masked(self, mask: Tensor) -> "DiagonalGaussian":
-        """Not defined; `rl_rms.agents.spaces.action_mask_size` refuses masks of a Box."""
+        """Not defined. `rl_rms.agents.spaces.action_mask_size` raises an error for masks of a Box."""
         raise NotImplementedError
 
 
@@ -216,15 +216,15 @@ class TorchDistribution:
         self._distribution = distribution
 
     def sample(self, generator: RandomSource) -> Tensor:
-        """Draw one action per row, with torch's generators seeded from the agent's."""
-        # Each worker has its own first row.
+        """Draw one action per row. The agent's generator seeds torch's generators."""
+        # The first row is this worker's own.
         seed = int(generator.random((self._distribution.batch_shape[0],))[0] * 2**53)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             return self._distribution.sample()
 
     def mode(self) -> Tensor:
-        """The most likely action of each row, or else the mean."""
+        """The most likely action of each row; the mean if the distribution has no mode."""
         try:
             return self._distribution.mode
         except NotImplementedError:
@@ -238,7 +238,7 @@ class TorchDistribution:
         """Entropy summed over the components, shape ``(batch,)``.
 
         Raises:
-            ValueError: If the distribution has none.
+            ValueError: If the distribution has no entropy.
         """
         try:
             return _sum_components(self._distribution.entropy())
@@ -261,7 +261,7 @@ class TorchDistribution:
 
 
 def as_distribution(given: Any) -> Distribution:
-    """An actor's result as a distribution of this module.
+    """Convert an actor's result to a distribution of this module.
 
     Args:
         given: A distribution of this module, an object with its methods, or a distribution of
@@ -269,7 +269,7 @@ def as_distribution(given: Any) -> Distribution:
             module, which support masks and draw the same actions with any number of workers.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the result has another type.
     """
     while isinstance(given, torch.distributions.Independent):
         given = given.base_dist  # every distribution here sums over the components

@@ -1,4 +1,4 @@
-"""Encoders, which turn observations of any space into the features of a policy's networks."""
+"""Encoders, which convert observations of any space to features for a policy's networks."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
         config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:
-        ValueError: If the space is none of these, or the encoder does not fit it.
+        ValueError: If the space is not supported, or the encoder does not support the space.
     """
     if config.encoder not in ENCODERS:
         return UserEncoder(make_module("policy.encoder", config.encoder, observation_space=space), space)
@@ -65,7 +65,7 @@ def _encoder_of(space: gym.Space[Any], config: PolicyConfig, name: str) -> Encod
 
 
 class Flatten(nn.Module):
-    """The observation, flattened, as float32; images of uint8 are divided by ``scale``, which is 255."""
+    """Flattens observations and converts them to float32. uint8 images are divided by ``scale``, which is 255."""
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class UserEncoder(nn.Module):
         space: The observation space. A sample of it shows the number of features.
 
     Raises:
-        ValueError: If the features have another shape.
+        ValueError: If the features have a wrong shape.
     """
 
     def __init__(self, module: nn.Module, space: gym.Space[Any]) -> None:

@@ -1,4 +1,4 @@
-"""An agent's use of its environment: starts, saves and restores episodes, and lends it to evaluations."""
+"""An agent's environment: starts, saves and restores its episodes, and lends the environment to evaluations."""
 
 import json
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class EnvSession:
                 on_env_error=config.on_env_error,
                 env_timeout=config.env_timeout,
             )
-        # The place of a saved agent, until `start` restores it.
+        # The saved environment state of a loaded agent, until `start` restores it.
         self._saved_place: dict[str, Any] | None = None
         # The environment's clock at the agent's env step 0.
         self._clock_offset = 0
@@ -88,29 +88,29 @@ class EnvSession:
         return self._collector is not None and self._collector.started
 
     def check_workers(self, workers: Workers) -> None:
-        """Refuse an environment that several workers cannot share.
+        """Raise an error for an environment that several workers cannot share.
 
         Raises:
             ValueError: If the workers cannot share it, or episodes are in progress.
         """
         if self.started:
-            raise ValueError("an agent joins other workers before it learns or prepares; call join first")
+            raise ValueError("an agent must join the other workers before learn or prepare; call join first")
         changing = self.changing
         if workers.alone or not isinstance(changing, NonStationaryVector):
             return
         if changing.shard != (workers.rank, workers.size):
             raise ValueError(
                 f"worker {workers.rank} of {workers.size} needs its own shard of the environment, got "
-                f"shard={changing.shard}; make it with shard=(rank, size)"
+                f"shard={changing.shard}; make the environment with shard=(rank, size)"
             )
         if changing.curriculum is not None or find_adversaries(changing.schedules):
             raise ValueError(
-                "curricula and adversaries need all episodes, but each worker has only its own; leave them out, "
-                "or train in one process"
+                "curricula and adversaries need the episodes of all workers, but a worker has only its own; leave "
+                "them out, or train in one process"
             )
 
     def start(self, num_timesteps: int) -> bool:
-        """Reset the environment and restore the saved place, unless episodes are in progress.
+        """Reset the environment and restore its saved state, unless episodes are in progress.
 
         Args:
             num_timesteps: Env steps that the agent has taken.
@@ -134,7 +134,7 @@ class EnvSession:
         return is_abandoned
 
     def _checked_restore(self, collector: Collector, place: dict[str, Any]) -> bool:
-        """Restore a place. Errors of a damaged file or a different environment become a ValueError."""
+        """Restore the environment's state. For a damaged file or a different environment, raise a ValueError."""
         try:
             return self._restore(collector, place)
         except EnvError:
@@ -144,11 +144,11 @@ class EnvSession:
             message = " ".join(str(error).split())
             raise ValueError(
                 f"the saved state of the environment cannot be restored: {type(error).__name__}: {message}; "
-                "make the environment as in the saved training, or load an earlier checkpoint"
+                "make the environment exactly as for the saved training, or load an earlier checkpoint"
             ) from error
 
     def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:
-        """Restore a place; False if the environment cannot restore its episodes."""
+        """Restore the environment's state. The result is False if the environment cannot restore its episodes."""
         changing = self.changing
         if not self.workers.alone:
             # The saved episodes belong to one worker, so all workers begin new ones at the saved clock.
@@ -173,7 +173,7 @@ class EnvSession:
         self._saved_place = place
 
     def set_clock(self, num_timesteps: int) -> None:
-        """Correct the counts of a worker, which estimates the other workers' env steps during a rollout."""
+        """Replace the env steps that a worker estimates during a rollout by the true number of all workers."""
         self.collector.num_timesteps = num_timesteps
         changing = self.changing
         if changing is not None and changing.clock != self._clock_offset + num_timesteps:
@@ -181,13 +181,14 @@ class EnvSession:
 
     @contextmanager
     def lent(self, clock: int | None = None) -> Iterator[None]:
-        """Context in which an evaluation may step the environment; its episodes are restored afterwards.
+        """Return a context in which an evaluation may step the environment. Afterwards its episodes are restored.
 
         If the episodes cannot be restored, the next `start` begins new ones with the same clock, drift and
         curriculum.
 
         Args:
-            clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the present.
+            clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the current
+                reading.
         """
         collector, changing = self.collector, self.changing
         frozen = changing.frozen(clock) if isinstance(changing, NonStationaryVector) else nullcontext()
@@ -215,7 +216,7 @@ class EnvSession:
                 self._saved_place = place
 
     def lend_wrapper_states(self, env: VectorEnv) -> None:
-        """Give an environment of `rl_rms.envs.make_vec` the state of the training's wrappers.
+        """Copy the state of the training's wrappers to an environment of `rl_rms.envs.make_vec`.
 
         Raises:
             ValueError: If the environment has other wrappers, or the saved state is damaged.
@@ -241,13 +242,13 @@ class EnvSession:
         if self.started:
             return self.changing.wrapper_states if isinstance(self.changing, NonStationaryVector) else []
         saved = None if self._saved_place is None else self._saved_place["surroundings"]["environment"]
-        if saved is None or "each" not in saved:  # a native environment has no single sub-environments
+        if saved is None or "each" not in saved:  # a native environment has no separate sub-environments
             return []
         return [(one["wrappers"], outer) for one, outer in zip(saved["each"], saved["wrappers"], strict=True)]
 
     @property
     def lost_wrappers(self) -> list[str]:
-        """Names of the environment's wrappers whose state neither a save nor an evaluation can restore."""
+        """Names of the environment's wrappers whose state cannot be restored after a load or an evaluation."""
         return [] if self._env_state is None else self._env_state.lost_wrappers
 
     def regime(self) -> int | None:
@@ -268,19 +269,19 @@ class EnvSession:
         return {f"info/{name}": mean for name, mean in means.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the environment, as bytes, because a file's header is limited in size."""
+        """The environment's state as bytes, because the size of a file's header is limited."""
         place = self._place() if self.started else self._saved_place
         return {"place": None if place is None else _to_tensor(json.dumps(place))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict` at the next `start`."""
+        """Load a state of `state_dict`, which the next `start` restores."""
         if state["place"] is not None:
             place = json.loads(state["place"].numpy().tobytes())
             check_place(place)
             self._saved_place = place
 
     def _place(self, *, within_episodes: bool = True) -> dict[str, Any]:
-        """The place in the environment as plain JSON data, or only its clock, drift and curriculum."""
+        """The environment's state as plain JSON data, or only its clock, drift and curriculum."""
         observations = self.collector.observations
         return {
             "surroundings": self.env_state.state_dict(observations, within_episodes=within_episodes),

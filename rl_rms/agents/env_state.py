@@ -1,4 +1,4 @@
-"""Makes an agent's environment a vector environment, saves and restores its state, and gives its scalars."""
+"""Converts an agent's environment to a vector environment, saves and restores its state, and reads its scalars."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ ChangingEnv = NonStationaryVector | NonStationary
 
 
 class EnvState:
-    """The state of an environment within its episodes, saved and restored.
+    """Saves and restores the state of an environment, also in the middle of episodes.
 
     Args:
         env: The agent's environment, which is not modified.
@@ -37,7 +37,7 @@ class EnvState:
         self._env = env
         self._notices = Notices()
         self.changing = find_changing(env)
-        # Sub-environments that change independently have one clock each, and no common state.
+        # Sub-environments that change independently have their own clocks and no common state.
         independent = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) and any(
             env.unwrapped.call("has_wrapper_attr", "schedules")
         )
@@ -60,7 +60,7 @@ class EnvState:
         return {name for layers in self._layers for name in layers.lost}
 
     def state_dict(self, observations: Any, *, within_episodes: bool = True) -> dict[str, Any]:
-        """The state as plain JSON data. A part that cannot be saved is None, with a warning.
+        """The state as plain JSON data. If a part cannot be saved, it is None, and a warning says so.
 
         Args:
             observations: The environment's last observations.
@@ -68,7 +68,7 @@ class EnvState:
         """
         if self.changing is not None:
             outer = self._lost_outer_wrappers()
-            # A NonStationaryVector warns of the wrappers inside it.
+            # A NonStationaryVector itself warns about the wrappers inside it.
             lost = self.lost_wrappers if isinstance(self.changing, NonStationary) else sorted(outer)
             if within_episodes and lost:
                 self._notices.give(lost_sentence(lost))
@@ -93,11 +93,11 @@ class EnvState:
             resetting: Sub-environments that begin an episode in the next step.
 
         Returns:
-            Whether the saved episodes continue. If not, only clock, drift and curriculum are restored, and the
-            episodes of the reset continue.
+            Whether the saved episodes continue. If they do not, only clock, drift and curriculum are restored, and
+            the episodes that the reset began continue.
 
         Raises:
-            ValueError: If the state is from an environment that was made differently.
+            ValueError: If the state belongs to an environment that was made differently.
         """
         try:
             return self._load(state, resetting)
@@ -135,7 +135,7 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
         restarts: Whether an environment made from an id restarts after failures.
 
     Raises:
-        TypeError: If ``env`` is none of these.
+        TypeError: If ``env`` has another type.
     """
     if isinstance(env, str):
         if restarts or find_spec(env).vector_entry_point is None:
@@ -149,7 +149,7 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
 
 
 def _not_an_env(given: object) -> str:
-    """The error for an environment of another kind."""
+    """The error for an environment of an unsupported type."""
     error = f"env must be a Gymnasium id, Env or VectorEnv, got {given!r}"
     if not hasattr(given, "step_async"):
         return error

@@ -30,7 +30,8 @@ class EpisodeTracker:
         self._success_keys = SUCCESS_KEYS if changing is None else changing.success_keys
         self._all = np.ones(env.num_envs, dtype=np.bool_)
         self.returns = np.zeros(env.num_envs)
-        # Lengths are differences, because one number is faster to count than an array.
+        # Episode lengths are differences of this counter, because counting one number is faster than counting an
+        # array.
         self._num_steps = 0
         self._num_steps_before = np.zeros(env.num_envs, dtype=np.int64)
 
@@ -52,7 +53,7 @@ class EpisodeTracker:
             valid: False for reset frames and failures, after which an episode begins, same shape; None if all are
                 valid.
         """
-        # In place it takes twice as long for one sub-environment.
+        # An in-place sum takes twice as long for one sub-environment.
         self.returns = self.returns + rewards
         self._num_steps += 1
         if valid is None:
@@ -84,6 +85,6 @@ class EpisodeTracker:
         return {"returns": self.returns, "lengths": self.lengths}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Load a state of `state_dict`."""
         self.returns = state["returns"]
         self._num_steps, self._num_steps_before = 0, -state["lengths"]

@@ -1,4 +1,4 @@
-"""The callback that evaluates an agent during its training, keeps the best one and stops the training."""
+"""The callback that evaluates an agent during its training, saves the best agent and can stop the training."""
 
 import copy
 import math
@@ -23,11 +23,11 @@ from rl_rms.envs.checks import check_flag, check_int, check_number
 
 
 class Evaluated(NamedTuple):
-    """An evaluation with its settings.
+    """The settings and the result of an evaluation.
 
     Attributes:
         num_timesteps: Env steps that the agent had taken.
-        clock: The requested clock reading; None for the present one.
+        clock: The requested clock reading; None for the current reading.
         deterministic: Whether the agent took the most likely actions.
         evaluation: The result.
     """
@@ -42,22 +42,22 @@ class EvalCallback(Periodic):
     """Evaluates the agent in whole episodes at regular env steps and at the end of the training.
 
     It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
-    ``eval/success_rate``. With ``deterministic="both"`` it logs the same for sampled actions under
+    ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
     ``eval/stochastic/``.
 
-    Evaluations do not change the training. They take place in a separate environment, or in the agent's
-    environment, which is frozen and then continues its episodes; the agent's random generator is restored. If the
-    state of a wrapper cannot be restored, they take place in a copy, or a warning is given.
+    Evaluations do not change the training. They use a separate environment, or the agent's environment, which is
+    frozen and then continues its episodes. The agent's random generator is restored. If the state of a wrapper
+    cannot be restored, evaluations use a copy of the environment. If it cannot be copied, the callback warns.
 
     Args:
-        env: Separate environment with its own clock; None for the agent's, which must then be a
+        env: Separate environment with its own clock. None uses the agent's environment, which must then be a
             `rl_rms.envs.NonStationaryVector`.
         every: Env steps between two evaluations.
         episodes: Episodes of each evaluation.
         deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with
             both (``"both"``). With both, the most likely actions decide on the best agent and on stopping.
         clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
-            ``eval/mean_reward/at_<clock>``. None evaluates at the present clock.
+            ``eval/mean_reward/at_<clock>``. None evaluates at the current clock reading.
         best_path: File for the agent with the best mean return over all clocks so far.
         stop_at: Mean return over all clocks at which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
@@ -69,7 +69,7 @@ class EvalCallback(Periodic):
         progress: Function of the number of finished episodes and of all episodes, called after each episode of an
             evaluation; None for none. `rl-rms train` shows them in its progress.
         results: All evaluations so far.
-        best_mean_reward: The best mean return over all clocks; ``-inf`` before the first evaluation.
+        best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
 
     Raises:
         ValueError: If an argument is out of its range, or at the start of the training if the agent's environment
@@ -111,7 +111,7 @@ class EvalCallback(Periodic):
         return {"best_mean_reward": self.best_mean_reward, "since_best": self._since_best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Load a state of `state_dict`."""
         self.best_mean_reward, self._since_best = float(state["best_mean_reward"]), int(state["since_best"])
 
     def metrics(self) -> Iterable[str]:
@@ -172,7 +172,7 @@ class EvalCallback(Periodic):
         try:
             with ExitStack() as stack:
                 with warnings.catch_warnings():
-                    # The copy is closed afterwards, so a state that cannot be restored does not matter.
+                    # The copy is closed after the evaluation, so its state need not be restored.
                     warnings.simplefilter("ignore")
                     stack.enter_context(changing.frozen(clock))
                 return play(copied)
@@ -180,7 +180,7 @@ class EvalCallback(Periodic):
             copied.close()
 
     def _find_env(self, agent: TrainedAgent) -> VectorEnv:
-        """The environment to evaluate in.
+        """The environment for evaluations.
 
         Raises:
             ValueError: If there is no such environment.
@@ -195,7 +195,7 @@ class EvalCallback(Periodic):
         return agent.env
 
     def _copy(self, agent: TrainedAgent) -> VectorEnv | None:
-        """A copy of the agent's environment; None if its state can be restored or it cannot be copied."""
+        """A copy of the agent's environment; None if no copy is needed or possible."""
         lost = agent.session.lost_wrappers
         if not lost or self._has_warned:
             return None

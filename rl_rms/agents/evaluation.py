@@ -68,19 +68,19 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate an agent in whole episodes, without learning.
 
-    Each sub-environment plays an equal share of the episodes, so that short episodes do not count more often than
-    long ones.
+    Each sub-environment plays an equal share of the episodes, so that the result does not favor short episodes.
 
     Args:
         agent: The agent.
-        env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. The agent's
-            own environment continues its episodes afterwards, or begins new ones if it cannot restore them. Its
-            clock is frozen during the evaluation if it is a `rl_rms.envs.NonStationaryVector`.
+        env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. If it is the
+            agent's own environment, it continues its episodes after the evaluation, or begins new episodes if it
+            cannot restore them. A `rl_rms.envs.NonStationaryVector` of the agent has a frozen clock during the
+            evaluation.
         episodes: Number of episodes, >= 1.
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
-        clock: First clock reading of a changing environment, in env steps; None for the reset's own.
-        progress: Function of the number of finished episodes and of all episodes; called after each.
+        clock: First clock reading of a changing environment, in env steps; None leaves the clock to the reset.
+        progress: Function of the numbers of finished and of all episodes, called after each episode.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.
@@ -112,7 +112,7 @@ def evaluate(
         if isinstance(env, str):
             venv.close()
         elif venv is not env:
-            venv.closed = True  # otherwise Gymnasium before 1.3 closes the user's environment too
+            venv.closed = True  # before 1.3, Gymnasium would also close the user's environment
     return Evaluation(
         returns=np.array([episode.ret for episode in kept]),
         lengths=np.array([episode.length for episode in kept]),
@@ -126,7 +126,7 @@ def evaluation_seed(seed: int) -> int:
 
 
 def _bases(env: VectorEnv) -> set[int]:
-    """Identities of the unwrapped vector environment and of its sub-environments in this process."""
+    """The ids of the unwrapped vector environment and of its sub-environments in this process."""
     base = env.unwrapped
     subs = base.envs if isinstance(base, SyncVectorEnv) else ()
     return {id(base), *(id(sub.unwrapped) for sub in subs)}

@@ -1,7 +1,7 @@
 """A TensorBoard event file with synchronous writes, whose errors reach the caller.
 
-`torch.utils.tensorboard.SummaryWriter` writes in a thread, which an error ends silently. This is the only module
-that uses TensorBoard's record format and messages.
+`torch.utils.tensorboard.SummaryWriter` writes in a thread, and an error ends this thread silently. This is the
+only module that uses TensorBoard's record format and messages.
 """
 
 import os
@@ -111,7 +111,7 @@ class EventFile:
         plugin = summary.value[0].metadata.plugin_data
         data = HParamsPluginData.FromString(plugin.content)
         for hparam in data.experiment.hparam_infos:
-            hparam.differs = hparam.name in first  # TensorBoard shows these first
+            hparam.differs = hparam.name in first  # TensorBoard shows these columns first
         plugin.content = data.SerializeToString()
         self._add(summary.value)
 

@@ -1,8 +1,8 @@
-"""Federated reinforcement learning: clients with different environments train one policy without transitions.
+"""Federated reinforcement learning: clients with different environments train one policy and share no transitions.
 
-In every round the server sends the policy's parameters p. Client i takes some updates by plain gradient descent in
-its own environment and reports their direction ``g_i``, the mean of its gradients. `Placement` names the owner of
-RMSprop's normalizer:
+In every round the server sends the policy's parameters p to the clients. Client i takes some updates by plain
+gradient descent in its own environment and reports their direction ``g_i``, the mean of its gradients. `Placement`
+names the owner of RMSprop's normalizer:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           as in FedAdam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i
@@ -54,8 +54,8 @@ class FederationConfig:
         eps: Constant added to the root of the second moment, >= 0.
         weighted: Whether clients are weighted by the env steps of their round; otherwise equally.
         participation: Share of the clients that take part in a round, in (0, 1].
-        max_norm_ratio: Ratio of a direction's norm to the round's median above which the server rejects the
-            direction, > 1; null for no limit.
+        max_norm_ratio: The server rejects a direction whose norm is larger than this ratio times the round's
+            median norm, > 1; null for no limit.
     """
 
     rounds: int = 50
@@ -115,7 +115,7 @@ class Client:
     def __init__(self, agent: Agent, config: FederationConfig) -> None:
         if not isinstance(agent.optimizer, torch.optim.SGD):
             raise ValueError(
-                "a client's own updates are plain gradient descent, which needs optimizer=torch.optim.SGD, got "
+                "a client's own updates must be plain gradient descent with optimizer=torch.optim.SGD, got "
                 f"{type(agent.optimizer).__name__}; use RMSprop through the federation's placement"
             )
         if agent.observation_normalizer is not None:
@@ -170,7 +170,7 @@ class Client:
         """Read the second moment that `save` wrote.
 
         Raises:
-            ValueError: If the file does not hold the second moment of this agent's policy.
+            ValueError: If the file does not contain a second moment for this agent's policy.
         """
         own = dict(self.agent.policy.named_parameters())
         self.state = checked_state(storage.read(folder / "normalizer"), own)
@@ -222,7 +222,7 @@ class Server:
         """Check a report's names, shapes, dtypes and ranges.
 
         Raises:
-            ValueError: If the server cannot use the report. The message names the part and the value.
+            ValueError: If the report is invalid. The message names the wrong part and its value.
         """
         check_direction(report.direction, self.params)
         if not isinstance(report.metrics, Mapping):
@@ -279,7 +279,7 @@ class Server:
     def _accepted(self, reports: Sequence[Report]) -> list[Report]:
         usable = [report for report in reports if self._is_usable(report)]
         ratio = self.config.max_norm_ratio
-        if ratio is None or len(usable) < 3:  # the median of two norms shows no outlier
+        if ratio is None or len(usable) < 3:  # two norms are too few to detect an outlier
             return usable
         median = statistics.median(norm(report.direction) for report in usable)
         return [report for report in usable if norm(report.direction) <= ratio * median]
@@ -295,7 +295,7 @@ class Server:
         """Update the second moment with the squares of ``grads``, then divide the direction by its root."""
         config = self.config
         self.state = self.state or rmsprop_init(direction)
-        # lr=0: only the second moment is used.
+        # lr=0, because only the second moment is needed.
         _, self.state = rmsprop_update(grads, grads, self.state, lr=0.0, half_life=config.half_life)
         return {
             name: g
@@ -312,7 +312,7 @@ class Server:
         return {"params": self.params, "state": self.state, "round": self.round, "rejected": self.rejected}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`.
+        """Load a state of `state_dict`.
 
         Raises:
             ValueError: If a part is missing, has a wrong shape, is not finite or is below its range.

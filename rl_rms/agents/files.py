@@ -14,9 +14,9 @@ from pathlib import Path
 
 UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
-# Free bytes that a folder needs before a training or a log begins.
+# A training or a log begins only if the folder's disk has this many free bytes.
 _ROOM = 4096
-# Follow no links and do not translate line ends, on systems that have these flags.
+# On systems that have these flags: do not follow links, and do not translate line ends.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MENDS = {
     errno.ELOOP: "remove the link at this path",
@@ -87,16 +87,16 @@ def check_no_links(folder: Path) -> None:
     """Raise an error for a folder that contains a link, through which a write would change other files.
 
     Args:
-        folder: The folder; its own path may contain links.
+        folder: The folder. The path to the folder may contain links.
 
     Raises:
-        ValueError: If there is a link at any depth; the message names it and its target.
+        ValueError: If the folder contains a link at any depth. The message names the link and its target.
     """
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = Path(parent) / name
             if path.is_symlink():
-                raise ValueError(f"{path} is a link to {os.readlink(path)}; replace it by what it links to")
+                raise ValueError(f"{path} is a link to {os.readlink(path)}; replace it by a copy of its target")
 
 
 def whole_lines(path: Path) -> list[str]:
@@ -124,7 +124,7 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process, which may lock it several times.
+    """Lock a folder for this process. The process may lock the folder several times.
 
     The system releases the lock when the process ends, even if it is killed. On file systems without locks, such
     as some network file systems, it warns instead.
@@ -136,7 +136,7 @@ def owned(folder: Path) -> Iterator[None]:
         TakenError: If another process has locked it.
         UnwritableError: If it cannot be written to.
     """
-    from filelock import FileLock, Timeout  # slow to import
+    from filelock import FileLock, Timeout  # imported late, because the import is slow
 
     check_writable(folder)
     folder = folder.resolve()
@@ -147,7 +147,7 @@ def owned(folder: Path) -> Iterator[None]:
         owner = folder / OWNER
         who = owner.read_text() if owner.is_file() else "another process"
         raise TakenError(
-            f"{folder} is being written by {who}; wait until it has ended, stop it, or choose another folder"
+            f"{folder} is being written by {who}; wait until that process ends, stop it, or choose another folder"
         ) from error
     except OSError as error:
         warnings.warn(
@@ -162,7 +162,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a renamed file's new name to the disk, except on Windows, where folders cannot be opened."""
+    """Flush a folder to the disk after a rename in it. Do nothing on Windows, where this is impossible."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -18,16 +18,16 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
 _LARGEST = float(np.finfo(np.float32).max)
-# Bound of a sum of squares, so that every magnitude is below the root, 1e19, and finite in float32.
+# If a sum of squares is below this bound, every magnitude is below 1e19 and therefore finite in float32.
 TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether a sum of squares below `TAME` shows that all values are finite; False for huge values too."""
+    """Whether the sum of squares is below `TAME`, which means that all values are finite."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
-        # Memory order avoids a copy; vdot does not warn of overflows.
+        # Raveling in memory order avoids a copy. vdot does not warn about overflows.
         values = observations.ravel(order="K")
         return bool(np.vdot(values, values) < TAME)
     return all(are_tame(leaf) for _, leaf in leaves(observations))
@@ -51,7 +51,7 @@ def not_finite(values: Array) -> Bools:
 
 @dataclass(frozen=True)
 class Found:
-    """The non-finite values of one array of one sub-environment.
+    """Describes the non-finite values in one array of one sub-environment.
 
     Attributes:
         what: Name of the array, such as ``observation['camera']``.

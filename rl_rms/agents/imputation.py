@@ -45,7 +45,7 @@ class Imputer:
         self._space, self._on_nonfinite = space, on_nonfinite
         self._none = np.zeros(num_envs, dtype=np.bool_)
         self.num_nonfinite = 0
-        # Mask of the present observations that are imputed; None if none are.
+        # Mask of the sub-environments whose current observation is imputed; None if there are none.
         self._imputed: Bools | None = None
         # Largest sum of squares of a vector step's rewards.
         self._largest_squares = 0.0
@@ -55,11 +55,11 @@ class Imputer:
         return {"imputed": self._imputed, "largest_squares": self._largest_squares}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Load a state of `state_dict`."""
         self._imputed, self._largest_squares = state["imputed"], state["largest_squares"]
 
     def check_reset(self, observations: Tree) -> Tree:
-        """Finite observations of a reset.
+        """Check and impute the observations of a reset.
 
         Args:
             observations: Shape ``(num_envs, *observation)``.
@@ -75,7 +75,7 @@ class Imputer:
     def check_step(
         self, rewards: Array, finals: Finals, observations: Tree, before: Tree, valid: Bools, starts: Bools
     ) -> tuple[Array, Finals, Tree, Bools | None]:
-        """Finite rewards, final observations and observations of a step, and the transitions to mask.
+        """Check and impute the rewards and observations of a step, and return them with the transitions to mask.
 
         Args:
             rewards: Shape ``(num_envs,)``.
@@ -129,20 +129,20 @@ class Imputer:
             return observations, None
         self._count(found)
 
-        # The value before the step, or 0 at an episode's start.
+        # The replacement is the value before the step, or 0 at an episode's start.
         def last(leaf: Array) -> Array:
             return np.where(starts.reshape(-1, *[1] * (leaf.ndim - 1)), np.zeros((), leaf.dtype), leaf)
 
         return self._finite(observations, tree_map(last, before)), self._with(None, found)
 
     def _finite(self, observations: Tree, stand_ins: Tree) -> Tree:
-        """Observations with replaced non-finite values; ``"clip"`` first replaces infinities by bounds."""
+        """Replace non-finite observations; ``"clip"`` first replaces infinities by the space's bounds."""
         if self._on_nonfinite == "clip":
             observations = without_infinities(observations, self._space)
         return replaced(observations, stand_ins)
 
     def _with(self, masked: Bools | None, found: list[Found]) -> Bools | None:
-        """The mask with the sub-environments in ``found``; None for ``"clip"``, which masks nothing."""
+        """Add the sub-environments in ``found`` to the mask; None for ``"clip"``, which masks nothing."""
         if self._on_nonfinite == "clip":
             return None
         masked = self._none.copy() if masked is None else masked.copy()

@@ -25,7 +25,7 @@ class InfoSums:
         self._names = tuple(names)
         # The sum of each entry, and the number of transitions that have it.
         self._sums = np.zeros((2, len(names)))
-        # Entries that no transition has had so far.
+        # Entries of which no transition has had a value yet.
         self._unseen = set(names)
         self._notices = Notices()
 
@@ -72,7 +72,7 @@ class InfoSums:
             numbers = None
         if numbers is None or numbers.ndim != 1:
             self._notices.give(
-                f"log_info has {name!r}, which is {values[where][0]!r} in info and no number, so it is not "
+                f"log_info has {name!r}, which is {values[where][0]!r} in info but not a number, so it is not "
                 "logged; leave it out"
             )
             return
@@ -91,7 +91,7 @@ def _find(info: Mapping[str, Any], name: str) -> tuple[npt.NDArray[Any], Bools |
     """An entry's values, and the sub-environments that have a value; None if there is no such entry."""
     *path, last = [name] if name in info else name.split(".")
     part: Any = info
-    # The vector wrappers of Gymnasium have one mask for a whole dictionary.
+    # Gymnasium's vector wrappers have a single mask for a whole dictionary.
     mask: Any = None
     for key in path:
         if not isinstance(part, Mapping):

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 STEPS_TO_INTERRUPT = 1_000
-"""Vector steps between two checks for Ctrl-C while a rollout or an evaluation waits for episodes to end."""
+"""Vector steps between two checks for Ctrl-C, in rollouts and evaluations that wait for episodes to end."""
 
 
 @contextmanager
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:
     """Call ``ask`` at the first SIGINT. Later signals raise KeyboardInterrupt at once, as usual.
 
-    A handler other than Python's own is kept. Outside the main thread nothing changes.
+    If a handler other than Python's default is set, it is kept. Outside the main thread, this does nothing.
 
     Args:
         ask: Function that is called at the first SIGINT.
@@ -30,7 +30,7 @@ def first_waits(ask: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
         if os.getpid() == process:
             ask()
-        else:  # a child that was forked within the training
+        else:  # a child process that was forked during the training
             usual(number, frame)
 
     signal.signal(signal.SIGINT, wait)
@@ -42,7 +42,7 @@ def first_waits(ask: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Deliver SIGINT and SIGTERM at the end of the context, so that every started process is registered.
+    """Defer SIGINT and SIGTERM to the end of the context, so that they cannot interrupt the start of processes.
 
     The first signal goes to the handler that is set after the context. Outside the main thread, nothing is
     deferred.

@@ -10,9 +10,9 @@ from rl_rms.agents.moments import RunningMeanVariance, Weighting
 
 Array = npt.NDArray[Any]
 
-# Half-life of the averages, in blocks.
+# Half-life of the detector's averages, in blocks.
 _HALF_LIFE = 30.0
-# The length of a block: env steps times sub-environments.
+# Minimum length of a block: env steps times sub-environments.
 _BLOCK = 2_048
 _SIGNIFICANT, _RELEVANT = 8.0, 2.0
 _PRIOR_BLOCKS, _PRIOR_SHARE = 5.0, 1 / 8
@@ -23,11 +23,11 @@ _EPSILON = 1e-8
 class JumpDetector:
     """Fires when the mean of a block of values jumps in some coordinate.
 
-    A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps. Values of one episode are
-    correlated, so block means scatter far more than ``variance / block length``, and their variance is measured.
-    All averages are over blocks, with a half-life of 30 blocks. With the average ``m`` of block means, the
-    average ``b`` of their squared deviations from ``m``, the average ``w`` of the variances within blocks and the
-    weight ``n`` of ``b``, the detector fires if
+    A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps. Values within an episode are
+    correlated, so the variance of block means is far larger than ``variance / block length``. The detector
+    therefore measures it. All averages are over blocks, with a half-life of 30 blocks. With the average ``m`` of
+    block means, the average ``b`` of their squared deviations from ``m``, the average ``w`` of the variances
+    within blocks and the weight ``n`` of ``b``, the detector fires if
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
       Five blocks of variance ``(b + w) / 8`` are the prior.
@@ -79,10 +79,10 @@ class JumpDetector:
         return block if is_known and self._restarts_with(block.mean, block.variance) else None
 
     def _restarts_with(self, mean: Array, variance: Array) -> bool:
-        """Add a block to the averages, and return whether all values before it should be forgotten."""
+        """Add a block to the averages, and return whether the caller should forget all values before the block."""
         deviation = np.square(mean - self._mean)
         is_jump = self._num_blocks >= _WARM_UP and self._is_far(deviation, variance)
-        # The block in which the detector fires may begin before the jump.
+        # The jump may lie within the block in which the detector fires, so the next block counts too.
         restarts = is_jump or self._follows_jump
         self._follows_jump = is_jump
         self.num_jumps += is_jump

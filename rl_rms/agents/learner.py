@@ -1,7 +1,7 @@
 """Learning from a rollout: scaled rewards, advantages, loss, gradient and optimizer step.
 
-`A2CLearner` and `ReinforceLearner` define when a rollout is complete, the transitions in the loss, and the loss's
-coefficients. `PPOLearner` takes several optimizer steps on each rollout.
+`A2CLearner` and `ReinforceLearner` define when a rollout is complete, which transitions the loss uses, and the
+loss's coefficients. `PPOLearner` takes several optimizer steps on each rollout.
 """
 
 from abc import ABC, abstractmethod
@@ -33,7 +33,7 @@ from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.optim.torch_private import foreach_zero_
 
 Bools = npt.NDArray[np.bool_]
-# Schedules of hyperparameters are deterministic.
+# Schedules of hyperparameters are not random, so the key has no effect.
 NO_RANDOMNESS = Key(0)
 
 
@@ -44,7 +44,7 @@ class Update:
     Attributes:
         metrics: The loss's parts by TensorBoard tag.
         num_nonfinite: Optimizer steps whose gradients were not finite.
-        has_jump: Whether the observation normalizer restarted at a jump.
+        has_jump: Whether the observation normalizer forgot earlier values at a jump.
     """
 
     metrics: dict[str, float]
@@ -110,11 +110,11 @@ class Learner(ABC):
     @property
     @abstractmethod
     def transitions_per_update(self) -> int | None:
-        """Transitions in the loss of an optimizer step, of all workers; None if the number varies."""
+        """Number of transitions in the loss of an optimizer step, over all workers; None if it varies."""
 
     @property
     def steps_per_update(self) -> float | None:
-        """Env steps between two optimizer steps, of all workers; None if the number varies."""
+        """Env steps between two optimizer steps, over all workers; None if the number varies."""
         return self.transitions_per_update
 
     @abstractmethod
@@ -170,11 +170,11 @@ class Learner(ABC):
         return Update(metrics, self._step(batch, totals.env_steps, totals.share, num_timesteps, metrics))
 
     def env_steps_per_update(self, totals: RolloutTotals) -> float:
-        """Env steps per optimizer step on these rollouts, of all workers."""
+        """Env steps of all workers per optimizer step on these rollouts."""
         return totals.env_steps
 
     def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:
-        """A batch of the normalized rollout; its rewards update the reward normalizer."""
+        """Make a batch of the normalized rollout. Its rewards update the reward normalizer."""
         rollout = self.scaling.scaled(rollout, self.workers)
         return Batch(rollout, self.loss_mask(rollout), self.coefficients(num_timesteps), state)
 
@@ -183,7 +183,7 @@ class Learner(ABC):
         return self._ent_coef.value(num_timesteps, NO_RANDOMNESS)
 
     def join(self, workers: Workers, sync: Sync) -> None:
-        """Train together with other processes from now on.
+        """Join the other processes that train the same policy.
 
         Args:
             workers: The processes.
@@ -213,7 +213,7 @@ class Learner(ABC):
             self.optimizer.timescale = Timescale(timescale, "steps")
 
     def scalars(self, num_timesteps: int) -> dict[str, float]:
-        """The hyperparameters in force and the optimizer's diagnostics, by TensorBoard tag."""
+        """The current hyperparameters and the optimizer's diagnostics, by TensorBoard tag."""
         scalars = {"train/learning_rate": float(self.optimizer.param_groups[0]["lr"])}
         if self.config.critic_learning_rate is not None:
             scalars["train/critic_learning_rate"] = float(self.optimizer.param_groups[1]["lr"])
@@ -235,7 +235,7 @@ class Learner(ABC):
         """Take one optimizer step with the present gradients.
 
         Args:
-            batch: The batch that the gradients are from.
+            batch: The batch from which the gradients were computed.
             env_steps: Env steps since the last optimizer step.
             share: This worker's share of the transitions in the loss.
             num_timesteps: Env steps so far.
@@ -245,7 +245,7 @@ class Learner(ABC):
             1 if the gradients were not finite, else 0.
         """
         if share == 0.0:
-            # Without transitions of this worker the gradients are nan.
+            # If this worker has no transitions, its gradients are nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
         self._set_span(env_steps)
         # An error here leaves all weights unchanged.
@@ -259,7 +259,7 @@ class Learner(ABC):
             num_nonfinite = self._guarded_step(share, metrics)
             self._regime_changes.after_update()
             self.num_updates += 1
-        except FloatingPointError as error:  # from the guard, before any weight moves
+        except FloatingPointError as error:  # raised by the guard before any weight changes
             raise FloatingPointError(self._name_cause(batch, num_timesteps, str(error))) from None
         except BaseException:
             self.is_half_stepped = True
@@ -278,7 +278,7 @@ class Learner(ABC):
                     self.meta.state_rate(i, group["lr"])
 
     def _guarded_step(self, share: float, metrics: dict[str, float]) -> int:
-        """Take a step, with clipping if the optimizer does not clip; 1 if gradients were not finite, else 0."""
+        """Take a step, and clip first if the optimizer does not; return 1 if gradients were not finite, else 0."""
         if isinstance(self.optimizer, RMSprop):
             before = self.optimizer.guard.num_nonfinite
             self._synced_step(share)
@@ -319,7 +319,7 @@ class Learner(ABC):
         """
         if self.is_half_stepped:
             raise RuntimeError(
-                "the agent was interrupted within a step of its optimizer, which moved only some weights; load "
+                "the agent was interrupted within an optimizer step, so only some weights have changed; load "
                 "its last checkpoint"
             )
         return {
@@ -335,7 +335,7 @@ class Learner(ABC):
         """Load a state of `state_dict`.
 
         Raises:
-            ValueError: If a part does not fit this learner. The policy is unchanged then.
+            ValueError: If a part cannot be loaded. The policy is then unchanged.
         """
         check_like("policy", state["policy"], dict(self.policy.state_dict()))
         self.scaling.check_state(state["normalizers"])

@@ -32,7 +32,7 @@ _RESULTS = (
     "rollout/ep_len_mean",
     "time/fps",
 )
-# The Custom Scalars tab by heading: charts by title, each with a line for every tag of the patterns.
+# Layout of the Custom Scalars tab: heading, chart titles, and patterns of the tags that a chart draws.
 _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "return": {
         "mean return of the last 100 episodes": (_RETURN,),
@@ -51,7 +51,7 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "learning rate / root of v, median": ("optim/median_rate",),
     },
 }
-# Charts of a line between two bounds, in the same form.
+# Layout of the charts with a line between two bounds, in the same form.
 _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "half-life": {
         "log10 of v: median, 10 % and 90 %": (
@@ -81,7 +81,8 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     }
     arranged: dict[str, dict[str, list[Any]]] = {}
     for heading, lines in headings.items():
-        # For lines, TensorBoard matches patterns with the beginning of a tag. For bands, it needs full tags.
+        # TensorBoard matches patterns of line charts with the beginning of a tag. Charts with bounds need full
+        # tags.
         charts: dict[str, list[Any]] = {
             title: ["Multiline", [f"{pattern}$" for pattern in patterns]] for title, patterns in lines.items()
         }
@@ -113,7 +114,7 @@ def _set_aside(folder: Path) -> None:
     for file in log:
         file.rename(aside / file.name)
     warnings.warn(
-        f"{folder} held the log of another training, which is now in {aside}; give each training its own log_dir",
+        f"{folder} had the log of another training, which is now in {aside}; give each training its own log_dir",
         stacklevel=6,
     )
 
@@ -128,7 +129,7 @@ def _keep_damaged(path: Path) -> str:
 class Logger:
     """Writes scalars by env step. Without a folder, nothing is written.
 
-    Entries that cannot be written are lost. The first of several such entries gives a warning.
+    Entries that cannot be written are lost. The logger warns at the first of several such entries.
 
     Args:
         folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. It is created if missing, and locked
@@ -196,7 +197,7 @@ class Logger:
             entry(self._usable_file(self.folder))
         except OSError as error:
             if self._events is not None and self._is_deleted():
-                return  # the next entry begins a new log, with a warning
+                return  # the next entry warns and begins a new log
             self._events = None
             if not self._is_failing:
                 self._is_failing = True
@@ -204,7 +205,7 @@ class Logger:
                     error if isinstance(error, files.UnwritableError) else files.UnwritableError(self._csv, error)
                 )
                 warnings.warn(
-                    f"{reason}; training continues, and so does its log when it can be written", stacklevel=4
+                    f"{reason}; training continues, and so does the log once it can be written", stacklevel=4
                 )
 
     def _usable_file(self, folder: Path) -> EventFile:
@@ -220,7 +221,7 @@ class Logger:
         return events
 
     def _is_deleted(self) -> bool:
-        """Whether the log was deleted."""
+        """Whether someone deleted the log."""
         assert self._events is not None
         return not self._events.path.exists() or bool(self._columns and not self._csv.exists())
 
@@ -247,12 +248,12 @@ class Logger:
         """Also send each later entry to a function.
 
         Args:
-            output: Function of the env steps and of the values by tag, which may call an experiment tracker.
+            output: Function of the env steps and the values by tag. It may call an experiment tracker.
         """
         self._outputs.append(output)
 
     def mark(self, num_timesteps: int, event: str, response: str) -> None:
-        """Mark an event at an env step, such as a change of regime, in TensorBoard's Text tab.
+        """Show an event, such as a change of regime, in TensorBoard's Text tab.
 
         Args:
             num_timesteps: Env steps so far.

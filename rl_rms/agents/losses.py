@@ -20,7 +20,7 @@ from rl_rms.agents.workers import ALONE, Workers
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-# Rounding error of a sum of a few terms, in units of the last place of the largest term.
+# Bound of the rounding error of a sum of a few terms, in units in the last place of the largest term.
 _ROUNDING = 16
 
 
@@ -112,7 +112,7 @@ def targets(
 
 
 def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | None) -> tuple[Floats, Floats]:
-    """The advantages and the critic's targets of `targets`, but never standardized."""
+    """As `targets`, but without standardization."""
     rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
         own_values = next_values = np.zeros_like(rollout.rewards)
@@ -130,8 +130,8 @@ def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | No
 def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
     """``(A - mean) / deviation`` over all workers, computed in float64.
 
-    Equal advantages become 0. They count as equal if their deviation is below the rounding error of the returns
-    and values whose differences they are.
+    Equal advantages become 0. They count as equal if their deviation is below the rounding error of the
+    subtraction ``returns - values``.
 
     Args:
         advantages: Shape ``(num_transitions,)``.
@@ -159,7 +159,8 @@ def actor_critic_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the loss mask.
 
-    The policy collected the rollout itself, so one forward pass gives the advantages' values and the loss's graph.
+    The same policy collected the rollout, so one forward pass gives both the values for the advantages and the
+    loss's graph.
 
     Args:
         policy: Module with `ActorCriticPolicy`'s interface.
@@ -252,16 +253,15 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
     """
     if rows.shape != (num,):
         raise ValueError(
-            f"{name} must have shape ({num},), one for each row, got {tuple(rows.shape)}; take .squeeze(-1) of "
-            "the last layer, or .sum(-1) over the parts of an action"
+            f"{name} must have shape ({num},), one value per row, got {tuple(rows.shape)}; apply .squeeze(-1) "
+            "to the last layer's outputs, or .sum(-1) over the components of an action"
         )
 
 
 def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
-    """The inputs of actor and critic in rows: for observations with an action, and for observations without.
+    """The inputs of actor and critic in rows: first for observations with an action, then for the others.
 
-    Observations without an action (the last and the final ones) are used only for bootstrap values, so they have
-    no graph.
+    The last and the final observations have no action. They give only bootstrap values, so they have no graph.
     """
     rollout = batch.rollout
 

@@ -28,7 +28,7 @@ def as_action_masks(masks: Any, space: gym.Space[Any], num_rows: int, name: str)
         Shape ``(num_rows, action_mask_size(space))``.
 
     Raises:
-        ValueError: If the number of entries differs, or actions of the space cannot be masked.
+        ValueError: If the number of entries is wrong, or actions of the space cannot be masked.
     """
     size = action_mask_size(space)
     array = np.array(masks, dtype=np.bool_)
@@ -41,16 +41,16 @@ def as_action_masks(masks: Any, space: gym.Space[Any], num_rows: int, name: str)
 
 
 def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row: int = 0) -> None:
-    """Raise an error for masks that allow no choice for an action, a component or a bit.
+    """Raise an error for masks that allow no action, or no value of a component or bit.
 
     Args:
         masks: Shape ``(num_rows, action_mask_size(space))``.
         space: Action space of one environment.
-        name: Name of a row in errors, such as ``"the action mask of row"``.
+        name: Name of a row in errors, before the row's number, such as ``"the action mask of row"``.
         first_row: Number of the first row in errors.
 
     Raises:
-        ValueError: If a row leaves no valid choice.
+        ValueError: If a row allows nothing.
     """
     has_choices = np.logical_or.reduceat(masks, _first_entries(space), axis=1).all(axis=1)
     if has_choices.all():
@@ -64,7 +64,7 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
 
 
 def _first_entries(space: gym.Space[Any]) -> list[int]:
-    """The first entry of each choice in a mask: one choice per action, component or bit."""
+    """The index of the first entry of each component or bit in a mask."""
     if isinstance(space, spaces.MultiDiscrete):
         return [0, *itertools.accumulate(space.nvec.ravel()[:-1].tolist())]
     return list(range(0, action_mask_size(space), 2)) if isinstance(space, spaces.MultiBinary) else [0]
@@ -103,7 +103,7 @@ def read_action_masks(
         first_index: Number of the first sub-environment in errors.
 
     Raises:
-        ValueError: If there are no masks, or a mask has another size or leaves no valid action.
+        ValueError: If there are no masks, or a mask has a wrong size or allows no action.
     """
     num_envs = len(masks)
     given = [info for info in infos if ACTION_MASK in info]

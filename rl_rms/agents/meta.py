@@ -5,8 +5,8 @@ are repeated differentiably on their rollouts, from the parameters before the fi
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 
-L_policy is the policy's loss on rollouts that none of these updates used. x descends ``dJ/dx``. The optimizer
-trains the policy as usual.
+L_policy is the policy's loss on rollouts that none of these updates used. Gradient descent on x uses ``dJ/dx``.
+The optimizer trains the policy as usual.
 
 L_policy excludes the critic's loss. The gradient of the critic's loss dominates, and larger steps decrease this
 loss even if the policy gets worse. L_policy standardizes the advantages. Otherwise an inaccurate critic can give
@@ -46,7 +46,7 @@ class MetaGradient:
         config: The hyperparameters to adapt, and the settings of the adaptation.
 
     Attributes:
-        logs: Logarithms of the ratios of the adapted hyperparameters to the stated ones.
+        logs: Logarithms of the ratios of the adapted hyperparameters to their configured values.
         path: ``logs`` after each meta-gradient step.
         scalars: The last meta-gradient and the first group's present hyperparameters, by TensorBoard tag.
             ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation rollouts
@@ -72,7 +72,7 @@ class MetaGradient:
         names = {id(param): name for name, param in self._params.items()}
         groups = optimizer.param_groups
         self._names = [[names[id(param)] for param in group["params"] if id(param) in names] for group in groups]
-        # The stated values; the optimizer uses their products with the ratios.
+        # The configured values. The optimizer uses their products with the ratios.
         stated = [entry for name in config.adapt for entry in _ENTRIES[name]]
         self._stated = [{entry: group[entry] for entry in stated} for group in groups]
         self.logs = torch.zeros(len(config.adapt), dtype=torch.float64)
@@ -88,20 +88,21 @@ class MetaGradient:
         self._window: list[Update] = []
         self._eval_batches: list[Batch] = []
         self._next: Batch | None = None
-        # Running mean and mean square of each log hyperparameter's gradient, and the weight of initial zeros.
+        # Running mean and mean square of each log hyperparameter's gradient, and the weight of their initial
+        # zeros.
         self._moments = torch.zeros(2, len(config.adapt), dtype=torch.float64)
         self._initial_weight = 1.0
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The ratio of each adapted hyperparameter to its stated value."""
+        """The ratio of each adapted hyperparameter to its configured value."""
         return dict(zip(self._config.adapt, self.logs.exp().tolist(), strict=True))
 
     def learns_from(self, batch: Batch) -> bool:
         """Whether the policy learns from a batch; otherwise the batch only evaluates the hyperparameters.
 
         Args:
-            batch: A batch of a rollout of the present policy, whose arrays no other object changes.
+            batch: A batch of a rollout of the current policy. No other object may change its arrays.
         """
         if len(self._window) == self._config.window:
             self._eval_batches.append(batch)
@@ -139,13 +140,13 @@ class MetaGradient:
             self.logs.clamp_(-_LARGEST_LOG, _LARGEST_LOG)
             if "half_life" in self._config.adapt:
                 controller, index = self._optimizer.controller, self._config.adapt.index("half_life")
-                # The bounds apply to the first group's half-life, which usually all groups share.
+                # The bounds apply to the first group's half-life. Usually all groups have the same half-life.
                 stated = controller.half_life({**self._optimizer.param_groups[0], **self._stated[0]})
                 shortest, longest = controller.bounds
                 self.logs[index].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:
-        """Set the stated learning rate of a group, from a schedule."""
+        """Set the configured learning rate of a group, from a schedule."""
         if "lr" in self._stated[group]:
             self._stated[group]["lr"] = lr
 
@@ -223,7 +224,7 @@ class MetaGradient:
         saved = SavedTensors()
         before = 0
         for update in self._window:
-            # An update is expected to save as many bytes as the previous one. The graph always contains the last
+            # An update probably saves as many bytes as the previous one. The graph always contains the last
             # update.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
@@ -255,7 +256,7 @@ class MetaGradient:
         return params, losses
 
     def _clipped(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Gradients whose global norm is at most the optimizer's ``max_grad_norm``."""
+        """Clip gradients to the optimizer's ``max_grad_norm``."""
         max_norm = self._optimizer.guard.max_grad_norm
         if max_norm is None:
             return grads
@@ -285,7 +286,7 @@ class MetaGradient:
         """Load a state of `state_dict`.
 
         Raises:
-            ValueError: If the structure of a part differs from this object's.
+            ValueError: If the structure of a part differs from the structure in this object.
         """
         own = self.state_dict()
         for name in ("path", "window", "eval_batches", "scalars"):
@@ -324,7 +325,7 @@ class MetaGradient:
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
 # Half-life of the agreement's averages, in evaluation rollouts.
 _AGREEMENT_RHO = rho_from_half_life(10.0)
-# Largest ratio of a hyperparameter to its stated value, which keeps it finite.
+# Largest ratio of a hyperparameter to its configured value. It keeps the hyperparameter finite.
 _LARGEST_LOG = math.log(1e4)
 
 

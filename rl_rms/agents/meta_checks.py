@@ -26,7 +26,7 @@ def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) 
     estimated = [group["half_life"] for group in optimizer.param_groups if group["half_life"] in ("match", "auto")]
     if estimated and "half_life" in config.adapt:
         raise ValueError(
-            f"meta needs a stated half-life to adapt, got half_life={estimated[0]!r}; state a half-life, or leave "
+            f"meta needs a fixed half-life to adapt, got half_life={estimated[0]!r}; set a number, or leave "
             "half_life out of meta.adapt"
         )
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules()):
@@ -44,7 +44,7 @@ def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]],
         is_recurrent: Whether the policy is recurrent.
 
     Raises:
-        ValueError: If an option, the recurrent state or a coefficient does not fit.
+        ValueError: If an option, the recurrent state or a coefficient differs from the expected one.
     """
     for like, loaded in zip(groups, update["groups"], strict=True):
         check_options("meta.window.groups", loaded, like)

@@ -1,4 +1,4 @@
-"""The updates that a meta-gradient unrolls: loss module, form in checkpoints, and memory of the graph."""
+"""The updates that a meta-gradient unrolls: their loss, their form in checkpoints, and the graph's memory."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ class LossModule(nn.Module):
         self.policy = policy
 
     def forward(self, batch: Batch, *, with_critic: bool) -> Tensor:
-        """The loss of a batch; without the critic only the policy's part, with standardized advantages."""
+        """The loss of a batch. Without the critic, it is the policy's part, with standardized advantages."""
         if not with_critic:
             coefficients = dataclasses.replace(batch.coefficients, vf_coef=0.0, normalize_advantage=True)
             batch = dataclasses.replace(batch, coefficients=coefficients)
@@ -85,7 +85,7 @@ def to_plain(update: Update) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Update:
-    """The update of the plain data of `to_plain`."""
+    """Rebuild an update from the plain data of `to_plain`."""
     arrays = decode(json.loads(plain["rollout"]))
     loss_mask = arrays.pop("loss_mask")
     batch = Batch(Rollout(**arrays), loss_mask, LossCoefficients(**plain["coefficients"]), plain["state"])

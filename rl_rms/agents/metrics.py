@@ -16,7 +16,7 @@ class Metrics:
 
     Attributes:
         columns: Tags in the file's order, with `STEP`; empty if there is no file or its header is damaged.
-        rows: Cells by tag. Every cell is a number as text, or empty if nothing was logged.
+        rows: Cells by tag. Every cell is the text of a number, or empty if nothing was logged.
         problems: A message about each damaged row or cell, with its line number. `rows` does not contain them.
     """
 
@@ -28,8 +28,8 @@ class Metrics:
 def read_metrics(path: Path) -> Metrics:
     """Read the complete rows of a ``metrics.csv``, and name the damaged ones.
 
-    A row without a finite env step, or with more or fewer cells than the header, is ignored. Of a row with a cell
-    that is not a number, only the cell is ignored.
+    A row without a finite env step, or with more or fewer cells than the header, is ignored. If a cell is not a
+    number, only this cell is ignored.
     """
     lines = files.whole_lines(path)
     if not lines:
@@ -44,10 +44,10 @@ def read_metrics(path: Path) -> Metrics:
         cells = dict(zip(columns, values, strict=False))
         step = _number(cells.get(STEP, ""))
         if len(values) != len(columns) or step is None or not math.isfinite(step):
-            problems.append(f"{path}, line {number}: the row is damaged and left out")
+            problems.append(f"{path}, line {number}: the row is damaged and is left out")
             continue
         bad = [tag for tag, cell in cells.items() if cell and _number(cell) is None]
-        problems += [f"{path}, line {number}: {tag} is not a number and left out" for tag in bad]
+        problems += [f"{path}, line {number}: {tag} is not a number and is left out" for tag in bad]
         rows.append({tag: "" if tag in bad else cell for tag, cell in cells.items()})
     return Metrics(columns, rows, problems)
 
@@ -55,7 +55,7 @@ def read_metrics(path: Path) -> Metrics:
 def _cells(line: str) -> list[str]:
     try:
         return next(csv.reader([line]), [])
-    except csv.Error:  # a NUL, in Python 3.10
+    except csv.Error:  # raised for a NUL character in Python 3.10
         return []
 
 

@@ -19,8 +19,8 @@ class Part:
     Attributes:
         epoch: Number of the pass over the rollout, from 0.
         rows: This worker's transitions in the minibatch as ``step * num_envs + env_index``, shape ``(size,)``.
-        share: Share of this worker's transitions in the minibatch.
-        fraction: Share of the minibatch in the transitions of all workers.
+        share: Number of this worker's transitions in the minibatch, divided by the minibatch's size.
+        fraction: Size of the minibatch divided by the number of transitions of all workers.
     """
 
     epoch: int
@@ -61,7 +61,7 @@ class Minibatches:
 
         Args:
             n_epochs: Number of epochs.
-            generator: Random generator of the order of the transitions in each epoch.
+            generator: Random generator that shuffles the transitions in each epoch.
         """
         for epoch in range(n_epochs):
             for chunk in self._chunks(generator):
@@ -77,7 +77,7 @@ class Minibatches:
         return [self._rows[np.isin(envs, group)] for group in groups]
 
     def _own(self, rows: Rows) -> Rows:
-        """Select this worker's transitions from rows of all workers, and number them within its own rollout."""
+        """Select this worker's transitions from the rows of all workers, as rows of its own rollout."""
         if self._num_all == self._num_envs:
             return rows
         steps, envs = np.divmod(rows, self._num_all)

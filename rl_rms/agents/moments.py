@@ -140,7 +140,7 @@ def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -
         count = np.count_nonzero(valid)
         return Weighting(np.ones(count), 1.0, num_steps, num_envs, float(count))
     counts = valid.sum(axis=1)
-    # Number of valid transitions from each step to the end, and 0 after the last step.
+    # Number of valid transitions from each step to the rollout's end; 0 after the last step.
     left = np.append(workers.sum(counts.astype(np.float64))[::-1].cumsum()[::-1], 0.0)
     decays = 2.0 ** (-left / half_life)
     weights = np.repeat(decays[1:], counts)

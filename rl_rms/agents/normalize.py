@@ -21,7 +21,7 @@ from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.half_life import AverageHalfLife
 
-# Arrays, because ufuncs convert Python's numbers at every call.
+# These are arrays, because ufuncs would convert Python numbers at every call.
 _LOWEST, _HIGHEST = np.array(-10.0), np.array(10.0)
 _LOWEST32, _HIGHEST32 = _LOWEST.astype(np.float32), _HIGHEST.astype(np.float32)
 _ZERO = np.zeros(())
@@ -48,7 +48,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
     def __init__(self, shape: tuple[int, ...] = (), config: NormalizerConfig = _DEFAULT) -> None:
         super().__init__(shape)
         self.detector = JumpDetector(shape) if config.on_jump == "forget" else None
-        # The last variance and its scale; the variance changes once in a rollout.
+        # The last variance and its scale are cached, because the variance changes only once per rollout.
         self._scale_of: tuple[Array, Array] = (self.variance, _scale(self.variance))
 
     @property
@@ -71,7 +71,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
         return floats
 
     def update(self, batch: Array, weighting: Weighting, workers: Workers = ALONE) -> RunningMeanVariance:
-        """Update the statistics; at a jump replace them by the statistics of the detector's last block."""
+        """Update the statistics. At a jump, replace them by the statistics of the detector's last block."""
         merged = super().update(batch, weighting, workers)
         recent = None if self.detector is None else self.detector.update(merged, weighting)
         if recent is not None:
@@ -144,7 +144,7 @@ class RewardNormalizer:
         decays[1:][done[:-1]] = 0.0
         before = self.returns
         for decay, present in zip(decays, returns, strict=True):
-            # Without ``out``, which takes twice as long for one sub-environment.
+            # ``out`` is not used, because it takes twice as long for one sub-environment.
             before = present + decay * before
             present[...] = before
         self.returns = np.where(done[-1], 0.0, before)
@@ -193,7 +193,7 @@ class ObservationNormalizer:
         if self._normalizer is None:
             raise ValueError(
                 f"normalize_observation needs Box observations that are neither images nor empty, got {space}; "
-                "set it to true, which normalizes the parts that it can, or to false"
+                "set it to true, which skips parts that cannot be normalized, or to false"
             )
         self._scaled: Callable[[Tree], Tree] = partial(_apply, self._normalizer)
         if isinstance(self._normalizer, ForgettingMeanVariance):
@@ -218,7 +218,7 @@ class ObservationNormalizer:
         return sum(moments.num_jumps for moments in _leaves(self._normalizer))
 
     def __call__(self, observations: Tree) -> Tree:
-        """Normalized observations, float32, of any number of leading axes."""
+        """Normalize observations with any number of leading axes; the result is float32."""
         return self._scaled(observations)
 
     def update(self, observations: Tree, valid: Bools, workers: Workers = ALONE) -> None:
@@ -252,7 +252,7 @@ class ObservationNormalizer:
 def make_observation_normalizer(
     space: gym.Space[Any], normalize: bool | float | str | NormalizerConfig
 ) -> ObservationNormalizer | None:
-    """The normalizer of an observation space; None for False, or if True finds no part to normalize.
+    """Make the normalizer of an observation space. None for False, and for True if no part can be normalized.
 
     Args:
         space: Observation space of one sub-environment.
@@ -267,7 +267,7 @@ def make_observation_normalizer(
     return ObservationNormalizer(space, config)
 
 
-# The moments of a space: one object, a dictionary by the keys of a Dict or indices of a Tuple, or None.
+# The moments of a space: an object for a Box, a dictionary for a Dict or Tuple, None for other spaces.
 _Normalizer = ForgettingMeanVariance | dict[Any, Any] | None
 
 
@@ -292,7 +292,7 @@ def _apply(normalizer: _Normalizer, observations: Tree) -> Tree:
 
 
 def _parts(normalizer: _Normalizer, observations: Tree) -> Iterator[tuple[ForgettingMeanVariance, Array]]:
-    """The moments of each part with the part's observations."""
+    """Yield the moments of each part together with the part's observations."""
     if isinstance(normalizer, ForgettingMeanVariance):
         yield normalizer, observations
     elif normalizer is not None:

@@ -1,7 +1,7 @@
 """Acting and gradients in numpy, without autograd, for small plain networks on a CPU.
 
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
-backend shares memory with the torch module, keeps the actor's activations of acting for the update, and writes
+backend shares memory with the torch module, reuses the actor's activations from acting in the update, and writes
 gradients to the parameters' ``grad``. It implements `rl_rms.agents.losses.actor_critic_loss` and
 `rl_rms.agents.clipped_loss.clipped_loss`, and tests compare the gradients with autograd's.
 """
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 
-# Weights of the largest network for which numpy on one thread is faster than torch.
+# For networks with at most this many weights, numpy on one thread is faster than torch.
 _MOST_WEIGHTS = 200_000
 
 
@@ -87,7 +87,7 @@ class NumpyBackend:
         self._rows: list[tuple[Floats, list[Floats]]] = []
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Limit numpy to one thread, because small products are several times slower on several threads."""
+        """Limit numpy to one thread, because several threads make small matrix products several times slower."""
         limits: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
         return limits
 
@@ -127,7 +127,7 @@ class NumpyBackend:
     def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
         """Write the loss's gradients to the parameters. See `Backend.gradients`.
 
-        All steps of the batch must be from `act`, and the parameters must be unchanged since then.
+        `act` must have drawn all actions of the batch, with the same parameters.
         """
         coefficients, loss_mask = batch.coefficients, batch.loss_mask
         num = loss_mask.size
@@ -216,7 +216,7 @@ class NumpyBackend:
         }
 
     def _values(self, batch: Batch) -> tuple[Floats, Floats | None]:
-        """The critic's values of all observations of the last rollout, in the form for `targets`."""
+        """The critic's values of all observations of the last rollout, in the form that `targets` needs."""
         num_steps, num_envs = batch.loss_mask.shape
         inputs = self._inputs[: num_steps + 1].reshape((num_steps + 1) * num_envs, -1)
         inputs[num_steps * num_envs :] = self._encode(batch.rollout.observations[-1])
@@ -235,7 +235,7 @@ class NumpyBackend:
         return self._inputs[:num_steps].reshape(num, -1), passed
 
     def _actions(self, outputs: Floats, actions: Array) -> CategoricalActions | GaussianActions:
-        """The distributions by the actor's outputs, with a batch's actions of shape ``(batch, size)``."""
+        """The distributions that the actor's outputs define, for a batch's actions of shape ``(batch, size)``."""
         if self._log_std_at is None:
             return CategoricalActions(outputs, actions[:, 0])
         at = self._log_std_at
@@ -264,7 +264,7 @@ class NumpyBackend:
         return encoded
 
     def _make_room(self, t: int, num_envs: int) -> None:
-        """Make the arrays at least twice as long, and keep the first ``t`` steps."""
+        """Make the arrays at least twice as long, and copy the first ``t`` steps."""
         num_steps = max(2 * t, 8)
         before, passes = self._inputs, self._passes
         self._inputs = np.empty((num_steps + 1, num_envs, self._encoder.num_features), np.float32)
@@ -278,5 +278,5 @@ class NumpyBackend:
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """The controller of numpy's threads, cached because finding the libraries takes longer than an update."""
+    """The controller of numpy's threads. It is cached, because a search for the libraries is slow."""
     return ThreadpoolController()

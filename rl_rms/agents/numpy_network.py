@@ -12,7 +12,7 @@ from torch import nn
 
 Floats = npt.NDArray[np.float32]
 
-# Numbers of input rows for which products with contiguous copies of the weights are faster.
+# For these numbers of input rows, products with contiguous copies of the weights are faster.
 _COPIED_FOR = range(32, 257)
 _ONE = np.float32(1.0)
 _get_grad = operator.attrgetter("grad")
@@ -32,17 +32,17 @@ class SharedParameters:
     def __init__(self, params: list[nn.Parameter]) -> None:
         self._params = params
         self._places: list[int] = []
-        # This object differs from every gradient, so the first `refresh` reads all gradients.
+        # No gradient is this object, so the first `refresh` reads all gradients.
         self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []
 
     def index(self, param: torch.Tensor) -> int:
-        """A parameter's index in the lists."""
+        """A parameter's index in ``values`` and ``grads``."""
         return [own is param for own in self._params].index(True)
 
     def refresh(self) -> None:
-        """Renew the views, because optimizers and users may have replaced parameters or gradients."""
+        """Update the views, because optimizers and users may have replaced parameters or gradients."""
         params = self._params
         places = list(map(torch.Tensor.data_ptr, params))
         if places != self._places:
@@ -58,7 +58,7 @@ class SharedParameters:
 
 
 class Network:
-    """Linear layers with an activation after each layer but the last."""
+    """Linear layers with an activation after every layer except the last."""
 
     def __init__(self, network: nn.Sequential) -> None:
         self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -76,7 +76,7 @@ class Network:
         return self._at
 
     def look(self, shared: SharedParameters, num_rows: int) -> None:
-        """Read the present weights, for inputs of ``num_rows`` rows."""
+        """Read the current weights, for inputs of ``num_rows`` rows."""
         places = self._places(shared)
         weights = [shared.values[weight].T for weight, _ in places]
         if num_rows in _COPIED_FOR:
@@ -84,7 +84,7 @@ class Network:
         self._layers = [(weight, shared.values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
 
     def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
-        """The last layer's outputs with the weights of the last `look`; ``passed`` gets all layers' outputs."""
+        """The last layer's outputs, with the weights of the last `look`. ``passed`` gets all layers' outputs."""
         activate, last = ACTIVATIONS[self._activation][0], passed[-1]
         # np.dot has half the overhead of np.matmul.
         for (weight, bias), out in zip(self._layers, passed, strict=True):
@@ -151,7 +151,7 @@ def _elu_slope(y: Floats, slopes: Floats) -> None:
     slopes *= np.minimum(y, np.float32(0.0)) + np.float32(1.0)
 
 
-# For each activation the function from inputs to outputs, and the function that multiplies slopes in place by the
+# For each activation: the function itself, and a function that multiplies slopes in place by the
 # derivative at given outputs.
 ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Floats, Floats], object], Callable[[Floats, Floats], None]]] = {
     nn.Tanh: (np.tanh, _tanh_slope),

@@ -20,7 +20,7 @@ _HALF_LIFE_NAMES = {"half_life", "rho", "alpha"}
 
 
 def optimizer_path(optimizer: OptimizerLike) -> str:
-    """The import path of an optimizer class."""
+    """Return the import path of an optimizer class."""
     if isinstance(optimizer, str):
         return optimizer
     return DEFAULT_OPTIMIZER if optimizer is RMSprop else f"{optimizer.__module__}.{optimizer.__qualname__}"
@@ -30,7 +30,7 @@ def _check_step(chosen: type[Optimizer]) -> None:
     """Raise an error for an optimizer whose step needs an argument, such as a closure.
 
     Raises:
-        ValueError: If the step needs an argument.
+        ValueError: If ``step`` has a required argument.
     """
     _, *parameters = inspect.signature(chosen.step).parameters.values()
     needed = [
@@ -52,10 +52,11 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         policy: The policy. With a ``critic_learning_rate``, its parameters whose names begin with ``critic`` are a
             second group.
         config: Configuration with the class, its arguments, learning rate and half-life.
-        optimizer: The class, or its import path; None for the configuration's.
+        optimizer: The class, or its import path; None uses the configuration's optimizer.
 
     Raises:
-        ValueError: If the class or its arguments are wrong, or a half-life is stated for a class without one.
+        ValueError: If the class or its arguments are wrong, or a half-life is given for a class without a
+            half-life.
     """
     if isinstance(optimizer, type):
         chosen = optimizer

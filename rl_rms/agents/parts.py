@@ -27,7 +27,7 @@ class Parts:
 
     Attributes:
         env: The vector environment; None for an agent that only predicts.
-        session: The agent's use of the environment.
+        session: The environment and its episodes in progress.
         observation_space: Observation space of one sub-environment.
         action_space: Action space of one sub-environment.
         device: The policy's device.
@@ -70,7 +70,7 @@ def make_parts(
         spaces: Observation and action space of an agent without an environment.
 
     Raises:
-        ValueError: If the environment, the spaces and the hyperparameters do not fit together.
+        ValueError: If the environment, the spaces or the hyperparameters contradict each other.
     """
     vector_env = None if env is None else _vector_env(env, config)
     observation_space, action_space = _checked_spaces(vector_env, spaces, config)
@@ -124,12 +124,12 @@ def _vector_env(env: EnvLike, config: AgentConfig) -> VectorEnv:
 def _checked_spaces(
     env: VectorEnv | None, spaces: tuple[gym.Space[Any] | None, gym.Space[Any] | None], config: AgentConfig
 ) -> tuple[gym.Space[Any], gym.Space[Any]]:
-    """Observation and action space of one sub-environment, which can be saved and, if configured, masked."""
+    """Return the spaces of one sub-environment, and check that they can be saved and, if configured, masked."""
     if env is not None:
         spaces = env.single_observation_space, env.single_action_space
     observation_space, action_space = spaces
     if observation_space is None or action_space is None:
-        raise ValueError("an agent needs env, or else observation_space and action_space, got env=None")
+        raise ValueError("an agent needs env, or both observation_space and action_space, got env=None")
     space_to_dict(observation_space, "observation_space")
     space_to_dict(action_space, "action_space")
     if config.mask_actions:

@@ -39,11 +39,12 @@ class ActorCriticPolicy(nn.Module):
 
     ``encode`` converts observations of any space to features, through the trunk if actor and critic share one.
     ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and ``critic`` are
-    separate multilayer perceptrons, or single layers after a trunk. Without trunk, cell and images, architecture
-    and initialization equal Stable-Baselines3's ``MlpPolicy`` (gains: hidden sqrt 2, actor 0.01, critic 1).
+    separate multilayer perceptrons, or single layers after a trunk. Without trunk, cell and images, the
+    architecture and the initialization equal Stable-Baselines3's ``MlpPolicy``, with orthogonal gains of sqrt 2
+    (hidden layers), 0.01 (actor) and 1 (critic).
 
     Any module with ``actor(observations)`` and ``critic(observations)`` can replace it. If the module has
-    ``encode``, both get its result, which is computed once. ``actor`` returns a distribution of
+    ``encode``, both get its result instead of the observations. ``actor`` returns a distribution of
     `rl_rms.agents.distributions` or of ``torch.distributions``.
 
     Args:
@@ -112,7 +113,7 @@ class ActorCriticPolicy(nn.Module):
 
         Args:
             features: Features of the present observations, shape ``(batch, num_features)``.
-            state: Recurrent state before the step, shape ``(batch, state_size)``; zeros at first.
+            state: Recurrent state before the step, shape ``(batch, state_size)``; initially zeros.
             start: Whether an episode begins, which resets the state, bool, shape ``(batch,)``.
 
         Returns:
@@ -166,7 +167,7 @@ def make_policy(
     *,
     seed: int,
 ) -> nn.Module:
-    """A user's policy, or a new one of the configuration on the CPU, in evaluation mode.
+    """Check a user's policy, or make the configuration's policy on the CPU. The result is in evaluation mode.
 
     Args:
         policy: A module with ``actor`` and ``critic``; None makes one.
@@ -202,7 +203,7 @@ def _new_policy(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Limit torch to one thread, because the last bits of orthogonal weights depend on the number of threads."""
+    """Limit torch to one thread, because rounding errors of orthogonal weights depend on the number of threads."""
     number = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

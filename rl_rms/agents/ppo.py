@@ -3,8 +3,8 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-``A_t`` and ``R_t`` are generalized advantages and the critic's targets by the policy that collected the rollout.
-Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+``A_t`` are generalized advantages and ``R_t`` the critic's targets. The policy that collected the rollout gives
+both. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
 """
 
 import math
@@ -23,7 +23,7 @@ from rl_rms.agents.minibatches import Minibatches, Part
 from rl_rms.agents.returns import explained_variance
 from rl_rms.agents.rollout import RolloutTotals
 
-# Stable-Baselines3's tolerance of target_kl.
+# The allowed multiple of target_kl, as in Stable-Baselines3.
 _KL_TOLERANCE = 1.5
 _KL = "train/approx_kl"
 
@@ -88,7 +88,7 @@ class PPOLearner(A2CLearner):
         return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
 
     def _is_too_far(self, part: Part, metrics: dict[str, float]) -> bool:
-        """Whether the KL divergence on a minibatch of all workers is above the limit."""
+        """Whether the KL divergence exceeds the limit on the minibatch of all workers."""
         target = self.config.target_kl
         if target is None:
             return False
@@ -104,18 +104,18 @@ class PPOLearner(A2CLearner):
         )
 
     def scalars(self, num_timesteps: int) -> dict[str, float]:
-        """The present hyperparameters and the optimizer's diagnostics, by TensorBoard tag."""
+        """The current hyperparameters and the optimizer's diagnostics, by TensorBoard tag."""
         clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
         scalars = {**super().scalars(num_timesteps), "train/clip_range": clip_range}
         return scalars if clip_range_vf is None else {**scalars, "train/clip_range_vf": clip_range_vf}
 
     def _means(self, log: Log, batch: Batch, played: Played, share: float) -> dict[str, float]:
-        """The metrics of a rollout. Their mean over workers, weighted by ``share``, covers all transitions.
+        """This worker's metrics of a rollout. The workers' mean, weighted by ``share``, covers all transitions.
 
         Args:
             log: The minibatches with their metrics.
             batch: The batch.
-            played: Values and targets by the policy that collected the batch.
+            played: Values and targets from the policy that collected the batch.
             share: This worker's share of the batch.
         """
         own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)]).astype(np.float64)

@@ -27,7 +27,7 @@ _SECONDS_BETWEEN_VIEWS = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _REGIMES_SHOWN = 5
 _SPARKLINE = 60
-# Narrower terminals show fewer columns.
+# Narrower terminals show less.
 _WIDE = 64
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -44,14 +44,14 @@ class _RegimeSoFar(NamedTuple):
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A text with one block for each value, higher for larger values; a space for a value that is not finite.
+    """Draw one block character for each value, higher for larger values; a space for a non-finite value.
 
     >>> sparkline([0.0, 1.0, float("nan"), 7.0])
     '▁▂ █'
     """
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    # Halved, because the difference of two finite values may be infinite.
+    # The values are halved, because the difference of two finite values may overflow.
     span = high / 2 - low / 2
 
     def block(value: float) -> str:
@@ -72,7 +72,7 @@ class _LiveView(Progress):
             TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps  {task.fields[fps]:,.0f} steps/s"),
             TimeRemainingColumn(compact=True),
             console=console,
-            # A refreshing thread would compete with the training for the interpreter.
+            # A thread that refreshes the view would slow the training.
             auto_refresh=False,
         )
 
@@ -176,7 +176,8 @@ class ProgressCallback(Callback):
         self._returns.add(agent.new_episodes)
         number, ended = regime_number(agent), None
         if number != self._number:
-            # The row has the previous update's half-life, because a change of regime may shorten it.
+            # The row of the old regime shows the previous update's half-life, because a change may shorten the
+            # half-life.
             ended = self.regimes()[-1]
             self._over.append(ended)
             self._number, self._start = number, agent.num_timesteps

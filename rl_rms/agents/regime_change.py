@@ -22,7 +22,7 @@ class RegimeChangeHandler:
         regime: The last regime's number; None before the first regime.
 
     Raises:
-        ValueError: If ``on_change`` is ``"forget"`` and the optimizer has no half-life.
+        ValueError: If ``on_change`` is ``"forget"`` and the optimizer is not RMSprop.
     """
 
     def __init__(self, config: AgentConfig, optimizer: Optimizer) -> None:
@@ -38,7 +38,7 @@ class RegimeChangeHandler:
         self._half_lives: list[dict[str, Any]] = []
 
     def enter(self, regime: int) -> bool:
-        """Apply ``on_change`` if the regime differs from the last call's.
+        """Apply ``on_change`` if the regime has changed since the last call.
 
         Args:
             regime: The present regime's number.

@@ -1,7 +1,7 @@
 """REINFORCE, the Monte Carlo policy gradient: one optimizer step on whole episodes.
 
     G_t  = sum_k gamma^k r_{t+k}                        to the end of the episode
-    A_t  = G_t - V(o_t)                                 G_t without a baseline
+    A_t = G_t - V(o_t) G_t without a baseline
     loss = -mean(A_t log pi(a_t | o_t)) - ent_coef mean(H_t) + vf_coef mean((G_t - V(o_t))^2)
 
 Source: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
@@ -40,7 +40,7 @@ class ReinforceLearner(Learner):
         return bool(finished.min() >= episodes_per_env)
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
-        """The first ``episodes_per_env`` whole episodes of each sub-environment."""
+        """A mask of the first ``episodes_per_env`` whole episodes of each sub-environment."""
         return whole_episodes(rollout, self.config.episodes_per_env)
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
@@ -51,7 +51,7 @@ class ReinforceLearner(Learner):
 
 
 def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bool_]:
-    """The transitions of each sub-environment's first ``episodes_per_env`` episodes.
+    """Select the transitions of the first ``episodes_per_env`` episodes of each sub-environment.
 
     Args:
         rollout: A rollout that begins with new episodes in every sub-environment.
@@ -60,7 +60,7 @@ def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bo
     Returns:
         Mask of shape ``(num_steps, num_envs)``.
     """
-    # The episode of a failed sub-environment ends with the transition before the failure.
+    # If a sub-environment fails, its episode ends with the transition before the failure.
     done = (rollout.done & rollout.valid).astype(np.int64)
     finished_before = np.cumsum(done, axis=0) - done
     return rollout.known & (finished_before < episodes_per_env)

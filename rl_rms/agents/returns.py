@@ -10,8 +10,8 @@ Bools = npt.NDArray[np.bool_]
 def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> Floats:
     """The bootstrap value of each transition: the next observation's value, or 0 after a termination.
 
-    A truncated transition bootstraps like any other. If the environment replaced its final observation by the next
-    episode's first, the caller must set the final observation's value.
+    A truncated transition bootstraps too. If the environment replaced the final observation by the next episode's
+    first observation, the caller must pass the final observation's value.
 
     Args:
         values: ``V(o_t)``, shape ``(num_steps, num_envs)``.
@@ -53,7 +53,7 @@ def generalized_advantages(
     advantages = np.empty(deltas.shape)
     following = np.zeros(deltas.shape[1:])
     for delta, kept, advantage in zip(deltas[::-1], decay[::-1], advantages[::-1], strict=True):
-        # Without ``out``, which takes twice as long for one sub-environment.
+        # ``out`` is not used, because it takes twice as long for one sub-environment.
         following = kept * following + delta
         advantage[...] = following
     return advantages.astype(deltas.dtype, copy=False)

@@ -86,7 +86,7 @@ class Rollout:
 
     @property
     def cut(self) -> Bools:
-        """Whether advantages end at a transition: at episodes' ends, and before and at masked transitions."""
+        """Whether advantages end at a transition: at episodes' ends, and at and before masked transitions."""
         if self.masked is None:
             return self.done
         cut = self.done | self.masked
@@ -118,14 +118,14 @@ class Step(NamedTuple):
     """The result of one vector step; the collector holds the next observations.
 
     Attributes:
-        rewards: Shape ``(num_envs,)``, as for all arrays here.
+        rewards: This and all other arrays have the shape ``(num_envs,)``.
         terminated: Whether the episode was terminated.
         truncated: Whether the episode was truncated.
         valid: False for reset frames, and for steps in which the sub-environment failed.
         finals: Truncated sub-environments whose final observation was replaced, with their final observations.
         masked: Transitions that contain an imputed value; None if there are none.
-        broken: Sub-environments that failed and were restarted; their episodes ended one step earlier. None if
-            there are none.
+        broken: Sub-environments that failed and were restarted. Their episodes ended one step earlier. None if
+            none failed.
     """
 
     rewards: Array
@@ -138,7 +138,7 @@ class Step(NamedTuple):
 
 
 class RolloutBuffers:
-    """The arrays of rollouts, allocated once and doubled when a rollout is longer than all earlier ones."""
+    """Arrays that record rollouts. They double in length when a rollout does not fit."""
 
     def __init__(self, observations: Tree, actions: Array, masks: Bools | None) -> None:
         num_envs = len(actions)
@@ -150,7 +150,7 @@ class RolloutBuffers:
         self._rewards = np.empty((1, num_envs), np.float32)
         self._terminated, self._truncated, self._valid = np.empty((3, 1, num_envs), np.bool_)
         self._like = observations
-        # Most rollouts have no final observations.
+        # Allocated at the first final observation, because most rollouts have none.
         self._no_finals = self._stacked([])
 
     def double(self) -> None:

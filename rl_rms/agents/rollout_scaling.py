@@ -1,4 +1,4 @@
-"""Scales a learner's rollouts by the observation and the reward normalizer, and updates both."""
+"""Normalizes the observations and rewards of a learner's rollouts, and updates both normalizers."""
 
 import dataclasses
 import math
@@ -40,7 +40,7 @@ class RolloutScaling:
             normalizer.steps_per_update = env_steps
 
     def scaled(self, rollout: Rollout, workers: Workers) -> Rollout:
-        """A rollout with scaled rewards and observations; its rewards update the reward normalizer.
+        """Normalize a rollout. Its rewards update the reward normalizer.
 
         Args:
             rollout: This worker's transitions, not normalized.

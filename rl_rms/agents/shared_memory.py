@@ -2,7 +2,7 @@
 
 Each process has two slots, for even and odd turns, and a counter of its turns. In a turn it writes an array to its
 slot, raises its counter, and waits until all counters have reached the turn. It then reads all slots. It writes to
-the same slot again two turns later, when all processes have read it.
+the same slot again two turns later. By then, all processes have read the slot.
 
 The memory has no name in any file system, so the kernel frees it as soon as the processes have ended.
 """
@@ -28,7 +28,7 @@ Address = tuple[int, int, str]
 _SLOT = 1 << 18
 # Counters are on different cache lines.
 _LINE = 64
-# After this time, a waiting process sleeps between two checks.
+# A process waits actively for this many seconds. After that, it sleeps between two checks.
 _SPIN_SECONDS = 1e-3
 
 
@@ -42,10 +42,10 @@ class SharedMemory:
         fd: File descriptor of `create` or `open_address`. The caller may close it afterwards.
         pids: Process ids by rank.
         rank: Number of this process.
-        timeout: Maximum seconds to wait for the other processes.
+        timeout: Maximum time to wait for the other processes, in seconds.
 
     Raises:
-        OSError: If the other processes cannot be observed.
+        OSError: If this process cannot watch the other processes.
     """
 
     def __init__(self, fd: int, pids: Sequence[int], rank: int, timeout: float) -> None:
@@ -91,7 +91,7 @@ class SharedMemory:
             num_bytes = own[part].nbytes
             slots = self._slots[self._turn % 2, :, :num_bytes].view(own.dtype)
             slots[self._rank] = own[part]
-            # On x86-64, other processes see the writes in this order.
+            # The order matters: on x86-64, other processes see the data before the counter.
             self._counters[self._rank * _LINE // 8] = self._turn
             self._wait()
             yield part, slots
@@ -105,7 +105,7 @@ class SharedMemory:
                 os.sched_yield()
                 continue
             ended = [self._rank_of[pidfd] for pidfd, _ in self._processes.poll(1)]
-            # A process may end after it has reached the turn.
+            # A process that has ended may have reached the turn before.
             lost = [rank for rank in ended if self._is_late(rank)]
             if lost:
                 raise RuntimeError(f"worker {lost[0]} has ended")
@@ -142,9 +142,9 @@ def open_address(address: Address) -> int:
     """
     pid, fd, name = address
     path = f"/proc/{pid}/fd/{fd}"
-    # On another machine, the path may belong to any file.
+    # On another machine, the path may belong to an unrelated file.
     if name not in os.readlink(path):
-        raise FileNotFoundError(f"{path} is not the memory {name}")
+        raise FileNotFoundError(f"{path} is not the shared memory {name}")
     return os.open(path, os.O_RDWR)
 
 

@@ -16,12 +16,12 @@ Array = npt.NDArray[Any]
 ACTION_MASK = "action_mask"
 
 
-# A Box of floats from 0 to 1 with more channels or smaller sides may be a board or a table of features.
+# A Box of floats from 0 to 1 with more channels or smaller sides is probably a board or a feature table.
 _FLOAT_CHANNELS, _FLOAT_SIDE = 4, 7
 
 
 def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a space is of images: uint8 from 0 to 255 or floats from 0 to 1, with 3 axes.
+    """Whether a space contains images: uint8 from 0 to 255 or floats from 0 to 1, with 3 axes.
 
     Stacked frames have 4 axes. Images of uint8 without channels have 2. Images of floats have at most 4 channels
     and at least 7 by 7 pixels.
@@ -39,7 +39,7 @@ def is_image(space: gym.Space[Any]) -> bool:
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[bool, tuple[int, int, int]]:
-    """Whether images of a shape have their channels last, and their channels, height and width."""
+    """Return whether the channels are the last axis of an image shape, and the channels, height and width."""
     if len(shape) == 2:
         return False, (1, *shape)
     *frames, a, b, c = shape
@@ -76,7 +76,7 @@ def action_mask_size(space: gym.Space[Any]) -> int:
 
 
 def sorted_items(space: spaces.Dict) -> list[tuple[Any, gym.Space[Any]]]:
-    """The parts of a Dict, sorted by key, because equal spaces may have different orders."""
+    """The parts of a Dict, sorted by key, because equal Dict spaces may have their keys in different orders."""
     return sorted(space.items(), key=lambda item: str(item[0]))
 
 

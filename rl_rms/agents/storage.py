@@ -1,8 +1,8 @@
 """Nested data in one safetensors file: tensors as tensors, all other data as JSON in the header.
 
 The header has one entry, ``rl_rms``, of the form ``<version> <SHA-256> <contents>``. Equal contents give equal
-bytes. Before its data are used, a file is checked against its SHA-256, so that a truncated or altered file is
-refused. Reading a file runs no code from it.
+bytes. `read` compares a file with its SHA-256 first, and raises an error for a truncated or altered file. Reading
+a file runs no code from it.
 """
 
 import json
@@ -106,7 +106,7 @@ def decode(content: bytes) -> dict[str, Any]:
 
 
 def _about(content: bytes) -> list[str]:
-    """Version, SHA-256 and contents from a file's header.
+    """Read the version, the SHA-256 and the contents in a file's header.
 
     Raises:
         ValueError: If the header is missing or was not written by `write`.
@@ -136,16 +136,16 @@ def checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """A value as JSON data; its tensors are added to ``tensors``.
+    """Convert a value to JSON data, and add its tensors to ``tensors``.
 
     Raises:
-        TypeError: If the value contains other objects than data.
+        TypeError: If the value contains an object that cannot be saved.
     """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        # Copied, because safetensors refuses tensors that share memory.
+        # Copied, because safetensors cannot save tensors that share memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):

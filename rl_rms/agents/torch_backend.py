@@ -32,13 +32,13 @@ class TorchBackend:
         self._device = device
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Change nothing: torch has its own setting."""
+        """Do nothing, because torch's own setting limits its threads."""
         return nullcontext()
 
     def distribution(
         self, observations: Tree, starts: Bools, action_masks: Bools | None, state: Tensor | None
     ) -> tuple[Distribution, Tensor | None]:
-        """The policy's distribution over actions, and the next recurrent state, see `Backend.act`."""
+        """Compute the distribution over actions and the next recurrent state. See `Backend.act`."""
         features = tree_map(lambda leaf: torch.as_tensor(leaf, device=self._device), observations)
         if hasattr(self._policy, "encode"):
             features = self._policy.encode(features)

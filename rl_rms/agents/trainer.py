@@ -17,7 +17,7 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode, Rollout, RolloutTotals
 from rl_rms.agents.training_state import TrainingState
 
-# Entries of the log without a `log_interval`, if there are as many rollouts.
+# Without a `log_interval`, the log gets this many entries, unless there are fewer rollouts.
 _FEWEST_ENTRIES = 100
 
 
@@ -68,7 +68,7 @@ class Trainer:
                 is_first = False
                 metrics = self._learn(rollout, state, totals, logger, with_metrics=is_due)
             except BaseException:
-                # A checkpoint that is saved now has no episodes in progress.
+                # A checkpoint that a callback saves after this error has no episodes in progress.
                 self._session.abandon_episodes()
                 raise
             if is_due:
@@ -91,7 +91,7 @@ class Trainer:
         return is_passed or training.num_rollouts % self._learner.config.default_log_interval == 0
 
     def start(self) -> None:
-        """Reset the environment and restore the saved place, unless episodes are in progress."""
+        """Reset the environment and restore its saved state, unless episodes are in progress."""
         if self._session.start(self._training.num_timesteps):
             self._learner.scaling.restart_returns()
 
@@ -101,7 +101,7 @@ class Trainer:
         collector = self._session.collector
         rollout_done = self._learner.rollout_done
         if self._learner.plays_whole_episodes:
-            # The episodes in progress began with an earlier policy.
+            # The episodes in progress began before the last update, so they must not enter the rollout.
             collector.start(None)
             self._learner.scaling.restart_returns()
             rollout_done = self._all_done
@@ -112,7 +112,7 @@ class Trainer:
         """Whether the rollouts of all workers are complete.
 
         Raises:
-            KeyboardInterrupt: If the training was interrupted and the episodes are long.
+            KeyboardInterrupt: If the training was interrupted while it waits for long episodes.
         """
         if self._workers.all_true(self._learner.rollout_done(num_steps, episodes)):
             return True

@@ -25,7 +25,7 @@ def training_callbacks(
     callbacks = as_callback(callback)
     logs_regimes = logs and regime_number(agent) is not None
     if logs_regimes and not any(isinstance(one, AdaptationCallback) for one in callbacks):
-        callbacks.add_first(AdaptationCallback())  # before callbacks that save
+        callbacks.add_first(AdaptationCallback())  # before the user's callbacks, which may save the agent
     if progress_bar:
         from rl_rms.agents.progress import ProgressCallback
 

@@ -18,7 +18,8 @@ class TrainingState:
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
         num_rollouts: Rollouts so far.
-        num_nonfinite: Rewards, observations and updates' gradients so far that were nan or infinite.
+        num_nonfinite: Number of non-finite rewards and observations, and of updates with non-finite gradients, so
+            far.
         target_timesteps: Env steps at which the present `learn` ends.
         episodes: The last 100 finished episodes.
         new_episodes: The episodes that finished in the last rollout.
@@ -34,7 +35,7 @@ class TrainingState:
     is_interrupted: bool = False
 
     def raise_if_interrupted(self, workers: Workers = ALONE) -> None:
-        """Raise KeyboardInterrupt in all workers if any worker was interrupted, once for each interruption."""
+        """Raise KeyboardInterrupt in all workers, once, if any worker was interrupted."""
         if not workers.all_true(not self.is_interrupted):
             self.is_interrupted = False
             raise KeyboardInterrupt
@@ -62,7 +63,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Load a state of `state_dict`."""
         self.num_timesteps, self.num_rollouts = state["num_timesteps"], state["num_rollouts"]
         self.num_nonfinite = state["num_nonfinite"]
         self.episodes.extend(Episode(*episode) for episode in state["episodes"])

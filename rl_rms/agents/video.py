@@ -21,9 +21,9 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs import NonStationary, NonStationaryVector
 from rl_rms.envs.checks import check_flag
 
-# Frames, and pixels of the longer side, of the animation in TensorBoard.
+# Maximum number of frames, and maximum side in pixels, of the animation in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
-# ffmpeg writes this entry last, and no player can play a video without it.
+# ffmpeg writes this entry last. Players cannot play a video without it.
 _INDEX = b"moov"
 
 
@@ -59,7 +59,8 @@ class VideoCallback(Periodic):
                 f"a video needs an environment made with render_mode='rgb_array', got {env.render_mode!r}"
             )
         try:
-            # Gymnasium warns if the folder exists, as after a resumption. Each video gets its own folder.
+            # Each video gets its own folder, because Gymnasium warns about existing folders, for example after a
+            # resume.
             with tempfile.TemporaryDirectory() as temporary:
                 self._recorder = _recorder(env, f"{temporary}/videos")
         except DependencyNotInstalled as error:
@@ -112,17 +113,17 @@ class VideoCallback(Periodic):
         """Write the recorded episode, and return the reason if it cannot be written."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # In a new folder with a random name no other process can have placed a link.
+            # The folder is new and has a random name, so no other process can have placed a link in it.
             with tempfile.TemporaryDirectory(prefix=".", dir=self._folder) as temporary:
                 self._recorder.video_folder = temporary
                 self._recorder.stop_recording()
                 for video in Path(temporary).iterdir():
                     content = video.read_bytes()
                     if _INDEX not in content:
-                        return "ffmpeg has not brought it to an end; the disk may be full"
+                        return "ffmpeg has not finished the file; the disk may be full"
                     files.write(self._folder / video.name, content)
         except OSError as error:
-            # Otherwise the recorder would try again at its next reset.
+            # Without this, the recorder would try again at its next reset.
             self._recorder.recorded_frames, self._recorder.recording = [], False
             # ffmpeg's own message is in moviepy's message, behind a component's name in brackets.
             cause = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)
@@ -131,7 +132,7 @@ class VideoCallback(Periodic):
 
 
 def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any] | VectorEnv) -> None:
-    """Check that an agent can act in an environment.
+    """Check that an environment's spaces are the agent's.
 
     Raises:
         ValueError: If the environment's spaces differ from the agent's.
@@ -166,7 +167,7 @@ def as_gif(frames: Sequence[Any], fps: float) -> bytes:
 
 
 def _recorder(env: gym.Env[Any, Any] | VectorEnv, folder: str) -> Any:
-    """Gymnasium's recorder of each episode."""
+    """Wrap an environment in Gymnasium's recorder, which records each episode."""
     if isinstance(env, VectorEnv):
         return vector.RecordVideo(env, folder, episode_trigger=lambda _: True)
     return RecordVideo(env, folder, episode_trigger=lambda _: True, disable_logger=True)

@@ -25,7 +25,7 @@ from rl_rms.optim.torch_private import foreach_copy_
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-# Episodes in the message with the counts of a rollout. More episodes need a second message.
+# The message with the counts of a rollout has room for this many episodes. More episodes need a second message.
 _EPISODES_IN_MESSAGE = 32
 
 
@@ -36,8 +36,8 @@ class LostWorkersError(RuntimeError):
 class Workers:
     """The group of processes that train one agent together.
 
-    Every method except `of_process_group` is a collective operation: it returns after all workers have called it,
-    and raises `LostWorkersError` if they do not. In a group of one process it returns its argument.
+    Every method except `of_process_group` is a collective operation: it returns after all workers have called it.
+    If a worker does not call it, it raises `LostWorkersError`. In a group of one process it returns its argument.
 
     Args:
         rank: Number of this worker, from 0.
@@ -58,7 +58,7 @@ class Workers:
 
     @classmethod
     def of_process_group(cls, group: dist.ProcessGroup | None = None) -> "Workers":
-        """The workers of a process group (None: torch.distributed's default); one worker if not initialized."""
+        """The workers of a process group, by default torch.distributed's; one worker without a process group."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         workers = cls(dist.get_rank(group), dist.get_world_size(group), group)
@@ -190,7 +190,7 @@ class Workers:
             opened = shared_memory.open_address(address)
         pids = self.all_gather(np.array([0 if opened is None else os.getpid()], dtype=np.float64))[:, 0]
         if opened is not None and pids.all():
-            # torch's type of stores lacks their timeout.
+            # torch's type annotations of stores lack their timeout.
             group: Any = self._group or dist.group.WORLD
             timeout = group.get_group_store().timeout.total_seconds()
             with suppress(OSError):
@@ -217,7 +217,7 @@ def _row(episode: Episode, first_env: int) -> tuple[float, ...]:
 
 
 def _padded(table: Floats, length: int) -> Floats:
-    """The rows of a table in sequence, filled up with zeros to ``length`` rows."""
+    """Flatten the rows of a table, and append zeros up to ``length`` rows."""
     padded = np.zeros((length, table.shape[1]))
     padded[: len(table)] = table
     return padded.reshape(-1)
@@ -228,7 +228,7 @@ ALONE = Workers()
 
 
 class SharedRandomSource:
-    """A random generator for this worker's rows of a batch of all workers.
+    """Draws random numbers for this worker's rows of a batch of all workers.
 
     Every worker draws the random numbers of the full batch and keeps its own rows, so that a sub-environment gets
     the same random numbers for any number of workers.

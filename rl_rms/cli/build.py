@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rl_rms.envs import NonStationaryVector
     from rl_rms.envs.faults import EnvError
 
-# The extra of this package that installs each module, by the module's name in lower case.
+# For each module in lower case: the extra of this package that installs it.
 EXTRAS = {
     "ale_py": "atari",
     "box2d": "box2d",
@@ -50,7 +50,7 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         mend = f"; install it with pip install 'rl_rms[{extra}]'" if extra else f": {error}"
         raise UserError(f"env: {config.env.id} needs {name}, which is not installed{mend}") from error
     except ModuleNotFoundError as error:
-        mend = "start rl-rms in the folder that holds the module, or install the module"
+        mend = "start rl-rms in the folder of the module, or install the module"
         raise UserError(_missing_extra(config, error) or f"env: {error}; {mend}") from error
     except (Error, ValueError, TypeError, ImportError) as error:
         # The path of a wrapper may name a missing module.
@@ -75,7 +75,7 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
     """Check that a run's videos can be recorded.
 
     Raises:
-        UserError: If they cannot.
+        UserError: If the videos cannot be recorded.
     """
     from rl_rms.agents.video import check_spaces
 
@@ -132,7 +132,7 @@ def build(
     """Build the agent of a run, new or from a checkpoint.
 
     Raises:
-        UserError: If the configuration does not fit the environment, or the checkpoint cannot be read.
+        UserError: If the environment does not support the configuration, or the checkpoint cannot be read.
     """
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.ppo import PPO
@@ -165,10 +165,10 @@ def build(
 
 
 def _check_unedited(config: RunConfig, agent: "Agent") -> None:
-    """Check that a run's configuration has the hyperparameters and the seed that its checkpoint was trained with.
+    """Check that the hyperparameters and the seed in a run's configuration equal those of its checkpoint.
 
     Raises:
-        ValueError: If one differs.
+        ValueError: If a hyperparameter or the seed differs.
     """
     given, trained = config.agent.to_dict(), agent.config.to_dict()
     pairs = {f"agent.policy.{key}": (one, trained["policy"][key]) for key, one in given.pop("policy").items()}

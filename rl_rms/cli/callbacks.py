@@ -15,13 +15,13 @@ _LIBRARY = "rl_rms.agents"
 
 
 def named_callbacks(callbacks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name or import path of each callback, and its arguments. Nothing is imported.
+    """Read the name or import path of each callback, and its arguments. Nothing is imported.
 
     Args:
         callbacks: A list of names and of dictionaries ``{name: arguments}``.
 
     Raises:
-        ValueError: If the list has another form.
+        ValueError: If the list or an entry has a wrong form.
     """
     if not isinstance(callbacks, list):
         raise ValueError(f"callbacks must be a list, such as [my_callbacks:Mine], got {callbacks!r}")

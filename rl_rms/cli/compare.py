@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rl_rms.studies.intervals import Estimate
 
 _ENDINGS = (".md", ".json")
-# Fewest seeds for a bootstrap interval.
+# A bootstrap interval needs at least this many seeds.
 _FEWEST = 3
 _MEASURES = {"whole_run": "whole run", "end": "end of the run"}
 
@@ -32,7 +32,7 @@ class Row:
         seeds: Number of its runs.
         returns: Interquartile mean of its scores.
         difference: Interquartile mean of the differences from the first group, paired by seed; None for the first
-            group and without pairs.
+            group, and if no seeds match.
         pairs: Number of pairs.
         improvement: Probability that a run has a higher score than a run of the first group; None for the first
             group.
@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> int:
     """Compare with the arguments after ``rl-rms compare``.
 
     Raises:
-        UserError: If a folder has no run or no returns, the runs have several environments or share no env steps,
-            the output's suffix is not .md or .json, or the extra ``plots`` is missing.
+        UserError: If a folder has no run or no returns, the runs have different environments or no common env
+            steps, the output's suffix is not .md or .json, or the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups
 
@@ -86,10 +86,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
-    """The first and the last env step that all runs logged; a run that ends far earlier is reported.
+    """The first and the last env step that all runs logged. A message reports a run that ends far earlier.
 
     Raises:
-        UserError: If there are no such env steps.
+        UserError: If the runs have no common env steps.
     """
     curves = {log.folder: log.series(RETURN)[0] for group in groups for log in group.logs}
     latest = max(curves, key=lambda folder: curves[folder][0])
@@ -97,8 +97,8 @@ def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
     begin, end = curves[latest][0], curves[shortest][-1]
     if begin > end:
         raise UserError(
-            f"the runs share no env steps: {shortest} ends at env step {end:,.0f}, and the first returns of "
-            f"{latest} are at {begin:,.0f}; compare without one of them"
+            f"the runs have no common env steps: {shortest} ends at env step {end:,.0f}, and the first returns of "
+            f"{latest} are at {begin:,.0f}; leave one of them out"
         )
     if end < 0.9 * max(steps[-1] for steps in curves.values()):
         print(f"returns are compared up to env step {end:,.0f}, where {shortest} ends", file=sys.stderr)
@@ -162,7 +162,7 @@ def _interquartile(scores: Sequence[float]) -> "Estimate":
 
 
 def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
-    """The comparison as Markdown, with tables of aligned columns."""
+    """Write the comparison as Markdown, with aligned columns."""
     first = next(iter(tables.values()))
     text = (
         f"Mean return of the last 100 episodes, env steps {begin:,.0f} to {end:,.0f}.\n"
@@ -198,7 +198,7 @@ def _aligned(cells: Sequence[Sequence[str]]) -> str:
 
 
 def to_json(groups: Sequence["Group"], tables: dict[str, list[Row]], begin: float, end: float) -> str:
-    """The comparison as JSON, with the folders and seeds of each group; a missing value is null."""
+    """Write the comparison as JSON, with the folders and seeds of each group. Missing values are null."""
     written = []
     for index, group in enumerate(groups):
         of_group: dict[str, Any] = {

@@ -15,7 +15,7 @@ _WITH_KEYS = ("train", "resume")
 def complete(commands: Iterable[str]) -> NoReturn:
     """Print the completions of a command line, and end the process.
 
-    argcomplete's shell function passes the line in environment variables.
+    argcomplete's shell function passes the command line in environment variables.
 
     Args:
         commands: The commands of ``rl-rms``.
@@ -28,7 +28,7 @@ def complete(commands: Iterable[str]) -> NoReturn:
         parser.add_argument("command", choices=list(commands))
         argcomplete.autocomplete(parser)
     command = before[1]
-    os.environ["_ARGCOMPLETE"] = "2"  # leave out the first word
+    os.environ["_ARGCOMPLETE"] = "2"  # argcomplete then leaves out the first word
     if command in _WITH_KEYS:
         keys = run_parser()
         if command == "train":

@@ -19,7 +19,7 @@ from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "ppo": PPOConfig, "reinforce": ReinforceConfig}
 
-# Keys that only the dataclasses check. Their type is Any, so jsonargparse must not see them.
+# Keys that the dataclasses check. Their type is Any, so jsonargparse must not see them.
 _FREE_FORM = (
     "env.changes",
     "env.curriculum",
@@ -49,11 +49,11 @@ class RunConfig:
         agent: The agent.
         total_timesteps: Env steps to train for, all sub-environments together.
         seed: Seed of the network, the actions, the environment and, unless env.drift_seed is set, its changes.
-        log_interval: Rollouts between two entries of the log; null makes an entry at each hundredth of the env
-            steps, and at least every 100 rollouts (ppo: every rollout).
+        log_interval: Rollouts between two entries of the log; null logs every hundredth of the training, and at
+            least every 100 rollouts (ppo: every rollout).
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
         keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
-        eval_every: Env steps between two evaluations; null for none. Another evaluation follows at the end.
+        eval_every: Env steps between two evaluations; null for none. There is also an evaluation at the end.
             Evaluations use the run's own environment, which is frozen, and do not affect the training. The best
             agent is saved in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
@@ -141,7 +141,7 @@ def run_parser(algorithm: str = "a2c") -> Parser:
     """The parser of a run's keys, with the agent's keys of one algorithm.
 
     Raises:
-        UserError: If there is no such algorithm.
+        UserError: If the algorithm is unknown.
     """
     _check_algorithm(algorithm)
     parser = Parser()
@@ -165,11 +165,11 @@ def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a configuration by path or packaged name and override keys of it.
 
     Args:
-        config: Path of a YAML file, or the name of a packaged one.
+        config: Path of a YAML file, or the name of a packaged configuration.
         overrides: Words of the command line, such as ``["--agent.half_life", "20_000 steps"]``.
 
     Raises:
-        UserError: If the file, a key, a type or a range is wrong.
+        UserError: If the file, a key, a type or a value is wrong.
     """
     return parse_config(read_file(find_config(config), str(config)), overrides)
 
@@ -180,11 +180,11 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
     The word ``--print_config`` prints the configuration and exits.
 
     Args:
-        tree: Plain data, as a file holds it.
+        tree: Plain data of a configuration file.
         overrides: Words of the command line, applied from left to right.
 
     Raises:
-        UserError: If a key, a type or a range is wrong, or the file holds an address.
+        UserError: If a key, a type or a value is wrong, or the file contains a Ray address.
     """
     _check_address(tree)
     words = [word for word in overrides if word != _PRINT]
@@ -198,7 +198,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
 
 
 def _check_address(tree: Mapping[str, Any]) -> None:
-    """Raise an error for an address in a file, because the file may be untrusted.
+    """Raise an error for a Ray address in a file, because the file may be untrusted.
 
     Raises:
         UserError: If there is one.
@@ -255,22 +255,22 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
             others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
             if others and meant not in annotations:
                 raise UserError(
-                    f"{meant} is a key of agent.algorithm {' and '.join(others)} alone; remove {place}, or set "
+                    f"{meant} is a key of only agent.algorithm {' and '.join(others)}; remove {place}, or set "
                     f"agent.algorithm to {others[0]}"
                 )
             known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
-            hint = _suggestion(place, annotations) or f"; there are {', '.join(known)}"
+            hint = _suggestion(place, annotations) or f"; the keys are {', '.join(known)}"
             raise UserError(f"there is no key {place!r}{hint}")
         if place in _FREE_FORM or not any(one.startswith(f"{place}.") for one in annotations):
             continue
         if isinstance(value, dict):
             _check_keys(value, annotations, f"{place}.")
         elif value is not None or type(None) not in get_args(annotations[place]):
-            raise UserError(f"{place} must hold keys, got {value!r}; leave it out for the defaults")
+            raise UserError(f"{place} must be a mapping of keys, got {value!r}; leave it out for the defaults")
 
 
 def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
-    """The key for a word of another library or part, or else the key with the most similar spelling."""
+    """Suggest a key for an unknown word: the equivalent of another library's word, or a similar spelling."""
     part, _, word = place.rpartition(".")
     meant = SYNONYMS.get(word, word)
     named = [key for key in annotations if key.rpartition(".")[2] == meant]
@@ -293,7 +293,7 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
 
 
 def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """A tree without its free-form keys, and their values by part (empty for none) and key."""
+    """Split a tree into the tree without its free-form keys, and the free-form values by part and key."""
     kept, taken = dict(tree), dict[str, dict[str, Any]]()
     for place in _FREE_FORM:
         part, _, key = place.rpartition(".")
@@ -306,14 +306,14 @@ def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _too_large(tree: Mapping[str, Any]) -> str:
-    """The key of an integer that is too large for a float."""
+    """Find the key of an integer that is too large for a float."""
     return next(
         (key for key, value in walk(tree) if isinstance(value, int) and abs(value) > sys.float_info.max), ""
     )
 
 
 def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
-    """The algorithm of a tree and command-line words; the last word that sets it wins."""
+    """Read the algorithm from a tree and command-line words. The last word that sets it wins."""
     chosen = [text for key, text in read_words(overrides) if key == "agent.algorithm"]
     agent = tree.get("agent")
     of_tree = agent.get("algorithm", "a2c") if isinstance(agent, dict) else "a2c"
@@ -333,7 +333,7 @@ def packaged_configs(kind: str = "") -> dict[str, Path]:
 
 
 def find_config(config: str | Path) -> Path:
-    """The file of a configuration given by path or packaged name.
+    """Find the file of a configuration, given by its path or packaged name.
 
     Raises:
         UserError: If there is none.

@@ -11,14 +11,14 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 def make_console(*, quiet: bool = False) -> "Console":
-    """Make a console without markup, since names of files and runs may contain brackets and colons."""
+    """Make a console without markup, because names of files and runs may contain brackets and colons."""
     from rich.console import Console
 
     return Console(quiet=quiet, markup=False, emoji=False)
 
 
 def shown_return(value: float) -> str:
-    """A return with one decimal place, or with three digits if it is small.
+    """Format a return with one decimal place, or with three digits if it is small.
 
     Examples:
         >>> shown_return(196.351), shown_return(0.9549)
@@ -63,7 +63,7 @@ class Counter:
             self._bar.stop()
 
     def show(self, done: int, total: int) -> None:
-        """Show the number of finished parts and of all parts, if it is due."""
+        """Show the number of finished parts and of all parts, unless it was just shown."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
             return

@@ -1,4 +1,4 @@
-"""The error that ends a command with one sentence and exit status 2."""
+"""The error for wrong input, which ends a command with one sentence and exit status 2."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib import import_module
 
 
 class UserError(Exception):
-    """A wrong input; the message names it, the value received and the fix."""
+    """Wrong input of a user. The message names the argument, its value and the fix."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         examples=[
             "rl-rms evaluate runs/drifting_cartpole",
             "rl-rms evaluate runs/drifting_cartpole/*-seed0 --episodes 100 --deterministic false",
-            "rl-rms evaluate runs/drifting_cartpole/*-seed0 --clock 0   # in the environment as it was at first",
+            "rl-rms evaluate runs/drifting_cartpole/*-seed0 --clock 0   # at the start of the drift",
         ],
     )
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=NEWEST)

@@ -16,13 +16,13 @@ _WINDOW = 100
 
 @dataclass(frozen=True)
 class EventLog(Log):
-    """Returns that another library logged.
+    """The episode returns that another library logged.
 
     Attributes:
         library: ``Stable-Baselines3`` or ``CleanRL``.
-        name: The part of the folder's name that all seeds share.
-        env_id: Environment id; None if the folder's name lacks it.
-        seed: Seed; None if the names of the folder and of its parent lack it.
+        name: The part of the folder's name that is equal for all seeds.
+        env_id: Environment id; None if the folder's name does not contain it.
+        seed: Seed; None if neither the folder's name nor its parent's name contains it.
     """
 
     library: str
@@ -77,7 +77,7 @@ def without_seed(name: str) -> str:
 
 
 def _name(folder: Path) -> tuple[str, str | None]:
-    """The part of a folder's name that all seeds share, and the environment.
+    """The part of a folder's name that is equal for all seeds, and the environment's id.
 
     CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers them, ``A2C_1``, ``A2C_2``.
     """

@@ -49,14 +49,14 @@ folder = "{folder}"
 _MEANINGS = {
     "rounds": "Rounds of local training and aggregation.",
     "local_updates": "Updates that a client takes in a round.",
-    "local_learning_rate": "Learning rate of these updates.",
+    "local_learning_rate": "Learning rate of the clients' updates.",
     "placement": "Owner of the normalizer: server, pooled, client or none.",
     "learning_rate": "Learning rate of the server.",
     "half_life": "Half-life of the second moment, in rounds.",
-    "eps": "Added to the root of the second moment.",
+    "eps": "Constant added to the root of the second moment.",
     "weighted": "Whether clients are weighted by their env steps.",
     "participation": "Share of the clients in a round, in (0, 1].",
-    "max_norm_ratio": "Norm of a client's direction over the median, above which it is rejected.",
+    "max_norm_ratio": "Reject directions whose norm is larger than this ratio times the median norm.",
 }
 
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         usage="rl-rms federate FEDERATION [--OPTION VALUE ...]",
         description=(
             "Train one policy with Flower in the different environments of several clients. FEDERATION is a YAML "
-            "file, the name of a packaged one, or the folder of an interrupted federation, which continues."
+            "file, the name of a packaged federation, or the folder of an interrupted federation to continue."
         ),
         examples=[
             "rl-rms federate cartpoles",
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
         "--prepare",
         type=bool,
         default=False,
-        help="Whether to only make the folder of an app, for `flwr run` in Flower's deployment.",
+        help="Whether to only make an app's folder, for `flwr run` in Flower's deployment.",
     )
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
     for name, meaning in _MEANINGS.items():
@@ -146,10 +146,10 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
     backend: Any = {"client_resources": {"num_cpus": 1}}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's and Flower's own
+        warnings.simplefilter("ignore")  # the log messages of Ray and Flower
         ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
         try:
-            with sigterm_raises():  # replaces Ray's handler, which aborts the process
+            with sigterm_raises():  # Ray's own handler would abort the process
                 # The command has checked the code that the federation names.
                 run_simulation(
                     server, make_client_app(trust=True), len(federation.clients), backend_config=backend
@@ -157,7 +157,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         except KeyboardInterrupt as interrupt:
             ray.shutdown()
             print(f"interrupted; resume with rl-rms federate {folder}", flush=True)
-            # Flower's server thread waits for its clients, and nothing else ends it. Finished rounds are on disk.
+            # Nothing else ends Flower's server thread, which waits for its clients. Finished rounds are saved.
             os._exit(status_of(interrupt))
         ray.shutdown()
 
@@ -184,7 +184,7 @@ def _check(federation: Federation) -> None:
 
 
 def report(folder: Path) -> None:
-    """Print a federation's rounds, last return, and rejected and lost updates."""
+    """Print a federation's number of rounds, its last return, and its rejected and lost updates."""
     metrics = read_metrics(folder / METRICS)
     for problem in metrics.problems:
         print(problem, file=sys.stderr)

@@ -41,7 +41,7 @@ class Federation:
             raise ValueError("clients must be a list of at least one client, got none")
 
     def run_config(self, client: int) -> RunConfig:
-        """The run of a client: the common agent, with plain SGD, in the client's environment.
+        """The run configuration of a client: the common agent, with plain SGD, in the client's environment.
 
         Clients do not normalize observations or rewards, because their statistics would differ.
 
@@ -64,7 +64,7 @@ class Federation:
             raise UserError(f"client {client}: {error}") from error
 
     def to_text(self) -> str:
-        """The federation as JSON, which `from_text` reads on another machine."""
+        """Convert the federation to JSON, which `from_text` reads on another machine."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -84,7 +84,7 @@ class Federation:
             or not all(isinstance(one, dict) for one in tree["clients"])
         ):
             raise ValueError(
-                "it must hold config and federation, which are mappings, and clients, a list of mappings"
+                "it must have config and federation, which are mappings, and clients, a list of mappings"
             )
         return cls(**tree)
 
@@ -97,7 +97,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     `rl_rms.agents.federated.FederationConfig`.
 
     Args:
-        name: Path of the file, or the name of a packaged one.
+        name: Path of the file, or the name of a packaged federation.
         changes: Values that override keys of the file.
 
     Raises:

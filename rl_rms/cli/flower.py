@@ -50,8 +50,8 @@ def make_client_app(*, trust: bool) -> ClientApp:
     """Make a client app.
 
     Args:
-        trust: Whether the client imports code and writes to the folder that its server names. ``trust=true`` in
-            the node-config of a node also allows this.
+        trust: Whether the client may import code and write to a folder that its server names. ``trust=true`` in a
+            node's node-config also allows this.
     """
     app = ClientApp()
 
@@ -69,7 +69,8 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
     """Train one round of a client.
 
     Raises:
-        UserError: If the client does not trust the server, and the server names code or the node has no folder.
+        UserError: If the client does not trust the server, and the server names code or the node-config has no
+            folder.
     """
     from rl_rms.cli.build import build, make_env
 
@@ -108,7 +109,7 @@ def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) 
     """The folder of a client's agent.
 
     Args:
-        node_config: Node configuration; its key ``folder`` sets the folder.
+        node_config: The node's configuration, whose key ``folder`` sets the folder.
         run: Run folder of a trusted server; None if the server is not trusted.
         number: The client's number.
 
@@ -157,7 +158,7 @@ class Rounds:
         """Run all remaining rounds.
 
         Args:
-            progress: Function of the number of finished rounds and of all rounds; called after each.
+            progress: Function of the numbers of finished and of all rounds, called after each round.
         """
         with Logger(self.folder, self.server.round) as logger:
             while self.server.round < self.config.rounds:
@@ -168,7 +169,7 @@ class Rounds:
     def _round(self, logger: Logger) -> None:
         number = self.server.round + 1
         nodes = self._wait_for_nodes()
-        # Seeded by round, so that a resumed federation samples the same clients.
+        # Each round has its own seed, so that a resumed federation samples the same clients.
         count = max(1, round(self.config.participation * len(nodes)))
         chosen = random.Random(f"{self.federation.seed}/{number}").sample(nodes, count)
         content = RecordDict(
@@ -188,7 +189,7 @@ class Rounds:
             logger.text(number, "federation/rejected", "\n\n".join(reasons))
 
     def _read(self, answers: Sequence[RecordDict]) -> tuple[list[Report], list[str]]:
-        """The reports among a round's answers, and a sentence for each answer that the server rejects."""
+        """Read the reports in a round's answers, and describe each answer that the server rejects."""
         reports: list[Report] = []
         reasons: list[str] = []
         for answer in answers:
@@ -202,7 +203,7 @@ class Rounds:
         return reports, reasons
 
     def _wait_for_nodes(self) -> list[int]:
-        """Wait for one node per client, and return the connected nodes at the latest after the timeout."""
+        """Wait for one node per client, or until the timeout, and return the connected nodes."""
         deadline = time.monotonic() + self.timeout
         while True:
             nodes = sorted(self.grid.get_node_ids())
@@ -260,15 +261,15 @@ def read_arrays(record: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         expected: Tensors by name with the shapes that the record must have, all float32.
 
     Raises:
-        ValueError: If the record's type, a name, a header or a size is not the expected one.
+        ValueError: If the record's type, a name, a header or a size differs from the expectation.
     """
     if not isinstance(record, ArrayRecord) or record.keys() != expected.keys():
-        raise ValueError(f"the answer must hold {len(expected)} arrays, named as the policy's parameters are")
+        raise ValueError(f"the answer must have {len(expected)} arrays with the names of the policy's parameters")
     return {name: _read_array(name, record[name].data, one.shape) for name, one in expected.items()}
 
 
 def _read_array(name: str, data: bytes, shape: torch.Size) -> Tensor:
-    """A float32 tensor from the bytes that ``numpy.save`` writes for its shape."""
+    """Read a float32 tensor of a known shape from bytes that ``numpy.save`` wrote."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)})
     start = header.getvalue()
@@ -285,10 +286,10 @@ def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: 
     """Read a client's answer. `rl_rms.agents.federated.Server.check` checks the ranges of its values.
 
     Raises:
-        ValueError: If the answer is not a report.
+        ValueError: If the answer does not contain a report.
     """
     if content.keys() != {_DIRECTION, _METRICS}:
-        raise ValueError(f"the answer must hold {_DIRECTION} and {_METRICS}, got {reprlib.repr(list(content))}")
+        raise ValueError(f"the answer must have {_DIRECTION} and {_METRICS}, got {reprlib.repr(list(content))}")
     direction = read_arrays(content[_DIRECTION], params)
     record = content[_METRICS]
     if not isinstance(record, MetricRecord) or record.keys() != set(_METRIC_NAMES):

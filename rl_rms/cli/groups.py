@@ -14,16 +14,16 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import EventLog, has_events, read_events, without_seed
 from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
-# The keys that may differ between seeds of one configuration.
+# Runs that differ only in these keys are seeds of one configuration.
 _OWN = ("seed", "runs_dir", "env.drift_seed")
-# Largest number of settings that fit a legend.
+# A legend has room for this many settings.
 _MOST_SETTINGS = 3
 WORDS = (
     "Folders of runs, or folders that hold some; those of Stable-Baselines3 and CleanRL are read from their "
     "TensorBoard events. Runs that differ in the seed alone are one group; of runs with the same seed the "
     "newest is used. 'NAME=GLOB', in quotes, defines a named group."
 )
-NEWEST = "Folder of a run, or folders that hold some; the newest run is used."
+NEWEST = "Folder of a run, or folders that contain runs; the newest run is used."
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     """Read runs, and group them by their configuration.
 
     Raises:
-        UserError: If there is no such folder, no run in it, no returns in a run, or environments are mixed.
+        UserError: If a folder does not exist or contains no run, a run has no returns, or environments differ.
     """
     found: dict[tuple[str | None, str], list[Run | EventLog]] = {}
     seen: set[Path] = set()
@@ -68,7 +68,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
-    """The logs, without runs of which a newer run has the same configuration and seed."""
+    """The logs of the newest run of each configuration and seed."""
     runs = [log for log in logs if isinstance(log, Run) and not is_of_script(log.folder)]
     newest = {
         f"{run.config.seed} {run.config.env.drift_seed} {_identity(run)}": run.folder
@@ -81,10 +81,10 @@ def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
 
 
 def newest_run(words: Sequence[str]) -> Path:
-    """The run that was started or resumed last, among the folders that command-line words name.
+    """Find the run that was started or resumed last in the folders that command-line words name.
 
     Raises:
-        UserError: If there is no such folder, or no run in it.
+        UserError: If a folder does not exist or contains no run.
     """
     folders = [folder for word in words for folder in _folders(word)[1]]
     ours = [folder for folder in folders if (folder / CONFIG).is_file()]
@@ -108,7 +108,7 @@ def _started(folder: Path) -> float:
 
 
 def print_comparison(groups: Sequence[Group], output: Path) -> None:
-    """Print the runs that a file compares and the path of the file on standard error; nothing for a single run."""
+    """Print on standard error the runs that a file compares, and its path. Print nothing for a single run."""
     count = sum(len(group.logs) for group in groups)
     if count > 1:
         listed = ", ".join(f"{group.name} ({len(group.logs)})" for group in groups)
@@ -135,8 +135,8 @@ def _runs_in(folder: Path) -> list[Path]:
     outermost = [path for path in below if not any(parent in below for parent in path.parents)]
     if not outermost:
         raise UserError(
-            f"{folder} is not the folder of a run: it has no {CONFIG} and no TensorBoard events, nor has any "
-            "folder in it"
+            f"{folder} is not the folder of a run: neither it nor a folder in it has a {CONFIG} or "
+            "TensorBoard events"
         )
     return outermost
 
@@ -155,22 +155,22 @@ def _read(folder: Path) -> Run | EventLog:
 
 
 def _identity(log: Run | EventLog) -> str:
-    """A key that is equal for seeds of the same configuration."""
+    """A text that is equal for all seeds of one configuration."""
     if isinstance(log, EventLog):
         return f"{log.library} {log.name} {log.env_id} {_seedless(log.folder.parent)}"
     settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in _OWN}
-    # The configurations of scripts do not state everything.
+    # The configuration of a script's run is incomplete, so the folder must also be equal.
     place = f"{_seedless(log.folder.parent)} {without_seed(log.folder.name)}" if is_of_script(log.folder) else ""
     return f"{json.dumps(settings, sort_keys=True, default=str)} {place}"
 
 
 def _seedless(folder: Path) -> str:
-    """A folder's path without a seed at its end, such as in ``runs/a-seed3``."""
+    """A folder's path without the seed at its end, such as ``runs/a`` for ``runs/a-seed3``."""
     return re.sub(r"[-_]?seed[-_=]?\d+$", "", str(folder.resolve()))
 
 
 def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
-    """Name each group by the settings in which the groups differ, or by its folder."""
+    """Name each group by the settings in which it differs from the others, or by its folder."""
     own = [group[0] for group in groups if isinstance(group[0], Run)]
     settings = [_flat(asdict(run.config)) for run in own]
     keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _OWN)
@@ -203,7 +203,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _setting(key: str, value: Any) -> str:
-    """A key and its value in words, such as ``half-life 20,000 steps``."""
+    """Write a key and its value in words, such as ``half-life 20,000 steps``."""
     words = key.rpartition(".")[2].replace("_", " ").replace("half life", "half-life")
     if isinstance(value, float):
         value = f"{value:g}"
@@ -222,4 +222,4 @@ def _check_environment(groups: Sequence[Group]) -> None:
                 found.setdefault(env_id, log.folder)
     if len(found) > 1:
         listed = " and ".join(f"{env_id} ({folder})" for env_id, folder in found.items())
-        raise UserError(f"the runs are of several environments, whose returns are not comparable: {listed}")
+        raise UserError(f"the runs have different environments, whose returns are not comparable: {listed}")

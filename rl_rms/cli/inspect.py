@@ -18,13 +18,13 @@ def main(argv: Sequence[str]) -> int:
     """Inspect with the arguments after ``rl-rms inspect``.
 
     Raises:
-        UserError: If there is no such environment, or it cannot be made.
+        UserError: If the environment does not exist or cannot be made.
     """
     parser = Parser(
         prog="rl-rms inspect",
         usage="rl-rms inspect ENV",
         description="List what can change in an environment: numbers by their paths, and transforms of rewards, "
-        "observations and actions. Changes are tried on copies with random actions.",
+        "observations and actions. Each change is tested on a copy of the environment with random actions.",
         examples=[
             "rl-rms inspect CartPole-v1",
             "rl-rms inspect drifting_cartpole",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         "env",
         type=str,
         metavar="ENV",
-        help="Id of Gymnasium, module:Id, or a configuration: a YAML file or the name of a packaged one.",
+        help="Environment id of Gymnasium, module:Id, or a configuration: a YAML file or a packaged name.",
     )
     config = _read(parser.parse_args(list(argv)).env)
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _read(word: str) -> RunConfig:
-    """The configuration of a name, or one of the environment with this id."""
+    """Read the configuration of this name, or make one for the environment with this id."""
     see_working_folder()
     try:
         path = find_config(word)
@@ -75,7 +75,7 @@ def _read(word: str) -> RunConfig:
         except Error as error:
             raise UserError(f"{no_config}; or an id of Gymnasium: {error}") from error
         except ModuleNotFoundError:
-            pass  # make_env reports a missing module
+            pass  # make_env will report the missing module
         return RunConfig(env=EnvConfig(id=word))
     return parse_config(read_file(path, word))
 

@@ -18,11 +18,11 @@ COMMANDS = {
     "resume": "continue an interrupted run",
     "evaluate": "play episodes with the agent of a run",
     "study": "test a claim of the theory, or all of them",
-    "sweep": "search hyperparameters in several processes; resumable",
+    "sweep": "search hyperparameters in several processes",
     "federate": "train one policy in the environments of several clients",
     "plot": "draw and compare runs and groups of seeds",
     "compare": "compare groups of runs in a table, with intervals and paired differences",
-    "report": "write one HTML page on runs: results, figures, regimes",
+    "report": "write an HTML page about runs: results, figures, regimes",
     "inspect": "list what can change in an environment, and whether a change has an effect",
     "plot-schedule": "draw a schedule, or all changes of a configuration's environment",
 }
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as interrupt:  # training handles its own interrupts
+    except KeyboardInterrupt as interrupt:  # the command train handles interrupts itself
         name = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
         print(f"rl-rms: ended by {name}", file=sys.stderr)
         return status_of(interrupt)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
-    """Print warnings without source location and ANSI colors."""
+    """Print warnings without their source location and without ANSI colors."""
 
     def sentence(message: Warning | str, *_: Any, **__: Any) -> str:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).removeprefix("WARN: ")
@@ -85,7 +85,7 @@ def _warnings_as_sentences() -> Iterator[None]:
 
 
 def usage() -> str:
-    """The overview that ``rl-rms --help`` prints."""
+    """The text that ``rl-rms --help`` prints."""
     commands = "\n".join(f"  {name:<13} {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: rl-rms COMMAND ...\n\n"

@@ -20,7 +20,7 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
         Key and text of each.
 
     Raises:
-        UserError: If a word is no key, or a key has no value.
+        UserError: If a word is not a key, or a key has no value.
     """
     waiting = iter(words)
     for word in waiting:
@@ -46,13 +46,13 @@ def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a tree with keys set by command-line words, from left to right.
+    """Copy a tree, and set keys from command-line words, from left to right.
 
     Args:
         tree: Plain data, which is not changed.
         words: Such as ``["--env.num_envs", "4", "--env.kwargs.gravity=9.8"]``.
-        annotations: Type of each dotted key. The text of a key that holds a string is used unchanged; other text
-            is read as YAML.
+        annotations: Type of each dotted key. The text of a string key is used unchanged. Other text is read as
+            YAML.
 
     Raises:
         UserError: If a word is wrong, or its value is not YAML.
@@ -65,7 +65,7 @@ def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mappi
 
 
 def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a tree with keys set to values.
+    """Copy a tree, and set keys to values.
 
     Args:
         tree: Plain data, which is not changed.
@@ -94,7 +94,7 @@ def _parts(key: str) -> list[str]:
         # Imports Gymnasium, which other keys do not need.
         from rl_rms.envs.transforms import NEUTRAL
 
-        # Keys of a part of a Dict observation come before the name of the transform.
+        # The key of an entry of a Dict observation comes before the name of the transform.
         end = next((i for i in range(4, len(parts) + 1) if f"observation.{parts[i - 1]}" in NEUTRAL), 4)
     return [*parts[:2], ".".join(parts[2:end]), *parts[end:]]
 

@@ -1,4 +1,4 @@
-"""The parser of the commands: jsonargparse's, with examples in its help and errors in one sentence."""
+"""The parser of the commands: jsonargparse with examples in its help and one-sentence errors."""
 
 import os
 import re
@@ -21,7 +21,7 @@ class _HelpFormatter(DefaultHelpFormatter):
         super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
 
     def _format_action_invocation(self, action: Action) -> str:
-        """The names of an option, without ``--key+``, with which jsonargparse appends to a list."""
+        """The names of an option, without jsonargparse's ``--key+``, which appends to a list."""
         text: str = super()._format_action_invocation(action)
         return ", ".join(part for part in text.split(", ") if "+" not in part)
 
@@ -53,8 +53,8 @@ class Parser(ArgumentParser):
 
         Args:
             dest: Name of the argument.
-            names: Names that it may have.
-            *suffixes: Endings of the files that it may name, without a dot.
+            names: Names that the shell suggests.
+            *suffixes: Suffixes of the files that the shell suggests, without a dot.
             **options: Further options of ``add_argument``.
         """
 
@@ -70,18 +70,18 @@ class Parser(ArgumentParser):
             for action in self._actions:
                 shown = str(action.metavar)
                 listed = re.findall(r"[^{},]+", shown) if shown.startswith("{") else []
-                # jsonargparse's own completer fails for options without known values.
+                # jsonargparse's own completer raises an error for options without a list of values.
                 vars(action).setdefault("completer", lambda listed=listed, **_: listed)
         return super().parse_args(*args, **options)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The help, with the examples at its end."""
         shown = "".join(f"  {example}\n" for example in self.examples)
-        given = () if formatter is None else (formatter,)  # jsonargparse 4.49 takes no formatter
+        given = () if formatter is None else (formatter,)  # jsonargparse 4.49 does not accept a formatter
         return super().format_help(*given) + (f"\nexamples:\n{shown}" if shown else "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Raise the message as a `UserError` of one sentence."""
+        """Raise a `UserError` with the message in one sentence."""
         raise UserError(self._with_suggestion(one_sentence(message)))
 
     def _with_suggestion(self, message: str) -> str:
@@ -96,7 +96,7 @@ class Parser(ArgumentParser):
 
 
 def one_sentence(message: str) -> str:
-    """An error of jsonargparse as one plain sentence."""
+    """Convert an error message of jsonargparse to one plain sentence."""
     text = " ".join(message.split())
     key = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     alternatives = re.search(r"Subtypes: \[(.*?)\] Errors: - (.+?) (?:- |Given value).*Given value: (.+)", text)

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     """Plot with the arguments after ``rl-rms plot``.
 
     Raises:
-        UserError: If a folder is not a run's or has no returns, environments are mixed, the output's suffix is not
+        UserError: If a folder is not a run's or has no returns, environments differ, the output's suffix is not
             .png, .svg or .pdf, the size is not two lengths, the numbers of labels and groups differ, or
             several seeds are drawn without the extra ``plots``.
     """
@@ -45,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
         default=None,
         help=f"File to write, .png, .svg or .pdf; by default {CURVE} in the run's folder, or comparison.png here.",
     )
-    parser.add_argument("--title", type=str | None, default=None, help="Title; by default agent and environment.")
+    parser.add_argument(
+        "--title", type=str | None, default=None, help="Title; by default the names of agent and environment."
+    )
     parser.add_argument(
         "--labels",
         type=list[str] | None,

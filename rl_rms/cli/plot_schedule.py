@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
         "--until",
         type=float | None,
         default=None,
-        help="Last env step; by default a few timescales, or the configuration's total_timesteps.",
+        help="Last env step; by default a few timescales of the schedule, or the configuration's total_timesteps.",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="Number of seeds to draw of random schedules.")
+    parser.add_argument("--seeds", type=int, default=3, help="Number of seeds to draw for random schedules.")
     parser.add_argument("--output", type=str, default="schedule.png", help="File to write, .png or .svg.")
     arguments = parser.parse_args(list(argv))
     if arguments.until is not None and not 1 <= arguments.until < 2**62:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _read_inline(spec: str) -> Schedule | None:
-    """Read a schedule from its YAML form; None if the text is a name.
+    """Read a schedule from YAML; None if the text is a name instead.
 
     Raises:
         UserError: If the YAML is not a schedule.
@@ -94,12 +94,12 @@ def _read_inline(spec: str) -> Schedule | None:
 
 
 def drawn(title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int]) -> "Figure":
-    """Draw schedules in rows, each with the random generator of its target.
+    """Draw each schedule in its own row. Random schedules use their target's random generator.
 
     Args:
         title: Title of the figure.
         changes: Schedules by target, at least one.
-        until: Last value of the clock, in env steps; None for a few timescales.
+        until: Last value of the clock, in env steps; None draws a few timescales of the schedule.
         seeds: Seeds of the environment.
     """
     from matplotlib.figure import Figure

@@ -25,15 +25,15 @@ _TRACE_POINTS = 2000
 _GRID_POINTS = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
-# Letters of a tick label that is slanted.
+# A tick label with more letters than this is slanted.
 _LONG_TICK = 4
 Floats = NDArray[np.float64]
 # Seven colors and four line styles make 28 combinations.
 _LINES = ("-", "--", ":", "-.")
 _GREY = "#555555"
-# Width of a letter of the legend, in inches.
+# Estimated width of a letter in the legend, in inches.
 _LETTER = 0.075
-# Tags of half-lives before their bounds, and their labels.
+# Tags of estimated half-lives before clipping to their bounds, and their labels.
 _FOUND = {
     "optim/match_unbounded": "matched, before its bounds",
     "optim/bank_unbounded": "found, before its bounds",
@@ -45,13 +45,13 @@ def learning_curve(
 ) -> "Figure":
     """Draw return over env steps and, below, the changes of the environment.
 
-    A group of several seeds is drawn as their interquartile mean and its 95 % band, on a grid of env steps that
-    all of them have reached. Only changes that all runs share are drawn; the title names the others.
+    For a group of several seeds, it draws the interquartile mean and its 95 % band up to the env step that all
+    seeds reached. Only changes that all runs share are drawn; the title names the others.
 
     Args:
         groups: Groups of runs in the same environment.
         title: First line of the title; by default the agent and the environment.
-        size: Width and height in inches; by default as much as panels and legend need.
+        size: Width and height in inches; by default the size that the panels and the legend need.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -89,7 +89,7 @@ def learning_curve(
 
 
 def memory_curves(run: Run, tracking: Tracking) -> "Figure":
-    """Draw the second moment with the squared gradients, and the half-life in force with the estimated one."""
+    """Draw the second moment with the squared gradients, and the current and the estimated half-life."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -143,7 +143,7 @@ def effective_step(run: Run) -> "Figure":
 
 
 def space_ticks(figure: "Figure") -> None:
-    """Keep the tick labels of a figure apart: fewer on logarithmic axes, and slanted if they are long."""
+    """Avoid overlapping tick labels: draw fewer on logarithmic axes, and slant long labels."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     for axes in figure.axes:
@@ -170,12 +170,16 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:
-    """A line of the title on the changes that differ between runs; empty if there are none."""
+    """A line for the title that names the changes that differ between runs; empty if none differ."""
     changing = dict.fromkeys(target for run in runs for target in run.config.env.schedules())
     different = [target for target in changing if target not in traces]
     if len(runs) > 1 and any(run.config.env.curriculum for run in runs):
         different.append("the curriculum")
-    return f"\nnot drawn, because the runs differ in them: changes of {', '.join(different)}" if different else ""
+    return (
+        f"\nnot drawn, because they differ between the runs: changes of {', '.join(different)}"
+        if different
+        else ""
+    )
 
 
 def _title(groups: Sequence[Group], first_line: str | None) -> str:
@@ -197,7 +201,7 @@ def _look(index: int) -> tuple[str, str]:
 
 
 def _legend(figure: "Figure", axis: "Axes") -> None:
-    """Draw the legend under the axes, in as many columns as fit, and enlarge the figure by its rows."""
+    """Draw the legend under the axes, in as many columns as fit, and enlarge the figure by the legend's height."""
     handles, labels = axis.get_legend_handles_labels()
     width, height = figure.get_size_inches()
     columns = max(1, int(width / (_LETTER * (max(map(len, labels)) + 6))))
@@ -217,7 +221,7 @@ def _draw_returns(axis: "Axes", group: Group, index: int) -> None:
 
 
 def on_a_grid(group: Group) -> tuple[Floats, Floats]:
-    """A group's returns on a grid of env steps that all seeds reached. A single run has its logged env steps.
+    """A group's returns on a common grid of env steps. A single run keeps its logged env steps.
 
     Returns:
         Env steps, shape ``(points,)``, and returns, shape ``(seeds, points)``.
@@ -253,7 +257,7 @@ def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> No
 
 
 def _mark_jumps(axes: Sequence["Axes"], run: Run) -> None:
-    """Draw a line at the first log entry after each jump that made the observation normalizer forget."""
+    """Draw a line at the first log entry after each jump at which the observation normalizer restarted."""
     steps, counts = run.series("normalizer/jumps")
     for step, before, count in zip(steps, [0.0, *counts], counts, strict=False):
         if count > before:

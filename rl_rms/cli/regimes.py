@@ -10,7 +10,7 @@ from rl_rms.cli.runs import Run
 def read_regimes(run: Run) -> list[Regime]:
     """The regimes that `rl_rms.agents.adaptation` logged, in order.
 
-    A run that was resumed within a regime logged it twice. The second entry counts.
+    A run that was resumed within a regime logged this regime twice. The second entry is used.
     """
     regimes: dict[int, Regime] = {}
     start, before = 0, math.nan

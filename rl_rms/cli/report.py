@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rl_rms.cli.groups import Group
 
 REPORT = "report.html"
-# Headings of the table of regimes; each group's name stands above its columns.
+# Column headings of the table of regimes, by group.
 _COLUMNS = {
     "": ("regime", "from env step"),
     "return": ("first tenth", "last tenth", "recovered after"),
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     """Write the report of the runs in the arguments after ``rl-rms report``.
 
     Raises:
-        UserError: If a folder is not a run's or has no returns, environments are mixed, or there are several
+        UserError: If a folder is not a run's or has no returns, environments differ, or there are several
             seeds and the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups, print_comparison
@@ -141,7 +141,7 @@ def page(groups: "Sequence[Group]") -> str:
 
 
 def _of_group(group: "Group") -> str:
-    """A single run, or the result over several seeds with each run in a collapsed section."""
+    """Write the section of a single run, or the result over several seeds with each run in a collapsed section."""
     from rl_rms.cli.plots import learning_curve
     from rl_rms.studies.intervals import interquartile_mean
 
@@ -206,7 +206,7 @@ def _setting(log: "Run | EventLog", seeds: int) -> str:
 
 
 def describe_result(log: Log) -> str:
-    """The last and the best return."""
+    """A sentence about the last and the best return."""
     steps, returns = log.series(RETURN)
     best = max(range(len(returns)), key=returns.__getitem__)
     return (
@@ -216,7 +216,7 @@ def describe_result(log: Log) -> str:
 
 
 def describe_memory(run: Run) -> str:
-    """A sentence about the half-life in force."""
+    """A sentence about the half-life that the optimizer used."""
     half_lives = run.series("optim/half_life_updates")[1]
     if not half_lives:
         return f"The optimizer, {run.config.agent.optimizer}, logged no half-life."
@@ -228,14 +228,14 @@ def describe_memory(run: Run) -> str:
 
 
 def describe_normalizers(run: Run) -> str:
-    """The half-lives of the normalizers in use, and the number of jumps at which they forgot earlier values."""
+    """Sentences about the half-lives of the normalizers, and the jumps at which they forgot earlier values."""
     described = []
     for name in ("observation", "reward"):
         half_lives = run.series(f"half_life/{name}")[1]
         jumps = run.series("normalizer/jumps")[1] if name == "observation" else []
         normalize = getattr(run.config.agent, f"normalize_{name}")
-        # True may normalize no part of the observations. The log has the number of jumps only if some part is
-        # normalized.
+        # With True, perhaps no part of the observations is normalized. The log has the number of jumps only if a
+        # part is normalized.
         if normalize is False or (name == "observation" and normalize is True and not jumps):
             continue
         how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
@@ -245,7 +245,7 @@ def describe_normalizers(run: Run) -> str:
 
 
 def describe_tracking(followings: Sequence[Following]) -> str:
-    """A sentence on how v tracked the squared gradients in all regimes."""
+    """A sentence about how well v tracked the squared gradients in all regimes."""
     if not followings:
         return "The log does not show how the second moment v tracked the squared gradients."
     states = [one.state for one in followings]
@@ -260,7 +260,7 @@ def _summary(run: Run, followings: Sequence[Following]) -> str:
 
 
 def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
-    """Each regime, and how the second moment tracked the squared gradients; None if the log does not show it."""
+    """Each regime with its `Following`, which is None if the log does not show the tracking."""
     tracking = read_tracking(run)
     return [
         (regime, None if tracking is None else follow(tracking, regime.start, regime.end))
@@ -289,7 +289,7 @@ def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """The cells of a regime's row that describe v."""
+    """The cells about v in a regime's row."""
     if following is None:
         return ["-"] * 5
     way = "too large" if following.worst > 0 else "too small"
@@ -319,7 +319,7 @@ def _recovery(regime: Regime) -> str:
 
 
 def _configuration(run: Run) -> str:
-    """Configuration and versions, in a collapsed section."""
+    """A collapsed section with configuration and versions."""
     config = escape((run.folder / CONFIG).read_text())
     versions = ""
     if (run.folder / SUMMARY).is_file():

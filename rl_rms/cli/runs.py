@@ -17,7 +17,7 @@ from rl_rms.cli.yaml_files import read_file
 CONFIG, METRICS, SUMMARY, CURVE = "config.yaml", "metrics.csv", "summary.json", "learning_curve.png"
 CHECKPOINTS = "checkpoints"
 RETURN = "rollout/ep_rew_mean"
-# Keys of summary.json that are read, and their types.
+# The keys of summary.json that commands read, and their types.
 _SUMMARY: dict[str, type | tuple[type, ...]] = {
     "total_timesteps": int,
     "wall_time_seconds": (int, float),
@@ -30,7 +30,7 @@ _SUMMARY: dict[str, type | tuple[type, ...]] = {
 
 
 def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
-    """Make ``<runs_dir>/<name>/<date-time>-seed<seed>``, with a number appended if that exists.
+    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If it exists, append a number.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -45,7 +45,9 @@ def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
         except OSError as error:
             raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
         return folder
-    raise UserError(f"cannot make a folder {base} under {runs_dir / name}: there are a thousand; remove some")
+    raise UserError(
+        f"cannot make a folder {base} under {runs_dir / name}: a thousand names are taken; remove some folders"
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Log:
     steps: list[float]
 
     def series(self, tag: str) -> tuple[list[float], list[float]]:
-        """Env steps and values at which a tag was logged."""
+        """The env steps at which a tag was logged, and its values."""
         values = self.metrics.get(tag, [])
         known = [(step, value) for step, value in zip(self.steps, values, strict=False) if not math.isnan(value)]
         return [step for step, _ in known], [value for _, value in known]
@@ -86,7 +88,7 @@ class Run(Log):
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run's configuration and metrics, whether it ended or was interrupted.
+    """Read the configuration and the metrics of a finished or interrupted run.
 
     Damaged rows and cells of the metrics are skipped and reported on standard error.
 
@@ -112,10 +114,10 @@ def read_run(folder: str | Path) -> Run:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Find the undamaged checkpoint with the most env steps, other than ``best``.
+    """Find the undamaged checkpoint with the most env steps. ``best`` is not considered.
 
     Returns:
-        The checkpoint; ``final`` for equal env steps. None if there is no file.
+        The checkpoint, ``final`` if several have equal env steps; None if there is no checkpoint.
 
     Raises:
         UserError: If every file is damaged.
@@ -140,7 +142,7 @@ def require_checkpoint(folder: Path) -> None:
     """Check that a run has a checkpoint to resume from.
 
     Raises:
-        UserError: If it has none other than ``best``.
+        UserError: If it has no checkpoint except ``best``.
     """
     if not _checkpoints(folder):
         raise UserError(f"{folder} has no checkpoint to resume from{_mend(folder)}")
@@ -159,12 +161,12 @@ def _mend(folder: Path) -> str:
     """The fix in error messages about a run without a usable checkpoint."""
     best = _best(folder)
     if best.is_file():
-        return f"; {best} is left: copy it to {best.with_stem('final')} to resume from the best evaluation"
+        return f"; only {best} exists: copy it to {best.with_stem('final')} to resume from the best evaluation"
     return f"; rl-rms train {folder / CONFIG} trains from the beginning, in a new folder"
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
-    """The newest unfinished run of a configuration in a folder; None if there is none."""
+    """Find the newest unfinished run of a configuration in a folder; None if there is none."""
     text = config.to_yaml()
     for folder in sorted(parent.glob("*/"), reverse=True):
         file = folder / CONFIG
@@ -174,7 +176,7 @@ def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether a run has a valid summary of a finished training."""
+    """Whether a run has a valid summary that says that its training finished."""
     try:
         return not read_summary(folder)["interrupted"]
     except UserError:
@@ -185,7 +187,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """The content of a run's ``summary.json``.
 
     Raises:
-        UserError: If there is none, or it is damaged.
+        UserError: If the file is missing or damaged.
     """
     path = folder / SUMMARY
     mend = f"rl-rms resume {folder} continues the run and writes that file"
@@ -202,7 +204,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def wall_time(folder: Path) -> float:
-    """Seconds of a run's earlier sessions, from its summary; 0 without a valid one."""
+    """Training time of a run's earlier sessions in seconds, from its summary; 0 without a valid summary."""
     try:
         return float(read_summary(folder)["wall_time_seconds"])
     except UserError:

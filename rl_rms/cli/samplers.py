@@ -25,8 +25,8 @@ def experimental() -> Iterator[None]:
 class SeededByTrial(samplers.BaseSampler):
     """A sampler that is seeded by each trial's number.
 
-    Workers that share one seed would all draw the same points, and a resumed sweep would draw its first points
-    again.
+    If workers shared one seed, they would all draw the same points, and a resumed sweep would repeat its first
+    points.
     """
 
     def __init__(self, make: Callable[[int], samplers.BaseSampler], seed: int) -> None:
@@ -70,7 +70,7 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
 
 
 def _make_tpe(seed: int) -> samplers.BaseSampler:
-    # The constant liar keeps parallel workers apart.
+    # constant_liar makes parallel workers try different points.
     with experimental():  # before optuna 5
         return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 

@@ -1,4 +1,4 @@
-"""The processes of a run: one process, the processes of torchrun, or the workers of Ray; and their keys."""
+"""The processes that train a run: one process, torchrun's processes or Ray's workers; and their configuration."""
 
 import logging
 import math
@@ -23,11 +23,12 @@ class ScaleConfig:
     """Several processes that train one agent together, each with an equal share of env.num_envs.
 
     Args:
-        engine: ``torchrun``, which starts ``rl-rms train``, or ``ray``, which ``rl-rms train`` starts.
+        engine: ``torchrun``: start ``rl-rms train`` with torchrun. ``ray``: ``rl-rms train`` starts Ray's workers.
         workers: Processes that Ray starts, >= 1; torchrun has its own option.
         sync: ``global`` averages the gradients and normalizes the mean, as one process does. With ``local``, each
             worker normalizes its own gradient, and the steps are averaged.
-        timeout: Maximum seconds that a worker waits for the others, > 0; must exceed the time of an evaluation.
+        timeout: Maximum time that a worker waits for the others, in seconds, > 0. It must exceed the time of an
+            evaluation.
         restarts: Restarts by Ray from the last checkpoint, >= 0; torchrun has its own option.
         address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """
@@ -75,7 +76,7 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
 
     timeout = timedelta(seconds=scale.timeout)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
-    # The launcher's store survives a restart and keeps the addresses of dead workers.
+    # The launcher's store survives a restart, and it still has the addresses of dead workers.
     store = PrefixStore(f"attempt {_restarts()}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
@@ -85,7 +86,7 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
 
 
 def was_restarted() -> bool:
-    """Whether torchrun has started these workers again after one of them failed."""
+    """Whether torchrun has restarted these workers after a failure."""
     return _restarts() > 0
 
 
@@ -104,7 +105,7 @@ def require_ray_train() -> None:
     """Check that Ray Train is installed.
 
     Raises:
-        UserError: If it is not.
+        UserError: If Ray Train is not installed.
     """
     require_ray("ray", "scale.engine ray needs Ray", "ray", "ray.train.torch")
 
@@ -133,10 +134,10 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
 
     started_here = not ray.is_initialized()
     if started_here:
-        # The output of Ray's workers would interrupt the command's own.
+        # The output of Ray's workers would mix with the command's output.
         ray.init(address=scale.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        with sigterm_raises():  # replaces Ray's handler, which aborts the process
+        with sigterm_raises():  # Ray's own handler would abort the process
             TorchTrainer(
                 loop,
                 train_loop_config={"folder": folder, **arguments},

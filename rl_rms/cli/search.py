@@ -21,7 +21,7 @@ Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median"]
 Engine = Literal["local", "ray"]
 
-# Number of equal intervals of env steps after which a training reports returns.
+# A training reports its returns after each of this many equal intervals of env steps.
 STRETCHES = 20
 
 
@@ -33,7 +33,7 @@ class Distribution:
         choices: Values to choose from; None for a range.
         low: Lower end of the range.
         high: Upper end of the range; if both ends are whole numbers, only whole numbers are tried.
-        log: Whether equal ratios are equally likely, rather than equal differences.
+        log: Whether the logarithm of the value is uniform, instead of the value.
     """
 
     choices: tuple[Any, ...] | None = None
@@ -46,7 +46,7 @@ class Distribution:
         """Read ``[a, b, c]``, ``{choices: [a, b, c]}`` or ``{low: 1.0e-4, high: 1.0e-1, log: true}``.
 
         Raises:
-            UserError: If it has none of these forms, or is empty.
+            UserError: If the value has another form or is empty.
         """
         if isinstance(given, list):
             given = {"choices": given}
@@ -58,7 +58,9 @@ class Distribution:
             )
         if "choices" in given:
             if len(given) > 1 or not isinstance(given["choices"], list) or not given["choices"]:
-                raise UserError(f"vary.{key}: choices must be a list of at least one value alone, got {given!r}")
+                raise UserError(
+                    f"vary.{key}: choices must be a list of at least one value, without other keys, got {given!r}"
+                )
             return cls(choices=tuple(given["choices"]))
         low, high = (_number(f"vary.{key}.{name}", given.get(name)) for name in ("low", "high"))
         log = given.get("log", False)
@@ -70,11 +72,11 @@ class Distribution:
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """The values to validate: every choice, or both ends of the range."""
+        """The values that are validated: every choice, or both ends of the range."""
         return self.choices if self.choices is not None else (self.low, self.high)
 
     def suggest(self, trial: Any, key: str) -> Any:
-        """The value for an Optuna trial."""
+        """Draw the value of an Optuna trial."""
         if self.choices is not None:
             by_label = {label(choice): choice for choice in self.choices}
             return by_label[trial.suggest_categorical(key, list(by_label))]
@@ -90,7 +92,7 @@ def _number(name: str, given: Any) -> int | float:
 
 
 def label(choice: Any) -> str | int | float | bool | None:
-    """A choice as text or number, because tables and storages accept no lists or mappings."""
+    """Convert a choice to text or a number, because tables and storages do not accept lists and mappings."""
     return json.dumps(choice) if isinstance(choice, (list, dict)) else choice
 
 
@@ -108,7 +110,7 @@ class SweepConfig:
             its env steps), ``final`` (mean of the last 100 episodes) or ``worst_regime`` (mean of the worst
             regime).
         trials: Number of points to try.
-        seeds: Seeds to train every point with; its value is the median over them.
+        seeds: Seeds with which every point is trained. The value of a point is the median over its seeds.
         sampler: Method that chooses the points: ``tpe``, ``random`` or ``grid`` (every combination of choices).
         sampler_seed: Seed of the sampler; reproducible only with one worker.
         pruner: Rule that ends trials early: ``none``, or ``median``, which compares the return so far at each
@@ -131,10 +133,10 @@ class SweepConfig:
         for name in ("vary", "fix"):
             if not isinstance(getattr(self, name), Mapping):
                 raise UserError(
-                    f"{name} must hold dotted keys such as agent.learning_rate, got {getattr(self, name)!r}"
+                    f"{name} must have dotted keys such as agent.learning_rate, got {getattr(self, name)!r}"
                 )
         if not self.vary:
-            raise UserError("vary must hold at least one key, such as agent.learning_rate")
+            raise UserError("vary must have at least one key, such as agent.learning_rate")
         for name, allowed in (("metric", Metric), ("sampler", Sampler), ("pruner", Pruner)):
             value = getattr(self, name)
             if value not in get_args(allowed):
@@ -174,10 +176,10 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class Search:
-    """A sweep, and the configuration that it varies as plain data.
+    """A sweep with the configuration that it varies.
 
     Attributes:
-        name: Name of the sweep, its study and its folder.
+        name: Name of the sweep, which is also the name of its study and its folder.
         sweep: The sweep.
         tree: The varied configuration as plain data.
     """
@@ -199,7 +201,7 @@ class Search:
         return parse_config(with_values(self.tree, {**self.sweep.fix, **values, "seed": seed}))
 
     def question(self) -> dict[str, Any]:
-        """The keys that identify a study, as plain data; searches that differ in them need different studies.
+        """The keys that identify a study, as plain data. Searches with different values need different studies.
 
         The number of trials, the sampler and the pruner may change later.
         """
@@ -231,8 +233,8 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
     """Read a sweep by path or packaged name.
 
     Args:
-        sweep: Path of a YAML file, or the name of a packaged one.
-        changes: Other values for some of its keys.
+        sweep: Path of a YAML file, or the name of a packaged sweep.
+        changes: Values that override keys of the file.
 
     Raises:
         UserError: If the file, a key, a value or the configuration that it varies is wrong.
@@ -266,7 +268,7 @@ def read_varied(sweep: Path, config: str) -> dict[str, Any]:
 
 
 def find_sweep(sweep: str) -> Path:
-    """The file of a sweep given by path or packaged name.
+    """Find the file of a sweep, given by its path or packaged name.
 
     Raises:
         UserError: If there is none.
@@ -275,7 +277,7 @@ def find_sweep(sweep: str) -> Path:
 
 
 def find_packaged(name: str, kind: str) -> Path:
-    """Find a file by path, or by name among those packaged in ``configs/<kind>s``.
+    """Find a file by its path, or by its name among the packaged files in ``configs/<kind>s``.
 
     Raises:
         UserError: If there is none.

@@ -27,10 +27,10 @@ _OPTIONS = ("--seeds", "--jobs")
 
 
 def take_options(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Remove ``--seeds`` and ``--jobs`` from the words after ``rl-rms train CONFIG``.
+    """Split the words after ``rl-rms train CONFIG`` into ``--seeds``, ``--jobs`` and the other words.
 
     Returns:
-        The other words, and the values of the options that are among the words.
+        The other words, and the values of the given options.
 
     Raises:
         UserError: If an option has no value.
@@ -50,10 +50,10 @@ def take_options(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds in ``0-4`` or ``0,3,7``, in order.
+    """Read the seeds in ``0-4`` or ``0,3,7``.
 
     Raises:
-        UserError: If the text is neither, or names a seed twice.
+        UserError: If the text has another form, or names a seed twice.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -68,7 +68,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_jobs(text: str | None) -> int:
-    """The number of processes, by default one for each CPU.
+    """Read the number of processes, which is the number of CPUs by default.
 
     Raises:
         UserError: If it is not a whole number >= 1.
@@ -87,7 +87,7 @@ def check_one_process(config: RunConfig, words: Sequence[str]) -> None:
         UserError: If ``--seed`` is given too, or several processes train one agent.
     """
     if any(word.partition("=")[0] == "--seed" for word in words):
-        raise UserError("--seed and --seeds exclude each other; give --seeds alone")
+        raise UserError("--seed and --seeds cannot be combined; leave --seed out")
     if config.scale.engine == "ray" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             "--seeds trains each seed in one process; without --seeds, Ray and torchrun train one seed"
@@ -103,7 +103,7 @@ class Training:
         self.folder: Path | None = None
         self.messages: list[str] = []
         self.events: list[dict[str, Any]] = []
-        # It has its own session, so that Ctrl-C in a terminal reaches it only through `interrupt`.
+        # The process has its own session, so that Ctrl-C in a terminal reaches it only through `interrupt`.
         self.process = subprocess.Popen(
             [*command, "--seed", str(seed), "--progress", "json"],
             stdout=subprocess.PIPE,
@@ -128,26 +128,26 @@ class Training:
                 self.events.append({"seed": self.seed, **event})
 
     def has_ended(self) -> bool:
-        """Whether the process has ended and its output is read."""
+        """Whether the process has ended and all its output was read."""
         if self.process.poll() is None:
             return False
         self._reader.join()
         return True
 
     def interrupt(self) -> None:
-        """Let the training save and end."""
+        """Ask the training to save and end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """Kill the process if it runs."""
+        """Kill the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
         self._reader.join()
 
     def __str__(self) -> str:
-        """The progress, such as ``seed 3: 12,000 / 20,000 steps, return 31.4``."""
+        """A line of progress, such as ``seed 3: 12,000 / 20,000 steps, return 31.4``."""
         if not self.last:
             return f"seed {self.seed}: starting"
         ret = "" if self.last["return"] is None else f", return {self.last['return']:.1f}"
@@ -159,7 +159,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
 
     Args:
         config: The configuration of all seeds.
-        command: Words that start a training; the seed and the form of its progress are appended.
+        command: Words that start a training. The seed and the progress option are appended.
         seeds: The seeds.
         jobs: Maximum number of simultaneous processes.
 
@@ -175,7 +175,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
                 _supervise(trainings, command, list(seeds), jobs, view)
             except KeyboardInterrupt as interrupt:
                 status = status_of(interrupt)
-                view.print("stopping when each seed has saved; a second Ctrl-C stops at once")
+                view.print("stopping after each seed has saved; a second Ctrl-C stops at once")
                 with signals_deferred():
                     for training in trainings:
                         training.interrupt()
@@ -243,7 +243,7 @@ class _View:
             print(text, file=sys.stderr)
 
     def show(self, trainings: Sequence[Training], running: Sequence[Training]) -> None:
-        """Show the state of the seeds, if an update is due."""
+        """Show the state of the seeds, unless it was just shown."""
         if self._form == "json":
             for one in trainings:
                 new = one.events[self._printed[one.seed] :]
@@ -268,7 +268,7 @@ def _console(config: RunConfig) -> "Console":
 
 
 def _report(config: RunConfig, trainings: Sequence[Training], status: int) -> int:
-    """Print the runs of the seeds, and the messages of failed seeds."""
+    """Print the run folders of the seeds, and the error messages of failed seeds."""
     console = _console(config)
     failed = []
     for one in trainings:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: exit statuses, and the end of a training after its update."""
+"""SIGINT and SIGTERM: their exit statuses, and a clean end of the training after the current update."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised at SIGTERM; a KeyboardInterrupt, so that the same code cleans up."""
+    """Raised at SIGTERM. It is a KeyboardInterrupt, so that the same code cleans up."""
 
 
 def status_of(interrupt: KeyboardInterrupt) -> int:
-    """The exit status by which shells name the signal: 130 for SIGINT, 143 for SIGTERM."""
+    """The usual exit status for the signal: 130 for SIGINT, 143 for SIGTERM."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
@@ -44,7 +44,7 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
-    """End an agent's training after its update at the first SIGINT or SIGTERM, by `Agent.interrupt`.
+    """At the first SIGINT or SIGTERM, call `Agent.interrupt`, which ends the training after the current update.
 
     The second signal ends the process.
 
@@ -61,13 +61,13 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
     process = os.getpid()
 
     def handle(number: int, _: Any) -> None:
-        if received or os.getpid() != process:  # also a child that was forked within the training
+        if received or os.getpid() != process:  # also in a child process that was forked during the training
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         received.append(number)
         name = signal.Signals(number).name
-        # Not by print, which the signal may have interrupted.
+        # print is not safe here, because the signal may have interrupted another print.
         os.write(
             2, f"{name}: stopping after this update; a second signal stops at once and saves nothing\n".encode()
         )

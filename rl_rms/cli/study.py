@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Run studies with the arguments after ``rl-rms study``.
 
     Raises:
-        UserError: If there is no such study, or the extra ``plots`` is not installed.
+        UserError: If the study does not exist, or the extra ``plots`` is not installed.
     """
     from rl_rms.studies import STUDIES
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         [*STUDIES, "all"],
         nargs="*",
         metavar="NAME",
-        help="Studies, or 'all', which also writes one HTML report.",
+        help="Names of studies, or 'all', which also writes one HTML report.",
     )
     parser.add_argument("--list", action="store_true", help="List the studies and exit.")
     parser.add_argument(
@@ -69,10 +69,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--redraw",
         action="store_true",
-        help="Rebuild page, figure and verdict from the folder's data, without measuring.",
+        help="Rebuild the page, figure and verdict from saved data, without new measurements.",
     )
     parser.add_argument(
-        "--seeds", type=int | None, default=None, help="Number of seeds; by default each study's own."
+        "--seeds", type=int | None, default=None, help="Number of seeds; by default each study's own number."
     )
     parser.add_argument("--processes", type=int, default=2, help="Processes that measure in parallel, >= 1.")
     parser.add_argument("--output", type=str, default="runs/studies", help="Folder for pages, figures and data.")
@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
-    """Measure, or read the saved data without options, and show the result."""
+    """Run a study, or with ``--redraw`` read its saved data, and show the result."""
     from rich.table import Table
 
     from rl_rms.studies import load

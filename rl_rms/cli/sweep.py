@@ -41,9 +41,8 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms sweep",
         usage="rl-rms sweep SWEEP [--OPTION VALUE ...]",
         description=(
-            "Search hyperparameters: SWEEP is a YAML file or the name of a packaged sweep. The same command "
-            "continues a stopped sweep. Started several times, on machines that share a storage, it divides the "
-            "work."
+            "Search hyperparameters. SWEEP is a YAML file or the name of a packaged sweep. The same command "
+            "continues a stopped sweep. To divide the work, run it on several machines that share a storage."
         ),
         examples=[
             "rl-rms sweep half_life_cartpole",
@@ -86,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engine = "local") -> int:
-    """Run a sweep, or the rest of it, and report."""
+    """Run or continue a sweep, and report its results."""
     console = make_console()
     folder.mkdir(parents=True, exist_ok=True)
     study = open_study(search, storage)
@@ -145,7 +144,7 @@ def _supervise(
 
 
 def _trainings(ended: "Sequence[FrozenTrial]", trials: "Sequence[FrozenTrial]", search: Search) -> tuple[int, int]:
-    """The number of finished trainings, and of all trainings. A trial has one training for each seed."""
+    """The numbers of finished trainings and of all trainings. A trial has one training for each seed."""
     of_trial = len(search.sweep.seeds)
     running = sum(
         (one.last_step + 1) // STRETCHES for one in trials if one not in ended and one.last_step is not None
@@ -158,7 +157,7 @@ class LocalWorkers:
 
     def __init__(self, search: Search, storage: str) -> None:
         self._given = (search, storage, os.getpid())
-        # Not forked: threads of torch and Optuna do not survive a fork.
+        # Processes are not forked, because threads of torch and Optuna do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[Any] = []
 
@@ -166,7 +165,7 @@ class LocalWorkers:
         """The number of running workers.
 
         Raises:
-            RuntimeError: If one ended with an error. A killed worker raises nothing.
+            RuntimeError: If a worker ended with an error. A killed worker raises nothing.
         """
         if any((one.exitcode or 0) > 0 for one in self._processes):
             raise RuntimeError("a worker of the sweep ended with an error, which is printed above")
@@ -192,7 +191,7 @@ class LocalWorkers:
 
 
 def _work_until_terminated(search: Search, storage: str, parent: int) -> None:
-    """Work and ignore Ctrl-C, at which Optuna would fail the trial; the parent ends this process."""
+    """Train trials, and ignore Ctrl-C, which would make the trial fail. The parent ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(search, storage, parent)
 
@@ -217,7 +216,7 @@ class _Ray:
         """The number of running workers."""
         if self._running:
             ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=0)
-            self._ray.get(ended)  # raises the worker's error
+            self._ray.get(ended)  # ray.get raises the worker's error
         return len(self._running)
 
     def keep(self, number: int) -> None:
@@ -228,14 +227,14 @@ class _Ray:
     def __enter__(self) -> "_Ray":
         if not self._ray.is_initialized():
             self._ray.init(include_dashboard=False, log_to_driver=False)
-        self._signals = sigterm_raises()  # replaces Ray's handler, which aborts the process
+        self._signals = sigterm_raises()  # Ray's own handler would abort the process
         self._signals.__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
         try:
             if raised[0] is None:
-                # A worker that is shut down now would leave the superfluous trial that it may have begun.
+                # Without this wait, a worker that has begun a superfluous trial would leave it unfinished.
                 self._ray.get(self._running)
         finally:
             self._signals.__exit__(None, None, None)
@@ -283,7 +282,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """Each parameter's share in the variance of the trials' values (fANOVA); empty if all are equal."""
+    """Each parameter's share of the variance of the trials' values (fANOVA); empty if all values are equal."""
     import optuna
 
     values = {
@@ -295,7 +294,7 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
 
 
 def _evaluator() -> Any:
-    """The evaluator of the printed and the drawn importances."""
+    """The evaluator of parameter importances, for the table and the plot."""
     import optuna
 
     return optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -340,7 +339,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
 
 
 def _last(key: str) -> str:
-    """The end of a dotted key."""
+    """The last word of a dotted key."""
     return key.rsplit(".", 1)[-1]
 
 

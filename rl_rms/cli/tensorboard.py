@@ -1,4 +1,4 @@
-"""Texts and images of a run in TensorBoard."""
+"""Writes a run's texts and images to TensorBoard."""
 
 import platform
 import shlex
@@ -29,7 +29,7 @@ class RunPages(Callback):
         self.config, self.folder = config, folder
 
     def on_training_start(self, agent: "TrainedAgent", logger: Logger) -> None:
-        """Write the parts that are known at the start."""
+        """Write the texts and images that are known at the start."""
         logger.text(agent.num_timesteps, "run/config", as_code(self.config.to_yaml(), "yaml"))
         logger.text(
             agent.num_timesteps,
@@ -49,11 +49,11 @@ class RunPages(Callback):
 
     def _keep_config(self) -> None:
         if not (self.folder / CONFIG).exists():
-            with suppress(files.UnwritableError):  # the log warns of it
+            with suppress(files.UnwritableError):  # the log warns about the folder
                 files.write(self.folder / CONFIG, self.config.to_yaml())
 
     def on_training_end(self, agent: "TrainedAgent", logger: Logger) -> None:
-        """Write the learning curve, if anything was logged."""
+        """Write the learning curve if the run logged any returns."""
         self._keep_config()
         if not (self.folder / CONFIG).exists():
             return
@@ -72,17 +72,17 @@ class RunPages(Callback):
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+    """Versions of Python and of the packages that affect results."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def as_code(text: str, language: str) -> str:
-    """A text as a Markdown code block."""
+    """Format a text as a Markdown code block."""
     return f"```{language}\n{text.rstrip()}\n```"
 
 
 def draw_changes(config: RunConfig) -> bytes:
-    """A PNG of all changes of a run's environment, over the run's env steps, with the run's own seed."""
+    """Draw a PNG of all changes of a run's environment over the run's env steps, with the run's seed."""
     from rl_rms.cli.plot_schedule import drawn
 
     file = BytesIO()

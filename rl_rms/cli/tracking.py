@@ -1,14 +1,14 @@
-r"""Whether RMSprop's second moment tracked the squared gradients, read from a run's log.
+r"""Computes from a run's log how well RMSprop's second moment tracked the squared gradients.
 
 The log holds, at some updates, the mean of v over all parameters and the decay rho. Two entries k updates apart
 give the exponentially weighted mean of the squared gradients between them,
 
     m = (v_now - rho^k v_then) / (1 - rho^k),
 
-over all updates, logged or not. Their *level* is m or the geometric mean of m over three readings of the same
-regime, whichever is nearer to v. Neither a single outlier of m nor a v with a very short half-life then counts as
-a lag. The *lag* of the second moment is ``log(v / level)``: 0 if v follows, ``log 4`` if v is four times too large
-and steps are half as long as they should be.
+over all updates, including updates that were not logged. Their *level* is m or the geometric mean of m over three
+readings of the same regime, whichever is nearer to v. A single outlier of m then does not count as a lag, and
+neither does a v with a very short half-life. The *lag* of the second moment is ``log(v / level)``: 0 if v tracks
+the level, ``log 4`` if v is four times too large and steps are half as long as they should be.
 
 If the squared gradients fall by a factor R and stay there, the lag is ``log(1 + (R - 1) 2^(-t/h))`` t updates
 later, and v is more than twice too large for ``h log2(R - 1)`` updates. If they rise, v is within a factor of 2
@@ -27,19 +27,19 @@ from rl_rms.cli.runs import Run
 Floats = NDArray[np.float64]
 State = Literal["lags", "fluctuates", "tracks"]
 
-# Fewest updates between two readings: the mean of fewer squared gradients is mostly noise.
+# Minimum updates between two readings, because the mean of fewer squared gradients is mostly noise.
 _SPACING = 25
-# Fewest readings of a regime for a statement on it.
+# A regime with fewer readings is not judged.
 _FEWEST = 8
-# Lag above which v counts as off.
+# v counts as off if the absolute lag exceeds this bound.
 _OFF = math.log(2.0)
-# Largest share of a regime in which v may be off.
+# v lags if it is off for more than this share of a regime.
 _SHARE = 0.25
-# Largest swing of v that still tracks.
+# v fluctuates if its swing exceeds this bound.
 _SWING = math.log(math.sqrt(2.0))
 # Relative rounding error of a mean in single precision.
 _ROUNDING = 3e-6
-# Factor from a median absolute value to a standard deviation, for v minus the mean of its two neighbors.
+# Converts a median absolute difference of v and the mean of its neighbors to a standard deviation.
 _TO_DEVIATION = 1.0 / (0.6745 * math.sqrt(1.5))
 
 
@@ -51,8 +51,8 @@ class Tracking:
         steps: Env steps of the readings, shape ``(n,)``.
         updates: Updates of the readings.
         second_moment: Mean of v over all parameters.
-        squares: Mean of the squared gradients since the reading before.
-        half_life: Half-life in force, in updates.
+        squares: Mean of the squared gradients since the previous reading.
+        half_life: The optimizer's half-life at the reading, in updates.
     """
 
     steps: Floats
@@ -66,15 +66,15 @@ class Following(NamedTuple):
     """How the second moment tracked the squared gradients in one regime.
 
     Attributes:
-        half_life: Median half-life in force, in updates.
+        half_life: Median half-life of the optimizer, in updates.
         worst: The largest lag, with its sign.
         share_off: Share of the readings at which v was more than twice too large or too small.
         swing: Fluctuation of v between readings: the standard deviation of ``log v`` about the mean of its two
             neighbors, 0 for a steady decay.
         state: ``lags`` if v was off by more than a factor of 2 for more than a quarter of the regime; else
             ``fluctuates`` if v swings by more than a factor of ``sqrt(2)``; else ``tracks``.
-        limit: The longest half-life in updates that would not have lagged, or the shortest that would not have
-            fluctuated; NaN if v tracks.
+        limit: If v lags, the longest half-life in updates with which it would not lag. If it fluctuates, the
+            shortest half-life with which it would not. NaN if v tracks.
     """
 
     half_life: float
@@ -86,10 +86,10 @@ class Following(NamedTuple):
 
 
 def read_tracking(run: Run) -> Tracking | None:
-    """A run's second moment and squared gradients, None if its log does not hold them.
+    """Read a run's second moment and squared gradients; None if its log does not show them.
 
-    It does not if the run used another optimizer, v is centered, v was reset or its half-life shortened at changes
-    of regime, or there are fewer than two readings.
+    The result is None if the run used another optimizer, v is centered, ``on_change`` is not ``keep``, or there
+    are fewer than two readings.
     """
     options, agent = run.config.agent.optimizer_kwargs, run.config.agent
     if options.get("centered") or agent.on_change != "keep":
@@ -126,12 +126,12 @@ def _weight(updates: Floats, rho: Floats) -> Floats:
 
 
 def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floats:
-    """Weighted mean of the squared gradients between each two entries of a log.
+    """Weighted mean of the squared gradients between successive entries of a log.
 
     Args:
         updates: Updates of the entries, shape ``(n,)``.
         second_moment: v at the entries, without bias correction.
-        rho: Decay at the entries; between two entries their geometric mean is used.
+        rho: Decay at the entries. The decay between two entries is the geometric mean of both.
 
     Returns:
         Shape ``(n - 1,)``; no less than the rounding error of single precision.
@@ -147,14 +147,14 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
 
 
 def follow(tracking: Tracking, start: float, end: float) -> Following | None:
-    """How the second moment followed between two env steps; None with too few readings."""
+    """How well the second moment tracked between two env steps; None with too few readings."""
     inside = np.flatnonzero((tracking.steps > start) & (tracking.steps <= end))
     if len(inside) < _FEWEST:
         return None
     first = inside[0]
     log_v = np.log(tracking.second_moment[inside])
     lag = _lag(log_v, np.log(tracking.squares[inside]))
-    # The update of the change lies between two readings.
+    # The regime changed between two readings.
     began = np.interp(start, tracking.steps, tracking.updates) if first else 0.0
     length = float(tracking.updates[inside[-1]] - began)
     half_life = float(np.median(tracking.half_life[inside]))
@@ -180,7 +180,8 @@ def _swing(log_v: Floats) -> float:
 def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[State, float]:
     """The ``state`` and ``limit`` of `Following`."""
     if share_off > _SHARE:
-        # v is off for h log2(R - 1) updates if the squared gradients fell by R, and for h updates if they rose.
+        # v is off for h log2(R - 1) updates if the squared gradients fell by a factor R, and for h updates if they
+        # rose.
         half_lives = max(math.log2(math.exp(worst) - 1.0), 1.0) if worst > _OFF else 1.0
         return "lags", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
     if swing > _SWING:

@@ -82,13 +82,13 @@ def train(config: RunConfig, name: str) -> int:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If the configuration does not fit the environment.
+        UserError: If the environment does not support the configuration.
     """
     if config.scale.engine == "ray":
         from rl_rms.agents.workers import Workers
 
         require_ray_train()
-        # Errors here are reported in one sentence; errors in Ray's workers are not.
+        # Build the parts here first, because only errors of this process are reported in one sentence.
         first_worker = Workers(0, config.scale.workers)
         env = make_env(config, first_worker)
         check_video(config, build(config, env, first_worker))
@@ -106,7 +106,7 @@ def train(config: RunConfig, name: str) -> int:
         agent = build(config, make_env(config, workers), workers)
         check_video(config, agent)
         find_callbacks(config.callbacks)
-        # After all checks, so that a wrong configuration creates no folder.
+        # The folder is made after all checks, so that a wrong configuration does not leave a folder.
         folder = workers.broadcast(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
             return run(config, agent, folder)
@@ -145,13 +145,13 @@ def begin(config: RunConfig, name: str) -> Path:
 
 
 def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) -> int:
-    """Resume a run from its newest checkpoint; with ``can_begin``, start a run that has none.
+    """Resume a run from its newest checkpoint. With ``can_begin``, start a run that has no checkpoint.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If it has no checkpoint, its checkpoint cannot be read, or the run is complete.
+        UserError: If the run has no checkpoint, its checkpoint cannot be read, or the run is complete.
     """
     with process_group(config.scale) as workers, owned_by(workers, folder):
         checkpoint = workers.broadcast(newest_checkpoint(folder))
@@ -160,7 +160,7 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
         agent = build(config, make_env(config, workers), workers, checkpoint)
         if agent.num_timesteps >= config.total_timesteps:
             raise UserError(
-                f"{folder} has its {agent.num_timesteps:,} env steps; give a larger --total_timesteps to continue"
+                f"{folder} is complete with {agent.num_timesteps:,} env steps; give more --total_timesteps"
             )
         check_video(config, agent)
         if workers.rank == 0:
@@ -189,7 +189,7 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
 
 
 def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
-    """Train an agent up to the run's env steps; called in every worker.
+    """Train an agent until it has the run's env steps. Every worker calls this.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -210,7 +210,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     callbacks: list[Callback] = []
     earlier = wall_time(folder)
     if workers.rank == 0:
-        callbacks = [adaptation, *make_callbacks(config, folder)]  # before the callback that saves
+        callbacks = [adaptation, *make_callbacks(config, folder)]  # before the callback that saves checkpoints
     together = "" if workers.alone else f" in {workers.size} workers"
     since = f", continued from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
@@ -253,7 +253,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
-    """The run's console. Prints nothing in workers other than the first, and if a script reads the output."""
+    """The run's console. It prints only in the first worker, and not if a script reads the output."""
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 
@@ -323,7 +323,7 @@ def summarize(
 
 
 def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
-    """Print the result and the folder of a run; with ``--progress none`` the folder alone."""
+    """Print the result and the folder of a run, or only the folder with ``--progress none``."""
     if config.progress == "none":
         print(folder)
         return

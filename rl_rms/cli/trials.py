@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial, Trial
 
-# Seconds between two heartbeats of a worker, and without a heartbeat until its trial goes to another worker.
+# Seconds between two heartbeats, and seconds without a heartbeat after which another worker takes the trial.
 HEARTBEAT, GRACE = 5, 30
 # User attributes of a trial.
 BEGUN, ERROR = "begun", "error"
-# A failed training ends its trial; any other exception ends the sweep.
+# These exceptions end only the trial. Other exceptions end the sweep.
 _FAILURES = (UserError, ValueError, RuntimeError, FloatingPointError)
 
 
 class _SuperfluousError(Exception):
-    """Other workers train this trial, or the last trials of the sweep."""
+    """Raised if another worker trains this trial, or if no trial is left."""
 
 
 def open_study(search: Search, storage: str) -> "optuna.Study":
@@ -40,7 +40,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         storage: Path of an SQLite file, or the URL of a database.
 
     Raises:
-        UserError: If the storage cannot be opened, is damaged, or holds another sweep of the same name.
+        UserError: If the storage cannot be opened, is damaged, or has a different sweep of the same name.
     """
     require("sweep", "sweeps need Optuna", "optuna")
     import optuna
@@ -52,7 +52,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_file = "://" not in storage
     if is_file and Path(storage).is_symlink():
-        raise UserError(f"--storage {storage} is a link, which is not followed; give the file that it links to")
+        raise UserError(f"--storage {storage} is a link, and links are not followed; give the link's target")
     try:
         if is_file:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     elif then != now:
         key = next(key for key in now if then.get(key) != now[key])
         raise UserError(
-            f"{storage} holds a sweep {search.name!r} with another {key}: {then.get(key)!r}, not {now[key]!r}; "
+            f"{storage} has a sweep {search.name!r} with a different {key}: {then.get(key)!r}, not {now[key]!r}; "
             "give this one another --storage, or rename its file"
         )
     return study
@@ -104,19 +104,19 @@ def retry_stale(study: "optuna.Study") -> None:
         fail_stale_trials(study)
         oldest = datetime.now() - timedelta(seconds=GRACE)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # Optuna overlooks a worker that died before its first heartbeat.
+            # Optuna does not detect a worker that died before its first heartbeat.
             if trial.user_attrs.get(BEGUN) != trial.number and trial.datetime_start < oldest:  # type: ignore[operator]
                 study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                 RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-    """All trials except superfluous and retried ones."""
+    """All trials except superfluous and retried trials."""
     kept = []
     retried = set[tuple[int, ...]]()
     for trial in trials:
         history = tuple(trial.system_attrs.get("retry_history", ()))
-        # Two processes may retry one trial at the same time, since SQLite locks no rows.
+        # Two processes may retry one trial at the same time, because SQLite does not lock rows.
         is_copy = bool(history) and history in retried
         retried.add(history)
         if not is_copy and (trial.state.name != "FAIL" or ERROR in trial.user_attrs):
@@ -135,7 +135,8 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
     Args:
         search: The sweep.
         storage: See `open_study`.
-        parent: Process id of the parent, whose end stops the work after the current trial; None for no parent.
+        parent: Process id of the parent; None for no parent. If the parent ends, work stops after the current
+            trial.
     """
     study = open_study(search, storage)
 
@@ -187,11 +188,11 @@ def objective(trial: "Trial", search: Search) -> float:
 
 
 def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None]) -> dict[str, Any]:
-    """Train one agent, and report the number and the mean return after each stretch; write nothing.
+    """Train one agent without writing files, and report the number and the mean return of each stretch.
 
     Returns:
         ``score``, and ``stretches``: the mean return of the episodes that ended in each twentieth of the env
-        steps. A stretch without episodes has the mean of the stretch before.
+        steps. A stretch without episodes has the mean of the previous stretch.
     """
     import torch
 
@@ -232,7 +233,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
 
 
 def results(trials: "Sequence[FrozenTrial]", search: Search) -> list[dict[str, Any]]:
-    """The trials as rows, best first, and those without a value last."""
+    """The trials as rows. The best trial is the first row, and trials without a value are the last rows."""
     rows = []
     for trial in counted(trials):
         scores = {

@@ -10,12 +10,12 @@ from rl_rms.cli.callbacks import named_callbacks
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 
-# Optimizers under these paths are torch's or this library's.
+# Import paths of torch's and this library's optimizers begin with these words.
 KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
-# Modules of the packages that extras of this library install.
+# Modules that extras of this library install.
 KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
 KNOWN_WRAPPERS = ("minigrid.wrappers:", "stable_baselines3.common.atari_wrappers:")
-HELP = "Import the code that the folder names, and follow its links; only for folders whose author you trust."
+HELP = "Import code that the folder names, and follow its links. Use it only if you trust the folder's author."
 
 
 def see_working_folder() -> None:
@@ -26,7 +26,7 @@ def see_working_folder() -> None:
 
 
 def named_code(config: RunConfig) -> dict[str, str]:
-    """Code outside of this library that a run of the configuration would import, by dotted key."""
+    """The user code that a run of the configuration would import, by dotted key."""
     named = {}
     if ":" in config.env.id and not config.env.id.startswith(KNOWN_ENVS):
         named["env.id"] = config.env.id
@@ -39,7 +39,8 @@ def named_code(config: RunConfig) -> dict[str, str]:
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
-    # An environment may make another one by an id in its kwargs. Gymnasium imports the part before a colon.
+    # An environment may make another environment from an id in its kwargs. Gymnasium imports the part before a
+    # colon.
     named |= {place: text for place, text in _texts("env.kwargs", config.env.kwargs) if ":" in text}
     return named | {
         place: text
@@ -49,12 +50,12 @@ def named_code(config: RunConfig) -> dict[str, str]:
 
 
 def own_optimizer(config: RunConfig) -> str | None:
-    """The import path of the user's own optimizer, which no checkpoint may set; None for known optimizers."""
+    """The import path of the user's own optimizer, which a checkpoint must not set; None for known optimizers."""
     return named_code(config).get("agent.optimizer")
 
 
 def own_policy(config: RunConfig) -> PolicyConfig | None:
-    """The policy if it names the user's own classes, which no checkpoint may set; None otherwise."""
+    """The policy's configuration if it names the user's classes, which a checkpoint must not set; else None."""
     return config.agent.policy if config.agent.policy.user_classes else None
 
 
@@ -71,12 +72,12 @@ def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def check_code(config: RunConfig, source: str, mend: str) -> None:
-    """Refuse a configuration that names code.
+    """Raise an error for a configuration that names code.
 
     Args:
         config: The configuration.
-        source: Its source, for the error.
-        mend: How to allow the code, for the error.
+        source: Source of the configuration, for the error.
+        mend: Fix that allows the code, for the error.
 
     Raises:
         UserError: If the configuration names code.
@@ -88,16 +89,16 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
 
 
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:
-    """Refuse code and links of a folder that a stranger may have written.
+    """Raise an error for code and links in a folder that is not trusted.
 
     Args:
-        config: A configuration that the folder holds.
+        config: The configuration in the folder.
         folder: The folder.
         command: The command that would import the code.
-        trust: Whether the user trusts the folder; its code can then be found in the working folder, too.
+        trust: Whether the user trusts the folder. Imports then also search the working folder.
 
     Raises:
-        UserError: If the folder is not trusted, and names code or holds links.
+        UserError: If the folder is not trusted, and its configuration names code or it contains links.
     """
     if trust:
         see_working_folder()

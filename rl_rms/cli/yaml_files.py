@@ -1,4 +1,4 @@
-"""Reads YAML as plain data, and refuses files that are not configurations."""
+"""Reads YAML as plain data, and raises errors for files that are not configurations."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ def read_file(path: Path, name: str | None = None) -> dict[str, Any]:
         name: Name of the file in errors; its path by default.
 
     Raises:
-        UserError: If it is not UTF-8, or `read_yaml` refuses it.
+        UserError: If the file is not UTF-8, or `read_yaml` raises it.
     """
     name = str(path) if name is None else name
     try:
@@ -57,25 +57,24 @@ def read_file(path: Path, name: str | None = None) -> dict[str, Any]:
 
 
 def read_yaml(text: str, name: str) -> dict[str, Any]:
-    """Read a YAML document that holds keys.
+    """Read a YAML document that is a mapping.
 
     Raises:
-        UserError: If it is not YAML, has a key twice, holds no keys, or expands to more values than a
-            configuration has.
+        UserError: If the document is not YAML, is not a mapping, has a key twice, or has too many values.
     """
     tree = read_value(text, name)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{name} must hold keys such as env, agent and total_timesteps, got {tree!r}")
+        raise UserError(f"{name} must have keys such as env, agent and total_timesteps, got {tree!r}")
     return tree
 
 
 def read_value(text: str, name: str) -> Any:
-    """Read a YAML document that holds any value.
+    """Read a YAML document of any type.
 
     Raises:
-        UserError: As for `read_yaml`.
+        UserError: If the document is not YAML, has a key twice, or has too many values.
     """
     try:
         loader = _Loader(text)
@@ -85,7 +84,7 @@ def read_value(text: str, name: str) -> Any:
             value = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # a ValueError for an integer of too many digits
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # ValueError: an integer has too many digits
         raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise UserError(f"{name} is nested more than {_DEEPEST} levels deep") from error
@@ -94,10 +93,10 @@ def read_value(text: str, name: str) -> Any:
 
 
 def _check_twice(root: yaml.Node | None, name: str) -> None:
-    """Refuse a mapping that has a key twice.
+    """Raise an error for a mapping that has a key twice.
 
     Raises:
-        UserError: If there is one; names the key and its line.
+        UserError: If a key occurs twice. The message names the key and its line.
     """
     waiting, visited = [root], set[int]()
     while waiting:
@@ -121,10 +120,10 @@ def _check_twice(root: yaml.Node | None, name: str) -> None:
 
 
 def _check_size(tree: Any, name: str) -> None:
-    """Refuse a tree larger than any configuration: a few lines of aliases can stand for billions of values.
+    """Raise an error for a tree larger than any configuration. A few lines of aliases can mean billions of values.
 
     Raises:
-        UserError: If it has too many values, or too many levels.
+        UserError: If the tree has too many values or too many levels.
     """
     seen = 0
     waiting = [(tree, 0)]

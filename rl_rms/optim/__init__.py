@@ -1,1 +1,1 @@
-"""RMSprop with a half-life: the update rule, its kernels, estimators and diagnostics. Needs torch alone."""
+"""RMSprop with a half-life: the update rule, its kernels, estimators and diagnostics. It needs only torch."""

@@ -9,8 +9,8 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# Smallest weight of the known gradients in an average. It is far above the smallest float64, so that the quotient
-# of two decayed averages stays precise.
+# An average counts only if the known gradients in it have this weight. It is far above the smallest float64, so
+# the quotient of two decayed averages stays precise.
 _LEAST_WEIGHT = 1e-200
 
 
@@ -21,12 +21,12 @@ class Bank(HalfLifeEstimator):
 
         l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
 
-    as a mean over the probes with known gradients. Then ``w = softmax(-eta S)``, where S_k is the sum of
-    ``num_probes * l_k`` over time, decayed with half-life 256, and ``h = exp(sum_k w_k ln h_k)``. These are
-    exponential weights over experts with forgetting (Herbster and Warmuth 1998).
+    as a mean over the probes with known gradients. S_k is the sum of ``num_probes * l_k`` over time, decayed with
+    half-life 256. The weights are ``w = softmax(-eta S)``, and the result is ``h = exp(sum_k w_k ln h_k)``. These
+    are exponential weights over experts with forgetting (Herbster and Warmuth 1998).
 
     The half-life that predicts ``E[g**2]`` best may be too short for learning if large gradients occur in clusters
-    and contain the signal, as in reinforcement learning. Therefore the bounds have a lower limit.
+    and contain the signal, as in reinforcement learning. Therefore the lower bound is necessary.
 
     Examples:
         >>> bank = Bank(bounds=(1, 1e6))
@@ -73,14 +73,14 @@ class Bank(HalfLifeEstimator):
         total, weight = averages[:, :-1, :probes], averages[:, :-1, probes:]
         scored = known * (weight[0] > _LEAST_WEIGHT)
         losses = self._losses(grads, squares, total, weight, scored).tolist()
-        # Per known gradient, so that unknown gradients do not change the scale of the losses.
+        # The mean is over known gradients, so that unknown gradients do not change the scale of the losses.
         share = self.block * self.num_probes / max(float(scored.sum()), 1.0)
         decay = self._score_decay
         self._scores = [decay * score + share * loss for score, loss in zip(self._scores, losses, strict=True)]
         self._mean_half_life = self._mean()
 
     def diagnostics(self) -> dict[str, float]:
-        """``bank_unbounded``: the half-life in updates before the bounds."""
+        """``bank_unbounded``: the half-life in updates before it is clipped to the bounds."""
         return {"bank_unbounded": self._mean_half_life}
 
     def _losses(self, grads: Tensor, squares: Tensor, total: Tensor, weight: Tensor, scored: Tensor) -> Tensor:
@@ -108,10 +108,10 @@ class Bank(HalfLifeEstimator):
         return self._mean_half_life
 
     def export_state(self) -> dict[str, Any]:
-        """A copy of everything that `observe` changes."""
+        """Copy everything that `observe` changes."""
         return {"averages": self._averages.clone(), "scores": list(self._scores)}
 
     def restore_state(self, state: dict[str, Any]) -> None:
-        """Continue from an exported state."""
+        """Load an exported state."""
         self._averages, self._scores = state["averages"].double(), list(state["scores"])
         self._mean_half_life = self._mean()

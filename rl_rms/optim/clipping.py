@@ -15,14 +15,14 @@ def mend_(grads: list[Tensor]) -> None:
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """Norm of all coordinates on all processes. A single gradient needs no sorting by device and precision."""
+    """The norm over all coordinates and processes. A single gradient is not sorted by device and precision."""
     if len(grads) == 1:
         return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))
 
 
 def describe_nonfinite(params: list[Tensor]) -> str:
-    """A sentence about the first gradient that is not finite, empty if all are."""
+    """An error message about the first non-finite gradient; empty if all gradients are finite."""
     for index, param in enumerate(params):
         if param.grad is not None and not gathered(param.grad.isfinite().all()):
             wrong = int(gathered((~param.grad.isfinite()).sum()))
@@ -55,14 +55,15 @@ def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
 def clip_by_second_moment_(
     grads: list[Tensor], states: list[State], ratio: float, *, eps: float, centered: bool, bias_correction: bool
 ) -> bool:
-    """Clip every coordinate to ``ratio * sqrt(v^)``, in place; v^ does not contain these gradients yet.
+    """Clip every coordinate to ``ratio * sqrt(v^)``, in place. v^ does not yet contain these gradients.
 
     This contains a burst in a single coordinate, which hardly changes the norm of all gradients. A coordinate with
-    ``sqrt(v^) <= eps`` is not clipped, because it would never learn otherwise.
+    ``sqrt(v^) <= eps`` is not clipped, because otherwise it would never change.
 
     Args:
         grads: Real gradients.
-        states: Their states. Parameters without an update, whose state is empty or at step 0, are not clipped.
+        states: Their states. Parameters without an earlier update are not clipped; their state is empty or at step
+            0.
         ratio: The largest magnitude, as a multiple of the root second moment, > 1.
         eps: Root second moments up to this value count as unknown.
         centered: As in `rl_rms.optim.rule.rmsprop_update`.

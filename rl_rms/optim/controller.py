@@ -1,4 +1,4 @@
-"""The half-life of an optimizer: stated, matched to a timescale, or estimated from the gradients."""
+"""The half-life of an optimizer: fixed, matched to a timescale, or estimated from the gradients."""
 
 from collections.abc import Iterable
 from typing import Any, get_args
@@ -30,7 +30,7 @@ _BOUNDS = (32.0, 10_000.0)
 class HalfLifeController:
     """Converts the half-life of a parameter group to its current decay.
 
-    The group's entry ``"alpha"`` is the decay. Its entry ``"half_life"`` is None for a stated decay, a string such
+    The group's entry ``"alpha"`` is the decay. Its entry ``"half_life"`` is None for a fixed decay, a string such
     as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``. `rl_rms.RMSprop` describes the
     arguments.
 
@@ -58,7 +58,7 @@ class HalfLifeController:
         self.timescale = None if timescale is None else Timescale.parse(timescale)
         if bounds is None:
             bounds = _BOUNDS if estimator is None else estimator.bounds
-        self.bounds = Matched(bounds).bounds  # checks them, even if no half-life is estimated
+        self.bounds = Matched(bounds).bounds  # the setter checks the bounds, even if no half-life is estimated
         self.max_step = max_step
         self._own_estimator = estimator
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}
@@ -74,7 +74,7 @@ class HalfLifeController:
         rho: float | None = None,
         alpha: float | None = None,
     ) -> dict[str, Any]:
-        """A group's entries for the given argument; empty without one.
+        """The group entries for a given half-life or decay; empty if none is given.
 
         Raises:
             ValueError: If several arguments are given, or one is out of its range.
@@ -83,7 +83,7 @@ class HalfLifeController:
         given = {name: value for name, value in candidates.items() if value is not None}
         if len(given) > 1:
             listed = " and ".join(f"{name}={value!r}" for name, value in given.items())
-            raise ValueError(f"half_life, rho and alpha all state the decay, got {listed}; give one of them")
+            raise ValueError(f"half_life, rho and alpha all set the decay, got {listed}; give one of them")
         if half_life is not None:
             stated = parse_half_life(half_life)
             if isinstance(stated, HalfLife) and stated.unit == "updates":
@@ -97,7 +97,7 @@ class HalfLifeController:
         return {}
 
     def is_known(self, group: dict[str, Any]) -> bool:
-        """Whether all settings that a group's half-life needs are given."""
+        """Whether a group's half-life can be converted to updates now."""
         stated = group["half_life"]
         if stated is None or stated == "auto":
             return True
@@ -125,16 +125,16 @@ class HalfLifeController:
         return HalfLife.parse(stated).in_updates(self.steps_per_update)
 
     def decay(self, group: dict[str, Any]) -> float:
-        """The current decay of a group; raises like `half_life`."""
+        """The current decay of a group. It raises the same errors as `half_life`."""
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life, or the last update's if the conversion is unknown, as after loading."""
+        """The current half-life; the last update's half-life if it cannot be converted, for example after loading."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay, or the last update's if the conversion is unknown."""
+        """The current decay. If it cannot be converted, the decay of the last update."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 
@@ -196,10 +196,10 @@ class HalfLifeController:
         return {kind: estimator.state_dict() for kind, estimator in self._estimators.items()} | {"probes": probes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`.
+        """Load a `state_dict`.
 
         Raises:
-            ValueError: If an estimator's state does not fit it.
+            ValueError: If an estimator cannot load its state.
         """
         if not isinstance(state, dict):
             raise ValueError(f"'controller' must be a dictionary, got {state!r:.100}; save the optimizer again")
@@ -234,5 +234,5 @@ class HalfLifeController:
 
 
 def _without_rounding(half_life: float) -> float:
-    """A half-life computed from a decay, without the decay's rounding error: 200 instead of 199.9999999999971."""
+    """Convert a decay to a half-life without its rounding error: 200 instead of 199.9999999999971."""
     return float(f"{half_life:.9g}")

@@ -1,4 +1,4 @@
-"""Diagnostics of an optimizer for a log, read from its state on demand."""
+"""Diagnostics of an optimizer for a log. They are computed on demand from its state."""
 
 import math
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from rl_rms.optim.rule import denominator, gathered, real, second_moment
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 # Number of sampled coordinates.
 _SAMPLE = 1024
-# Coordinates that are joined at most, which limits the memory.
+# Maximum number of coordinates that are joined. This limits the memory use.
 _JOINED = 2**20
 
 
 @torch.no_grad()
 def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> dict[str, float]:
-    """The half-life in force and the effect of the last step; ``optimizer.diagnostics()`` calls it.
+    """Describe the current half-life and the last step. ``optimizer.diagnostics()`` calls this function.
 
-    Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient, or 0
-    without any. Values of the half-life are missing while its conversion is unknown.
+    Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient;
+    without gradients they are 0. The values of the half-life are missing while it cannot be converted to updates.
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life and decay of the first group, in updates, env
       steps and per update.
@@ -35,14 +35,16 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over some
       thousand coordinates.
     - ``median_rate``: median of ``lr / d`` over the same coordinates.
-    - ``tracking_ratio``: mean of ``g**2 / v^``; 1 if v tracks, above 1 if it lags behind growing gradients.
+    - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if it lags behind
+    growing gradients.
     - ``containment_margin``: distance of the longest step from its bound ``lr / sqrt(1 - rho)``, as a share of the
       bound; missing if centered.
     - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator, or of the term
       under the root.
-    - ``gradient_norm``: global norm of the gradients, before the optimizer's own clipping if that computes it.
-    - ``clip_share``: share of clipped updates among about the last hundred.
-    - ``num_nonfinite``: updates skipped, or made with clipped gradients, since the optimizer was built.
+    - ``gradient_norm``: global norm of the gradients, before clipping; present only if the optimizer's clipping
+    computes it.
+    - ``clip_share``: share of clipped updates among roughly the last hundred updates.
+    - ``num_nonfinite``: number of updates with non-finite gradients so far, skipped or made with replaced values.
     - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator
       adds further diagnostics.
 
@@ -137,7 +139,7 @@ def _updated(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Ten
 
 
 def _batches(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor | None, float]]:
-    """The updated parameters, the small ones joined: one operation on many is faster than many operations.
+    """The updated parameters. Small parameters are joined, because one operation on a large tensor is faster.
 
     Yields:
         The group; v^, the denominator and the gradient (None if there is none), each flat; and the weight of the
@@ -184,7 +186,7 @@ class _Sample:
         v_hat = torch.cat(self._second_moments)
         logs = v_hat[v_hat > 0].log10()
         found = logs.quantile(torch.tensor(list(_QUANTILES.values()))).tolist() if len(logs) else []
-        # No quantiles if all second moments are 0.
+        # If all second moments are 0, there are no quantiles.
         named = {f"log10_second_moment_{name}": one for name, one in zip(_QUANTILES, found, strict=False)}
         return {**named, "median_rate": float(torch.cat(self._rates).median())}
 
@@ -205,5 +207,5 @@ class _Sums:
         return self._totals.get(name, 0.0)
 
     def mean(self, name: str) -> float:
-        """Mean over all coordinates; 0 without any."""
+        """The mean over all coordinates; 0 without coordinates."""
         return self.total(name) / max(self._numbers.get(name, 0), 1)

@@ -1,7 +1,7 @@
 """The interface of estimators of the half-life, for ``half_life="match"`` and ``half_life="auto"``.
 
-The optimizer passes the clipped gradients of a few fixed coordinates, the probes, to an estimator. It reads the
-half-life before every update. The cost does not grow with the network.
+The optimizer passes the clipped gradients of a few fixed coordinates, the probes, to an estimator. Before every
+update it reads the estimator's half-life. The cost does not depend on the network's size.
 """
 
 import math
@@ -18,8 +18,8 @@ class HalfLifeEstimator(ABC):
     Attributes:
         block: Updates between two calls of `observe`.
         num_probes: Number of coordinates to observe.
-        timescale: Autocorrelation time of the environment's changes, in updates; set by the optimizer and read by
-            `Matched` alone.
+        timescale: Autocorrelation time of the environment's changes, in updates; the optimizer sets it, and only
+            `Matched` reads it.
 
     Args:
         bounds: Shortest and longest half-life in updates.
@@ -67,17 +67,17 @@ class HalfLifeEstimator(ABC):
         """Finite numbers for the log."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The exported state with the class's name, without the bounds."""
+        """The exported state with the class name. The bounds are not included."""
         return {"estimator": type(self).__name__, **self.export_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from another estimator's `state_dict`.
+        """Load the `state_dict` of another estimator.
 
         Args:
             state: State of the same class, with any number of probes.
 
         Raises:
-            ValueError: If the state is of another class, or incomplete.
+            ValueError: If the state belongs to another class or is incomplete.
         """
         name, own = state.get("estimator"), type(self).__name__
         if name != own:
@@ -99,15 +99,15 @@ class HalfLifeEstimator(ABC):
 
     @abstractmethod
     def unbounded_half_life(self) -> float:
-        """The half-life in updates before the bounds; may be infinite."""
+        """The half-life in updates before it is clipped to the bounds; may be infinite."""
 
     @abstractmethod
     def export_state(self) -> dict[str, Any]:
-        """A copy of everything that `observe` changes: tensors, numbers, strings and lists of numbers."""
+        """Copy everything that `observe` changes: tensors, numbers, strings and lists of numbers."""
 
     @abstractmethod
     def restore_state(self, state: dict[str, Any]) -> None:
-        """Continue from an exported state, whose keys, kinds and shapes `load_state_dict` has checked."""
+        """Load an exported state. `load_state_dict` has checked its keys, types and shapes."""
 
 
 def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_alike(given: Any, present: Any) -> bool:
-    """Whether a saved entry has the type and, except for the number of probes, the shape of the present one."""
+    """Whether a saved entry has the type and the shape of the current entry. The number of probes may differ."""
     if isinstance(present, Tensor):
         return (
             isinstance(given, Tensor)

@@ -30,7 +30,7 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
 
     Args:
         optimizers: One for each player.
-        losses: Function that evaluates the players' losses, scalars with a graph in the order of the optimizers.
+        losses: Function that returns the players' losses in the order of the optimizers, as scalars with a graph.
             It is called once in a simultaneous round, twice in an extragradient round, and once for each player in
             an alternating round.
         play: Order of the players' steps.
@@ -39,7 +39,7 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
         The losses at the start of the round.
 
     Raises:
-        ValueError: If ``play`` is none of these, or there is not one loss for each optimizer.
+        ValueError: If ``play`` is unknown, or the number of losses differs from the number of optimizers.
 
     Examples:
         >>> x, y = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
@@ -74,11 +74,11 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
 
 
 def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: float = 0.0) -> float:
-    """Radius at which simultaneous RMSprop circles the equilibrium of the game ``x y`` of two numbers.
+    """The radius at which simultaneous RMSprop circles the equilibrium of the game ``x y``.
 
     A round of angle ``w = sqrt(2) s / r``, with ``s = lr / (1 - momentum)``, increases the radius r by the
     fraction ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``. The lag of v behind the gradients,
-    which oscillate twice per turn, decreases it by the fraction ``(1 - rho) / 8``. Both are equal at
+    which oscillate twice per turn, decreases it by the fraction ``(1 - rho) / 8``. Both fractions are equal at
 
         r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
 
@@ -89,8 +89,8 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
         lr: Learning rate of both players.
         rho: Decay of v per update.
         momentum: Decay of the momentum buffer, in (-1, rho).
-        optimism: As in `rl_rms.RMSprop`; from ``(1 + momentum) / (1 - momentum) / 2`` on there is no cycle, and
-            the radius is 0.
+        optimism: As in `rl_rms.RMSprop`; at or above ``(1 + momentum) / (1 - momentum) / 2`` there is no cycle,
+            and the radius is 0.
 
     Returns:
         The radius, in the parameters' units.
@@ -106,14 +106,16 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
 def _evaluate(optimizers: Sequence[Optimizer], losses: Losses) -> Sequence[Tensor]:
     evaluated = losses()
     if len(evaluated) != len(optimizers):
-        raise ValueError(f"losses must return one for each of {len(optimizers)} optimizers, got {len(evaluated)}")
+        raise ValueError(
+            f"losses must return one loss for each of {len(optimizers)} optimizers, got {len(evaluated)}"
+        )
     return evaluated
 
 
 def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
     """Set the ``.grad`` of a player's parameters to the gradient of its own loss."""
     params = [param for param in _params(optimizer) if param.requires_grad]
-    # Players' losses may share a graph.
+    # The graph is kept, because the players' losses may share it.
     grads = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)
     for param, grad in zip(params, grads, strict=True):
         param.grad = grad
@@ -121,7 +123,7 @@ def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
 
 @contextmanager
 def _taken_back(optimizers: Sequence[Optimizer]) -> Iterator[None]:
-    """Restore parameters, options and state on exit; gradients are kept."""
+    """Restore parameters, options and state at the end of the context. Gradients are kept."""
     before = [
         ([param.detach().clone() for param in _params(optimizer)], copy.deepcopy(optimizer.state_dict()))
         for optimizer in optimizers

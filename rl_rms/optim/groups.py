@@ -1,14 +1,15 @@
 """RMSprop for samples of several groups, such as two populations or two kinds of environments.
 
 A group with noisy gradients has a large second moment. If all groups share one second moment, the noisy groups
-shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each group k, of weight ``w_k``. With a
-single group it equals RMSprop:
+shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each group k. A group has the weight
+``w_k``. With a single group, it equals RMSprop:
 
     v_k <- rho v_k + (1 - rho) g_k*g_k
     u   =  sum_k w_k g_k / (sqrt(v^_k) + eps)
     p   <- p - lr u
 
-With ``equalize`` it scales all groups to their average noise, and keeps one second moment after that:
+With ``equalize``, it scales the gradients of all groups to the groups' average noise. A single second moment then
+normalizes their sum:
 
     m_k <- rho m_k + (1 - rho) g_k
     s_k =  sqrt(v^_k - m^_k**2),  s = sqrt(sum_k w_k s_k**2)
@@ -18,8 +19,8 @@ With ``equalize`` it scales all groups to their average noise, and keeps one sec
 
 ``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
 minimizes the mean loss over groups. A parameter that groups share converges to the point at which the scaled
-gradients cancel. This favors groups with little noise. Grouping does not move the optimum of parameters that
-belong to one group alone.
+gradients cancel. This favors groups with little noise. The optimum of parameters that belong to only one group
+does not move.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,11 +37,11 @@ from rl_rms.optim.states import checked_state
 
 Label: TypeAlias = int | str
 Gradients: TypeAlias = Mapping[Label, Sequence[Tensor | None]]
-"""The gradients of each group in a batch, one per parameter; None if a parameter has no gradient."""
+"""For each group in a batch: one gradient per parameter; None if a parameter has no gradient."""
 
 
 def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) -> dict[Label, list[Tensor | None]]:
-    """The gradients of the groups' mean losses, one backward pass for each group in the batch.
+    """Compute the gradients of the groups' mean losses, with one backward pass for each group in the batch.
 
     Args:
         losses: Loss of each sample, such as ``-log_prob * advantage + vf_coef * value_loss``, shape
@@ -49,8 +50,8 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
         params: The optimizer's parameters, in the same order.
 
     Returns:
-        Gradients by group, in the order of ``params``; None for a parameter that the losses do not depend on. The
-        parameters' ``.grad`` stays as it was.
+        Gradients by group, in the order of ``params``; None for a parameter on which the losses do not depend. The
+        parameters' ``.grad`` does not change.
 
     Raises:
         ValueError: If the shapes differ, or the groups are not whole numbers.
@@ -79,10 +80,11 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
 
 
 class GroupRMSprop(Optimizer):
-    """RMSprop with a second moment for each group of samples, or with equalized noise and a common second moment.
+    """RMSprop with a second moment for each group of samples, or with equalized noise and one second moment.
 
-    The module docstring has the equations. Its state is each group's ``square_avg`` (and ``grad_avg``), under
-    ``"groups"`` by label, and ``"common"`` with ``equalize``; both in the layout of `rl_rms.optim.rule`.
+    The module docstring has the equations. Its state has the entry ``"groups"``, with ``square_avg`` (and
+    ``grad_avg``) by group label. With ``equalize``, it also has the entry ``"common"``. Both have the layout of
+    `rl_rms.optim.rule`.
 
     Args:
         params: Parameters, or dictionaries of parameters with their own ``lr``, ``half_life`` (in updates),
@@ -90,7 +92,7 @@ class GroupRMSprop(Optimizer):
         lr: Learning rate, >= 0.
         half_life: Half-life of all second moments: ``69`` or ``"69 updates"``, ``"20_000 steps"``, or a
             `HalfLife`. A group without samples in a batch keeps its state.
-        eps: Added to the roots, >= 0.
+        eps: Constant added to the roots of the second moments, >= 0.
         equalize: Whether to equalize the groups' noise instead of dividing by each group's second moment.
         steps_per_update: Env steps per update; needed for a half-life in env steps.
 
@@ -130,12 +132,12 @@ class GroupRMSprop(Optimizer):
 
         Args:
             gradients: Gradients by group, in the order of the parameters, as from `group_gradients`.
-            weights: Weights by group, >= 0, normalized over the groups given. None gives equal weights. The
-                numbers of samples as weights give the mean over samples.
+            weights: Weights by group, >= 0, which are normalized to the sum 1. None gives equal weights. To get
+                the mean over samples, pass each group's number of samples.
 
         Raises:
-            ValueError: If there is no group, a group has another number of gradients than parameters, or weights
-                are missing, negative or sum to 0.
+            ValueError: If there is no group, if the number of a group's gradients is not the number of parameters,
+                or if weights are missing, negative or all 0.
         """
         params = [param for options in self.param_groups for param in options["params"]]
         shares = _shares(gradients, weights)
@@ -162,7 +164,7 @@ class GroupRMSprop(Optimizer):
         state: dict[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        """Apply one step per group, scaled by its weight, with gradients from before all steps."""
+        """Apply one step per group, scaled by its weight. All gradients were computed before the first step."""
         groups = state.setdefault("groups", {})
         for label, grad in grads.items():
             new, groups[label] = rmsprop_update(
@@ -191,7 +193,7 @@ class GroupRMSprop(Optimizer):
         variances = {}
         for label, grad in grads.items():
             before = groups.get(label) or rmsprop_init(param, centered=True)
-            # With lr=0 the rule only updates the moments.
+            # With lr=0, the rule updates only the moments.
             _, groups[label] = rmsprop_update(
                 grad, grad, before, lr=0.0, half_life=options["half_life"], centered=True
             )
@@ -221,7 +223,8 @@ class GroupRMSprop(Optimizer):
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If its parameters differ from this optimizer's, or a state does not fit its parameter.
+            ValueError: If its parameters differ from this optimizer's, or a state has the wrong shape for its
+                parameter.
         """
         checked = {}
 
@@ -229,7 +232,7 @@ class GroupRMSprop(Optimizer):
             params = [param for options in self.param_groups for param in options["params"]]
             numbers = [number for options in final["param_groups"] for number in options["params"]]
             names = [name for options in self.param_groups for name in options.get("param_names", ())]
-            # torch refuses other numbers of parameters.
+            # torch raises an error if the number of parameters differs.
             for place, (param, number) in enumerate(zip(params, numbers, strict=False)):
                 saved = final["state"].get(number, {})
                 name = f"parameter {place}" + (f" ({names[place]!r})" if names else "")
@@ -256,7 +259,7 @@ class GroupRMSprop(Optimizer):
 
 
 def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict[Label, float]:
-    """The weights of the given groups, normalized to a sum of 1."""
+    """The weights of the given groups, normalized to the sum 1."""
     if not gradients:
         raise ValueError("gradients must have at least one group, got none; leave the step out")
     weights = dict.fromkeys(gradients, 1.0) if weights is None else weights

@@ -28,7 +28,7 @@ OnNonfinite = Literal["raise", "skip", "clip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
 _COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
-# The share of clipped updates is an average over about this many updates.
+# The share of clipped updates is averaged over roughly this many updates.
 _RECENT = 100
 
 
@@ -37,7 +37,7 @@ class Norm(NamedTuple):
 
     Attributes:
         value: The norm over all coordinates.
-        overflows: Whether squares of the gradients may be too large for their precision.
+        overflows: Whether squares of the gradients may overflow in their precision.
     """
 
     value: float
@@ -45,14 +45,14 @@ class Norm(NamedTuple):
 
 
 class GradientGuard:
-    """Checks, clips and counts the gradients of an update, in place; with arguments of `rl_rms.RMSprop`.
+    """Checks and clips the gradients of an update in place, and counts. `rl_rms.RMSprop` documents the arguments.
 
     Attributes:
         gradient_norm: Global norm of the last gradients before clipping; None if no option needs it.
-        num_updates: Number of updates made.
+        num_updates: Number of updates that were not skipped.
         num_clipped: Number of updates with clipped gradients.
         num_nonfinite: Number of updates with non-finite gradients, skipped or made with replaced values.
-        clip_share: Share of clipped updates among about the last hundred.
+        clip_share: Share of clipped updates among roughly the last hundred updates.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -85,7 +85,7 @@ class GradientGuard:
         self.clip_share = 0.0
 
     def check_can_read(self, *, is_symbolic: bool) -> None:
-        """Raise an error in a differentiable or captured step, whose gradients have no values yet.
+        """Raise an error in a differentiable or captured step, in which the guard cannot read gradients.
 
         Raises:
             ValueError: If the step is symbolic and an argument of the guard is set.
@@ -114,21 +114,21 @@ class GradientGuard:
         """Check the norm of all gradients.
 
         Returns:
-            The norm. None if the update must be skipped, which is then counted.
+            The norm. If the update must be skipped, None; the skipped update is counted.
 
         Raises:
-            FloatingPointError: If it is not finite and ``on_nonfinite="raise"``.
+            FloatingPointError: If the norm is not finite and ``on_nonfinite="raise"``.
         """
         norm = total_norm(grads)
         overflows = not math.isfinite(norm)
         if overflows:
-            # In float32 the squares of finite gradients may overflow.
+            # The gradients may be finite although their squares overflow float32.
             norm = total_norm([grad.double() for grad in grads])
         self.gradient_norm = norm
         if not math.isfinite(norm) and self.on_nonfinite is not None:
             if self.on_nonfinite == "raise":
                 raise FloatingPointError(
-                    f"the gradients' norm must be finite, got {norm}; nothing was updated. Lower the learning "
+                    f"the gradients' norm must be finite, got {norm}; no weight was updated. Lower the learning "
                     'rate, or skip such updates with on_nonfinite="skip"'
                 )
             self.num_nonfinite += 1
@@ -141,7 +141,7 @@ class GradientGuard:
         """Check and clip the gradients of a step.
 
         Returns:
-            The factor that brings the gradients' norm to ``max_grad_norm``. None if the step must not be taken.
+            The factor that scales the gradients' norm to ``max_grad_norm``. None if the step must be skipped.
 
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
@@ -205,10 +205,10 @@ class GradientGuard:
         return 1.0 if scale >= 1.0 else scale
 
     def count(self, *, clipped: bool) -> None:
-        """Count an update that is made."""
+        """Count an update that is not skipped."""
         self.num_updates += 1
         self.num_clipped += clipped
-        # The first updates have equal weight, so the average has no bias towards 0.
+        # The first updates have equal weights, so the average is not biased towards 0.
         self.clip_share += (clipped - self.clip_share) / min(self.num_updates, _RECENT)
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class GradientGuard:
         return {name: getattr(self, name) for name in _COUNTS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`.
+        """Load a `state_dict`.
 
         Raises:
             ValueError: If a count is missing, or is not a number >= 0.

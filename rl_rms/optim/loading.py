@@ -14,7 +14,7 @@ from rl_rms.optim.options import check_options
 from rl_rms.optim.rule import State
 from rl_rms.optim.states import checked_state, make_capturable_, parameter_name
 
-# The key of the first group that holds the counts and estimates of the whole optimizer.
+# The first group has this key for the counts and estimates of the whole optimizer.
 TRACKING = "tracking"
 
 
@@ -22,9 +22,9 @@ class Loaded(NamedTuple):
     """A checked state dict, which shares no memory with the given one.
 
     Attributes:
-        groups: The groups, each with the options that it lacked.
+        groups: The groups. Options that were missing are added.
         states: The states of the optimizer's parameters.
-        other_states: Entries of ``"state"`` that belong to no parameter.
+        other_states: Entries of ``"state"`` that do not belong to a parameter.
         tracking: The states of the guard and of the half-life controller.
     """
 
@@ -40,10 +40,10 @@ def check_state_dict(
     """Check a state dict of this optimizer, `torch.optim.RMSprop` or ``RMSpropTFLike``.
 
     Returns:
-        The checked state dict. None if the groups have other numbers of parameters; torch then raises an error.
+        The checked state dict. None if the numbers of parameters differ, because torch then raises an error.
 
     Raises:
-        ValueError: If the groups, an option, or the shape, type or range of a state does not fit.
+        ValueError: If the groups, an option, or the shape, type or range of a state is wrong.
     """
     groups = _merged_groups(state_dict, param_groups, names)
     saved = state_dict["state"]
@@ -67,7 +67,7 @@ def check_state_dict(
 def _merged_groups(
     state_dict: Mapping[str, Any], param_groups: list[dict[str, Any]], names: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The groups of a state dict, each with the options that it lacks."""
+    """Read the groups of a state dict, and add options that are missing."""
     saved = state_dict.get("param_groups")
     if not (isinstance(saved, list) and isinstance(state_dict.get("state"), dict)):
         raise ValueError(
@@ -95,7 +95,7 @@ def _merged_groups(
 
 @contextmanager
 def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> Iterator[None]:
-    """Check the state dict that torch loads in this context, and load the other states."""
+    """In this context, torch loads a state dict. Check it, and load the other states."""
     states: dict[Tensor, State] = {}
 
     def check(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
                     if group["capturable"]:
                         make_capturable_(states[param], param.device)
 
-    # After the user's hooks for the state dict to load, and before the hooks for the loaded state dict.
+    # This runs after the user's hooks before loading, and before the user's hooks after loading.
     hooks = (
         optimizer.register_load_state_dict_pre_hook(check),
         optimizer.register_load_state_dict_post_hook(install, prepend=True),
@@ -127,7 +127,7 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
 
 
 def _load_tracking(tracking: dict[str, Any], controller: HalfLifeController, guard: GradientGuard) -> None:
-    """Load counts and estimates. torch's distributed checkpoints drop empty ones."""
+    """Load counts and estimates. Empty ones may be missing, because torch's distributed checkpoints drop them."""
     before = controller.state_dict()
     controller.load_state_dict(tracking.get("controller", {}))
     try:

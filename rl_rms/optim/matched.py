@@ -1,4 +1,4 @@
-"""The estimator of ``half_life="match"``: the law of `rl_rms.laws` for a stated timescale and estimated signal."""
+"""The estimator of ``half_life="match"``: applies `rl_rms.laws` to a given timescale and an estimated signal."""
 
 import math
 from typing import Any
@@ -10,24 +10,24 @@ from rl_rms.half_life import rho_from_half_life
 from rl_rms.laws import GAUSSIAN_NOISE, least_error_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-_LONGEST = 1e9  # finite stand-in for an infinite half-life or timescale
+_LONGEST = 1e9  # replaces an infinite half-life or timescale
 
 
 class Matched(HalfLifeEstimator):
-    """The half-life of the laws for a stated timescale and an estimated signal.
+    """The half-life by `rl_rms.laws`, for a given timescale and an estimated signal.
 
     The signal S is the variance of ``ln sigma**2`` over time, and the timescale tau is its autocorrelation time.
     ``ln g**2`` is ``ln sigma**2`` plus white noise, so only the signal makes its semivariogram grow with the lag:
 
         gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1)),
 
-    Least squares over the observed lags up to 2 tau give S. The smoothness p, 1 for jumps to 2 for smooth changes,
-    is the one with the best fit. Lags above 16 use means of blocks. `rl_rms.laws.least_error_half_life` gives the
-    half-life for Gaussian noise. Observations lose half of their weight in 16 tau, or in 2048 updates if that is
-    longer. The prior is S = 1.
+    Least squares over the observed lags up to 2 tau give S. The smoothness p with the best fit is used, between 1
+    (jumps) and 2 (smooth changes). Lags above 16 use means of blocks. `rl_rms.laws.least_error_half_life` gives
+    the half-life for Gaussian noise. The half-life of the observations is 16 tau, but at least 2048 updates. The
+    prior is S = 1.
     """
 
-    _LAGS = (1, 2, 4, 8, 16)  # in updates; the longest is a block
+    _LAGS = (1, 2, 4, 8, 16)  # lags in updates; the longest lag is a block
     _BLOCK_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
@@ -57,9 +57,9 @@ class Matched(HalfLifeEstimator):
         return super().half_life
 
     def observe(self, grads: Tensor) -> None:
-        """Add a block to the semivariogram, and fit the signal at growing intervals."""
+        """Add a block to the semivariogram. Fit the signal, at growing intervals."""
         grads, known = known_gradients(grads)
-        logs = grads.square().div_(known).log_()  # NaN if unknown, from 0 / 0
+        logs = grads.square().div_(known).log_()  # NaN, from 0 / 0, if the gradient is unknown
         if self._previous.shape != logs.shape:
             self._previous = torch.full_like(logs, math.nan)
             self._means = torch.full((max(self._BLOCK_LAGS), logs.shape[1]), math.nan, dtype=torch.float64)
@@ -74,7 +74,7 @@ class Matched(HalfLifeEstimator):
         self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(sums)
         self._blocks += 1
         if self._blocks >= self._next_fit or self._is_stale():
-            # Fits become rarer, because a block changes a long estimate little.
+            # The intervals between fits grow, because a block changes an estimate from many blocks little.
             self._next_fit = self._blocks + min(1 + self._blocks // 4, 64)
             self._fit()
 
@@ -87,7 +87,7 @@ class Matched(HalfLifeEstimator):
         }
 
     def _is_stale(self) -> bool:
-        # A timescale in env steps varies slightly if updates vary in length.
+        # In updates, a timescale in env steps varies slightly if updates span different numbers of env steps.
         now, then = self.timescale, self._fitted_timescale
         return now != then and not abs(now - then) <= 0.05 * min(now, then)
 
@@ -110,13 +110,15 @@ class Matched(HalfLifeEstimator):
                     continue
                 near = 0.5 * squares[first] / counts[first]
                 for index, lag in enumerate(times[1:], first + 1):
-                    # Smooth changes may reverse beyond 2 tau. The shortest lag is always used.
+                    # Lags above 2 tau are not used, because smooth changes may reverse. The shortest lag is always
+                    # used.
                     if counts[index] > 0.0 and (index == 1 or lag * unit <= 2.0 * tau):
                         grown = _correlation(unit, tau, smoothness) - _correlation(lag * unit, tau, smoothness)
                         rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))
             power = sum(weight * grown * grown for grown, _, weight in rows)
             product = sum(weight * grown * measured for grown, measured, weight in rows)
-            # A flat semivariogram also fits smooth changes; jumps are assumed until it has grown.
+            # A flat semivariogram also fits smooth changes, so jumps are assumed until the semivariogram has
+            # grown.
             if smoothness > 1.0 and product < 0.25 * self._PRIOR_SIGNAL * power:
                 continue
             signal = max(0.0, (product + prior * self._PRIOR_SIGNAL) / (power + prior))
@@ -132,7 +134,7 @@ class Matched(HalfLifeEstimator):
         return self._unbounded
 
     def export_state(self) -> dict[str, Any]:
-        """A copy of everything that `observe` changes."""
+        """Copy everything that `observe` changes."""
         return {
             "previous": self._previous.clone(),
             "means": self._means.clone(),
@@ -145,7 +147,7 @@ class Matched(HalfLifeEstimator):
         }
 
     def restore_state(self, state: dict[str, Any]) -> None:
-        """Continue from an exported state."""
+        """Load an exported state."""
         self._previous, self._means = state["previous"].double(), state["means"].double()
         self._sums = state["sums"].double()
         self._blocks, self._next_fit = int(state["blocks"]), int(state["next_fit"])

@@ -48,14 +48,14 @@ def check_options(group: Mapping[str, Any]) -> None:
     """Check the options of a group.
 
     Raises:
-        ValueError: If an option is out of its range, or two exclude each other. The message names the option, the
-            value received and the fix.
+        ValueError: If an option is out of its range, or two options contradict each other. The message names the
+            option, the value received and the fix.
     """
     _check_ranges(group)
     _check_decay(group)
     if group["bias_correction"] and group["initial_second_moment"] != 0:
         raise ValueError(
-            "bias_correction corrects an accumulator that starts at 0, got bias_correction=True with "
+            "bias_correction needs a second moment that starts at 0, got bias_correction=True with "
             f"initial_second_moment={group['initial_second_moment']!r}; leave one of them out"
         )
     for name in ("nesterov", "cautious"):
@@ -65,7 +65,7 @@ def check_options(group: Mapping[str, Any]) -> None:
             )
     if group["differentiable"] and group["foreach"]:
         raise ValueError(
-            "foreach kernels are outside of autograd, got foreach=True with differentiable=True; leave foreach out"
+            "foreach kernels do not support autograd, got foreach=True with differentiable=True; leave foreach out"
         )
 
 
@@ -98,16 +98,16 @@ def _check_decay(group: Mapping[str, Any]) -> None:
             raise ValueError(f"half_life of a parameter group must be None or a string, got {stated!r:.100}")
         parse_half_life(stated)
     if not (0 <= alpha < 1 if alpha is not None else stated is not None):
-        raise ValueError(f"alpha must be in [0, 1), or None where half_life is stated, got {alpha!r}")
+        raise ValueError(f"alpha must be in [0, 1), or None if half_life is set, got {alpha!r}")
 
 
 def _is_flag(value: Any) -> bool:
-    """Whether a value is True or False, also as 1 or 0 or as numpy's bool."""
+    """Whether a value is True or False. 1, 0 and NumPy's bools are also allowed."""
     return isinstance(value, int) or type(value).__name__ in ("bool", "bool_")
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a real number that float32 can represent, or nan or infinity."""
+    """Whether a value is a real number within float32's range, nan or infinite."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not (value.is_meta or value.is_complex() or value.is_sparse)
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -135,5 +135,5 @@ def takes_tensor_means(group: Mapping[str, Any]) -> bool:
 
 
 def as_scalar(lr: Scalar) -> Scalar:
-    """A learning rate that is a tensor with one element as a scalar tensor."""
+    """Convert a learning rate that is a tensor with one element to a scalar tensor."""
     return lr.reshape(()) if isinstance(lr, Tensor) else lr

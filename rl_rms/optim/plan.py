@@ -1,4 +1,4 @@
-"""The plan of a step: the batches of parameters that kernels update. A plan serves many steps."""
+"""The plan of a step: the batches of parameters that kernels update. A plan is used in many steps."""
 
 import operator
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})
 
 
 class _Group(NamedTuple):
-    """A parameter group: its options that batches depend on, its uniform batches, and its other parameters."""
+    """A parameter group: the options on which batches depend, the uniform batches, and the other parameters."""
 
     params: list[Tensor]
     options: tuple[Any, ...]
@@ -35,15 +35,15 @@ class Plan:
     """The batches of all parameter groups.
 
     A plan depends only on the parameters, their gradients and their states. A resumed optimizer therefore has the
-    same plan as an uninterrupted one. Parameters, gradients and averages stay in their memory.
+    same plan as an uninterrupted one. The plan does not move parameters, gradients or averages in memory.
 
     Raises:
-        ValueError: If a group has ``fused=True`` and a parameter with a gradient does not fit into a uniform
+        ValueError: If a group has ``fused=True`` and a parameter with a gradient cannot be part of a uniform
             batch.
     """
 
     def __init__(self, param_groups: Groups, state: States) -> None:
-        # A parameter that is listed twice is updated twice. One kernel call cannot do this.
+        # A parameter that is listed twice is updated twice, which one kernel call cannot do.
         uses = Counter(id(param) for group in param_groups for param in group["params"])
         self._repeated = {identity for identity, number in uses.items() if number > 1}
         self._groups = [self._plan(group, state) for group in param_groups]
@@ -74,13 +74,13 @@ class Plan:
         """Read all gradients.
 
         Returns:
-            The batches. None if the plan no longer fits parameters, gradients, states and options; it must then
-            not be used.
+            The batches. None if parameters, gradients, states or options have changed, so that a new plan is
+            needed.
 
         Raises:
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
         """
-        # torch hashes tensors in Python, so comparing the keys would take longer than the rest of a step.
+        # The keys are not compared, because torch's tensor hash is slower than the rest of a step.
         if len(param_groups) != len(self._groups) or not _are_same(self._states, state.values()):
             return None
         batches: Batches = []
@@ -101,7 +101,7 @@ class Plan:
         return batches
 
     def _takes(self, param: Tensor) -> bool:
-        """Whether a parameter fits into a uniform batch."""
+        """Whether a parameter can be part of a uniform batch."""
         grad = param.grad
         return (
             grad is not None
@@ -119,13 +119,13 @@ class Plan:
 
 
 def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> tuple[Plan, Batches]:
-    """Read all gradients with a plan, or with a new plan if the old one no longer fits.
+    """Read all gradients with the old plan, or make a new plan if something has changed.
 
     Returns:
         The old or the new plan, and the batches.
 
     Raises:
-        RuntimeError: If gradients or states change meanwhile, or a gradient is sparse.
+        RuntimeError: If gradients or states change during the call, or a gradient is sparse.
     """
     batches = None if plan is None else plan.collect(param_groups, state)
     if plan is None or batches is None:
@@ -140,7 +140,7 @@ def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> t
 
 
 def _options(group: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The options of a group that its batches depend on. The first is whether they may be uniform."""
+    """The options on which a group's batches depend. The first entry says whether the batches may be uniform."""
     return allows_uniform(group), bool(group["momentum"]), bool(group["optimism"]), bool(group["centered"])
 
 

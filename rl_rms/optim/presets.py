@@ -4,7 +4,7 @@
 ``RMSpropTFLike`` of Stable-Baselines3, which reproduces results of its TensorFlow-based predecessor. A2C uses it
 only with ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
 
-Read from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
+The values are from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
 (``common.sb2_compat.rmsprop_tf_like.RMSpropTFLike``), TensorFlow 2.21 (``tf.compat.v1.train.RMSPropOptimizer``),
 Keras 3.15 (``keras.optimizers.RMSprop``) and optax 0.2.8 (``optax.rmsprop``). timm's ``RMSpropTF`` is the preset
 "tf1" with ``lr=1e-2``.
@@ -44,7 +44,7 @@ def preset(like: Preset, **given: Any) -> dict[str, Any]:
         ``decoupled_weight_decay``.
 
     Raises:
-        ValueError: If there is no such preset, or the library has no default learning rate and none is given.
+        ValueError: If the preset is unknown, or if neither the library nor the user sets a learning rate.
 
     Examples:
         >>> preset("rmsprop_tf_like", lr=7e-4)["initial_second_moment"]

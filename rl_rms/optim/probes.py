@@ -1,6 +1,6 @@
 """Probes: a few fixed coordinates of the gradient, from which half-lives are estimated.
 
-Reading sixteen coordinates costs a few microseconds for any size of the network.
+It takes a few microseconds to read sixteen coordinates, for networks of any size.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ class Probes:
     """Records the gradients of some randomly drawn coordinates in blocks of updates.
 
     Args:
-        params: Parameters that have a gradient, with at least one coordinate together.
-        num_probes: Number of coordinates; all if there are fewer.
+        params: Parameters that have a gradient. Together they must have at least one coordinate.
+        num_probes: Maximum number of coordinates.
         block: Updates in a block.
     """
 
@@ -31,7 +31,7 @@ class Probes:
         chosen = torch.tensor(list(distinct)[:num_probes])
         owners = torch.searchsorted(ends, chosen, right=True)
         offsets = chosen - (ends - sizes)[owners]
-        # For each parameter with probes, their coordinates in its flattened gradient.
+        # For each parameter with probes: the probes' coordinates in its flattened gradient.
         self._sources = [
             (params[owner], offsets[owners == owner].to(params[owner].device))
             for owner in sorted(set(owners.tolist()))
@@ -45,8 +45,8 @@ class Probes:
         """Read the gradients of one update, after clipping and without autograd.
 
         Returns:
-            A full block, of shape ``(block, num_probes)``, oldest update first, valid until the next call; None
-            while it fills. A parameter without gradient has 0 there.
+            If the block is full, its gradients of shape ``(block, num_probes)``, oldest update first, valid until
+            the next call; otherwise None. Parameters without a gradient have zeros.
         """
         row = self._rows[self._filled]
         row.copy_(torch.cat([_take(param.grad, offsets) for param, offsets in self._sources]))
@@ -73,14 +73,14 @@ class Probes:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with a block from `state_dict`, if its shape fits."""
+        """Load a block from `state_dict`, if it has the right shape."""
         if state["block"].shape == self._block.shape:
             self._block.copy_(state["block"])
             self._filled = int(state["filled"])
 
 
 def _take(grad: Tensor | None, offsets: Tensor) -> Tensor:
-    """Coordinates of a gradient, gathered from all processes if it is distributed; 0 without gradient."""
+    """Read coordinates of a gradient, from all processes if it is distributed; 0 without a gradient."""
     if grad is None:
         return torch.zeros(offsets.shape)
     return torch.take(real(gathered(grad)), offsets).cpu()

@@ -28,7 +28,7 @@ from rl_rms.optim.torch_private import (
     set_grad_enabled,
 )
 
-# Updates between two searches for averages that overflowed or became subnormal.
+# Number of updates between two checks for averages that overflowed or became subnormal.
 _SETTLE_EVERY = 256
 
 _get_grad = operator.attrgetter("grad")
@@ -49,11 +49,11 @@ class RMSprop(Optimizer):
     ``timescale``, and ``"auto"`` estimates it from the gradients; see `rl_rms.optim.matched` and
     `rl_rms.optim.bank`.
 
-    ``param_groups`` hold the decay in force as ``"alpha"``, and as ``"half_life"`` None, the half-life in
-    environment steps as a string, ``"match"`` or ``"auto"``. State dicts are exchanged with `torch.optim.RMSprop`.
-    Without momentum and optimism ``|step| <= lr / sqrt(1 - rho)`` for all gradients; with ``centered`` update t of
-    a constant rho has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``, or only the bound by eps
-    if rounding loses the variance.
+    In ``param_groups``, ``"alpha"`` is the current decay. ``"half_life"`` is None, the half-life in environment
+    steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state
+    dicts. Without momentum and optimism ``|step| <= lr / sqrt(1 - rho)`` for all gradients; with ``centered``
+    update t of a constant rho has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``, or only the
+    bound by eps if rounding loses the variance.
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
@@ -61,25 +61,26 @@ class RMSprop(Optimizer):
         alpha: torch's name for ``rho``.
         eps: Added to the denominator, >= 0. None uses the preset's value.
         weight_decay: Added to the gradient as ``weight_decay * p``, >= 0.
-        momentum: Decay of the momentum buffer, > -1. A negative one damps the rotation in games.
+        momentum: Decay of the momentum buffer, > -1. A negative value damps the rotation in games.
         centered: Whether to subtract the squared mean gradient from v.
         capturable: Whether a CUDA graph may capture a step; needs parameters on an accelerator.
-        foreach: Whether to update all parameters in few large kernels; None does so on accelerators.
-        maximize: Whether to ascend.
+        foreach: Whether to update all parameters with a few kernels on lists of tensors; None means True on
+            accelerators.
+        maximize: Whether to maximize the objective instead of minimizing it.
         differentiable: Whether autograd can differentiate the step, also with respect to a tensor ``lr``.
         half_life: ``69`` or ``"69 updates"`` (optimizer steps), ``"20_000 steps"`` (environment steps, summed over
             all sub-environments), a `HalfLife`, ``"match"`` or ``"auto"``.
-        rho: Decay of v per update, in [0, 1). If none of the three names is given, the preset's value, in torch
-            0.99 (a half-life of 69 updates).
+        rho: Decay of v per update, in [0, 1). If neither ``half_life``, ``rho`` nor ``alpha`` is given, the
+            preset's value is used, for torch 0.99 (a half-life of 69 updates).
         steps_per_update: Environment steps that an update spans; may be set later.
         timescale: Autocorrelation time of the environment's changes, for ``half_life="match"``:
             ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; may be set later.
-        half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None is 32 and 10 000,
-            or the bounds of ``estimator``.
-        max_step: Longest step of a parameter, > 0: it bounds the half-life of "match" and "auto" by
-            ``ln 2 * (max_step / lr)**2``. None sets no such bound.
-        estimator: The estimator of "auto"; None is `rl_rms.optim.bank.Bank`.
-        like: The implementation whose conventions and defaults hold for arguments that are not given: ``"torch"``
+        half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None uses (32, 10
+            000), or the bounds of ``estimator``.
+        max_step: Longest allowed step of a parameter, > 0. It limits the half-life of "match" and "auto" to ``ln 2
+            * (max_step / lr)**2``. None sets no limit.
+        estimator: The estimator of "auto"; None uses `rl_rms.optim.bank.Bank`.
+        like: The implementation that gives conventions, and defaults for arguments that are not given: ``"torch"``
             (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``), ``"tf1"``,
             ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
         bias_correction: Whether to divide v by the total weight of the gradients in it. The first step then has
@@ -89,29 +90,31 @@ class RMSprop(Optimizer):
         decoupled_weight_decay: Whether weight decay multiplies parameters by ``1 - lr * weight_decay`` instead of
             changing the gradient. None uses the preset's value.
         nesterov: Whether to use Nesterov momentum.
-        lr_in_momentum: Whether the momentum buffer holds steps with their learning rate. None uses the preset's
-            value.
-        cautious: Whether a step with momentum updates only coordinates that descend along the present gradient.
+        lr_in_momentum: Whether steps are multiplied by the learning rate before they enter the momentum buffer.
+            None uses the preset's value.
+        cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
+            gradient.
         optimism: Coefficient of the difference between this update and the previous one, which is added to the
             step, >= 0.
-        max_update_rms: Root mean square of ``g / d``, tensor by tensor, above which it is scaled down; None for no
-            such clipping.
-        max_grad_norm: Global norm above which all gradients are scaled down, in place and before v accumulates
-            them, as `torch.nn.utils.clip_grad_norm_` does; None for no clipping, as in the next three.
-        max_tensor_norm: Norm above which a single tensor's gradient is scaled down.
-        max_grad_value: Largest magnitude of a coordinate.
-        max_grad_ratio: Largest magnitude of a coordinate, as a multiple of its root second moment before this
-            gradient, > 1. A parameter's first gradient is not clipped.
-        on_nonfinite: ``"raise"`` if a gradient has a nan or infinite coordinate, ``"skip"`` the whole step, or
-            ``"clip"``: replace nan by 0 and infinities by the largest finite magnitude. Both are counted. None
-            ignores them, as torch does.
+        max_update_rms: Limit of the root mean square of ``g / d`` in each tensor. Larger values are scaled down;
+            None for no limit.
+        max_grad_norm: Limit of the global gradient norm. Larger gradients are scaled down in place, before v
+            accumulates them, as by `torch.nn.utils.clip_grad_norm_`. For this and the next three arguments, None
+            means no clipping.
+        max_tensor_norm: Limit of the norm of a single tensor's gradient. Larger gradients are scaled down.
+        max_grad_value: Largest magnitude of a gradient coordinate.
+        max_grad_ratio: Largest magnitude of a coordinate, as a multiple of the root of its previous second moment,
+            > 1. A parameter's first gradient is not clipped.
+        on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, ``"skip"`` the whole step, or
+            ``"clip"``, which replaces nan by 0 and infinities by the largest finite magnitude. Skipped and clipped
+            steps are counted. None does not check, as in torch.
         fused: Whether one kernel call updates all parameters of a precision, which is many times faster for small
-            networks. None does so for contiguous float32 and float64 parameters on a CPU; True raises an error for
-            others. ``max_update_rms`` and ``cautious`` update tensor by tensor in any case.
+            networks. None does so for contiguous float32 and float64 parameters on a CPU. True raises an error for
+            other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its own update.
 
     Raises:
-        ValueError: If an argument is out of its range, two names of the decay are given, or two options exclude
-            each other. The message names each.
+        ValueError: If an argument is out of its range, several arguments set the decay, or two options contradict
+            each other. The message names the arguments.
 
     Examples:
         >>> import torch, rl_rms
@@ -207,12 +210,12 @@ class RMSprop(Optimizer):
 
     @property
     def half_life(self) -> float:
-        """Half-life in force of the first group, in updates. Assigning a value sets all groups.
+        """The current half-life of the first group, in updates. Assigning a value sets all groups.
 
         A loaded optimizer has the half-life of its last update until ``steps_per_update`` is set.
 
         Raises:
-            ValueError: If it is stated in env steps, and there is neither ``steps_per_update`` nor an update.
+            ValueError: If it is in env steps, ``steps_per_update`` is not set, and there was no update yet.
         """
         return self.controller.latest_half_life(self.param_groups[0])
 
@@ -222,10 +225,10 @@ class RMSprop(Optimizer):
 
     @property
     def rho(self) -> float:
-        """Decay in force of the first group. Assigning a value sets all groups.
+        """The current decay of the first group. Assigning a value sets all groups.
 
         Raises:
-            ValueError: As for `half_life`.
+            ValueError: Under the same conditions as for `half_life`.
         """
         return self.controller.latest_decay(self.param_groups[0])
 
@@ -234,7 +237,7 @@ class RMSprop(Optimizer):
         self._set_decay(self.controller.entries(rho=float(rho)))
 
     def _set_decay(self, entries: dict[str, Any]) -> None:
-        # The defaults are also set, for groups that are added later.
+        # The defaults are also set, because they apply to groups that are added later.
         for options in (*self.param_groups, self.defaults):
             options.update(entries)
         self.controller.forget_estimates_but(self.param_groups)
@@ -269,22 +272,22 @@ class RMSprop(Optimizer):
 
         Args:
             *args: At most one argument: a closure that re-evaluates the model and returns the loss.
-            **kwargs: The same as ``closure=...``.
+            **kwargs: The closure as ``closure=...``.
 
         Returns:
             The closure's loss; None without a closure.
 
         Raises:
-            ValueError: If a half-life is stated in environment steps and ``steps_per_update`` is not set.
+            ValueError: If a half-life is in environment steps and ``steps_per_update`` is not set.
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
         if torch.compiler.is_compiling():
             return _step_outside_of_the_graph(self, *args, **kwargs)
-        # Hooks may read and replace the arguments as the user gave them.
+        # Hooks get the user's arguments, and may replace them.
         return _observed_step(self, *args, **kwargs) if has_step_observers(self) else self._step(*args, **kwargs)
 
-    # Otherwise torch wraps the method like `_observed_step`, even without observers.
+    # Without this mark, torch would wrap the method like `_observed_step`, even without observers.
     step.hooked = True  # type: ignore[attr-defined]
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -346,10 +349,10 @@ class RMSprop(Optimizer):
         """Add parameters with their own options.
 
         Args:
-            param_group: ``"params"`` and any options, the decay under at most one of its three names.
+            param_group: ``"params"`` and any options, but at most one of ``half_life``, ``rho`` and ``alpha``.
 
         Raises:
-            ValueError: As the constructor does.
+            ValueError: Under the same conditions as in the constructor.
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
@@ -361,7 +364,7 @@ class RMSprop(Optimizer):
         super().add_param_group(group)
 
     def state_dict(self) -> dict[str, Any]:
-        """State and options, in torch's form; counts and estimates are in the first group.
+        """Return state and options in torch's form. Counts and estimates are in the first group.
 
         Returns:
             Tensors, numbers and strings in dictionaries and lists.
@@ -378,15 +381,15 @@ class RMSprop(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore state and options that this class, `torch.optim.RMSprop` or ``RMSpropTFLike`` saved.
 
-        All tensors are copied. Options that the state dict lacks keep their values. A state dict that does not fit
-        leaves the optimizer as it was.
+        All tensors are copied. Options that are missing in the state dict keep their values. If the state dict is
+        wrong, the optimizer does not change.
 
         Args:
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If a group, an option, or the shape, kind or range of a state does not fit. The message
-                names the parameter.
+            ValueError: If a group, an option, or the shape, type or range of a state is wrong. The message names
+                the parameter.
         """
         if not isinstance(state_dict, dict):
             raise ValueError(
@@ -404,9 +407,9 @@ class RMSprop(Optimizer):
         self._plan = None
 
 
-# The hooks and the profiler's record around a step, as in torch's optimizers.
+# Runs the step with hooks and a profiler record, as torch's optimizers do.
 _observed_step: Callable[..., float | None] = Optimizer.profile_hook_step(RMSprop._step)
 
-# A compiled function steps outside of its graph: Python numbers that change with every update would be constants
-# or new compilations there, and the CPU kernel is one call anyway.
+# In a compiled function, steps run outside of the graph: Python numbers that change with every update would be
+# constants or new compilations there, and the CPU kernel is one call anyway.
 _step_outside_of_the_graph: Callable[..., float | None] = disable_dynamo(RMSprop.step)

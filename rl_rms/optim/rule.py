@@ -27,11 +27,11 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 
 Scalar: TypeAlias = float | Tensor
-# One tensor, or tensors by name.
+# A parameter or gradient: one tensor, or tensors by name.
 Params = TypeVar("Params", Tensor, dict[str, Tensor])
 
 State: TypeAlias = dict[str, Any]
-"""The state of one parameter, in `torch.optim.RMSprop`'s layout with one more entry.
+"""The state of one parameter: the entries of `torch.optim.RMSprop` and ``initial_weight``.
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
@@ -51,16 +51,15 @@ def rmsprop_init(
     """The state before the first update.
 
     Args:
-        param: The parameter, of any shape, or parameters by name; they are not kept.
+        param: The parameter, of any shape, or parameters by name. The state does not refer to them.
         momentum: As in `rmsprop_update`.
         optimism: As in `rmsprop_update`.
         centered: As in `rmsprop_update`.
         initial_second_moment: First value of v in every coordinate; 0 in torch, 1 in TensorFlow's form.
 
     Returns:
-        The state, in the parameter's precision, and float32 for half precision: there an accumulator stalls as
-        soon as ``(1 - rho) g*g`` falls below half a unit in the last place of v. For parameters by name, their
-        states by name.
+        The state, in the parameter's precision, but at least float32. In half precision, v would stop changing
+        when ``(1 - rho) g*g`` is below half a unit in the last place of v. For parameters by name, states by name.
     """
     if isinstance(param, Mapping):
         options: dict[str, Any] = {
@@ -104,47 +103,47 @@ def rmsprop_update(
     cautious: bool = False,
     max_update_rms: float | None = None,
 ) -> tuple[Params, State]:
-    """One update by the module's equations; nothing is changed in place.
+    """Make one update by the module's equations. Nothing is changed in place.
 
-    Every hyperparameter may be a tensor (a scalar, or one that broadcasts to the parameter's shape), and gradients
-    flow to it, as they do to ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of reals.
+    Every hyperparameter may be a tensor that broadcasts to the parameter's shape. Gradients flow to it, and to
+    ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of real numbers.
 
     Args:
-        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``, each of which
-            is updated by itself, with the same hyperparameters.
+        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``, which are
+            updated separately with the same hyperparameters.
         grad: Its gradient g, of the same shape; or gradients by the same names.
         state: State from `rmsprop_init` or the previous update; or states by the same names.
         lr: Learning rate.
         rho: Decay of v per update, in [0, 1).
         half_life: Half-life of a squared gradient's weight in v, in updates: ``rho = 2 ** (-1 / half_life)``.
             Exactly one of ``rho`` and ``half_life`` is needed.
-        eps: Added to the denominator, or to v^ under the root.
-        weight_decay: Added to the gradient as ``weight_decay * p``, or decoupled.
+        eps: Constant added to the denominator, or to v^ under the root.
+        weight_decay: Weight decay, added to the gradient as ``weight_decay * p``, or decoupled.
         momentum: Decay of the momentum buffer, in (-1, 1) for a stable buffer. Negative momentum damps the
             rotation in games (Gidel et al., arXiv:1807.04740).
-        optimism: Coefficient of the change since the previous update; 1 is the optimistic gradient
-            ``2 u - u'`` of games (Daskalakis et al., arXiv:1711.00141).
+        optimism: Coefficient of the change since the previous update. The value 1 gives the optimistic gradient
+            ``2 u - u'`` for games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
         bias_correction: Whether to divide v by the total weight of the gradients in it. The first step then has
-            length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0. When centered, the difference is
-            divided as a whole, because dividing each part would make it 0 after the first update.
+            length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0. When centered, the difference v - m*m
+            is divided as a whole, because dividing v and m separately would make it 0 after the first update.
         eps_in_sqrt: Whether eps is under the root, as in TensorFlow.
         decoupled_weight_decay: Whether the parameter is multiplied by ``1 - lr * weight_decay``, independently of
             its gradients (AdamW, arXiv:1711.05101).
         nesterov: Whether to use Nesterov momentum.
-        lr_in_momentum: Whether the buffer holds steps with their learning rate, as in TensorFlow, Keras and optax,
-            so that a new learning rate does not change the steps in it.
-        cautious: Whether a step with momentum takes only the coordinates that descend by the present gradient,
-            lengthened to make up for the others (arXiv:2411.16085).
-        max_update_rms: Root mean square of u above which it is scaled down (Adafactor, arXiv:1804.04235, section
-            6); None for no such clipping.
+        lr_in_momentum: Whether steps are multiplied by the learning rate before they enter the buffer, as in
+            TensorFlow, Keras and optax. A new learning rate then does not change earlier steps.
+        cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
+            gradient. These are scaled up to compensate for the others (arXiv:2411.16085).
+        max_update_rms: Limit of the root mean square of u. Larger u are scaled down (Adafactor, arXiv:1804.04235,
+            section 6); None for no limit.
 
     Returns:
         The new parameter and the new state; or both by name.
 
     Raises:
         ValueError: Unless exactly one of ``rho`` and ``half_life`` is given, or if names differ.
-        KeyError: If the state lacks an average of ``momentum``, ``optimism`` or ``centered``.
+        KeyError: If the state lacks an average that ``momentum``, ``optimism`` or ``centered`` needs.
 
     Examples:
         >>> param, grad = torch.tensor([1.0, 1.0]), torch.tensor([0.3, -20.0])
@@ -194,10 +193,10 @@ def _update(
     cautious: bool,
     max_update_rms: float | None,
 ) -> tuple[Tensor, State]:
-    """One parameter's update, with rho and 1 - rho in ``decay``."""
+    """Update one parameter; ``decay`` is rho and 1 - rho."""
     rho, gain = decay
     v = real(state["square_avg"])
-    # A scalar tensor of higher precision would promote a scalar parameter, and lerp wants one precision.
+    # A scalar tensor of higher precision would promote a scalar parameter, and lerp needs equal precisions.
     gain, lr, eps, weight_decay = (as_dtype(x, v.dtype) for x in (gain, lr, eps, weight_decay))
     momentum, optimism = as_dtype(momentum, v.dtype), as_dtype(optimism, v.dtype)
     p, g = real(param).to(v.dtype), real(grad).to(v.dtype)
@@ -208,7 +207,7 @@ def _update(
     g = g.clamp(-largest, largest)
     new: State = {
         "step": state["step"] + 1,
-        # v + (1 - rho) (g*g - v): in float32 a rho near 1 is rounded coarsely, 1 - rho is not.
+        # v + (1 - rho) (g*g - v) is used, because float32 rounds a rho near 1 coarsely, but not 1 - rho.
         "square_avg": torch.lerp(v, g * g, gain),
         "initial_weight": state["initial_weight"] * rho,
     }
@@ -227,7 +226,7 @@ def _update(
             u = u * agrees / agrees.mean().clamp_min(_LEAST_AGREEMENT)
     if is_used(optimism):
         new["previous_update"] = u
-        # At the first update there is no previous u.
+        # In the first update, u replaces the missing previous u.
         u = u + optimism * (state["initial_weight"] != 1.0) * (u - real(state["previous_update"]))
     if is_used(weight_decay) and decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
@@ -238,7 +237,7 @@ def _update(
 
 
 def _by_name(update: Callable[..., tuple[Tensor, State]], param: Any, grad: Any, state: Any) -> Any:
-    """The update of one tensor, or of each parameter by its name."""
+    """Update one tensor, or each parameter by its name."""
     if isinstance(param, Tensor):
         return update(param, grad, state)
     for name, other in (("grad", grad), ("state", state)):
@@ -252,7 +251,7 @@ def _by_name(update: Callable[..., tuple[Tensor, State]], param: Any, grad: Any,
 
 
 def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Tensor:
-    """The estimate v^, whose root divides the next step.
+    """The estimate v^ of the second moment, from which the denominator is computed.
 
     Args:
         state: State of the parameter; before the first update v^ is the first value of v.
@@ -265,7 +264,7 @@ def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Ten
     v = real(state["square_avg"])
     if centered:
         m = real(state["grad_avg"])
-        # Of two nearly equal numbers the difference may be rounded below 0, and its root would be nan.
+        # Rounding may make the difference of nearly equal numbers negative, and its root would be nan.
         v = (v - m * m).clamp_min(0.0)
     if not bias_correction:
         return v
@@ -286,21 +285,21 @@ def largest_root(dtype: torch.dtype) -> float:
 
 
 def real(x: Tensor) -> Tensor:
-    """A view of a complex tensor as pairs of reals, along a new last dimension; or the real tensor itself."""
+    """View a complex tensor as pairs of real numbers, along a new last dimension. Keep a real tensor unchanged."""
     return torch.view_as_real(x) if x.is_complex() else x
 
 
 def gathered(x: Tensor) -> Tensor:
-    """All values of a distributed tensor, the same on every process; another tensor is returned unchanged."""
+    """Gather all values of a distributed tensor on every process. Return any other tensor unchanged."""
     return x.full_tensor() if hasattr(x, "full_tensor") else x  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
-    """A hyperparameter; a tensor is converted to ``dtype``, and a number is returned unchanged."""
+    """Convert a hyperparameter that is a tensor to ``dtype``. Return a number unchanged."""
     return x.to(dtype) if isinstance(x, Tensor) else x
 
 
-# Least share of descending coordinates that lengthens a cautious step; its inverse bounds the factor.
+# Lower limit of the share of kept coordinates in a cautious step. Its inverse limits the scale factor.
 _LEAST_AGREEMENT = 1e-3
 
 AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
@@ -315,7 +314,7 @@ _LARGEST_ROOTS = {
 
 
 def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:
-    """The decay, and 1 - rho without the cancellation in ``1 - 2 ** (-1 / half_life)``, in float64."""
+    """Compute rho and 1 - rho in float64, without the cancellation in ``1 - 2 ** (-1 / half_life)``."""
     if rho is not None and half_life is None:
         rho = as_dtype(rho, torch.float64)
         return rho, 1 - rho
@@ -333,8 +332,8 @@ def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar
 def _sqrt(x: Tensor) -> Tensor:
     """The square root, with derivative 0 instead of infinity at 0.
 
-    A coordinate without any gradient so far has v = 0 and a step of 0 for every rho; the infinite derivative would
-    make nan of every hyperparameter's gradient.
+    A coordinate that never had a gradient has v = 0, and its step is 0 for every rho. The infinite derivative
+    would make the gradients of all hyperparameters nan.
     """
     if not x.requires_grad:
         return torch.sqrt(x)
@@ -343,7 +342,7 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def is_used(x: Scalar) -> bool:
-    """Whether a coefficient has an effect. A tensor counts even at 0, because it may have a gradient."""
+    """Whether a coefficient is a tensor or not 0. A tensor counts even at 0, because it may have a gradient."""
     return isinstance(x, Tensor) or x != 0
 
 

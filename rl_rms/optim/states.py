@@ -11,7 +11,7 @@ from torch import Tensor
 from rl_rms.optim.options import state_options
 from rl_rms.optim.rule import AVERAGES, State, real, rmsprop_init
 
-# At or above this epsilon, the root of the largest subnormal number is lost in rounding.
+# Next to an epsilon of at least this size, the root of any subnormal number is lost in rounding.
 _LEAST_EPS = 1e-11
 _ENTRIES = {"step", "initial_weight", *AVERAGES}
 _NEEDED_BY = {"centered": "grad_avg", "momentum": "momentum_buffer", "optimism": "previous_update"}
@@ -20,10 +20,10 @@ _NEEDED_BY = {"centered": "grad_avg", "momentum": "momentum_buffer", "optimism":
 def checked_state(
     given: Any, param: Tensor, group: Mapping[str, Any], *, name: str, needed: Mapping[str, Any]
 ) -> State:
-    """Copy one parameter's state from the layout of this optimizer or of `torch.optim.RMSprop`.
+    """Check and copy one parameter's state, from this optimizer or from `torch.optim.RMSprop`.
 
-    A state without ``initial_weight``, which torch does not keep, gets ``rho ** step``. Infinite averages become
-    the largest finite number, as in training.
+    torch's states have no ``initial_weight``; it becomes ``rho ** step``. Infinite averages become the largest
+    finite number, as in training.
 
     Args:
         given: The state. Empty for a parameter without updates.
@@ -36,14 +36,14 @@ def checked_state(
         A new state whose tensors share no memory with the given one.
 
     Raises:
-        ValueError: If an entry is missing or has another shape, kind or range.
+        ValueError: If an entry is missing, or its shape, type or range is wrong.
     """
     if not isinstance(given, Mapping):
         raise ValueError(f"the state of {name} must be a dictionary, got {type(given).__name__}; save it again")
     if not given:
         return {}
     own = rmsprop_init(param, **state_options(dict(group)))
-    # Entries that the user added.
+    # These entries were added by the user.
     state: State = {**copy.deepcopy({key: given[key] for key in given.keys() - _ENTRIES}), **own}
     for key in ("step", "square_avg"):
         if key not in given:
@@ -51,7 +51,7 @@ def checked_state(
     step = _number(given["step"], 0.0, math.inf, name, "step")
     if not step.is_integer():
         raise _error(name, "step", f"is {step}", "be a whole number")
-    # float32 stops counting at 2**24.
+    # In float32, counting stops at 2**24.
     is_double = step >= 2**24 or getattr(given["step"], "dtype", None) is torch.float64
     state["step"] = torch.tensor(step, dtype=torch.float64 if is_double else torch.float32)
     for option, key in _NEEDED_BY.items():
@@ -70,7 +70,7 @@ def checked_state(
 
 
 def _average(value: Any, param: Tensor, name: str, key: str) -> Tensor:
-    """A checked copy of an average, in the parameter's precision and at least float32."""
+    """Check and copy an average. The copy has the parameter's precision, but at least float32."""
     shape = tuple(param.shape)
     if not isinstance(value, Tensor):
         raise _error(name, key, f"is of type {type(value).__name__}", f"be a tensor of shape {shape}")
@@ -103,7 +103,7 @@ def _average(value: Any, param: Tensor, name: str, key: str) -> Tensor:
 
 
 def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bool:
-    """Whether a state is complete for an update of a parameter, in its shape and precision."""
+    """Whether a state has all entries for an update, in the parameter's shape and precision."""
     if "initial_weight" not in state or "step" not in state or "square_avg" not in state:
         return False
     if any(group[option] and key not in state for option, key in _NEEDED_BY.items()):
@@ -120,7 +120,7 @@ def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
         The same state.
 
     Raises:
-        ValueError: If an entry does not fit the parameter.
+        ValueError: If the shape, type or range of an entry is wrong.
     """
     if has_whole_state(state, param, group):
         return state
@@ -135,10 +135,10 @@ def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
 
 
 def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State]) -> None:
-    """Clip averages to normal floating-point numbers, in place, unless a step depends on smaller ones.
+    """Clip averages to normal floating-point numbers, in place, unless a step depends on subnormal numbers.
 
-    An infinite average would stay infinite. Subnormal numbers are negligible next to epsilon, but CPUs are many
-    times slower with them, and rounding keeps them from reaching 0.
+    An infinite average would stay infinite. Subnormal numbers are negligible next to epsilon, but they make CPUs
+    many times slower, and rounding prevents their decay to 0.
     """
     for group in groups:
         if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:
@@ -151,7 +151,7 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
 
 def make_capturable_(state: State, device: torch.device) -> None:
-    """Move the entries that change with every update to the device; a captured graph keeps numbers constant."""
+    """Move the changing entries to the device, because numbers are constants in a captured graph."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
 
@@ -163,7 +163,7 @@ def parameter_name(group: Mapping[str, Any], number: int) -> str:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a distributed tensor; another tensor is returned unchanged."""
+    """Return this process's part of a distributed tensor. Return any other tensor unchanged."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -10,7 +10,7 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-# Each is an in-place or out-of-place operation on a list of tensors.
+# Operations on lists of tensors. A trailing underscore marks in-place operations.
 foreach_add = torch._foreach_add  # pyright: ignore[reportPrivateImportUsage]
 foreach_add_ = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
 foreach_addcmul_ = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
@@ -29,10 +29,10 @@ foreach_zero_ = torch._foreach_zero_  # pyright: ignore[reportPrivateImportUsage
 
 disable_dynamo = _disable_dynamo
 
-# The kernel of `torch.optim.AdamW(fused=True)`. A build of torch without it updates by other kernels.
+# The kernel of `torch.optim.AdamW(fused=True)`. Without it, other kernels make the updates.
 fused_adamw_: Any = getattr(torch, "_fused_adamw_", None)
 
-# `torch.set_grad_enabled` without the cost of a context, a twentieth of a small step.
+# Faster than the context `torch.set_grad_enabled`, which takes a twentieth of a small step.
 set_grad_enabled: Any = torch._C._set_grad_enabled
 
 is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from rl_rms.optim.rmsprop import RMSprop
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
-# The actor's loss is propagated through the critic after the critic's step, and adds to the critic's gradients.
+# After the critic's step, the actor's loss is propagated through the critic and adds to the critic's gradients.
 _OF_GRADIENTS = ("effective_step", "step_over_lr", "tracking_ratio", "containment_margin", "gradient_norm")
 _OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRADIENTS)}
 
@@ -30,7 +30,7 @@ _OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRA
 def env_steps_per_update(
     model: BaseAlgorithm, optimizer: OptimizerName = "policy", *, rollout_steps: int | None = None
 ) -> float:
-    """Env steps between two steps of a model's optimizer, summed over all environments.
+    """The number of env steps between two steps of a model's optimizer, over all environments.
 
     | algorithm             | env steps per update                                                    |
     |-----------------------|-------------------------------------------------------------------------|
@@ -72,16 +72,14 @@ def env_steps_per_update(
 
 def _env_steps_per_gradient_step(model: OffPolicyAlgorithm, rollout_steps: int | None) -> float:
     if model.gradient_steps == 0:
-        raise ValueError(
-            "gradient_steps must be -1 or above 0 for a half-life, got 0, with which the model takes no updates"
-        )
+        raise ValueError("gradient_steps must be -1 or above 0 for a half-life, got 0, which disables updates")
     if model.gradient_steps < 0:
         return 1.0
     if not _counts_episodes(model):
         rollout_steps = _train_freq(model).frequency * model.n_envs
     if rollout_steps is None:
         raise ValueError(
-            f"train_freq={_train_freq(model).frequency} episodes may have any number of env steps, got "
+            f"train_freq={_train_freq(model).frequency} episodes span a varying number of env steps, got "
             "rollout_steps=None; give the env steps of the last rollout"
         )
     return rollout_steps / model.gradient_steps
@@ -99,9 +97,9 @@ def _train_freq(model: OffPolicyAlgorithm) -> TrainFreq:
 class HalfLifeCallback(BaseCallback):
     """Sets the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
 
-    A half-life in env steps is the same for any number of environments, epochs or minibatches. The callback sets
-    it whenever training starts, also in a loaded model. ``"match"`` takes the timescale of environments that are
-    `rl_rms.envs.NonStationary`, times their number, because each has its own clock.
+    A half-life in env steps has the same meaning for any number of environments, epochs or minibatches. The
+    callback sets it whenever training starts, also in a loaded model. ``"match"`` uses the timescale of
+    `rl_rms.envs.NonStationary` environments, multiplied by their number, because each has its own clock.
 
     The model's logger gets the diagnostics as ``optim/half_life_updates`` and so on. Models with two optimizers
     have ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. Diagnostics of
@@ -117,7 +115,7 @@ class HalfLifeCallback(BaseCallback):
 
     Raises:
         ValueError: If an argument is out of its range, or at the start of the training if the algorithm is unknown
-            or none of the model's optimizers is an `rl_rms.RMSprop`.
+            or the model has no `rl_rms.RMSprop` optimizer.
 
     Examples:
         >>> import rl_rms
@@ -150,7 +148,8 @@ class HalfLifeCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._optimizers = _find_optimizers(self.model)
         self._updates_since_record = 0.0
-        # Rollouts of whole episodes are measured when they end, before the first update.
+        # If train_freq counts episodes, the callback reads the env steps at the end of a rollout, before any
+        # update.
         if not _counts_episodes(self.model):
             self._set_span(rollout_steps=None)
         found = None if self.timescale is not None else _find_timescale(self.training_env)
@@ -201,7 +200,7 @@ class HalfLifeCallback(BaseCallback):
 
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
-    """The timescale of environments that change, in env steps of all together; None if they have none."""
+    """The timescale of environments that change, in env steps of all environments together; None without one."""
     # Check first, because a worker of SubprocVecEnv ends when a missing attribute is read.
     if not env.has_attr("timescale"):
         return None

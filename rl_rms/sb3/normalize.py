@@ -61,7 +61,7 @@ class ForgettingMeanStd(RunningMeanStd):
         self.moments.weight = weight
 
     def copy(self) -> "ForgettingMeanStd":
-        """A copy with its own statistics."""
+        """Copy this object with its statistics."""
         return copy.deepcopy(self)
 
     def update(self, arr: Array) -> None:
@@ -81,18 +81,19 @@ class VecNormalize(_VecNormalize):
         training: Whether the statistics are updated.
         norm_obs: Whether observations are normalized.
         norm_reward: Whether rewards are divided by the standard deviation of the discounted return.
-        clip_obs: Largest absolute value of a normalized observation.
-        clip_reward: Largest absolute value of a normalized reward.
+        clip_obs: Normalized observations are clipped to this absolute value.
+        clip_reward: Normalized rewards are clipped to this absolute value.
         gamma: Discount per env step.
         epsilon: Constant added to variances before their root is taken.
-        norm_obs_keys: Keys of a Dict observation to normalize; all by default.
+        norm_obs_keys: Keys of a Dict observation that are normalized; None normalizes all keys.
         half_life: Half-life of the statistics in env steps, summed over all sub-environments, such as
             ``"10_000 steps"``; ``inf`` never forgets.
         on_jump: Response to a jump of the observations' mean, see `rl_rms.agents.jumps.JumpDetector`: ``"keep"``
-            or ``"forget"`` all values from before the jump. Each key of a Dict observation has its own detector.
+            all values, or ``"forget"`` the values before the jump. Each key of a Dict observation has its own
+            detector.
 
     Raises:
-        ValueError: If ``half_life`` is not in env steps or not above 0, or ``on_jump`` has another value.
+        ValueError: If ``half_life`` is not in env steps or not above 0, or ``on_jump`` is not allowed.
 
     Examples:
         >>> from stable_baselines3 import PPO

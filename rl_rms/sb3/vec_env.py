@@ -26,7 +26,7 @@ from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import WrapperLike
 
 Info = dict[str, Any]
-# Attributes of each sub-environment, and attributes of the vector environment.
+# The first tuple has attributes of each sub-environment, the second has attributes of the vector environment.
 _OF_EACH = ("parameters", "regime", "timescale", "render_mode")
 _OF_ALL = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
 
@@ -42,7 +42,7 @@ class NonStationaryVecEnv(VecEnv):
         env: The vector environment, with clock, parameters, ``state_dict()`` and ``frozen()``.
 
     Raises:
-        ValueError: If the vector environment has another autoreset mode.
+        ValueError: If the vector environment's autoreset mode is not SAME_STEP.
 
     Examples:
         >>> from stable_baselines3 import A2C
@@ -87,11 +87,11 @@ class NonStationaryVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take the step.
+        """Step the environments with the actions of `step_async`.
 
         Returns:
-            Observations, rewards, whether episodes ended, and an info for each sub-environment. At an episode's
-            end the info has ``terminal_observation``, and ``TimeLimit.truncated`` is True if it was truncated.
+            Observations, rewards, dones, and an info for each sub-environment. At an episode's end, the info has
+            ``terminal_observation``. ``TimeLimit.truncated`` is True if the episode was truncated.
         """
         observations, rewards, terminated, truncated, infos = self._listed.step(self._actions)
         done = np.logical_or(terminated, truncated)
@@ -99,7 +99,7 @@ class NonStationaryVecEnv(VecEnv):
         for row in range(self.num_envs):
             info: Info = dict(infos[row])
             if done[row]:
-                # The other entries are from the next episode's reset.
+                # The other entries of the info belong to the next episode.
                 last = {**info.pop("final_info"), "terminal_observation": info.pop("final_obs")}
                 self.reset_infos[row] = info
                 info = {**last, REGIME: info[REGIME]}
@@ -112,14 +112,14 @@ class NonStationaryVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[Any]:
-        """An image of each sub-environment; None for each if they do not render."""
+        """One image per sub-environment, or one None per sub-environment if they do not render."""
         return self.env.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of each sub-environment.
 
-        ``parameters``, ``regime`` and ``timescale`` are the sub-environment's, with the timescale in its own env
-        steps. ``clock``, ``schedules``, ``curriculum`` and the methods belong to the vector environment.
+        ``parameters``, ``regime`` and ``timescale`` (in its own env steps) belong to the sub-environment.
+        ``clock``, ``schedules``, ``curriculum`` and methods belong to the vector environment.
         """
         values = self._attribute(attr_name)
         return [values[row] for row in self._get_indices(indices)]
@@ -162,7 +162,9 @@ class NonStationaryVecEnv(VecEnv):
         if isinstance(base, SyncVectorEnv):
             return [base.envs[row].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for row in rows]
         if len(rows) < self.num_envs:
-            raise ValueError(f'workers can only be called all together, got indices={indices!r}; use mode="sync"')
+            raise ValueError(
+                f'a method must be called in all worker processes, got indices={indices!r}; use mode="sync"'
+            )
         return list(base.call(method_name, *method_args, **method_kwargs))  # type: ignore[attr-defined]
 
     def env_is_wrapped(
@@ -193,12 +195,13 @@ class NonStationaryVecEnv(VecEnv):
 class ChangeCallback(BaseCallback):
     """Logs the changes of environments at the end of every rollout.
 
-    ``env/<target>`` is a parameter's mean over the environments, ``env/regime`` the latest regime, and
-    ``env/timescale`` the timescale in env steps of all environments together. A curriculum's scalars are under
-    ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each a `rl_rms.envs.NonStationary`.
+    It logs each parameter's mean over the environments as ``env/<target>``, the highest regime as ``env/regime``,
+    and the timescale in env steps of all environments together as ``env/timescale``. A curriculum's scalars are
+    under ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each must be a
+    `rl_rms.envs.NonStationary`.
 
     Raises:
-        ValueError: If the environments are of another kind, at the start of the training.
+        ValueError: At the start of the training, if the environments have another type.
     """
 
     def _on_training_start(self) -> None:

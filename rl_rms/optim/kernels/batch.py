@@ -8,7 +8,7 @@ from torch import Tensor
 from rl_rms.optim.rule import AVERAGES, State, real
 from rl_rms.optim.torch_private import foreach_add_, foreach_copy_, foreach_mul_
 
-# Larger batches are not copied to flat tensors, because one kernel call for each tensor is then cheaper than
+# Batches above this size are not copied to flat tensors: one kernel call per tensor is then cheaper than
 # another pass over memory.
 GATHER_AT_MOST = 1 << 18
 
@@ -36,7 +36,7 @@ class Batch:
         self.states = states
 
     def tensors(self) -> list[Tensor]:
-        """Real tensors that hold all gradients; only `scale_` may write to them."""
+        """All gradients as real tensors. Only `scale_` may write to them."""
         return [real(grad) for grad in self.grads]
 
     def scale_(self, scale: float) -> None:
@@ -46,7 +46,7 @@ class Batch:
                 grad.mul_(scale)
 
     def changed(self) -> None:
-        """Forget copies of the gradients, which were written to."""
+        """Discard copies of the gradients, because the gradients have changed."""
 
     def count_update(self, rho: float) -> None:
         """Advance ``step`` and ``initial_weight`` of all states by an update of this decay."""
@@ -58,7 +58,7 @@ class Batch:
 class UniformBatch(Batch):
     """Contiguous CPU parameters of one precision and one bias correction, as the fused kernel requires.
 
-    A batch serves many steps. `collect` checks at each step that it still fits.
+    A batch is used in many steps. At each step, `collect` checks that the batch is still valid.
 
     Attributes:
         averages: For each name, the averages of all states.
@@ -77,7 +77,7 @@ class UniformBatch(Batch):
                 for state in states:
                     state[name] = state[name].contiguous()
                 self.averages[name] = [state[name] for state in states]
-        # The counts are views of one tensor, so that one operation advances all of them.
+        # The step counts are views of one tensor, so that one operation advances all of them.
         self._steps = torch.stack([state["step"] for state in states])
         steps = list(self._steps.unbind())
         for state, step in zip(states, steps, strict=True):
@@ -95,10 +95,11 @@ class UniformBatch(Batch):
         self._is_gathered = False
 
     def collect(self) -> bool:
-        """Read the gradients, and check everything that a fused kernel does not check.
+        """Read the gradients, and check everything that fused kernels do not check.
 
         Returns:
-            Whether the batch still fits its parameters, gradients and states. If not, it must not be used.
+            Whether the batch is still valid for its parameters, gradients and states. Otherwise it must not be
+            used.
         """
         params = self.params
         grads = self.grads = list(map(_get_grad, params))
@@ -127,7 +128,7 @@ class UniformBatch(Batch):
         return [flat]
 
     def flat(self, name: str) -> tuple[Tensor, list[Tensor]]:
-        """A flat tensor for all coordinates, and its parts in the shapes of the parameters.
+        """Return a flat tensor for all coordinates, and views of it in the shapes of the parameters.
 
         Every call with the same name returns the same tensors.
         """
@@ -144,7 +145,7 @@ class UniformBatch(Batch):
             foreach_mul_(self.grads, torch.tensor(scale, dtype=torch.float64))
 
     def changed(self) -> None:
-        """Forget copies of the gradients, which were written to."""
+        """Discard copies of the gradients, because the gradients have changed."""
         self._is_gathered = False
 
     def initial_weight(self) -> float:

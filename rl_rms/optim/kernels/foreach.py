@@ -93,13 +93,13 @@ def _update(members: list[tuple[Tensor, Tensor, State, Any]], group: Options) ->
     """Update parameters of one device and precision.
 
     Args:
-        members: Each parameter with its gradient, its state, and whether it had an update before.
+        members: Each parameter with its gradient, its state, and whether it had an earlier update.
         group: The options of the parameter group.
     """
     params, grads, states, have_past = (list(each) for each in zip(*members, strict=True))
     lr, weight_decay = as_scalar(group["lr"]), group["weight_decay"]
     dtype = real(states[0]["square_avg"]).dtype
-    # In half precision these are copies, otherwise the parameters' own memory.
+    # In half precision these are copies; otherwise they share memory with the parameters.
     ps = [real(param).to(dtype) for param in params]
     gs = [real(grad).to(dtype) for grad in grads]
     if group["maximize"]:
@@ -126,7 +126,7 @@ def _advance_(
         grads: Real gradients of one device and the precision of the states, whose squares are finite. They
             include coupled weight decay, and are overwritten.
         states: The states, whose counts include this update.
-        have_past: For each state, whether there was an update before.
+        have_past: Whether each state had an earlier update.
         group: The options of the parameter group.
         lr: Learning rate.
 

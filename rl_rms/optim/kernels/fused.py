@@ -19,11 +19,11 @@ from rl_rms.optim.kernels.kernel import Options
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_, foreach_mul_
 
-# AdamW rounds rho to the averages' precision, but not 1 - rho. If this could change v by more than this share,
+# AdamW rounds rho to the averages' precision, but not 1 - rho. If this can change v by more than this share,
 # another kernel is used: in float32, for half-lives of 23,260 updates and more.
 _MOST_BIAS = 1e-3
 _ROUNDING = {dtype: torch.finfo(dtype).eps / 4.0 for dtype in (torch.float32, torch.float64)}
-# Some numbers are divided by the learning rate before AdamW multiplies them by it. Smaller rates overflow.
+# Some numbers are divided by the learning rate, and AdamW multiplies them by it. Smaller rates overflow.
 _LEAST_LR = 1e-290
 
 
@@ -36,7 +36,7 @@ class FusedKernel:
             return False
         rho, dtype = group["alpha"], batch.dtype
         if group["eps_in_sqrt"] and (batch.is_small or rho == 0.0):
-            return False  # eps is divided by rho, and takes more operations than the rule
+            return False  # here eps is divided by rho, and needs more operations than in the rule
         divides_by_lr = group["decoupled_weight_decay"] or (group["momentum"] and group["lr_in_momentum"])
         if divides_by_lr and group["lr"] < _LEAST_LR:
             return False
@@ -62,7 +62,7 @@ class FusedKernel:
         sign = -1.0 if group["maximize"] else 1.0
         if not momentum:
             _move(batch, params, grads, group, length=sign * lr, kept=kept, divisor=divisor)
-            # AdamW does not tell autograd that it has written to the parameters.
+            # AdamW does not inform autograd that it changed the parameters.
             torch.autograd.graph.increment_version(params)
             return
         # The buffer takes the place of the parameter, and momentum takes the place of its decay. Nesterov's
@@ -117,7 +117,7 @@ def _move(
         foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 
 
-# A step count at which AdamW's bias correction is 1 for every rho below 1 - 1e-7.
+# At this step count, AdamW's bias correction is 1 for every rho below 1 - 1e-7.
 _STEP = torch.tensor(1e9)
 
 
@@ -126,7 +126,7 @@ def verified_adamw(dtype: torch.dtype) -> Callable[..., None] | None:
     """The fused AdamW of torch, if it exists and computes RMSprop in this precision.
 
     Returns:
-        The kernel. None if torch has none, or its results differ from `rmsprop_update`.
+        The kernel. None if torch does not have it, or if its results differ from `rmsprop_update`.
     """
     kernel: Callable[..., None] | None = torch_private.fused_adamw_
     if kernel is None:

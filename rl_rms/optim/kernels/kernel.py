@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 from rl_rms.optim.kernels.batch import Batch
 
 Options: TypeAlias = Mapping[str, Any]
-"""The options of a parameter group. ``"alpha"`` is the decay in force."""
+"""The options of a parameter group. ``"alpha"`` is the current decay."""
 
 
 class Kernel(Protocol):

@@ -10,7 +10,7 @@ from rl_rms.optim.rule import State, rmsprop_update
 
 
 class PlainKernel:
-    """Calls `rl_rms.optim.rule.rmsprop_update`, also inside autograd."""
+    """Calls `rl_rms.optim.rule.rmsprop_update`. It also supports autograd."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
         """Return True for all batches and options."""

@@ -1,9 +1,7 @@
 """Agents whose optimizer has a stated half-life: REINFORCE, A2C and PPO on Gymnasium's vector environments."""
 
 if __name__ != "rl_rms.agents":
-    raise ImportError(
-        f"cannot import {__name__} from the repository root, where agents is only a link; import rl_rms.agents"
-    )
+    raise ImportError(f"cannot import {__name__} from the repository root; import rl_rms.agents")
 
 
 from typing import TYPE_CHECKING, Any

@@ -1,12 +1,12 @@
 """Environments that change over time, on a clock that outlasts episodes.
 
-`NonStationary` wraps an environment, `NonStationaryVector` a vector environment, and `make_vec` makes one.
-`schedules` give a parameter's value at each reading of the clock, `curricula` the task of each episode. Gymnasium
-is imported only at the first use of a wrapper, so that the command line starts quickly without it.
+`NonStationary` wraps an environment, and `NonStationaryVector` wraps a vector environment. `make_vec` makes a
+`NonStationaryVector`. `schedules` give a parameter's value at each reading of the clock, `curricula` the task of
+each episode. The first use of a wrapper imports Gymnasium, so that the command line starts quickly.
 """
 
 if __name__ != "rl_rms.envs":
-    raise ImportError(f"cannot import {__name__} through the link at the root; import rl_rms.envs")
+    raise ImportError(f"cannot import {__name__} from the repository root; import rl_rms.envs")
 
 
 from importlib import import_module
@@ -38,7 +38,7 @@ __all__ = [
     "register_state",
     "schedules",
 ]
-# The modules of the names that are imported at first use, because they import Gymnasium.
+# These names and their modules are imported at the first use, because the modules import Gymnasium.
 _FOUND_IN = {
     "EnvError": "faults",
     "NonStationary": "nonstationary",
@@ -53,7 +53,7 @@ _FOUND_IN = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the wrappers, and Gymnasium with them, at first use."""
+    """Import the wrappers and Gymnasium at the first use."""
     if name in _FOUND_IN:
         return getattr(import_module(f"rl_rms.envs.{_FOUND_IN[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Starts the bursts of `rl_rms.envs.schedules.AdversarialBurst` by the returns of episodes."""
+"""Decides from the returns of episodes when the bursts of `rl_rms.envs.schedules.AdversarialBurst` start."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from rl_rms.envs.schedules import AdversarialBurst, Schedule
 
 
 class Adversary:
-    """Decides on the bursts of one target.
+    """Decides when the bursts of one target start, and on which side.
 
     Attributes:
         schedule: The schedule with all bursts so far.
@@ -57,7 +57,7 @@ class Adversary:
         for bound in bounds:
             if bound not in tried:
                 return bound
-        # A bound counts as harmless if no episode has ended in its bursts.
+        # If no episode has ended in a bound's bursts, the bound counts as harmless.
         means = {
             bound: total / count if count else math.inf for bound, (total, count) in self._burst_returns.items()
         }
@@ -82,7 +82,8 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """An adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule, because such a schedule gets no returns.
+        ValueError: If an AdversarialBurst is part of another schedule, because such a schedule does not get the
+            returns.
     """
     adversaries = {}
     for target, schedule in changes.items():

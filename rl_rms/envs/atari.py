@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.specs import ATARI, find_spec
 
-# Arguments of the native vector environment with their defaults. For a single environment, Gymnasium's wrappers
+# Arguments of the native vector environment, with their defaults. For a single environment, Gymnasium's wrappers
 # have equivalent arguments.
 _PREPROCESSING = {
     "img_height": 84,
@@ -96,7 +96,7 @@ def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, *
 
 
 def as_single(config: EnvConfig) -> EnvConfig:
-    """Convert a configuration of the native vector environment to a single one with Gymnasium's wrappers.
+    """Convert a configuration of the native vector environment to a single environment with Gymnasium's wrappers.
 
     Returns:
         The configuration, with the same spaces. It is unchanged if it has wrappers or is not for Atari.

@@ -1,11 +1,11 @@
-"""The state of an Atari environment of ale-py within a game, which is in the emulator."""
+"""Saves and restores the emulator's state of an Atari environment of ale-py within a game."""
 
 import importlib
 from typing import Any
 
 
 def read(env: Any) -> bytes:
-    """Read the emulator's state with its random generator, which decides on sticky actions."""
+    """Read the emulator's state, including its random generator for sticky actions."""
     state: bytes = env.ale.cloneState(include_rng=True).serialize()
     return state
 

@@ -20,9 +20,9 @@ class Backend(ABC):
 
     Attributes:
         moves_observations: Whether any target is an ``observation.*``.
-        has_noise: Whether random numbers are drawn at each env step.
+        has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers.
-        episodic: Indices of the targets that end the episodes in progress when they change.
+        episodic: Indices of the targets whose changes end the episodes in progress.
         late: Targets that take effect only at the next reset.
         needs_valid: Whether `step` uses its argument ``valid``.
         last: The last observations; None before the first reset.
@@ -43,7 +43,7 @@ class Backend(ABC):
 
     @property
     def wrapper_states(self) -> WrapperStates:
-        """The state of each sub-environment's wrappers; empty for an environment without single ones."""
+        """The state of each sub-environment's wrappers; empty for native environments."""
         return []
 
     @wrapper_states.setter
@@ -61,7 +61,7 @@ class Backend(ABC):
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
-        """Set the targets, in their order: each a scalar, or an array of shape ``(num_envs,)``."""
+        """Set the values of the targets, in their order. A value is a scalar or has the shape ``(num_envs,)``."""
 
     @abstractmethod
     def place(self, noise_key: NoiseKey) -> None:
@@ -85,7 +85,7 @@ class Backend(ABC):
 
     @abstractmethod
     def snapshot(self) -> Any:
-        """The state of the sub-environments within their episodes as plain JSON data, or None with a warning."""
+        """The sub-environments' state within their episodes as plain JSON data, or None with a warning."""
 
     @abstractmethod
     def restore(self, snapshot: Any, resetting: Mask) -> None:

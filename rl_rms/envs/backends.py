@@ -28,7 +28,7 @@ def make_backend(env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) 
 
 
 def make_saver(env: VectorEnv) -> Backend | PlainSync:
-    """Return the object that saves a vector environment whose parameters do not change."""
+    """Return the backend of a vector environment whose parameters do not change."""
     if isinstance(env.unwrapped, SyncVectorEnv) and not isinstance(env.unwrapped, ResilientSyncVectorEnv):
         return PlainSync(env)
     return make_backend(env, (), ())

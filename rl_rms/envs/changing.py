@@ -29,9 +29,9 @@ class Changing:
     _feedback: Feedback
     success_keys: tuple[str, ...]
     """The entries of info in which the environment reports successes."""
-    # Whether the constructor seeded the drift; reset then does not seed it.
+    # Whether the constructor got the drift's seed. Resets then do not seed the drift.
     _has_own_seed: bool
-    # A key that only the states of this class have.
+    # Only the states of this class have this key.
     _STATE_KEY: str
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Changing:
 
     @property
     def schedules(self) -> dict[str, Schedule]:
-        """The schedule of each target that has one; an adversarial one includes all bursts so far."""
+        """The schedule of each target that has a schedule. An adversarial schedule includes all bursts so far."""
         return self._feedback.schedules
 
     @property
@@ -88,7 +88,7 @@ class Changing:
 
         Args:
             t0: First clock in env steps, >= 0; with independent clocks, the clock of each sub-environment.
-            t1: Clock after the last one.
+            t1: Clock at the end of the interval, which does not include it.
 
         Returns:
             The values of each target that has a schedule, shape ``(t1 - t0,)``, or ``(num_envs, t1 - t0)`` if
@@ -102,7 +102,7 @@ class Changing:
 
     @contextmanager
     def frozen(self: T, clock: int | None = None) -> Iterator[T]:
-        """Stop the changes to evaluate an agent in the present environment, then restore everything.
+        """Stop the changes, to evaluate an agent in the current environment; restore everything afterwards.
 
         In the context, the clock stops, the curriculum keeps its tasks and records nothing, and no adversarial
         burst begins. Noise is still drawn. The environment can be reset, seeded and stepped. On exit, the earlier
@@ -110,7 +110,8 @@ class Changing:
         the environment must be reset afterwards.
 
         Args:
-            clock: Clock in the context, in env steps of all sub-environments together; None for the present one.
+            clock: Clock in the context, in env steps of all sub-environments together; None keeps the current
+                reading.
 
         Yields:
             The environment itself.
@@ -171,7 +172,7 @@ class Changing:
         """Restore the `_changes_state` in a state of the wrapper.
 
         Raises:
-            ValueError: If the state is of an environment that was made with other arguments.
+            ValueError: If the state belongs to an environment that was made with different arguments.
         """
         self._feedback.load_state_dict(state, episodes=state["environment"] is not None)
         self._replace_schedules()
@@ -186,20 +187,20 @@ class Changing:
 
 
 def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | None) -> tuple[str, ...]:
-    """The targets of changes and of a curriculum.
+    """Return the targets of the changes and of the curriculum.
 
     Raises:
-        ValueError: If both set the same target.
+        ValueError: If changes and curriculum set the same target.
     """
     tasks = () if curriculum is None else curriculum.targets
     for target in tasks:
         if target in schedules:
-            raise ValueError(f"{target!r} is set by both changes and curriculum; leave it to one of them")
+            raise ValueError(f"{target!r} is set by both changes and curriculum; remove it from one of them")
     return (*schedules, *tasks)
 
 
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
-    """The clock in the options of a reset, and a copy of the options without it.
+    """Read the clock from the options of a reset, and return it with a copy of the other options.
 
     Raises:
         ValueError: If the clock is not a whole number >= 0.

@@ -1,7 +1,7 @@
-"""Checks that an environment returns values that its observation space and Gymnasium's interface allow.
+"""Checks that the values that an environment returns conform to its observation space and Gymnasium's interface.
 
 Without the check, a vector environment silently broadcasts or casts an observation of the wrong shape into its
-row. A Box's bounds are not checked, because Gymnasium's own checker only warns of them. Dtypes that NumPy casts
+row. A Box's bounds are not checked, because Gymnasium's own checker only warns about them. Dtypes that NumPy casts
 safely or within the same kind, such as float64 to float32, are allowed.
 """
 
@@ -38,7 +38,7 @@ class ReturnCheck:
         """Return the result of a reset.
 
         Raises:
-            ValueError: If it is not an observation of the space and an info.
+            ValueError: If the result is not an observation of the space and an info.
         """
         observation, info = check_reset(result)
         self._check(observation, info)
@@ -48,7 +48,7 @@ class ReturnCheck:
         """Return the result of a step.
 
         Raises:
-            ValueError: If a part of it is not of its type.
+            ValueError: If a part of the result has a wrong type.
         """
         if type(transition) is tuple and len(transition) == 5:
             observation, reward, terminated, truncated, info = transition
@@ -86,7 +86,7 @@ class ReturnCheck:
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises a ValueError if an environment returns a value that its observation space or the interface forbids.
+    """Raises a ValueError if an environment returns a value outside its observation space or of a wrong type.
 
     A Box's bounds are not checked, nor are dtypes that NumPy casts within the same kind. In a worker, it checks
     observations before they are written to shared memory.
@@ -107,17 +107,17 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def lost_outer_wrappers(self) -> list[str]:
-        """Names of the wrappers around the environment that changes whose state cannot be saved."""
+        """Names of the other wrappers whose state cannot be saved."""
         return self._layers.lost
 
     @property
     def outer_wrapper_names(self) -> Names:
-        """The classes of the other wrappers around the environment that changes."""
+        """The classes of the wrappers around the changing environment, except this one."""
         return self._layers.names
 
     @property
     def wrapper_states(self) -> State:
-        """The state of the other wrappers around the environment that changes."""
+        """The state of the wrappers around the changing environment, except this one."""
         return self._layers.state_dict()
 
     @wrapper_states.setter
@@ -168,10 +168,10 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
             array = np.asarray(None)
         if array.shape != space.shape:
             got = shown(observation) if array.dtype == object else f"shape {array.shape}"
-            raise ValueError(f"{name} must have shape {space.shape}, as its space {space} says, got {got}")
+            raise ValueError(f"{name} must have shape {space.shape}, the shape of its space {space}, got {got}")
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
             raise ValueError(
-                f"{name} must be of dtype {space.dtype}, as its space {space} says, got {array.dtype}"
+                f"{name} must be of dtype {space.dtype}, the dtype of its space {space}, got {array.dtype}"
             )
         if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
             raise ValueError(f"{name} must be one of {space}, got {shown(observation)}")

@@ -14,14 +14,14 @@ _TOO_MANY = 2**62
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, NumPy's included; True and False are not."""
+    """Whether a value is a real number of Python or NumPy. True and False do not count as numbers."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
 def number_of(value: Any) -> float:
-    """A number, a bool or a member of an enumeration as a float.
+    """Convert a number, a bool or a member of an enumeration to a float.
 
-    A member is its value if all members have numbers as values, and otherwise its position.
+    A member becomes its value if the values of all members are numbers; otherwise it becomes its position.
     """
     if not isinstance(value, Enum):
         return float(value)
@@ -81,7 +81,7 @@ def check_flag(name: str, value: Any) -> bool:
 def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an int that is too large for a float
+    except OverflowError:  # raised by an int that is too large for a float
         return False
 
 
@@ -91,7 +91,7 @@ def arguments(one: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:
-    """Refuse a reset's result that is not an observation and an info.
+    """Raise an error if a reset's result is not an observation and an info.
 
     Raises:
         ValueError: If it is not.
@@ -102,7 +102,7 @@ def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def check_reward(reward: Any) -> Any:
-    """Refuse a reward that is not one number.
+    """Raise an error if a reward is not one number.
 
     Raises:
         ValueError: If it is not.
@@ -118,7 +118,7 @@ def is_scalar(value: Any, kinds: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value's type and at most 80 characters of it, for errors."""
+    """Describe a value in errors by its type and at most 80 characters."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
 
@@ -130,4 +130,4 @@ def check_keys(name: str, value: Any) -> None:
         ValueError: If it is not.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{name} must hold keys, each with its value, got {value!r}; leave it out for none")
+        raise ValueError(f"{name} must be a dictionary with strings as keys, got {value!r}; leave it out for none")

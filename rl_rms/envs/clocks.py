@@ -27,8 +27,8 @@ class Clock(ABC):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        values: Present value of each target, in the order of the schedules.
-        regime: Present regime: a scalar, or shape ``(num_envs,)`` if sub-environments differ.
+        values: Current value of each target, in the order of the schedules.
+        regime: Current regime: a scalar, or shape ``(num_envs,)`` if sub-environments differ.
         is_frozen: Whether steps leave the reading unchanged. The steps still draw new noise.
     """
 
@@ -36,7 +36,7 @@ class Clock(ABC):
     values: tuple[Column, ...]
     regime: int | Ints
     is_frozen = False
-    # The numbers of these sub-environments, and the number of sub-environments in all processes.
+    # The numbers of this process's sub-environments, and the number of sub-environments in all processes.
     _indices: Ints
     _num_in_all: int
     # Vector steps since the clock was frozen.
@@ -47,7 +47,7 @@ class Clock(ABC):
         self._changes = dict(changes)
         self._indices = rank * num_envs + np.arange(num_envs)
         self._num_in_all = num_envs * size
-        # Env steps of all processes, divided by env steps of this process.
+        # The ratio of the env steps of all processes to the env steps of this process.
         self._rate = size
 
     @property
@@ -63,7 +63,7 @@ class Clock(ABC):
     @property
     @abstractmethod
     def noise_key(self) -> NoiseKey:
-        """The environments that draw random numbers, and their readings."""
+        """The environments that draw random numbers, with their clock readings."""
 
     @property
     @abstractmethod
@@ -110,9 +110,9 @@ class SharedClock(Clock):
         shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
-    # Number of readings that are computed at once.
+    # This many readings are computed at once.
     _span = BLOCK
-    # The sub-environment whose random numbers the schedules use.
+    # The schedules use the random numbers of this sub-environment.
     _env_index = 0
     _block: Block
     _columns: Any
@@ -136,7 +136,7 @@ class SharedClock(Clock):
 
     @property
     def noise_key(self) -> NoiseKey:
-        """A key with one drift for all sub-environments, and separate noise for each."""
+        """The noise key. All sub-environments have the same drift, but separate noise."""
         n = self._indices.size
         now = self._reading + self._frozen_steps
         return NoiseKey(self.seed, (self._env_index,) * n, tuple(self._indices.tolist()), (now,) * n)
@@ -194,7 +194,7 @@ class SharedClock(Clock):
         self.set(int(state["clock"]), int(state["seed"]))
 
     def _load(self, *, is_next: bool) -> None:
-        """Compute the values and regimes from ``_start`` on. ``is_next`` reuses the block before it."""
+        """Compute a block from ``_start`` on. With ``is_next``, the block follows the last block."""
         before = self._block if is_next else None
         self._block = compute_block(self._changes, self._start, self.seed, self._env_index, before)
         self._unpack()
@@ -224,7 +224,7 @@ class SharedClock(Clock):
 class SingleClock(SharedClock):
     """The clock of one environment."""
 
-    # The readings, values and regimes after the present ones in the block.
+    # An iterator over the remaining readings, values and regimes of the block.
     _ahead: Iterator[tuple[int, tuple[float, ...], int]]
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:

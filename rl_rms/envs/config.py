@@ -25,10 +25,10 @@ class EnvConfig:
         id: Gymnasium's id of the environment.
         num_envs: Number of sub-environments, >= 1.
         vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
-            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if it is
+            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if this is
             faster, else ``sync``.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
-            ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null is ``NextStep``.
+            ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null means ``NextStep``.
         changes: Targets (a parameter of the environment, or ``reward.scale``, ``reward.offset``,
             ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and their schedules
             over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period:
@@ -40,13 +40,14 @@ class EnvConfig:
             ``then`` modify schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low:
             5.0,
             high: 15.0}}``. ``rl-rms plot-schedule`` plots any of them.
-        curriculum: Rule that sets targets at the beginning of each episode, such as
+        curriculum: Rule that sets the targets' values at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             Curricula are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``,
             ``domain_randomization``, ``learning_progress``, ``learnability``, ``prioritized_level_replay``,
             ``alp_gmm`` and ``teacher``.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
-            ``phase``: one clock, but each sub-environment is at another phase of the drift. ``independent``: each
+            ``phase``: one clock, but each sub-environment has a different phase of the drift. ``independent``:
+                each
             sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations: a list of ``params``, ``time`` and ``change``; null for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
@@ -55,8 +56,8 @@ class EnvConfig:
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers and
             import paths ``module:Class`` of others, with arguments ``{name: {argument: value}}``, such as
             ``[NormalizeReward, {FrameStackObservation: {stack_size: 4}}]``. The changes are applied inside the
-            wrappers, or at the position of the entry ``drift``. Not with ``native``.
-        kwargs: Other arguments of the environment, such as ``{render_mode: rgb_array}``.
+            wrappers, or at the position of the entry ``drift``. ``native`` does not support wrappers.
+        kwargs: Further arguments of the environment, such as ``{render_mode: rgb_array}``.
     """
 
     id: str = "CartPole-v1"
@@ -86,7 +87,7 @@ class EnvConfig:
             )
         success_keys(self.success_key)
         if self.wrappers != []:
-            # Imports Gymnasium, which a configuration without wrappers does not need.
+            # This module imports Gymnasium, which a configuration without wrappers does not need.
             from rl_rms.envs.wrappers import check_config
 
             check_config("env.wrappers", self.wrappers)
@@ -94,7 +95,7 @@ class EnvConfig:
                 raise ValueError(
                     f"env.wrappers {self.wrappers!r} do not work with env.vectorization_mode "
                     f"{self.vectorization_mode}, "
-                    "which has no single sub-environments; set the mode to sync or async, or leave it out"
+                    "which has no separate sub-environments; set the mode to sync or async, or leave it out"
                 )
         if self.drift_seed is not None:
             check_int("env.drift_seed", self.drift_seed, least=0)
@@ -112,7 +113,7 @@ class EnvConfig:
         for target in curriculum.targets:
             if target in schedules:
                 raise ValueError(
-                    f"{target!r} is set by both env.changes and env.curriculum; leave it to one of them"
+                    f"{target!r} is set by both env.changes and env.curriculum; remove it from one of them"
                 )
 
     def schedules(self) -> dict[str, Schedule]:
@@ -124,7 +125,7 @@ class EnvConfig:
         return as_schedules(self.changes, "env.changes")
 
     def make_curriculum(self) -> Curriculum | None:
-        """Make a new curriculum; None without one.
+        """Make a new curriculum; None if the configuration has none.
 
         Raises:
             ValueError: If the configuration is invalid.

@@ -8,24 +8,24 @@ from rl_rms.envs.checks import arguments
 
 
 class Configurable:
-    """Base of a kind of classes that a configuration can name.
+    """Base of schedules, curricula and gates, whose classes a configuration can name.
 
     The arguments of a constructor are the keys of the YAML form. A class of the library with a ``name`` is
     registered when it is defined. User-defined classes are not registered, so a configuration builds only classes
     of the library.
 
     Attributes:
-        name: The class in YAML.
+        name: The name of the class in YAML.
     """
 
     name: ClassVar[str]
-    # For each kind: its name in errors, a valid form, and its classes by name.
+    # Each kind has a name for errors, a valid example, and its classes by name.
     _kind: ClassVar[str]
     _example: ClassVar[str]
     _classes: ClassVar[dict[str, type[Any]]]
-    # Attributes of the arguments whose names are taken by a method or property.
+    # The attribute of an argument, if a method or property already has the argument's name.
     _kept_as: ClassVar[Mapping[str, str]] = {}
-    # The argument that gets the list, if a list is given instead of named arguments.
+    # If a list is given instead of named arguments, this argument gets the list.
     _list_argument: ClassVar[str | None] = None
 
     def __init_subclass__(
@@ -34,9 +34,9 @@ class Configurable:
         """Define a kind of classes, or register a class of a kind.
 
         Args:
-            kind: Name of a new kind; None for a class of its base's kind.
+            kind: Name of a new kind; None registers a class under the kind of its base class.
             example: A YAML form of the kind, for errors.
-            in_yaml: False for a class whose arguments YAML cannot hold.
+            in_yaml: False for a class whose arguments cannot be written as YAML.
             **kwargs: Arguments of other base classes.
         """
         super().__init_subclass__(**kwargs)
@@ -50,7 +50,7 @@ class Configurable:
         """Build an object of this kind from its YAML form; an object of the kind is returned unchanged.
 
         Raises:
-            ValueError: If the form names no class of the kind, or its arguments are invalid or incomplete.
+            ValueError: If the form does not name a class of the kind, or arguments are invalid or missing.
         """
         if isinstance(config, cls):
             return config
@@ -68,7 +68,7 @@ class Configurable:
         takes = arguments(known[name])
         for argument in given:
             if argument not in takes:
-                raise ValueError(f"{name} has no argument {argument!r}; it takes {', '.join(takes)}")
+                raise ValueError(f"{name} has no argument {argument!r}; its arguments are {', '.join(takes)}")
         needed = [one for one, default in takes.items() if default is inspect.Parameter.empty]
         missing = [one for one in needed if one not in given]
         if missing:

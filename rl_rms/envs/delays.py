@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
-# Longest delay in env steps, which bounds the stored actions.
+# Longest delay in env steps. It limits the number of stored actions.
 LONGEST = 1000
 
 
@@ -15,8 +15,8 @@ class Delays:
     """Delays the actions of each environment in a batch.
 
     With the delay ``k``, step ``j`` of an episode (from 0) executes the action of step ``j - k``. While ``j < k``
-    it executes the idle action: 0 clipped to the bounds of a Box, or the first action of a Discrete. A shorter
-    delay drops actions; a longer one repeats them.
+    it executes the idle action: 0 clipped to the bounds of a Box, or the first action of a Discrete. If the delay
+    becomes shorter, actions are dropped. If it becomes longer, actions are repeated.
     """
 
     def __init__(self, space: Box | Discrete, num_envs: int = 1) -> None:

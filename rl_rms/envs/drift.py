@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
-# Clocks in a block.
+# Number of readings in a block.
 BLOCK = 4096
-# Number of clocks searched at once for jumps when a clock is set far ahead. This limits memory use.
+# When a clock is set far ahead, this many readings are searched for jumps at once. This limits memory use.
 COUNTED_AT_ONCE = 2**20
 
 
@@ -35,7 +35,7 @@ class Block(NamedTuple):
 def trace(
     changes: Mapping[str, Schedule], clocks: npt.ArrayLike, seed: int, env_index: int = 0
 ) -> dict[str, Floats]:
-    """Values of targets over time, from their schedules alone.
+    """Compute the values of targets over time from their schedules.
 
     Args:
         changes: Targets and their schedules.
@@ -53,7 +53,7 @@ def trace(
 
 
 def regime_changes(changes: Mapping[str, Schedule], t0: int, t1: int, seed: int, env_index: int = 0) -> Ints:
-    """Clocks in ``(t0, t1]`` at which any target jumps, ascending and distinct.
+    """The readings in ``(t0, t1]`` at which any target jumps, ascending and distinct.
 
     Args:
         changes: Targets and their schedules.
@@ -80,11 +80,11 @@ def count_regimes(changes: Mapping[str, Schedule], clock: int, seed: int, env_in
 def compute_block(
     changes: Mapping[str, Schedule], start: int, seed: int, env_index: int = 0, before: Block | None = None
 ) -> Block:
-    """The block of readings from ``start`` on.
+    """Compute the block of readings from ``start`` on.
 
     Args:
         changes: Targets and their schedules.
-        start: First clock.
+        start: First reading of the block.
         seed: Seed of the drift, >= 0.
         env_index: Number of the sub-environment.
         before: The block that ends at ``start``; None counts regimes from clock 0.

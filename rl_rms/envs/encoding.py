@@ -35,7 +35,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """Return the value that `encode` wrote."""
+    """Decode the data of `encode`."""
     if isinstance(data, list):
         return [decode(one) for one in data]
     if not isinstance(data, Mapping):
@@ -59,7 +59,7 @@ def _encode_numbers(value: Any) -> dict[str, Any]:
 
 def _decode_numbers(data: Mapping[str, Any]) -> Any:
     if np.dtype(data["dtype"]).kind not in "biuf":
-        raise ValueError(f"dtype must be of booleans or numbers, got {data['dtype']!r}")
+        raise ValueError(f"dtype must be a boolean or numeric dtype, got {data['dtype']!r}")
     if "number" in data:
         return np.dtype(data["dtype"]).type(decode(data["number"]))
     content = base64.b64decode(data["base64"], validate=True)

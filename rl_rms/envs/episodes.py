@@ -63,7 +63,7 @@ def success_keys(success_key: str | None) -> tuple[str, ...]:
     """The entries of info in which an environment reports successes.
 
     Raises:
-        ValueError: If the key is not a string with a character.
+        ValueError: If the key is not a string or is empty.
     """
     if success_key is None:
         return SUCCESS_KEYS
@@ -86,7 +86,7 @@ def success_in(info: Mapping[str, Any], keys: Sequence[str] = SUCCESS_KEYS) -> b
 def successes_in(
     infos: Mapping[str, Any], done: npt.NDArray[np.bool_], keys: Sequence[str] = SUCCESS_KEYS
 ) -> list[bool | None]:
-    """`success_in` for the sub-environments of a vector environment.
+    """Read the successes that the sub-environments of a vector environment report, see `success_in`.
 
     Args:
         infos: Infos of the vector step; with SAME_STEP autoreset, ``final_info`` is used.

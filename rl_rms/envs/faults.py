@@ -1,4 +1,4 @@
-"""Failing sub-environments: the error that names them, and the counts of their restarts.
+"""Failing sub-environments: an error that names them, and counters of their restarts.
 
 A sub-environment fails if it raises, or if it returns anything that its spaces or Gymnasium's interface do not
 allow. A sub-environment in a worker also fails if the worker ends or does not answer in time.
@@ -19,12 +19,12 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.seeds import derive_seeds
 
-# Restarts of one sub-environment without a valid step between them, after which its error is raised.
+# After this many restarts of a sub-environment without a valid step, its error is raised.
 MAX_RESTARTS_IN_A_ROW = 5
 
 
 class EnvError(RuntimeError):
-    """Sub-environments failed.
+    """The error that is raised when sub-environments fail.
 
     Args:
         indices: Their numbers.
@@ -33,7 +33,7 @@ class EnvError(RuntimeError):
         mend: The remedy in words.
 
     Attributes:
-        when: The step in which they failed, set by the caller that counts steps.
+        when: Text about the step in which they failed. The caller, which counts steps, sets it.
     """
 
     def __init__(self, indices: Sequence[int], seeds: Sequence[int | None], problem: str, mend: str) -> None:
@@ -73,14 +73,14 @@ class Fault:
             places = re.findall(r'File "(.+)", line (\d+)', trace)
         else:
             places = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(error.__traceback__)]
-        # The checks of returned values raise here, not in the environment.
+        # The checks of returned values raise errors in this library, not in the environment.
         is_own = not places or Path(places[-1][0]).parent == Path(__file__).parent
         where = "" if is_own else f" ({places[-1][0]}, line {places[-1][1]})"
         return cls(f"{type(error).__name__}: {error}{where}", error)
 
 
 class FaultLog:
-    """Counts the faults of a vector environment's sub-environments, and raises or warns of them.
+    """Counts the failures of a vector environment's sub-environments, and raises errors or warns about them.
 
     Args:
         num_envs: Number of sub-environments.
@@ -108,10 +108,10 @@ class FaultLog:
         self.seeds = [old if new is None else new for old, new in zip(self.seeds, seeds, strict=True)]
 
     def add(self, faults: Mapping[int, Fault]) -> None:
-        """Count faults, warn of each, and draw new seeds for the restarts.
+        """Count faults, warn about each fault, and draw new seeds for the restarts.
 
         Raises:
-            EnvError: If faults are to be raised, or a sub-environment failed too many times in a row.
+            EnvError: If ``on_env_error`` is ``"raise"``, or a sub-environment failed too many times in a row.
         """
         hopeless = [index for index in faults if self.in_a_row[index] >= MAX_RESTARTS_IN_A_ROW]
         if self.on_env_error == "raise" or hopeless:
@@ -126,7 +126,7 @@ class FaultLog:
                 stacklevel=2,
             )
             if self.seeds[index] is not None:
-                # With the old seed the same random numbers would cause the same fault.
+                # With the old seed, the same random numbers would cause the same fault again.
                 self.seeds[index] = derive_seeds((self.seeds[index] or 0, self.restarts[index]))[0]
 
     def _error(self, faults: Mapping[int, Fault], *, is_hopeless: bool) -> EnvError:
@@ -145,15 +145,15 @@ class FaultLog:
         return {"seeds": list(self.seeds), "restarts": list(self.restarts), "in_a_row": list(self.in_a_row)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
-        # In place, because the environment may hold the lists.
+        """Load a state of `state_dict`."""
+        # The lists are changed in place, because the environment may refer to them.
         self.seeds[:], self.restarts[:] = state["seeds"], state["restarts"]
         self.in_a_row[:] = state["in_a_row"]
         self.num_restarts = sum(self.restarts)
 
 
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """Sub-environments that failed in a vector step, in which they make no transition; None for none.
+    """The sub-environments that failed in a vector step and made no transition; None if none failed.
 
     Args:
         infos: Infos of the vector step.

@@ -13,7 +13,7 @@ from rl_rms.envs.schedules import Floats, Schedule
 
 
 class Feedback:
-    """Reports episodes to the curriculum and the adversaries, and holds the tasks of the episodes in progress.
+    """Reports episodes to the curriculum and the adversaries, and stores the tasks of the episodes in progress.
 
     Args:
         schedules: Targets and their schedules, from which each adversary begins.
@@ -45,7 +45,7 @@ class Feedback:
 
     @property
     def schedules(self) -> dict[str, Schedule]:
-        """The schedule of each target; an adversarial one includes all bursts so far."""
+        """The schedule of each target. An adversarial schedule includes all bursts so far."""
         return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
 
     def restart(self, seed: int) -> None:
@@ -60,7 +60,7 @@ class Feedback:
             self._episodes.begin(row)
         if self.curriculum is None or not rows:
             return
-        # The old array may be in use inside the environment.
+        # A new array, because the environment may still use the old array.
         self.tasks = self.tasks.copy()
         for row in rows:
             task = self.curriculum.task(self._env_indices[row])

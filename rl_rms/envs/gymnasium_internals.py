@@ -19,9 +19,9 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, async_vector_env
 from gymnasium.vector.utils import CloudpickleWrapper, clear_mpi_env_vars, iterate
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-# Time limit in seconds for events after a fault, such as the end of a failed worker.
+# Seconds to wait for events after a fault, such as the end of a failed worker.
 GRACE = 5.0
-# Undocumented attributes by class, for the error and its test.
+# The undocumented attributes that this library uses, by class, for the error and its test.
 ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
     SyncVectorEnv: ("_env_obs", "_autoreset_envs"),
     AsyncVectorEnv: ("observations", "parent_pipes", "processes", "error_queue"),
@@ -35,7 +35,7 @@ WRAPPER_STATES: Mapping[type, tuple[str, ...]] = {
 
 
 def check_attributes(env: SyncVectorEnv | AsyncVectorEnv) -> None:
-    """Raise an error for versions of Gymnasium whose vector environments have other attributes.
+    """Raise an error for versions of Gymnasium whose vector environments lack these attributes.
 
     Raises:
         RuntimeError: If an attribute is missing.
@@ -50,11 +50,11 @@ def check_attributes(env: SyncVectorEnv | AsyncVectorEnv) -> None:
 
 
 def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np.bool_]) -> None:
-    """Continue a SyncVectorEnv from a saved vector step, after its sub-environments' states were restored.
+    """Restore the last vector step of a SyncVectorEnv, after its sub-environments' states were restored.
 
     Args:
         env: The vector environment.
-        observations: The batch of last observations; None leaves the environment's.
+        observations: The batch of last observations; None keeps the environment's batch.
         pending: Sub-environments that begin an episode in the next step.
     """
     check_attributes(env)
@@ -64,7 +64,7 @@ def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDAr
 
 
 def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
-    """Workers that caused an error of a step or a reset; empty if that is unknown."""
+    """The workers that caused an error of a step or a reset; empty if they are unknown."""
     check_attributes(env)
     # Gymnasium removes the pipes of workers that report an error.
     reported = [i for i, pipe in enumerate(env.parent_pipes) if pipe is None]
@@ -76,17 +76,18 @@ def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
 
 
 def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, Any]]) -> Any:
-    """Start a worker process that replaces another one, and close the pipe of the latter.
+    """Start a worker process that replaces another worker, and close the pipe of the replaced worker.
 
     Returns:
-        The worker's shared memory. A spawned worker can open its lock only while the caller keeps it.
+        The worker's shared memory. The caller must keep it, because a spawned worker can open its lock only while
+        it exists.
     """
     context: Any = multiprocessing.get_context(env.context)
     here, there = context.Pipe()
     worker: Callable[..., None] = env.worker or async_vector_env._async_worker
     memory = _memory(env.single_observation_space, env.observations, context) if env.shared_memory else None
     arguments = [i, CloudpickleWrapper(make), there, here, memory, env.error_queue, env.autoreset_mode]
-    # Since Gymnasium 1.4 there is a semaphore, which stays None without max_concurrency.
+    # Since Gymnasium 1.4, workers get a semaphore, which is None without max_concurrency.
     arguments += [None] * (len(inspect.signature(worker).parameters) - len(arguments))
     process = context.Process(target=worker, name=f"Worker<{type(env).__name__}>-{i}", args=arguments)
     process.daemon = env.daemon

@@ -12,12 +12,12 @@ from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 
 class IndependentClocks(Clock):
-    """One clock for each sub-environment. Number ``i`` uses the random numbers of ``env_index=i``."""
+    """One clock for each sub-environment. Clock ``i`` uses the random numbers of ``env_index=i``."""
 
     _readings: Ints
-    # Index of each reading in the concatenated values of all blocks.
+    # Index of each clock's reading in the concatenated values of all blocks.
     _at: Ints
-    # Vector steps before any block can end.
+    # Number of vector steps until a block can end.
     _steps_left: int
 
     def __init__(
@@ -43,7 +43,7 @@ class IndependentClocks(Clock):
 
     @property
     def noise_key(self) -> NoiseKey:
-        """A key with a separate drift for each sub-environment."""
+        """The noise key, with a separate drift for each sub-environment."""
         indices = tuple(self._indices.tolist())
         return NoiseKey(self.seed, indices, indices, tuple((self._readings + self._frozen_steps).tolist()))
 

@@ -11,9 +11,9 @@ from rl_rms.envs.parameters import NoEffectError, Parameter, find_parameter, par
 from rl_rms.envs.parameters.paths import number_paths
 from rl_rms.envs.verification import copy_env, why_unverified
 
-# Random env steps after which a number that has changed counts as state.
+# A number that changes within this many random env steps counts as state.
 _STEPS = 20
-# Wrappers of gymnasium.make whose attributes change nothing.
+# gymnasium.make adds these wrappers. Their attributes have no effect on transitions.
 _ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
 
 
@@ -39,7 +39,7 @@ class Target:
 
 
 def find_targets(env: gym.Env[Any, Any]) -> list[Target]:
-    """The numbers in the public attributes of an environment, its registered parameters, and the transforms.
+    """List the numbers in an environment's public attributes, its registered parameters, and the transforms.
 
     Args:
         env: The environment, with the wrappers whose attributes are listed as ``"Wrapper.name"``.
@@ -58,8 +58,8 @@ def effect(target: Target) -> str:
     """Verify whether a change of a target has an effect; see `rl_rms.envs.verification`.
 
     Returns:
-        ``"yes"``; ``"no"``, ``"fails"`` or ``"unknown"`` with the reason after a colon; or ``"state"`` for a
-        number that the environment changes itself.
+        ``"yes"``; ``"no"``, ``"fails"`` or ``"unknown"``, followed by a colon and the reason; or ``"state"`` for a
+        number that the environment itself changes.
     """
     if target.parameter is None:
         return target.known
@@ -75,9 +75,9 @@ def effect(target: Target) -> str:
 
 def _numbers(env: Any) -> list[Target]:
     try:
-        clone = copy_env(env)  # without the renderer
-        clone.reset(seed=0)  # which may create attributes
-    except Exception:  # the verification reports it
+        clone = copy_env(env)  # the copy has no renderer
+        clone.reset(seed=0)  # a reset may create attributes
+    except Exception:  # the verification reports this error
         clone = None
     counts = dict(number_paths(env if clone is None else clone))
     state = set() if clone is None else _state_of(clone, list(counts))

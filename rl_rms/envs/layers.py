@@ -1,4 +1,4 @@
-"""The state of wrappers around an environment, saved and restored with it.
+"""Saves and restores the state of the wrappers around an environment.
 
 The state of a wrapper consists of the attributes that are numbers, arrays, strings, None, random generators, or
 lists, tuples, dictionaries and deques of these. Functions, spaces and enums are settings, not state. Gymnasium's
@@ -20,7 +20,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.gymnasium_internals import WRAPPER_STATES
 
-# Gymnasium's wrappers, single and vector, that change no later transition, by class name.
+# Class names of Gymnasium's wrappers, single and vector, whose state does not affect later transitions.
 _STATELESS = frozenset(
     {
         "AddRenderObservation",
@@ -92,9 +92,9 @@ _SETTINGS = (
 
 State = list[dict[str, Any]]
 WrapperStates = list[tuple[State, State]]
-"""For each sub-environment, the states of the wrappers inside and around the drift."""
+"""For each sub-environment: the states of the wrappers inside and around the drift."""
 Names = list[tuple[str, bool]]
-# Types that may replace each other in a saved attribute, by the type of the environment's own value.
+# For each type of an attribute, the types that a saved value may have.
 _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
     (bool, int, float, np.generic, np.ndarray),
     (str,),
@@ -104,7 +104,7 @@ _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
 
 
 class OtherWrappersError(ValueError):
-    """A state was saved with other wrappers than the environment has."""
+    """Raised if a state was saved with different wrappers."""
 
 
 class Layers:
@@ -121,7 +121,7 @@ class Layers:
             if not _is_stateless(type(env)):
                 self._wrappers.append(env)
             env = env.env
-        # Attributes that never change are settings, which a restored environment keeps.
+        # These attributes are settings that never change, so they are not saved.
         self._first = [_read(one)[0] for one in self._wrappers]
 
     @property
@@ -149,7 +149,7 @@ class Layers:
 
         Raises:
             OtherWrappersError: If the state is of other wrappers.
-            ValueError: If an attribute has another type.
+            ValueError: If an attribute has a wrong type.
         """
         for number, state in zip(check_wrappers(states, self.names), states, strict=True):
             wrapper, first = self._wrappers[number], self._first[number]

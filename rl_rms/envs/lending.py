@@ -1,7 +1,7 @@
 """A lending environment with two groups of applicants, one of which has noisier features.
 
-The environment knows whether an applicant would repay; the lender does not. With equal opportunity all groups have
-the same true positive rate: the share of loans among the applicants who would repay.
+The environment knows whether an applicant would repay, but the lender does not. With equal opportunity, all groups
+have the same true positive rate, which is the share of loans among the applicants who would repay.
 
 Source: Hardt, Price and Srebro, "Equality of opportunity in supervised learning" (2016).
 """
@@ -42,14 +42,14 @@ class Lending(gym.Env[Observation, np.int64]):
     An applicant has ``num_features`` independent, standard normal traits, and repays with the probability
     ``sigmoid(steepness * importance @ traits)``, in both groups. ``importance`` is proportional to
     ``num_features, ..., 2, 1`` and has the norm 1. Features are the traits that the lender observes. Features 0,
-    2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1; the others
-    have none. The best rule therefore differs between the groups. The reward is ``gain`` for a repaid loan,
-    ``-loss`` for an unpaid loan, and 0 without a loan.
+    2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1. The other
+    features have no noise. The best rule therefore differs between the groups. The reward is ``gain`` for a repaid
+    loan, ``-loss`` for an unpaid loan, and 0 without a loan.
 
     An episode never ends by itself. An action has no effect on later applicants, so learn with a discount of 0.
-    The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, whether
-    that applicant would repay, with or without a loan. Targets that can change: ``noise_0``, ``noise_1``,
-    ``share_1``, ``steepness``, ``gain`` and ``loss``.
+    The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, which
+    says whether this applicant would repay a loan. Targets that can change: ``noise_0``, ``noise_1``, ``share_1``,
+    ``steepness``, ``gain`` and ``loss``.
 
     Args:
         num_features: Number of features, >= 1.
@@ -97,7 +97,7 @@ class Lending(gym.Env[Observation, np.int64]):
         self.action_space = Discrete(2)
 
     def applicants(self, count: int, rng: np.random.Generator) -> Applicants:
-        """Draw a batch of applicants under the present parameters.
+        """Draw a batch of applicants with the current parameters.
 
         Args:
             count: Number of applicants.
@@ -111,7 +111,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return Applicants(observations, groups, rng.random(count) < probabilities)
 
     def rewards(self, actions: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
-        """Rewards of actions under the present parameters.
+        """The rewards of actions with the current parameters.
 
         Args:
             actions: 1 for a loan, 0 for none.
@@ -120,7 +120,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
 
     def chances(self, observations: npt.ArrayLike) -> Floats:
-        """Exact probabilities of repayment given the observations, under the present parameters.
+        """The exact probabilities of repayment given the observations, with the current parameters.
 
         Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``, where
         ``k = 1 / (1 + noise**2)``. The probability is the mean of the sigmoid over ``importance @ traits``.
@@ -141,7 +141,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return probabilities
 
     def best_actions(self, observations: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The actions with the largest expected reward under the present parameters, the reference for regret.
+        """The actions with the largest expected reward under the current parameters, as a reference for regret.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.
@@ -176,7 +176,7 @@ class Lending(gym.Env[Observation, np.int64]):
 
 
 def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
-    """Share of loans among the applicants of each group who would repay.
+    """Compute the share of loans among the applicants of each group who would repay.
 
     Equal opportunity holds if both shares are equal.
 

@@ -56,23 +56,23 @@ def make_vec(
         success_key: See `NonStationaryVector`.
         vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
             ``"async"``. None uses ``"native"`` if there is a native vector environment and neither
-            ``vector_kwargs`` nor ``wrappers``, else ``"sync"``. None uses those in
-            `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` from 8 sub-environments on, because fewer are
-            faster one by one.
+            ``vector_kwargs`` nor ``wrappers`` are given, else ``"sync"``. The native environments of
+            `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` are used for at least 8 sub-environments,
+            because ``"sync"`` is faster for fewer.
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
             ``(name, arguments)``. The drift is applied inside the wrappers, or at the position of the entry
             ``"drift"``. The entries of ``observe`` are added outside the wrappers.
-        **kwargs: Arguments of the environment. ``num_threads`` applies to native vector environments of MuJoCo;
-            their SyncVectorEnv and AsyncVectorEnv ignore it.
+        **kwargs: Arguments of the environment. ``num_threads`` is for native vector environments of MuJoCo. With
+            ``"sync"`` and ``"async"``, it is ignored.
 
     Returns:
         The environment, with a clock and a regime even if nothing changes.
 
     Raises:
         ValueError: See `NonStationaryVector`. If a wrapper is unknown or rejects its arguments, or if the
-            vectorization mode supports no functions or wrappers.
+            vectorization mode does not support functions or wrappers.
         TypeError: If ``id`` or the environment has another type.
 
     Examples:
@@ -84,7 +84,7 @@ def make_vec(
     if not (isinstance(id, (str, EnvSpec)) or callable(id)):
         raise TypeError(
             "id must be an id of Gymnasium, a specification or a function that makes an environment, got "
-            f"{id!r}; pass an environment as lambda: gymnasium.make(...)"
+            f"{id!r}; instead of an environment, pass a function such as lambda: gymnasium.make('CartPole-v1')"
         )
     inside, outside = as_wrappers(wrappers)
     if isinstance(id, str) and id.rpartition(":")[2].startswith("rl_rms/"):
@@ -132,11 +132,11 @@ def make_vec(
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:
-    """Make the vector environment of a configuration, or an equal part of it.
+    """Make the vector environment of a configuration, or one process's equal part of it.
 
     Args:
         config: The configuration.
-        seed: Seed of the drift if the configuration has none. The first reset seeds everything else.
+        seed: Seed of the drift if the configuration has no drift_seed. The first reset seeds everything else.
         shard: See `NonStationaryVector`. Each process gets an equal share of ``num_envs``.
 
     Raises:
@@ -151,12 +151,12 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
     if taken:
         raise ValueError(
             f"env.kwargs cannot have the key {taken[0]!r}, which is not passed to the environment, got "
-            f"{config.kwargs!r}; leave it out, or set the key of the same purpose under env"
+            f"{config.kwargs!r}; leave it out, or set the corresponding key of env"
         )
     autoreset = {} if config.autoreset_mode is None else {"autoreset_mode": config.autoreset_mode}
     curriculum = config.make_curriculum()
     if isinstance(curriculum, Teacher):
-        _ = curriculum.function  # Raises an error for a wrong path before the first episode.
+        _ = curriculum.function  # raises an error for a wrong import path before the first episode
     return make_vec(
         config.id,
         config.num_envs // shard[1],

@@ -1,4 +1,4 @@
-"""The state of Gymnasium's MuJoCo environments within an episode, which is in MuJoCo's own data."""
+"""Saves and restores the state of Gymnasium's MuJoCo environments within an episode, from MuJoCo's data."""
 
 import importlib
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 
 def is_mujoco(env: Any) -> bool:
-    """Whether MuJoCo's data are the whole state of an unwrapped environment, as in Gymnasium's environments."""
+    """Whether an unwrapped environment has no state besides MuJoCo's data, like Gymnasium's environments."""
     return type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data")
 
 
 def read(env: Any) -> dict[str, Any]:
-    """Read the state that the next step starts from, and the arrays that the last step computed."""
+    """Read the state from which the next step starts, and the arrays that the last step computed."""
     mujoco: Any = importlib.import_module("mujoco")
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION

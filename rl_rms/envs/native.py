@@ -1,4 +1,4 @@
-"""The backend of native vector environments, whose parameters hold one value for each sub-environment."""
+"""The backend of native vector environments, whose parameters have one value for each sub-environment."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -95,7 +95,7 @@ class Native(Backend):
         return observations, rewards, terminated, truncated, infos
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Do nothing, because the constructor refuses episodic targets."""
+        """Do nothing, because the constructor raises an error for episodic targets."""
 
     def snapshot(self) -> Any:
         """The state of the vector environment and its last observations."""
@@ -128,7 +128,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore the state of a `snapshot`, which includes the episodes that begin in the next step."""
+        """Restore a `snapshot`. It contains which sub-environments begin an episode in the next step."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)
@@ -138,7 +138,7 @@ class Native(Backend):
         self.last = decode(snapshot["last"])
 
     def _final(self, final: Any, observations: Any) -> Any:
-        """The transformed final observations of ended episodes; None for the others."""
+        """Transform the final observations of ended episodes; None for the other sub-environments."""
         ended = [i for i in range(len(final)) if final[i] is not None]
         batch = np.zeros_like(observations)
         batch[ended] = [final[i] for i in ended]

@@ -59,7 +59,7 @@ class NativeVectorEnv(VectorEnv):
         if max_episode_steps is not None:
             self.max_episode_steps = check_int("max_episode_steps", max_episode_steps, least=1)
         self.render_mode = render_mode
-        # Provides the spaces and the parameters, and renders.
+        # The single environment provides the spaces and the parameters, and renders.
         self._single: Any = self._make(render_mode=render_mode, **kwargs)
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self._single.metadata, "render_modes": ["rgb_array"], "autoreset_mode": self._mode}
@@ -69,7 +69,7 @@ class NativeVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.steps = np.zeros(self.num_envs, dtype=np.int64)
         self.ended = np.zeros(self.num_envs, dtype=np.bool_)
-        # Indexed by the number of the sub-environment.
+        # These lists are indexed by the sub-environment's number.
         self._generators: dict[int, np.random.Generator] = {}
         self._seeds: dict[int, int] = {}
 
@@ -90,7 +90,7 @@ class NativeVectorEnv(VectorEnv):
 
     @abstractmethod
     def _observations(self, has_first: bool) -> Array:
-        """The observations. With ``has_first``, some may be first observations of episodes."""
+        """Compute the observations. With ``has_first``, some may be the first of their episodes."""
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -98,7 +98,8 @@ class NativeVectorEnv(VectorEnv):
         """Begin episodes.
 
         Args:
-            seed: The seed of each sub-environment. An int seeds the first one; each next seed is larger by 1.
+            seed: The seed of each sub-environment. An int is the seed of the first sub-environment; each next seed
+                is larger by 1.
             options: Options of the single environment. ``"reset_mask"``, bools of shape ``(num_envs,)``, selects
                 the sub-environments to reset.
 

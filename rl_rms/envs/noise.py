@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rl_rms.envs.schedules import Floats, Ints, stream_of
 from rl_rms.envs.schedules.rng import philox
 
-# Lanes of the numbers for a transition, for the first frame of an episode, and for draws once per drift.
+# Separate lanes for transitions, for first frames of episodes, and for draws that are made once per drift.
 _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
@@ -43,8 +43,8 @@ def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) 
     Args:
         target: Name of the target; each target has its own numbers.
         noise_key: The environments and their clocks.
-        size: Numbers for each environment.
-        first: True for the first frame of an episode, False for a transition, of each environment.
+        size: Number of random numbers for each environment.
+        first: Whether each environment draws for the first frame of an episode; False for transitions.
 
     Returns:
         Numbers, shape ``(num_envs, size)``.
@@ -89,7 +89,7 @@ def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) ->
 
 def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
     """Uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
-    # A separate stream keeps the numbers independent of the target's schedule.
+    # A separate stream makes the numbers independent of the target's schedule.
     key = (seed % 2**64, _stream(target) << 32)
     # Each increment of the counter's first word yields four numbers.
     stride = math.ceil(size / 4)

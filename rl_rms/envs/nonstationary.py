@@ -35,14 +35,14 @@ class NonStationary(Changing, Parametrized):
         changes: Targets and their schedules; a number is a constant value. A target is a parameter of the
             unwrapped environment (``"gravity"``) or one of `rl_rms.envs.transforms`: ``"reward.scale"``,
             ``offset``, ``noise``; ``"observation.gain"``, ``offset``, ``offsets``, ``offsets_draw``, ``noise``,
-            ``permute``, ``mask``; ``"action.delay"``, ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. With
-            an observation target, the observation space has no bounds.
-        curriculum: Rule that sets its own targets at the beginning of each episode.
+            ``permute``, ``mask``; ``"action.delay"``, ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. If an
+            observation target is used, the observation space has no bounds.
+        curriculum: Rule that sets the values of its targets at the beginning of each episode.
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
             `rl_rms.envs.observers`.
-        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random one before.
-        env_index: Number of this environment among the environments with the same seed. Each number gives other
-            random numbers.
+        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random seed until then.
+        env_index: Number of this environment among the environments with the same seed. Different numbers give
+            different random numbers.
         success_key: Entry of info with the success of an episode, for the curriculum and the agent's log; None
             uses ``"is_success"`` or ``"success"``.
 
@@ -50,8 +50,8 @@ class NonStationary(Changing, Parametrized):
         last_observation: The last observation; None before the first reset.
 
     Raises:
-        ValueError: If the environment has no such target, changing it would have no effect, or both changes and
-            curriculum set it.
+        ValueError: If the environment does not have a target, a change of it would have no effect, or both changes
+            and curriculum set it.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step
@@ -99,7 +99,7 @@ class NonStationary(Changing, Parametrized):
             targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
-        # Without curriculum, adversary and observer, a step only sets the values of the schedules.
+        # Without a curriculum, an adversary and an observer, a step only sets the values of the schedules.
         setter = self._setter
         is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
         self._passes_on = self._is_passive = self._is_passive and is_plain
@@ -172,10 +172,10 @@ class NonStationary(Changing, Parametrized):
         return dict(zip(self.parameter_targets, self.parameter_values, strict=True))
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The clock, seed, curriculum and environment, mid-episode, as plain JSON data.
+        """The clock, the seed, the curriculum and the environment within its episode, as plain JSON data.
 
         Args:
-            environment: False omits the wrapped environment and its episode.
+            environment: Whether to include the wrapped environment and its episode.
         """
         snapshot = None
         if environment:
@@ -192,11 +192,11 @@ class NonStationary(Changing, Parametrized):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state of `state_dict` exactly, with ``last_observation``.
 
-        If the state has no environment, the wrapped one continues its episode, and a curriculum counts only the
-        rest of that episode.
+        If the state does not include the wrapped environment, the environment continues its episode, and a
+        curriculum counts only the rest of this episode.
 
         Raises:
-            ValueError: If the state is of an environment that was made with other arguments.
+            ValueError: If the state belongs to an environment that was made with different arguments.
         """
         self._check_state(state)
         self._load_changes_state(state)

@@ -1,6 +1,6 @@
 """Adds the parameters, the time or a change of the regime to observations.
 
-A one-dimensional Box of floats gets further components; any other observation becomes an entry of a Dict.
+A one-dimensional Box of floats gets additional components. Any other observation becomes an entry of a Dict.
 """
 
 import math
@@ -59,7 +59,7 @@ class Observer:
             self.space = Dict({"observation": space, **boxes})
 
     def add(self, observation: Any, values: Sequence[Any], clock: Any, changed: Any) -> Any:
-        """Add the entries to an observation or to a batch of them.
+        """Add the entries to an observation or to a batch of observations.
 
         Args:
             observation: One observation, or a batch of ``num_envs``.

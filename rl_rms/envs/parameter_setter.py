@@ -21,7 +21,7 @@ from rl_rms.envs.parameters.registry import find_owner
 from rl_rms.envs.transforms import NEUTRAL, Space, components, keys_of, transform_of
 from rl_rms.envs.verification import copy_env, verify_effect
 
-# Targets without random numbers or state, which take a shorter path.
+# These targets need neither random numbers nor state, so they take a shorter path.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
@@ -29,7 +29,7 @@ class ParameterSetter:
     """Sets dynamics parameters, and transforms rewards, observations and actions.
 
     Args:
-        env: The environment with the wrappers whose attributes can be targets.
+        env: The environment. Attributes of its wrappers can also be targets.
         targets: Names of the targets.
         observation_space: Observation space of one environment.
         action_space: Action space of one environment.
@@ -39,14 +39,15 @@ class ParameterSetter:
     Attributes:
         targets: Names of the targets.
         values: The current values, in the order of the targets; None for each until they are first set.
-        has_noise: Whether random numbers are drawn at each env step.
+        has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
         late: Targets that take effect only at the next reset.
-        episodic: Indices of the targets that end the episode in progress when they change.
-        noise_key: The environments that draw noise, and their clocks; needed before a transition if ``is_drawn``.
+        episodic: Indices of the targets whose changes end the episode in progress.
+        noise_key: The environments that draw noise, and their clocks. If ``is_drawn``, it must be set before a
+            transition.
 
     Raises:
-        ValueError: If the environment has no such target, or changing it would have no effect.
+        ValueError: If the environment does not have a target, or a change of it would have no effect.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class ParameterSetter:
         self._has_arrays = bool(arrays)
         self._num_envs = num_envs
         self._spaces = (observation_space, action_space)
-        # The values of all transforms, also of transforms that are not targets.
+        # The values of all transforms, including transforms that are not targets.
         self._transforms = dict(NEUTRAL)
-        # An environment in which every target exists: a copy after its reset if the reset creates attributes.
+        # An environment in which all targets exist. If a reset creates attributes, it is a copy after a reset.
         self._example = _find_example(env, self.targets)
         for target in self.targets:
             _check(self._example, target, observation_space, action_space, target in arrays)
@@ -80,7 +81,7 @@ class ParameterSetter:
                 )
         self.has_noise = transforms.has_noise(self.targets)
         self.is_drawn = transforms.is_drawn(self.targets)
-        # The keys of each part of the observations with a target, and whether it needs more than gain and offset.
+        # The parts of the observations that have targets, and whether a part needs more than gain and offset.
         self._parts: dict[tuple[str, ...], bool] = {}
         for target in self.targets:
             if target.startswith("observation.") and transform_of(target) is not None:
@@ -145,24 +146,24 @@ class ParameterSetter:
         )
 
     def again(self) -> None:
-        """Set all values again, after the environment restored its own values."""
+        """Set all values again, because the environment has restored its own values."""
         for setter, value in zip(self._setters, self.values, strict=True):
             if value is not None:
                 setter(value)
 
     def set_all(self, values: tuple[Any, ...]) -> None:
-        """Set all targets, also those whose values have not changed."""
+        """Set all targets, including targets whose values have not changed."""
         self.values = values
         self.again()
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Set the environments and the clock that the noise is drawn for."""
+        """Set the environments and the clock for which noise is drawn."""
         if noise_key[:2] != self.noise_key[:2]:
             self._drawn.clear()
         self.noise_key = noise_key
 
     def begin(self, rows: Iterable[int] = (0,)) -> None:
-        """Begin episodes, which clears the delayed actions of the last ones."""
+        """Begin episodes, and clear the delayed actions of the last episodes."""
         if self._delays is not None:
             self._delays.clear(rows)
 
@@ -317,7 +318,7 @@ class ParameterSetter:
         return parameter.value(owner)
 
     def _exists(self, parameter: Parameter, target: str) -> bool:
-        """Whether the environment has a parameter already, which the first reset may create."""
+        """Whether the environment already has a parameter. The first reset may create it."""
         if self._example is self._env:
             return True
         try:
@@ -353,23 +354,23 @@ class ParameterSetter:
 
 
 def _prefix(keys: tuple[str, ...]) -> str:
-    """The beginning of the names of the transforms of a part."""
+    """The prefix of the names of a part's transforms."""
     return "".join(f"{key}." for key in ("observation", *keys))
 
 
 def _column(value: Any) -> npt.NDArray[Any]:
-    """A value reshaped to multiply rows: ``(1, 1)`` for a scalar, else ``(num_envs, 1)``."""
+    """Reshape a value so that it multiplies rows: ``(1, 1)`` for a scalar, else ``(num_envs, 1)``."""
     return np.atleast_1d(value)[:, None]
 
 
 def _find_example(env: Any, targets: Sequence[str]) -> Any:
-    """The environment, or a copy after a reset if only the copy has all targets."""
+    """Return the environment, or a copy after a reset if only the copy has all targets."""
     if _has_all(env, targets):
         return env
     try:
         clone = copy_env(env)
         clone.reset(seed=0)
-    except Exception:  # the error names the missing target
+    except Exception:  # the check below will name the missing target
         return env
     return clone if _has_all(clone, targets) else env
 
@@ -414,6 +415,6 @@ def _parameter(env: Any, target: str, observation_space: Space, action_space: Sp
         else:
             problem = f"{type(owner).__name__} has no {target!r} to change"
             if target[:1].isupper() and "." in target:
-                problem += ", and the drift is not around a wrapper of this name"
+                problem += ", and the drift is not outside a wrapper of this name"
         raise ValueError(f"{problem}; {meant}it offers {', '.join(offered)}")
     return parameter

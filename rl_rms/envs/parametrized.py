@@ -25,7 +25,7 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
 
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Sets an environment's targets, and saves and restores its state mid-episode.
+    """Sets an environment's targets, and saves and restores its state within an episode.
 
     A Box of floats that a target ``observation.*`` changes is unbounded, because observations may then lie outside
     the declared bounds. A pickled or copied environment continues exactly.
@@ -41,7 +41,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._setter.moves_observations:
             self.observation_space = moved_space(env.observation_space, targets)
         self._layers = Layers(env, env.unwrapped)
-        # A replay also restores wrappers whose state cannot be saved.
+        # If the episode is replayed, the replay also restores wrappers whose state cannot be saved.
         is_known = has_known_state(env) and not self._layers.lost
         self._episode = None if is_known else Replay(env)
         # The wrappers' state at the beginning of the replayed episode.
@@ -51,7 +51,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._notices = Notices()
         # The last observation of a replayed environment, before observation targets moved it.
         self._last_observation: Any = None
-        # Values of the next episode; set only for the step that truncates the present one.
+        # Values of the next episode. They are set only for the step that truncates the current episode.
         self._upcoming: tuple[float, ...] | None = None
         setter = self._setter
         self._is_passive = self._episode is None and not (
@@ -96,7 +96,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_upcoming(self) -> tuple[float, ...] | None:
-        """Values to set after the next transition, which truncates the episode; None if it does not."""
+        """Values to set after the next transition, which then truncates the episode; None for no truncation."""
         return self._upcoming
 
     @parameter_upcoming.setter
@@ -127,10 +127,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 
-        None before the first reset. None if the state cannot be saved: an episode of too many env steps, actions
-        that JSON cannot hold, or an unknown kind of random source. Assigning a state restores it. The environment
-        must be made as the saved one. `parameter_problem` holds the reason if a state was not saved, or not
-        restored exactly.
+        It is None before the first reset, and if the state cannot be saved. Reasons are an episode of too many env
+        steps, actions that cannot be written as JSON, and an unknown type of random generator. Assigning a state
+        restores it, in an environment that was made with the same arguments. If a state was not saved, or not
+        restored exactly, `parameter_problem` contains the reason.
         """
         self._problem = None
         if not self._has_begun:
@@ -183,7 +183,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._problem
 
     def _warn_of_problem(self) -> None:
-        """Warn of each `parameter_problem` once."""
+        """Warn about each `parameter_problem` once."""
         if self._problem is not None:
             self._notices.give(self._problem)
 
@@ -194,7 +194,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode under the current values."""
+        """Begin an episode with the current values."""
         self._upcoming = None
         self._passes_on = self._is_passive
         if self._episode is not None:
@@ -210,7 +210,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, info
 
     def step(self, action: Any) -> Transition:
-        """Make a transition under the current values."""
+        """Make a transition with the current values."""
         transition: Transition
         if self._passes_on:
             transition = self.env.step(action)

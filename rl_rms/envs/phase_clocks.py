@@ -11,13 +11,13 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 
 class PhaseClocks(SharedClock):
-    """One clock, with which sub-environments see the same drift at evenly spaced phases.
+    """One clock for all sub-environments, which see the same drift at evenly spaced phases.
 
     Sub-environment ``i`` of ``n`` is ahead of the clock by ``i / n`` of each target's cycle, or of its timescale
     if it has no cycle. Constant targets are equal in all sub-environments.
     """
 
-    # Each sub-environment's regime before the computed readings, and its regime changes in them.
+    # For each sub-environment: the regime before the computed readings, and the regime changes within them.
     _before: Ints
     _events: list[Ints]
     _next_event: int
@@ -43,7 +43,7 @@ class PhaseClocks(SharedClock):
         """Do nothing, because there are no blocks of values."""
 
     def _load(self, *, is_next: bool) -> None:
-        """Find each sub-environment's regime before ``_start``, and its regime changes in the span from there."""
+        """Find each sub-environment's regime before ``_start``, and its regime changes after that."""
         first, last = self._start - 1, self._start + self._span - 1
         if is_next:
             self._before = self._before + np.array([events.size for events in self._events])
@@ -69,6 +69,6 @@ class PhaseClocks(SharedClock):
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:
-    """Shares of a schedule's cycle in env steps, or of its timescale if it has no cycle."""
+    """The sub-environments' phases in env steps: shares of a schedule's cycle, or else of its timescale."""
     span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
     return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Saves and restores a user's SyncVectorEnv without wrappers around its sub-environments."""
+"""Saves and restores a user's SyncVectorEnv, without adding wrappers to its sub-environments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from rl_rms.envs.layers import Layers, check_wrappers, lost_sentence
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
 
-# The saved state of delayed actions if no action is delayed.
+# Saved for the delayed actions if no action is delayed.
 _NO_DELAY = encode(None)
 
 
@@ -39,7 +39,7 @@ class PlainSync:
         return sorted({name for layers in (self._outer, *self._layers) for name in layers.lost})
 
     def snapshot(self) -> dict[str, Any] | None:
-        """The sub-environments within their episodes as plain JSON data, or None, with a warning."""
+        """The sub-environments' state within their episodes as plain JSON data, or None with a warning."""
         if self.last is None:
             return None
         lost = self.lost_wrappers
@@ -77,8 +77,8 @@ class PlainSync:
         """Restore a snapshot.
 
         Raises:
-            OtherWrappersError: If the state is of other wrappers.
-            ValueError: If the state is of another kind of environment.
+            OtherWrappersError: If the state was saved with other wrappers.
+            ValueError: If the state belongs to another kind of environment.
         """
         each = snapshot.get("each", ())
         if len(each) != len(self._layers) or not all("known" in one for one in each):

@@ -51,7 +51,7 @@ class PushedCartPole(gym.vector.VectorWrapper):
 
         Args:
             actions: The actions of the first and of the second player, shape ``(num_envs,)`` each. The second
-                player's are clipped to [-1, 1].
+                player's actions are clipped to [-1, 1].
         """
         moves, pushes = actions
         cart: Any = self.env.unwrapped

@@ -3,8 +3,7 @@
 The saved state consists of the random generator at the start of the episode, and the actions and parameter values
 since then. Another environment repeats them. A replay is exact if all random numbers come from ``np_random`` and
 the episode does not depend on earlier ones. Box2D needs replays, because the contacts of its solver cannot be read
-or set. Loading costs one env step for each env step of the episode; an episode of more than `LONGEST` env steps is
-not saved.
+or set. Loading repeats all env steps of the episode. An episode of more than `LONGEST` env steps is not saved.
 """
 
 import json
@@ -23,12 +22,12 @@ from rl_rms.envs.snapshots import generator_state, qualified, set_generator
 LONGEST = 10_000
 
 Values = tuple[Any, ...]
-# Environments whose used Box2D world processes contacts in another order than a new one.
+# In these environments, a used Box2D world processes contacts in another order than a new world.
 _NEED_NEW_WORLD = frozenset({"gymnasium.envs.box2d.bipedal_walker:BipedalWalker"})
 
 
 class Replay:
-    """The beginning of an episode, and the actions and parameter values since."""
+    """Records the beginning of an episode, and the actions and parameter values since then."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._env = env
@@ -37,7 +36,7 @@ class Replay:
         self._obstacle: str | None = None
         self._arguments: dict[str, Any] = {}
         self._actions: list[Any] = []
-        # The parameter values before the reset, and each change of them with the number of the next step.
+        # The parameter values before the reset, and each later change with the number of the next step.
         self._values: list[tuple[int, Values]] = []
 
     def begin(self, seed: int | None, options: dict[str, Any] | None, values: Values) -> None:
@@ -67,7 +66,7 @@ class Replay:
         """The episode as plain JSON data.
 
         Raises:
-            ValueError: If it is longer than `LONGEST`, or a part of it cannot be written as JSON.
+            ValueError: If the episode is longer than `LONGEST`, or a part of it cannot be written as JSON.
         """
         if self._obstacle is not None:
             raise ValueError(self._obstacle)
@@ -85,7 +84,7 @@ class Replay:
         """Repeat an episode of `state_dict` in this environment.
 
         Returns:
-            The last observation, and whether it equals the saved one.
+            The last observation, and whether it equals the saved observation.
         """
         settings = {number: tuple(values) for number, values in decode(state["settings"])}
         arguments = decode(state["arguments"])
@@ -112,6 +111,6 @@ def _fingerprint(observation: Any) -> str:
 
 
 def _stacked(actions: list[Any]) -> Any:
-    """Actions as one array if all have one dtype and shape, which takes a fraction of the space."""
+    """Join actions of one dtype and shape to one array, which needs much less space."""
     kinds = {(one.dtype, one.shape) if isinstance(one, (np.ndarray, np.generic)) else None for one in actions}
     return np.stack(actions) if len(kinds) == 1 and None not in kinds else actions

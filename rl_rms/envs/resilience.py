@@ -1,4 +1,4 @@
-"""The reaction of an agent to failing sub-environments.
+"""Applies an agent's settings for failing sub-environments to its vector environment.
 
 Only the library's own vector environments restart sub-environments. In other vector environments, the traceback or
 the dead workers show which sub-environment failed.
@@ -31,7 +31,7 @@ def set_reaction(
         env_timeout: Seconds that a worker may take for a step or a reset; None keeps the environment's limit.
 
     Returns:
-        The counts of faults and restarts; None if the environment keeps none.
+        The counters of faults and restarts; None if the environment has no counters.
 
     Raises:
         ValueError: If the environment cannot restart sub-environments or end workers.
@@ -94,7 +94,7 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
 
 
 def _failed_in(env: SyncVectorEnv, trace: TracebackType | None) -> list[int]:
-    """The sub-environment that raised an error when the vector environment called it; empty if there is none."""
+    """Find the sub-environment that raised an error when the vector environment called it; empty if none did."""
     numbers = {id(one): i for i, one in enumerate(env.envs)}
     is_inside = False
     while trace is not None:

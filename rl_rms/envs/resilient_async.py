@@ -23,7 +23,7 @@ from rl_rms.envs.gymnasium_internals import GRACE
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.restarts import INHERITED, check_restartable, is_set, reset_mask_of, savable, seeds_of
 
-# A new worker also imports modules. Its first answer may take this many seconds more than the time limit.
+# A new worker also imports modules, so its first answer may take this many seconds more than the time limit.
 STARTING = 60.0
 
 Message = tuple[str, Any]
@@ -58,15 +58,15 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     ) -> None:
         self.env_timeout = env_timeout
         self.fault_log = FaultLog(len(env_fns), on_env_error)
-        # Whether workers have messages that they have not answered.
+        # Whether workers still have to answer messages.
         self._is_waiting = False
         self._message: Message = ("", None)
         self._options: dict[str, Any] | None = None
         # Errors that other workers sent, by worker.
         self._errors: dict[int, tuple[Exception, str]] = {}
-        # Workers whose next step is a reset, as it would be in the worker that they replace.
+        # New workers whose next step is a reset, because the next step of the replaced worker was a reset.
         self._due: set[int] = set()
-        # First observations and infos of workers started between two steps, which the next step returns.
+        # First observations and infos of workers that were started between two steps. The next step returns them.
         self._started: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._has_given_up = False
         # The last values of INHERITED attributes, for new workers.
@@ -152,7 +152,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     def set_attr(self, name: str, values: Any) -> None:
         """Set an attribute of each sub-environment."""
         if self._has_given_up:
-            return  # a failed evaluation restores attributes, but the workers have ended
+            return  # after a failed evaluation, attributes are restored although the workers have ended
         self._assert_is_running()
         if not isinstance(values, (list, tuple)):
             values = [values] * self.num_envs
@@ -164,7 +164,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._retried(self._answers(None), messages)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """End the workers. Idle workers close their environments within the time limit; others are killed."""
+        """End the workers. Idle workers close their environments within the time limit. Others are killed."""
         limit = self._limit(timeout)
         if not terminate and not self._is_waiting:
             for i in range(self.num_envs):
@@ -180,12 +180,12 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return self.env_timeout if timeout is None else timeout
 
     def _ask(self, i: int, message: Message) -> None:
-        # `_answer` finds that a worker has ended.
+        # `_answer` will detect that the worker has ended.
         with suppress(OSError):
             self.parent_pipes[i].send(message)
 
     def _answers(self, limit: float | None, without: Container[int] = ()) -> list[Any]:
-        """Each worker's answer, or its fault.
+        """Wait for each worker's answer or fault.
 
         Args:
             limit: Seconds for all workers together, None for no limit.
@@ -218,11 +218,11 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         while i not in self._errors:
             try:
                 index, _, error, trace = self.error_queue.get(timeout=GRACE)
-            except Exception:  # the error cannot be pickled or unpickled
+            except Exception:  # the worker's error cannot be pickled or unpickled
                 return Fault("it raised an error that cannot be pickled; its worker may have printed it")
             self._errors[index] = (error, trace)
         error, trace = self._errors.pop(i)
-        self.processes[i].join(GRACE)  # it closes its environment
+        self.processes[i].join(GRACE)  # the worker closes its environment
         error.__cause__ = _WorkerTracebackError(trace)
         return Fault.of(error, trace)
 
@@ -236,7 +236,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         """First observations and infos of the new workers that replace failed workers.
 
         Raises:
-            EnvError: If faults are to be raised, or the new workers fail too.
+            EnvError: If ``on_env_error`` is ``"raise"``, or the new workers fail too.
         """
         fresh: dict[int, Any] = {}
         while faults:
@@ -254,7 +254,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         faults = _faults_in(answers)
         while faults:
             for fault in faults.values():
-                if fault.error is not None:  # the message was wrong, not the environment
+                if fault.error is not None:  # the error is in the message, not in the environment
                     self._give_up(faults)
                     raise fault.error
             self._started.update(self._restarted(faults))
@@ -268,7 +268,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     def _broken(
         self, i: int, observation: Any, info: dict[str, Any]
     ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """A transition in which a worker failed."""
+        """Make the transition of a worker that failed."""
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             final = _row(self.observations, i) if self.shared_memory else observation
             info = {"final_obs": final, "final_info": {RESTARTED: True}, **info}
@@ -313,7 +313,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
 
 class _WorkerTracebackError(Exception):
-    """The traceback of an error in a worker, as the cause of the error here."""
+    """The traceback of an error in a worker. It becomes the cause of the error in this process."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -324,7 +324,7 @@ def _faults_in(answers: Sequence[Any]) -> dict[int, Fault]:
 
 
 def _end_after(limit: float | None) -> float:
-    """The time on the monotonic clock after some seconds; None is never."""
+    """The reading of the monotonic clock after some seconds; None for no time limit."""
     return math.inf if limit is None else time.monotonic() + limit
 
 

@@ -29,7 +29,7 @@ def make_resilient_vec(
 
     Raises:
         ValueError: If a function returns one environment several times.
-        TypeError: If a function returns no environment.
+        TypeError: If a function does not return an environment.
     """
     make = partial(_make_one, id, tuple(wrappers), kwargs)
     env: ResilientSyncVectorEnv | ResilientAsyncVectorEnv

@@ -58,7 +58,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         self._pending = np.zeros(self.num_envs, dtype=np.bool_)
         space = self.single_observation_space
         self._batch: Any = create_empty_array(space, n=self.num_envs, fn=np.zeros)
-        # The shape of the batch's rows joined along their first axis; None if observations have no such axis.
+        # The shape of a batch whose rows are concatenated along their first axis; None for scalar observations.
         self._joined: tuple[int, ...] | None = None
         if isinstance(space, spaces.Box) and space.shape and np.prod(space.shape):
             self._joined = (-1, *space.shape[1:])
@@ -80,7 +80,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         return self._observations_now(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Make a vector step; a new sub-environment in the place of a failed one shows its first observation.
+        """Make a vector step. If a sub-environment fails, a new one replaces it and returns its first observation.
 
         Raises:
             ResetNeeded: If autoreset is disabled and an episode has ended.
@@ -161,7 +161,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         """Begin an episode in a new sub-environment.
 
         Raises:
-            EnvError: If faults are to be raised, or the new sub-environments fail too.
+            EnvError: If ``on_env_error`` is ``"raise"``, or the new sub-environments fail too.
         """
         while True:
             self.fault_log.add({i: fault})
@@ -189,7 +189,7 @@ def continue_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np
 
     Args:
         env: The vector environment.
-        observations: The batch of last observations; None leaves the environment's.
+        observations: The batch of last observations; None keeps the environment's batch.
         pending: Sub-environments that begin an episode in the next step.
     """
     if isinstance(env, ResilientSyncVectorEnv):
@@ -199,7 +199,7 @@ def continue_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np
 
 
 def _made_like(model: Env, make: Callable[[], Env]) -> Env:
-    """A new sub-environment with the parameter values of another."""
+    """Make a new sub-environment with the parameter values of another sub-environment."""
     env = make()
     for name in INHERITED:
         value = model.get_wrapper_attr(name)

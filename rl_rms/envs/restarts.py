@@ -24,7 +24,7 @@ def check_restartable(env: Any) -> None:
     """Raise an error if a sub-environment cannot be replaced by a new one.
 
     Raises:
-        ValueError: If there are such.
+        ValueError: If a sub-environment cannot be replaced.
     """
     if any(env.call("has_wrapper_attr", "schedules")):
         raise ValueError(
@@ -47,7 +47,7 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
     """The sub-environments' seeds at a reset: consecutive seeds for a number, or the elements of a sequence.
 
     Raises:
-        ValueError: If a sequence has another length.
+        ValueError: If the length of a sequence is wrong.
     """
     if seed is None:
         return [None] * num_envs
@@ -62,10 +62,10 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
 def reset_mask_of(
     options: dict[str, Any] | None, num_envs: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, Any] | None]:
-    """The sub-environments to reset, and the options without the mask.
+    """Read which sub-environments to reset, and return them with the other options.
 
     Raises:
-        ValueError: If ``options["reset_mask"]`` is not such a mask.
+        ValueError: If ``options["reset_mask"]`` is not a valid mask.
     """
     if options is None or "reset_mask" not in options:
         return np.ones(num_envs, dtype=np.bool_), options
@@ -73,7 +73,7 @@ def reset_mask_of(
     mask = np.asarray(options.pop("reset_mask"))
     if mask.dtype != np.bool_ or mask.shape != (num_envs,) or not mask.any():
         raise ValueError(
-            f'options["reset_mask"] must be an array of bool, shape ({num_envs},), with one True at least, got '
+            f'options["reset_mask"] must be an array of bool, shape ({num_envs},), with at least one True, got '
             f"{shown(mask)}"
         )
     return mask, options

@@ -1,4 +1,4 @@
-"""The state of an environment within an episode as plain JSON data, from which another one continues exactly.
+"""Saves an environment's state within an episode as JSON data, from which another environment continues exactly.
 
 The registered attributes (classic control, toy text, `register_state`) or MuJoCo's own data are saved with the
 random generator. Other environments replay their episodes, see `rl_rms.envs.replay`.
@@ -17,7 +17,7 @@ from rl_rms.envs.specs import ATARI
 
 
 class _Registered(NamedTuple):
-    """The state of a class: attributes, and functions that read and restore the rest."""
+    """The registered state of a class: names of attributes, and functions for the other state."""
 
     attributes: tuple[str, ...] = ()
     get: Callable[[Any], Any] | None = None
@@ -41,8 +41,8 @@ def register_state(
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
         *attributes: Names of attributes.
-        get: Function of the unwrapped environment that returns the state that no attribute holds.
-        set: Function of the unwrapped environment and a value of ``get`` that restores it.
+        get: Function of the unwrapped environment that returns the state that is not in these attributes.
+        set: Function of the unwrapped environment and a result of ``get``, which restores this state.
 
     Raises:
         ValueError: If only one of ``get`` and ``set`` is given.
@@ -91,7 +91,7 @@ def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
     """Restore the state of an environment of the same kind.
 
     Raises:
-        ValueError: If an attribute is not registered, or an array has another shape than the environment's own.
+        ValueError: If an attribute is not registered, or an array's shape differs from the environment's.
     """
     env = env.unwrapped
     attributes = decode(state["attributes"])
@@ -113,7 +113,7 @@ def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
 
 
 def is_made_anew_by_pickle(env: Any) -> bool:
-    """Whether pickling or copying an unwrapped environment creates it again and loses its episode."""
+    """Whether an unwrapped environment loses its episode when it is pickled or copied."""
     return isinstance(env, EzPickle)
 
 
@@ -130,7 +130,7 @@ def generator_state(env: Any) -> dict[str, Any]:
         return states
     try:
         source = env.np_random
-    except Exception as error:  # a property of the user's class may raise any error
+    except Exception as error:  # properties of a user's class may raise any error
         raise ValueError(f"its np_random cannot be read ({type(error).__name__}: {error})") from error
     if isinstance(source, np.random.RandomState):
         state: dict[str, Any] = encode(source.get_state(legacy=False))

@@ -29,7 +29,8 @@ _NATIVE = {
 def native(spec: EnvSpec) -> EnvSpec | None:
     """Return a specification with the native vector environment of rl_rms.
 
-    None if rl_rms has none, or the specification has another one. For Atari games it is ale-py's own in a wrapper.
+    None if rl_rms has no native vector environment for it, or the specification has another one. For Atari games,
+    it is ale-py's native vector environment in a wrapper.
     """
     name = _NATIVE.get(str(spec.entry_point))
     if spec.entry_point == ATARI:
@@ -56,7 +57,7 @@ def find_spec(id: str) -> EnvSpec:
 
     Raises:
         gymnasium.error.Error: If no such environment is registered.
-        ModuleNotFoundError: If there is no such module.
+        ModuleNotFoundError: If the module does not exist.
     """
     module, _, name = id.rpartition(":")
     if module:

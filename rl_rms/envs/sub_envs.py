@@ -23,7 +23,7 @@ class SubEnvs(Backend):
     """The backend of Sync and Async vector environments.
 
     Args:
-        env: The vector environment. A SyncVectorEnv's sub-environments are wrapped, unless they are already.
+        env: The vector environment. The sub-environments of a SyncVectorEnv get a wrapper, unless they have it.
         targets: The targets.
 
     Raises:
@@ -37,13 +37,15 @@ class SubEnvs(Backend):
         assert isinstance(base, (SyncVectorEnv, AsyncVectorEnv))
         self._base: SyncVectorEnv | AsyncVectorEnv = base
         self._is_ready = _make_ready(self._base, tuple(targets))
-        # In this process: the sub-environments, the Parametrized in each, and the wrappers around that.
+        # If they are in this process: the sub-environments, their Parametrized wrappers, and the wrappers around
+        # these.
         self._outermost: list[Any] = []
         self._sub_envs: list[Parametrized] = []
         self._sub_layers: list[Layers] = []
         self._find_sub_envs()
         self._layers = Layers(env, base)
-        # Workers' wrappers are reached through the outermost one, which ResilientAsyncVectorEnv adds.
+        # In workers, the wrappers are accessible through the outermost wrapper, which ResilientAsyncVectorEnv
+        # adds.
         is_reached = isinstance(base, SyncVectorEnv) or all(base.call("has_wrapper_attr", "wrapper_states"))
         self._can_save = self._is_ready and is_reached
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
@@ -54,7 +56,7 @@ class SubEnvs(Backend):
         self.needs_valid = bool(self.episodic)
 
     def _find_sub_envs(self) -> None:
-        """Find the sub-environments in this process that replaced failed ones."""
+        """Find the sub-environments in this process that have replaced failed sub-environments."""
         envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
         for i, env in enumerate(envs):
             if i == len(self._outermost) or env is not self._outermost[i]:
@@ -137,7 +139,7 @@ class SubEnvs(Backend):
         return transitions
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Tell the ``ending`` sub-environments that their episodes end."""
+        """Make the ``ending`` sub-environments truncate their episodes."""
         rows = self._rows(columns)
         self._put("parameter_upcoming", [row if ends else None for row, ends in zip(rows, ending, strict=True)])
         # The sub-environments set the values themselves.
@@ -191,13 +193,13 @@ class SubEnvs(Backend):
         self._columns = (None,) * len(self._columns)
 
     def _warn_of_problems(self) -> None:
-        """Warn of states that were not saved or not restored exactly, once for each reason."""
+        """Warn about states that were not saved or not restored exactly, once for each reason."""
         for problem in dict.fromkeys(self._get("parameter_problem")):
             if problem is not None:
                 self._notices.give(problem)
 
     def _check_wrappers(self, snapshot: Any) -> None:
-        """Raise an error if the snapshot has other wrappers, before anything is changed.
+        """Raise an error if the snapshot was saved with other wrappers. Nothing has been changed then.
 
         Raises:
             OtherWrappersError: If the wrappers differ.

@@ -1,6 +1,6 @@
-"""Several environments as one, whose parameter ``task`` selects the environment that is stepped.
+"""An environment that contains several environments. Its parameter ``task`` selects the active environment.
 
-A schedule or a curriculum sets the task, as for any other target. A change of the task truncates the episode in
+A schedule or a curriculum can set the task. A change of the task truncates the episode in
 progress and does not terminate it, so that learners bootstrap from the last observation.
 """
 
@@ -21,12 +21,12 @@ class TaskSwitch(gym.Env[Any, Any]):
 
     Args:
         tasks: The environments, at least two with the same spaces: ids, specifications, arguments of
-            ``gymnasium.make`` such as ``{"id": "FrozenLake-v1", "is_slippery": False}``, or functions that make
-            one.
+            ``gymnasium.make`` such as ``{"id": "FrozenLake-v1", "is_slippery": False}``, or functions that make an
+            environment.
         render_mode: Render mode of the environments that are not made by a function.
 
     Attributes:
-        task: Index of the environment that is stepped from the next reset on.
+        task: Index of the environment that is active from the next reset on.
 
     Raises:
         ValueError: If there are fewer than two environments, or their spaces differ.
@@ -74,11 +74,12 @@ class TaskSwitch(gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode of the present task.
+        """Begin an episode of the current task.
 
         Args:
-            seed: Seed of the present task. The other tasks get seeds derived from it at their next episodes.
-            options: Reset options of the present task.
+            seed: Seed of the current task. At their next episodes, the other tasks get seeds that are derived from
+                it.
+            options: Reset options of the current task.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -89,11 +90,11 @@ class TaskSwitch(gym.Env[Any, Any]):
         return self.envs[self.task].reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Make a transition in the present environment."""
+        """Make a transition in the active environment."""
         return self.envs[self._present].step(action)
 
     def render(self) -> Any:
-        """Render the present environment."""
+        """Render the active environment."""
         return self.envs[self._present].render()
 
     def close(self) -> None:

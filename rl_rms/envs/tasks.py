@@ -5,7 +5,8 @@
 too, and uses one clock for all sub-environments.
 
 Time scales suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
-100,000. An agent can learn the task at every value of the range. The values are not tuned for an optimizer.
+100,000. An agent can learn the task at every value in the range of a change. The values are not tuned for an
+optimizer.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.nonstationary import NonStationary
 
 NAMESPACE = "rl_rms"
-# Environments with integer rewards, which Stable-Baselines3 does not accept.
+# Stable-Baselines3 does not accept the integer rewards of these environments.
 _INTEGER_REWARDS = ("FrozenLake-v1", "BipedalWalker-v3", "rl_rms/TaskSwitch-v0")
 
 
@@ -59,7 +60,7 @@ def _stages(target: str, values: tuple[float, ...], threshold: float) -> dict[st
     return {"staged": {"stages": [{target: value} for value in values], "threshold": threshold}}
 
 
-# The first is Gymnasium's own map. Each has another path around the holes.
+# The first map is Gymnasium's own. Each map has a different path around the holes.
 _LAKES = (
     ["SFFF", "FHFH", "FFFH", "HFFG"],
     ["SFHF", "FFFF", "HFHF", "FFFG"],
@@ -175,7 +176,7 @@ TASKS: dict[str, Task] = {
         curriculum=_stages("success_rate", (1.0, 0.8, 0.6, 1 / 3), 0.6),
     ),
     "SwitchingFrozenLake-v0": Task(
-        "Every 20,000 env steps one of four maps is drawn; a change truncates the episode in progress.",
+        "One of four maps is drawn every 20,000 env steps. A change of the map truncates the episode in progress.",
         "rl_rms/TaskSwitch-v0",
         {"task": {"redraw": {"values": [0, 1, 2, 3], "every": 20_000}}},
         kwargs={"tasks": [{"id": "FrozenLake-v1", "desc": lake, "is_slippery": False} for lake in _LAKES]},

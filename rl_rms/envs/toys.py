@@ -47,11 +47,11 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
 
     @property
     def means(self) -> Floats:
-        """Present expected reward of each arm, shape ``(num_arms,)``."""
+        """The current expected reward of each arm, shape ``(num_arms,)``."""
         return np.array([getattr(self, f"mean_{arm}") for arm in range(self.num_arms)])
 
     def optimal_reward(self) -> float:
-        """Present expected reward of the best arm, the reference for regret."""
+        """The current expected reward of the best arm, as a reference for regret."""
         return float(self.means.max())
 
     def reset(
@@ -102,7 +102,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         self.state = 0
 
     def values(self, policy: npt.ArrayLike, gamma: float) -> Floats:
-        """Exact values of both states under a policy with the present parameters.
+        """The exact values of both states under a policy, with the current parameters.
 
         They solve ``v = r + gamma P v``.
 
@@ -120,7 +120,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         return np.linalg.solve(np.eye(2) - gamma * transitions, rewards).astype(np.float64)
 
     def optimal_policy(self, gamma: float) -> npt.NDArray[np.int64]:
-        """The best action in each state with the present parameters, shape ``(2,)``; 0 if both are equal."""
+        """The best action in each state with the current parameters, shape ``(2,)``; 0 if both are equal."""
         candidates = [(first, second) for first in (0, 1) for second in (0, 1)]
         best = max(candidates, key=lambda actions: self.values(np.eye(2)[list(actions)], gamma).sum().round(9))
         return np.array(best, dtype=np.int64)

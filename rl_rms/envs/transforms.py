@@ -11,7 +11,7 @@ env steps in which a random action replaces the agent's. Permutations are number
 clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; a part of a
 Tuple has its number as name. Random numbers come from `rl_rms.envs.noise`.
 
-The functions take a single element with scalar values, or a batch with scalars or arrays of shape ``(num_envs,)``.
+The functions transform one element with scalars, or a batch with scalars or arrays of shape ``(num_envs,)``.
 """
 
 import math
@@ -29,7 +29,7 @@ from rl_rms.envs.delays import LONGEST
 Array = npt.NDArray[Any]
 Space = gym.Space[Any]
 
-# The targets, and the values at which they have no effect.
+# For each target, the value at which it has no effect.
 NEUTRAL = {
     "reward.scale": 1.0,
     "reward.offset": 0.0,
@@ -57,7 +57,7 @@ DRAWN = (
     "observation.mask",
     "action.permute",
 )
-# The bounds of targets that have any. For Discrete actions, noise is a share and at most 1.
+# The bounds of the targets that have bounds. For Discrete actions, noise is a share and at most 1.
 BOUNDS = {
     "reward.noise": (0.0, math.inf),
     "observation.offsets": (0.0, math.inf),
@@ -72,7 +72,7 @@ BOUNDS = {
 
 
 def transform_of(target: str) -> str | None:
-    """The entry of `NEUTRAL` that a target names, without the part of the observation; None for other targets.
+    """The target's key in `NEUTRAL`, which omits the part of the observation; None for other targets.
 
     Examples:
         >>> transform_of("observation.image.noise")
@@ -99,7 +99,7 @@ def is_drawn(targets: Iterable[str]) -> bool:
 
 
 def transform_names(observation_space: Space) -> list[str]:
-    """The names of all transforms: those of `NEUTRAL`, with the parts of a Dict or Tuple observation."""
+    """The names of all transforms: the keys of `NEUTRAL`, also with the parts of a Dict or Tuple observation."""
     parts = list(_leaves(observation_space))
     names = []
     for kind in NEUTRAL:
@@ -135,7 +135,7 @@ def part_space(space: Space, keys: tuple[str, ...]) -> Space | None:
 
 
 def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
-    """The observation with one part changed by a function; other parts are shared."""
+    """Change one part of the observation by a function. The other parts are not copied."""
     if not keys:
         return change(observation)
     if isinstance(observation, tuple):
@@ -147,7 +147,7 @@ def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], A
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
-    """The property that a target needs but the single spaces lack; None if the target fits."""
+    """The property that a target needs but the spaces lack; None if they have it."""
     if target.startswith("reward."):
         return None
     space: Space | None = action_space
@@ -161,7 +161,7 @@ def misfit(target: str, observation_space: Space, action_space: Space) -> str | 
 
 
 def _needed(target: str, space: Space) -> tuple[str, bool]:
-    """Description of the property of a space that a target needs, and whether the space has the property."""
+    """Describe the property of a space that a target needs, and say whether the space has it."""
     if target.startswith("observation."):
         is_movable = is_float_box(space) or is_uint8_box(space)
         if transform_of(target) == "observation.permute":
@@ -359,11 +359,11 @@ def _is_permutable(space: Space) -> bool:
         return components(space) > 1
     if not isinstance(space, Box) or not is_float_box(space) or components(space) < 2:
         return False
-    # Every component must be a valid value for every other.
+    # Every component's value must be valid for all other components.
     return all((bound == bound.flat[0]).all() for bound in (space.low, space.high))
 
 
 def _spread(value: Any, batch: Array) -> Array:
-    """A value in the batch's dtype, reshaped to multiply it: a scalar, or one value for each row."""
+    """Convert a value to the batch's dtype, and reshape it so that it multiplies the batch's rows."""
     spread = np.asarray(value, dtype=batch.dtype)
     return spread.reshape(spread.shape + (1,) * (batch.ndim - spread.ndim)) if spread.ndim else spread

@@ -48,25 +48,25 @@ class NonStationaryVector(Changing, VectorWrapper):
     Args:
         env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
         changes: Targets and their schedules, as in `NonStationary`.
-        curriculum: Rule that sets its own targets at the beginning of each episode. Episodes that end in the same
-            vector step are recorded in order of their sub-environments. With SAME_STEP autoreset, the first
-            observation of an episode still uses the previous episode's task.
+        curriculum: Rule that sets the values of its targets at the beginning of each episode. Episodes that end in
+            the same vector step are recorded in the order of their sub-environments. With SAME_STEP autoreset, the
+            first observation of an episode still uses the previous episode's task.
         sharing: ``"shared"``: one clock counts the env steps of all sub-environments, and all see the same values.
-            ``"phase"``: one clock, but sub-environments are at evenly spaced phases of the drift.
+            ``"phase"``: one clock, but the sub-environments have evenly spaced phases of the drift.
             ``"independent"``: each sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations, as in `NonStationary`.
-        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random one before.
+        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random seed until then.
         shard: ``(rank, size)`` of the process, if the sub-environments are divided equally among ``size``
-            processes. The clock counts the env steps of all processes, which must make equally many with the same
-            ``seed``.
+            processes. The clock counts the env steps of all processes. All processes must use the same ``seed``,
+            and make the same number of env steps.
         success_key: As in `NonStationary`.
 
     Attributes:
         last_observations: The last observations; None before the first reset.
 
     Raises:
-        ValueError: If the environment has no such target, changing it would have no effect, both changes and
-            curriculum set it, or the sub-environments cannot be reached.
+        ValueError: If the environment does not have a target, a change of it would have no effect, both changes
+            and curriculum set it, or this process has no access to the sub-environments.
 
     Examples:
         >>> from rl_rms.envs import make_vec
@@ -126,7 +126,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self.single_observation_space = self._observer.space
             self.observation_space = batch_space(self._observer.space, env.num_envs)
         self.last_observations: Any = None
-        # Before the first episodes, the tasks are the environment's own values.
+        # Before the first episodes, the targets of the curriculum have the environment's own values.
         current = np.array(self._backend.current()[len(schedules) :], dtype=np.float64)
         self._feedback.tasks = np.repeat(current[:, None], env.num_envs, axis=1)
         # Seed and drifts that the backend's random numbers use.
@@ -227,10 +227,10 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._backend.wrapper_states = [states[i % len(states)] for i in range(own)]
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The clocks, seed, curriculum and sub-environments, mid-episode, as plain JSON data.
+        """The clocks, the seed, the curriculum and the sub-environments within their episodes, as plain JSON data.
 
         Args:
-            environment: False omits the sub-environments and their episodes.
+            environment: Whether to include the sub-environments and their episodes.
         """
         snapshot = self._backend.snapshot() if environment else None
         return {
@@ -239,7 +239,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             "regimes_shown": self._regimes.tolist(),
             "tasks": self._feedback.tasks.tolist(),
             "resetting": self._resetting.tolist(),
-            # Without an observer, the environment's state contains them.
+            # Without an observer, the environment's state contains the last observations.
             "observations": None if self._observer is None else encode(self.last_observations),
             "environment": snapshot,
         }
@@ -247,11 +247,11 @@ class NonStationaryVector(Changing, VectorWrapper):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state of `state_dict` exactly, with ``last_observations``.
 
-        If the state has no environment, the sub-environments continue their episodes, and a curriculum counts only
-        the rest of them.
+        If the state does not include the sub-environments, they continue their episodes, and a curriculum counts
+        only the rest of these episodes.
 
         Raises:
-            ValueError: If the state is of an environment that was made with other arguments.
+            ValueError: If the state belongs to an environment that was made with different arguments.
         """
         self._check_state(state)
         saved = (state["sharing"], len(state["resetting"]))
@@ -275,7 +275,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._set()
 
     def _begin(self, beginning: Mask) -> None:
-        """Begin to count episodes, and get their tasks."""
+        """Begin to count the episodes, and get their tasks from the curriculum."""
         if self._feedback.is_needed and not self._clock.is_frozen:
             self._feedback.begin(np.flatnonzero(beginning).tolist())
 
@@ -305,7 +305,7 @@ class NonStationaryVector(Changing, VectorWrapper):
     def _set(self) -> None:
         if self._backend.is_drawn:
             noise_key = self._clock.noise_key
-            # Sending the key to workers takes time, and only noise depends on its clock.
+            # The key is sent only if there is noise, because sending it to workers takes time.
             if self._backend.has_noise or noise_key[:2] != self._placed:
                 self._placed = noise_key[:2]
                 self._backend.place(noise_key)
@@ -354,7 +354,7 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # The infos contain this array.
+    # A new array, because the infos contain the old one.
     array.flags.writeable = False
     return array
 

@@ -23,29 +23,29 @@ from rl_rms.envs.checks import number_of
 from rl_rms.envs.parameters import NoEffectError, Parameter
 from rl_rms.envs.parameters.parameter import ParameterOfEach
 
-# Env steps before the change, which show that the copies are equal; the maximum per episode; and the total.
-# Several episodes are needed because small environments may not differ in one.
+# Env steps before the change, which show that the copies are equal; maximum env steps of an episode; and all env
+# steps. Several episodes are needed because small environments may not differ in one.
 WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
-# Verified parameters by the environment's class, so that each is verified once for many environments.
+# Verified parameters by the environment's class. Each parameter is verified only once per class.
 _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
 
 
 class _UnlikeError(Exception):
-    """Two copies with the same seed and actions differ before a value is changed."""
+    """Raised if two copies with the same seed and actions differ before a value is changed."""
 
 
 class _CrashError(Exception):
-    """A copy raises an error after its value is moved."""
+    """Raised if a copy raises an error after its value is changed."""
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
-    """Verify on copies of an environment that each parameter has an effect, once in a process.
+    """Verify on copies of an environment that each parameter has an effect. A process verifies a parameter once.
 
     The environment, its random generators and its class do not change. The value is changed by 10 % first, and
     then by more within its bounds. If the parameter has no effect alone, it is tried again with the other
-    parameters changed in both copies. For example, wind needs air with a density. A vector
-    environment of single ones is verified by its first.
+    parameters changed in both copies. For example, wind needs air with a density. In a vector environment of
+    single environments, the first environment is verified.
 
     Raises:
         ValueError: If a parameter has no effect, or cannot be set.
@@ -84,7 +84,7 @@ def why_unverified(env: Any, target: str, parameter: Parameter, others: Sequence
 
     Raises:
         NoEffectError: If the parameter has no effect.
-        ValueError: If it cannot be set, or the environment fails with every other value.
+        ValueError: If the parameter cannot be set, or the environment fails with every other value.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # extreme values may cause warnings in a copy
@@ -95,7 +95,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
     owner = type(env).__name__
     try:
         before = parameter.value(env)
-    except Exception as error:  # the user's property or function may raise any error
+    except Exception as error:  # properties and functions of users may raise any error
         raise ValueError(f"{target!r} of {owner} cannot be read ({type(error).__name__}: {error})") from error
     tried: list[float] = []
     refusal: Exception | None = None
@@ -153,21 +153,21 @@ def _can_read(parameter: Parameter, env: Any) -> bool:
 
 
 def copy_env(env: Any) -> Any:
-    """A copy of an environment that does not render, with its wrappers."""
+    """Copy an environment with its wrappers. The copy does not render."""
     if isinstance(env, (gym.Wrapper, VectorWrapper)):
         inner, clone = copy_env(env.env), object.__new__(type(env))
         known = {id(env.env): inner, id(env.unwrapped): inner.unwrapped}
         vars(clone).update(copy.deepcopy(vars(env), known))
         return clone
     if hasattr(env, "mujoco_renderer"):
-        # Copies the present model instead of loading its file again, and omits the renderer.
+        # This copies the current model instead of loading its file again, and omits the renderer.
         clone = object.__new__(type(env))
         state = {name: value for name, value in vars(env).items() if name != "mujoco_renderer"}
         vars(clone).update(copy.deepcopy(state), mujoco_renderer=None)
     else:
         clone = copy.deepcopy(env)
         if isinstance(env, EzPickle):
-            # deepcopy creates the environment again, without the values set since.
+            # deepcopy creates this environment again, without the values that were set.
             vars(clone).update(
                 {name: value for name, value in vars(env).items() if isinstance(value, (bool, int, float))}
             )
@@ -177,13 +177,13 @@ def copy_env(env: Any) -> Any:
 
 
 def _values_near(env: Any, parameter: Parameter) -> Iterator[float]:
-    """Other values within the bounds, nearest first; the other members of an enumeration."""
+    """Other values within the bounds, nearest first; for an enumeration, its other members."""
     present = parameter.read(env)
     before = number_of(present)
     step = before if before != 0.0 else 1.0
     ends = (parameter.low, parameter.high)
     factors = (1.1, 0.9, 2.0, 0.5, 0.1, -1.0) if before != 0.0 else (0.1, -0.1, 1.0, -1.0)
-    # Adding and subtracting 1 is for integer attributes.
+    # Integer attributes need changes of 1.
     candidates = (*(factor * step for factor in factors), before + 1.0, before - 1.0, *ends, 0.0)
     if isinstance(present, Enum):
         candidates = tuple(map(number_of, type(present)))
@@ -216,7 +216,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
         assign(value)
 
     usual.action_space.seed(0)
-    # After provoke only some actions show the effect. Short episodes provoke it more often.
+    # After provoke, only some actions show the effect. Short episodes call provoke more often.
     longest = STEPS if parameter.provoke is None else STEPS // 10
     steps_left, episode = ALL_STEPS, -1
     while steps_left > 0:
@@ -255,7 +255,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
 
 def _needs_reset(env: Any, ended: Any) -> bool:
-    """Whether an environment must be reset after a step that ended these episodes."""
+    """Whether an environment needs a reset after a step with these ends of episodes."""
     resets = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED) is not AutoresetMode.DISABLED
     return bool(np.any(ended)) and not resets
 

@@ -1,4 +1,4 @@
-"""Wrappers by Gymnasium's name, by import path or as functions, with their arguments."""
+"""Finds wrappers by Gymnasium's name, by import path or as functions, and checks their arguments."""
 
 import copy
 import difflib
@@ -20,7 +20,7 @@ WrapperLike = str | Mapping[str, Any] | Sequence[Any] | Callable[..., gym.Env[An
 
 DRIFT = "drift"
 """The entry of a list that marks the position of the drift."""
-# Gymnasium's wrappers that cannot be selected by name, and how to get their effect.
+# Gymnasium's wrappers that are not allowed, and what to use instead.
 _INSTEAD = {
     "Autoreset": "vector environments begin the next episode themselves, see autoreset_mode",
     "RecordVideo": "set video_every, or use rl_rms.agents.VideoCallback",
@@ -35,7 +35,7 @@ _KNOWN: dict[str, Callable[..., gym.Env[Any, Any]]] = {
 
 
 class WrapperNeedsError(DependencyNotInstalled):
-    """A wrapper needs a package that is not installed."""
+    """Raised if a wrapper needs a package that is not installed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Named:
 
     def __call__(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         try:
-            # Copied, so that sub-environments do not share an array that changes.
+            # The arguments are copied, so that sub-environments do not share an array that changes.
             wrapped = self.wrapper(env, **copy.deepcopy(dict(self.kwargs)))
         except DependencyNotInstalled as error:
             raise WrapperNeedsError(
@@ -74,14 +74,14 @@ class _Function:
 
 
 def as_wrappers(wrappers: Iterable[WrapperLike]) -> tuple[list[Wrap], list[Wrap]]:
-    """Functions that wrap an environment, from the innermost wrapper to the outermost.
+    """Find wrappers, and return functions that wrap an environment, from the innermost to the outermost wrapper.
 
     Returns:
         The wrappers inside the drift, and the wrappers around it. The entry ``"drift"`` separates them. Without
         this entry, all wrappers are around the drift.
 
     Raises:
-        ValueError: If a wrapper cannot be found or has no such argument, or if ``"drift"`` occurs twice.
+        ValueError: If a wrapper cannot be found or does not have an argument, or if ``"drift"`` occurs twice.
     """
     items = _items("wrappers", wrappers)
     made: list[Wrap] = []
@@ -108,7 +108,7 @@ def check_config(key: str, wrappers: Any) -> None:
         wrappers: A list of names, of dictionaries ``{name: arguments}`` and at most one ``"drift"``.
 
     Raises:
-        ValueError: If the list has another form, a wrapper is unknown, or has no such argument.
+        ValueError: If the list has a wrong form, a wrapper is unknown, or it does not have an argument.
     """
     for number, item in enumerate(_items(key, wrappers)):
         if item == DRIFT:
@@ -134,7 +134,7 @@ def _items(key: str, wrappers: Any) -> list[Any]:
 
 
 def _parts(place: str, item: Any) -> tuple[Any, Mapping[str, Any] | None]:
-    """The name or callable of a wrapper, and its arguments; None if only the callable is given."""
+    """Split an entry into the wrapper's name or callable, and its arguments; None if no arguments are given."""
     if isinstance(item, Mapping) and len(item) == 1:
         ((one, kwargs),) = item.items()
         kwargs = {} if kwargs is None else kwargs
@@ -157,7 +157,7 @@ def _wrong_form(place: str, item: Any) -> ValueError:
 
 
 def _find(place: str, name: str) -> Callable[..., gym.Env[Any, Any]]:
-    """The wrapper of a name or an import path."""
+    """Find the wrapper with a name or an import path."""
     if name in _KNOWN:
         return _KNOWN[name]
     if name in _INSTEAD:
@@ -183,12 +183,12 @@ def _find(place: str, name: str) -> Callable[..., gym.Env[Any, Any]]:
 
 
 def _arguments(name: str, wrapper: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a wrapper, with lists converted to tuples or arrays as its annotations require.
+    """Check the arguments of a wrapper, and convert lists to tuples or arrays as its annotations require.
 
     Raises:
-        ValueError: If an argument is unknown, or one without a default is missing.
+        ValueError: If an argument is unknown, or an argument without a default is missing.
     """
-    given = list(inspect.signature(wrapper).parameters.values())[1:]  # the first is the environment
+    given = list(inspect.signature(wrapper).parameters.values())[1:]  # the first argument is the environment
     takes = {one.name: one for one in given if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
     for argument, value in kwargs.items():
         if argument not in takes and all(one.kind is not one.VAR_KEYWORD for one in given):

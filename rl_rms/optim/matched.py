@@ -31,9 +31,9 @@ class Matched(HalfLifeEstimator):
     _BLOCK_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
-    _PRIOR_WEIGHT = 512.0  # in pairs of gradients, against their noise
+    _PRIOR_WEIGHT = 512.0  # the prior's weight in pairs of gradients
     _PRIOR_TIMESCALES = 1.0  # in timescales, because the first jumps may come late
-    _BLOCK_WEIGHT = 64.0  # of a pair of block means, relative to a pair of gradients
+    _BLOCK_WEIGHT = 64.0  # weight of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0
 
     def __init__(self, bounds: tuple[float, float] = (32.0, 10_000.0)) -> None:

@@ -61,7 +61,7 @@ class AcrobotVectorEnv(ClassicControlVectorEnv):
         if not np.any(self.torque_noise_max):
             return 0.0
         limits = np.broadcast_to(self.torque_noise_max, self.num_envs).tolist()
-        # Sub-environments that are only reset draw no random numbers.
+        # Sub-environments that only begin an episode draw no random numbers.
         return np.array(
             [
                 generator.uniform(-limit, limit) if limit > 0 and not ended else 0.0
@@ -70,7 +70,7 @@ class AcrobotVectorEnv(ClassicControlVectorEnv):
         )
 
     def _derivatives(self, state: Floats, torque: Floats) -> Floats:
-        """Time derivatives of the state, by Sutton and Barto's book or by Sutton's paper of 1996."""
+        """The state's time derivatives, as in Sutton and Barto's book or in Sutton's 1996 paper."""
         m1, m2, l1 = self.LINK_MASS_1, self.LINK_MASS_2, self.LINK_LENGTH_1
         c1, c2, inertia = self.LINK_COM_POS_1, self.LINK_COM_POS_2, self.LINK_MOI
         theta1, theta2, velocity1, velocity2 = state

@@ -38,7 +38,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
 
     @abstractmethod
     def _move(self, state: Floats, actions: Array) -> tuple[Floats, Floats, Mask]:
-        """The states after a step, shape ``(state size, num_envs)``, the rewards and the terminations."""
+        """Compute the states after a step, shape ``(state size, num_envs)``, the rewards and the terminations."""
 
     @abstractmethod
     def _observe(self, state: Array) -> npt.NDArray[np.float32]:
@@ -46,7 +46,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
 
     @abstractmethod
     def _draw(self, generator: np.random.Generator, low: Any, high: Any) -> Array:
-        """An initial state, shape ``(state size,)``."""
+        """Draw an initial state, shape ``(state size,)``."""
 
     def render(self) -> tuple[Array, ...] | None:
         """A picture of each sub-environment, drawn by the single environment; None without a render mode."""

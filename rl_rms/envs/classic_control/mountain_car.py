@@ -24,7 +24,7 @@ class _ValleyVectorEnv(ClassicControlVectorEnv):
     goal_velocity: Value
 
     def _roll(self, position: Array, velocity: Array) -> tuple[Array, Mask]:
-        """The state after a step from a position with a new velocity, in their precision, and its terminations."""
+        """Move from a position with a new velocity, and return the new state and the terminations."""
         left, right, fastest, goal, goal_velocity = (
             np.asarray(getattr(self, name), dtype=position.dtype) for name in _VALLEY
         )
@@ -58,7 +58,7 @@ class MountainCarVectorEnv(_ValleyVectorEnv):
 
 
 class MountainCarContinuousVectorEnv(_ValleyVectorEnv):
-    """Gymnasium's ``MountainCarContinuous-v0``, whose state is float32 except in the first step of an episode."""
+    """Gymnasium's ``MountainCarContinuous-v0``. Its state is float32 except in an episode's first step."""
 
     _SINGLE = Continuous_MountainCarEnv
     _PARAMETERS = (*_VALLEY, "min_action", "max_action", "power")
@@ -81,7 +81,7 @@ class MountainCarContinuousVectorEnv(_ValleyVectorEnv):
         position, velocity = state
         slope = 0.0025 * np.cos((3 * position).astype(np.float64))
         low, high = np.float32(self.min_action), np.float32(self.max_action)
-        # The single environment accelerates in float32, and in float64 with a clipped action.
+        # The single environment computes the acceleration in float32, but in float64 if the action was clipped.
         free = actions * np.float32(self.power) - slope.astype(np.float32)
         clipped = np.where(actions < low, self.min_action, self.max_action) * self.power - slope
         acceleration = np.where((actions < low) | (actions > high), clipped, free)

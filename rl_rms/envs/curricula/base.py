@@ -11,7 +11,7 @@ from rl_rms.envs.checks import check_number
 from rl_rms.envs.configurable import Configurable
 
 Task = dict[str, float]
-# Weight of the latest span between two changes in their running mean.
+# Weight of the latest span between two changes in the running mean of the spans.
 _RECENT = 0.3
 
 
@@ -84,16 +84,16 @@ class Curriculum(
 
     @property
     def stage_changes(self) -> int:
-        """Number of changes of the stage, up or down. Each change of the stage is a change of regime."""
+        """Number of stage changes so far, up or down. Each of them is a change of regime."""
         return self._stage_changes
 
     @property
     def timescale(self) -> float:
         """Env steps between two changes of the distribution of tasks.
 
-        This is the running mean of the spans between changes, in which the latest span has a weight of 0.3, or the
-        time since the last change if that is longer. It is ``inf`` before the first change. It counts the env
-        steps of the finished episodes of all sub-environments.
+        This is the running mean of the spans between changes, in which the latest span has a weight of 0.3. If the
+        time since the last change is longer, it is this time. It is ``inf`` before the first change. Only env
+        steps of finished episodes count, over all sub-environments.
         """
         return max(self._mean_span, self._env_steps - self._changed_at)
 
@@ -158,7 +158,7 @@ class Curriculum(
             "stage_changes": self._stage_changes,
             "env_steps": self._env_steps,
             "changed_at": self._changed_at,
-            # JSON has no infinity.
+            # JSON cannot represent infinity.
             "mean_span": self._mean_span if math.isfinite(self._mean_span) else None,
             **self._kept(),
         }
@@ -167,7 +167,7 @@ class Curriculum(
         """Restore a state of `state_dict` exactly.
 
         Raises:
-            ValueError: If the state is of another kind of curriculum, or of one with other tasks.
+            ValueError: If the state belongs to a curriculum of another class or with other tasks.
         """
         saved = state.get("name") if isinstance(state, Mapping) else None
         if saved != self.name:
@@ -228,8 +228,8 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     for number, task in enumerate(tasks):
         if set(task) != set(tasks[0]):
             raise ValueError(
-                f"{owner}: all tasks must set the same targets, but task number 0 sets {', '.join(tasks[0])} "
-                f"and task number {number} sets {', '.join(task)}"
+                f"{owner}: all tasks must set the same targets, but task 0 sets {', '.join(tasks[0])} "
+                f"and task {number} sets {', '.join(task)}"
             )
     return [
         {target: check_number(f"{owner}[{number}].{target}", value) for target, value in task.items()}
@@ -238,7 +238,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
 
 
 def succeeded(owner: str, outcome: Episode, success_return: float | None) -> bool:
-    """Whether an episode was a success, by ``success_return`` if given, else as the environment reports.
+    """Whether an episode was a success. ``success_return`` decides if it is given, else the environment.
 
     Raises:
         ValueError: If ``success_return`` is None and the environment reports nothing.

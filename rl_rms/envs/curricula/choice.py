@@ -34,7 +34,7 @@ class Choice(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """Mean position of the drawn tasks in the list, from 0 for the first to 1 for the last."""
+        """Expected position of the drawn task in the list, from 0 for the first task to 1 for the last task."""
         if len(self.tasks) == 1:
             return 1.0
         return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))
@@ -80,7 +80,7 @@ def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], floa
     """Check the tasks and the share of uniform draws of a `Choice`.
 
     Raises:
-        ValueError: If one of them is invalid.
+        ValueError: If the tasks or the share are invalid.
     """
     return check_tasks(f"{owner}: tasks", tasks), check_number(f"{owner}: uniform", uniform, least=0, most=1)
 

@@ -2,8 +2,9 @@
 
 A mean success rate over few episodes, checked after each episode, often passes by luck: with a threshold of 0.8
 over 20 episodes, half of the agents with a success rate of 0.5 pass within 500 episodes. `WilsonGate` therefore
-requires a minimum number of episodes, and compares a lower confidence bound with the threshold. None of these
-agents passes this gate. Of the agents with a success rate of 0.75, 11 % pass (``python benchmarks/gates.py``).
+requires a minimum number of episodes, and compares a lower confidence bound with the threshold. No agent with a
+success rate of 0.5 passes this gate. Of the agents with a success rate of 0.75, 11 % pass (``python
+benchmarks/gates.py``).
 """
 
 import math
@@ -19,7 +20,7 @@ from rl_rms.envs.curricula.base import Episode, succeeded
 
 
 class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, success_return: 400}}"):
-    """Decides by the episodes of the present stage whether the next stage may begin."""
+    """Decides from the episodes of the current stage whether the next stage may begin."""
 
     @abstractmethod
     def record(self, outcome: Episode) -> None:
@@ -72,7 +73,7 @@ class _Windowed(Gate):
 
     @property
     def mean(self) -> float:
-        """Mean of the recorded results; NaN without any."""
+        """Mean of the recorded results; NaN without results."""
         return math.fsum(self._last) / len(self._last) if self._last else math.nan
 
 
@@ -118,7 +119,7 @@ class WilsonGate(_Windowed):
         success_return: Smallest return of a success; None uses the success that the environment reports.
 
     Raises:
-        ValueError: If a number is out of range, or the gate could never open.
+        ValueError: If a number is out of range, or the gate can never open.
 
     Examples:
         >>> from rl_rms.envs.curricula import Episode
@@ -185,14 +186,14 @@ class WilsonGate(_Windowed):
 
 
 class _Counting(Gate):
-    """A gate that opens at a count."""
+    """A gate that opens when a count reaches its limit."""
 
     def __init__(self, needed: int) -> None:
         self._needed, self._count = needed, 0
 
     @property
     def is_open(self) -> bool:
-        """Whether the count is reached."""
+        """Whether the count has reached its limit."""
         return self._count >= self._needed
 
     def clear(self) -> None:
@@ -251,7 +252,7 @@ class EpisodeGate(_Counting):
 
 
 class _Several(Gate):
-    """A combination of several gates.
+    """Base of the gates that combine several gates.
 
     Args:
         gates: The gates, or their YAML forms.

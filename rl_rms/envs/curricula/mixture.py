@@ -17,11 +17,11 @@ _REMEMBERED = 20_000
 
 
 class ALPGMM(Curriculum):
-    """Tasks from the regions in which returns change most.
+    """Draws tasks from the regions in which returns change most.
 
     The absolute learning progress of an episode is the absolute difference between its return and the return of
     the nearest earlier task. Every ``fit_every`` episodes, mixtures of 1 to ``max_components`` Gaussians are
-    fitted to the tasks and progress of the last ``fit_every`` episodes, and the one with the lowest Akaike
+    fitted to the tasks and progress of the last ``fit_every`` episodes. The mixture with the lowest Akaike
     criterion is used. A task is drawn from one of its Gaussians, chosen in proportion to the mean progress. Before
     the first fit, tasks are drawn uniformly.
 
@@ -30,7 +30,7 @@ class ALPGMM(Curriculum):
 
     Args:
         ranges: ``[low, high]`` of each target.
-        fit_every: Episodes between two fits, and in each fit, >= 10.
+        fit_every: Number of episodes between two fits, and number of episodes in each fit, >= 10.
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
         max_components: Maximum number of Gaussians, >= 1.
 
@@ -77,7 +77,7 @@ class ALPGMM(Curriculum):
         return scalars
 
     def _draw(self) -> tuple[Task, Any]:
-        # A target whose range has no width stays constant.
+        # A target whose range has equal ends is constant.
         if not self._gaussians or self._random.random() < self.uniform:
             place = self._random.random(len(self.ranges))
         else:
@@ -92,7 +92,7 @@ class ALPGMM(Curriculum):
     def _learn(self, outcome: Episode, drawn: Any) -> None:
         if self._places:
             distances = np.sum((np.array(self._places) - drawn) ** 2, axis=1)
-            # The latest of equally near tasks.
+            # Of equally near tasks, the latest is used.
             nearest = len(distances) - 1 - int(np.argmin(distances[::-1]))
             progress = abs(outcome.episode_return - self._returns[nearest])
         else:
@@ -110,13 +110,13 @@ class ALPGMM(Curriculum):
         mixture_of = _gaussian_mixture()
         places = np.array(self._places[-self.fit_every :])
         progress = np.array(self._progress[-self.fit_every :])
-        # Progress is scaled to [0, 1], like the places.
+        # Progress is scaled to [0, 1], like the tasks' positions.
         scale = progress.max() or 1.0
         points = np.column_stack([places, progress / scale])
         seed = int(self._random.integers(2**31))
         most = min(self.max_components, len(np.unique(points, axis=0)))
         with warnings.catch_warnings():
-            # A mixture that has not converged fits slightly worse, and is soon replaced.
+            # A warning is not needed if a fit did not converge, because the next fit soon replaces the mixture.
             warnings.simplefilter("ignore")
             fitted = [mixture_of(number, random_state=seed).fit(points) for number in range(1, most + 1)]
         best = min(fitted, key=lambda one: one.aic(points))

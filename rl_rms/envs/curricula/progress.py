@@ -15,8 +15,8 @@ class LearningProgress(Choice):
 
         progress = |fast average - slow average|
 
-    The results are successes if they are defined, else returns. Both averages start at the first result. An agent
-    that improves on a task, or forgets it, gets the task more often.
+    The results are successes if they are defined, else returns. Both averages start with the first result. If an
+    agent improves at a task or forgets it, it gets the task more often.
 
     Source: Matiisen et al., "Teacher-student curriculum learning" (2017), and for success rates Kanitscheider et
         al.
@@ -66,7 +66,7 @@ class LearningProgress(Choice):
         return mixed(self.progress, self.uniform)
 
     def log(self) -> dict[str, float]:
-        """The scalars of every `Choice`, and the progress on each task."""
+        """The scalars of `Choice`, and the progress on each task."""
         return {**super().log(), **{f"progress/{number}": float(one) for number, one in enumerate(self.progress)}}
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:
@@ -133,7 +133,7 @@ class Learnability(Choice):
         return mixed(self._rates * (1 - self._rates), self.uniform)
 
     def log(self) -> dict[str, float]:
-        """The scalars of every `Choice`, and the success rate of each task."""
+        """The scalars of `Choice`, and the success rate of each task."""
         return {
             **super().log(),
             **{f"success_rate/{number}": float(one) for number, one in enumerate(self._rates)},

@@ -14,7 +14,8 @@ class LinearRamp(Curriculum):
 
         value = start + min(count / over, 1) * (end - start)
 
-    Unlike the schedule `Linear`, it changes values only between episodes, and can count episodes.
+    Unlike the schedule `Linear`, it changes values only between episodes, and it can count episodes instead of env
+    steps.
 
     Args:
         start: The first task, ``{target: value}``.
@@ -57,7 +58,7 @@ class LinearRamp(Curriculum):
 
     def _draw(self) -> tuple[Task, Any]:
         share = self.difficulty
-        # Exact at both ends.
+        # This form is exact at both ends.
         return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:

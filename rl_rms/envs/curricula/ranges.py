@@ -12,7 +12,7 @@ Range = tuple[float, float]
 
 
 class DomainRandomization(Curriculum):
-    """A new random task for each episode, with independent targets (Tobin et al., IROS 2017).
+    """Draws a random task for each episode. The targets are independent (Tobin et al., IROS 2017).
 
     Args:
         ranges: For each target ``[low, high]`` or ``{values: [...]}``, from which values are drawn uniformly.
@@ -69,11 +69,11 @@ class DomainRandomization(Curriculum):
 
 
 class ExpandingBox(Climb):
-    """Tasks drawn uniformly from a box that grows by one step each time a gate opens.
+    """Draws tasks uniformly from a box that grows by one step whenever a gate opens.
 
     Args:
         start: The first box: ``[low, high]`` of each target.
-        final: The final box, with the same targets; each range contains the first one.
+        final: The final box, with the same targets. Its ranges contain the ranges of the first box.
         gate: The gate, such as a `WilsonGate`, or its YAML form.
         steps: Number of steps from the first to the final box, >= 1.
 
@@ -100,7 +100,7 @@ class ExpandingBox(Climb):
         for target, (low, high) in self.start.items():
             if not self.final[target][0] <= low <= high <= self.final[target][1]:
                 raise ValueError(
-                    f"ExpandingBox: final.{target} must hold start.{target}, got {self.final[target]} and "
+                    f"ExpandingBox: final.{target} must contain start.{target}, got {self.final[target]} and "
                     f"{self.start[target]}"
                 )
         self.steps = check_int("ExpandingBox: steps", steps, least=1)
@@ -114,7 +114,7 @@ class ExpandingBox(Climb):
 
     @property
     def last_stage(self) -> int:
-        """The number of steps."""
+        """The number of the last stage, which is the number of steps."""
         return self.steps
 
     @property
@@ -146,7 +146,7 @@ def check_box(owner: str, box: Any) -> dict[str, list[float]]:
     """Check a box, which has a range for each target.
 
     Raises:
-        ValueError: If it is not such a mapping.
+        ValueError: If the box is not a mapping of targets to ranges.
     """
     if not isinstance(box, Mapping) or not box:
         raise ValueError(f"{owner} must be a mapping such as {{length: [0.5, 1.0]}}, got {box!r}")
@@ -157,7 +157,7 @@ def check_range(name: str, given: Any) -> Range:
     """Check a pair of ascending numbers.
 
     Raises:
-        ValueError: If it is not such a pair.
+        ValueError: If the value is not a pair of ascending numbers.
     """
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
         raise ValueError(f"{name} must be a range [low, high], got {given!r}")

@@ -17,7 +17,8 @@ class PrioritizedLevelReplay(Choice):
         score part  ~  rank(score) ** (-1 / beta)
         stale part  ~  episodes since the level was played
 
-    While some levels have never been played, a share ``1 - replay`` of the episodes draws one of these uniformly.
+    While there are levels that were never played, a share ``1 - replay`` of the episodes draws one of these levels
+    uniformly.
 
     The score estimates how much the agent can still learn from a level. An agent can report the mean absolute
     error of its values in the episode with `report_score`. Otherwise the score is the absolute difference between
@@ -29,8 +30,8 @@ class PrioritizedLevelReplay(Choice):
     Args:
         tasks: The levels, ``{target: value}``, all with the same targets.
         beta: Temperature, > 0; smaller values prefer the first ranks more.
-        staleness: Share of the stale part, in [0, 1].
-        replay: Share of episodes that replay a level while some have never been played, in [0, 1].
+        staleness: Weight of the stale part in P, in [0, 1].
+        replay: Share of episodes that replay a level while there are levels that were never played, in [0, 1].
 
     Raises:
         ValueError: If an argument is invalid.

@@ -1,4 +1,4 @@
-"""Curricula with stages in a fixed order. A stage begins when the results in the last stage suffice."""
+"""Curricula with stages in a fixed order. A stage begins when the results of the previous stage suffice."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -71,14 +71,14 @@ class Climb(Curriculum):
 
 
 class Staged(Climb):
-    """Stages in a fixed order, without returning to earlier stages.
+    """Stages in a fixed order. The curriculum never returns to an earlier stage.
 
     Args:
         stages: The task of each stage, ``{target: value}``, all with the same targets.
         threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`); None with
             ``gate``.
         window: Number of episodes, >= 1.
-        gate: Another gate, or its YAML form, instead of ``threshold``.
+        gate: A gate, or its YAML form, instead of ``threshold``.
 
     Raises:
         ValueError: If there is no stage, the targets differ, a number is out of range, or ``threshold`` and
@@ -122,7 +122,7 @@ class Staged(Climb):
 
 
 class SuccessGated(Climb):
-    """Levels that rise when the agent succeeds and fall when a level is too hard.
+    """Levels that rise when the agent succeeds, and fall when a level is too hard.
 
     The next level begins when a `WilsonGate` opens. The previous level begins again when the upper confidence
     bound of the success rate, over the same episodes, is below ``threshold - hysteresis``. The agent then repeats
@@ -136,7 +136,8 @@ class SuccessGated(Climb):
         confidence: Confidence of the one-sided bounds, in (0.5, 1).
         min_episodes: Minimum number of episodes, >= 1.
         window: Maximum number of evaluated episodes, >= ``min_episodes``.
-        hysteresis: Distance below the threshold at which the level falls, >= 0; with 1 or more it never falls.
+        hysteresis: Distance below the threshold at which the level falls, >= 0. With 1 or more, the level never
+            falls.
         cooldown: Minimum number of a level's episodes between two changes, >= 0.
 
     Raises:

@@ -14,7 +14,7 @@ Choose = Callable[[Sequence[Episode], np.random.Generator], Mapping[str, float]]
 
 
 class Teacher(Curriculum):
-    """Tasks chosen by a user's function from the finished episodes.
+    """A curriculum in which a user's function chooses each task from the finished episodes.
 
     Args:
         targets: Names of the targets that the tasks set.
@@ -55,7 +55,7 @@ class Teacher(Curriculum):
 
     @property
     def function(self) -> Choose:
-        """The function. It is imported at first use, so that reading a configuration imports nothing.
+        """The user's function. It is imported at its first use, not when a configuration is read.
 
         Raises:
             ValueError: If the function cannot be imported.
@@ -95,7 +95,7 @@ class Teacher(Curriculum):
         """
         if not isinstance(self.choose, str):
             raise ValueError(
-                f"YAML cannot hold a Python function, got {self.choose!r}; pass choose as an import path, "
+                f"YAML cannot contain a Python function, got {self.choose!r}; pass choose as an import path, "
                 '"module:function"'
             )
         return super().to_config()

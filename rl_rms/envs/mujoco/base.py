@@ -2,8 +2,7 @@
 
 Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo steps it without Python's
 global lock, so several threads step several sub-environments at once. ``mujoco.rollout`` is not used, because it
-does not return the warm start of the constraint solver. Without the warm start, trajectories differ from
-Gymnasium's.
+does not return the warm start of the constraint solver, without which trajectories differ from Gymnasium's.
 """
 
 import copy
@@ -26,7 +25,7 @@ class MujocoVectorEnv(NativeVectorEnv):
     Args:
         num_envs: Number of sub-environments, >= 1.
         num_threads: Number of threads that step the sub-environments, >= 1; more than ``num_envs`` have no
-            effect. None uses as many threads as the process may use cores.
+            effect. None uses one thread per core that the process may use.
         **kwargs: See `NativeVectorEnv`.
 
     Attributes:
@@ -105,7 +104,7 @@ class MujocoVectorEnv(NativeVectorEnv):
             other.result()
 
     def _step_each(self, rows: list[int], actions: Array) -> None:
-        """Step simulations as ``MujocoEnv.do_simulation`` does."""
+        """Step simulations in the same way as ``MujocoEnv.do_simulation``."""
         for row in rows:
             env = self.envs[row]
             env.data.ctrl[:] = actions[row]

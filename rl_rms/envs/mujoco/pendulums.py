@@ -55,5 +55,6 @@ class InvertedDoublePendulumVectorEnv(MujocoVectorEnv):
 
 
 def _square(values: Floats) -> Floats:
-    # The single environment squares a number. The square of an array may differ in the last bit.
+    # Python numbers are squared, as in the single environment, because an array's square may differ in the last
+    # bit.
     return np.array([one**2 for one in values.tolist()])

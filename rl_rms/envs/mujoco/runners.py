@@ -40,7 +40,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
         return forward - costs, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def _place(self) -> Floats:
-        """The positions that the velocity is computed from, shape ``(num_envs, axes)``."""
+        """The positions from which the velocity is computed, shape ``(num_envs, axes)``."""
         return self._gather("qpos")[:, : self._AXES]
 
     def _position_infos(self) -> dict[str, Array]:
@@ -96,7 +96,7 @@ class UprightRunnerVectorEnv(HealthyRunnerVectorEnv):
         )
 
     def _is_within(self, values: Floats, name: str) -> Mask:
-        """Whether all values of each sub-environment, shape ``(num_envs, size)``, are in a range."""
+        """Whether all values of a sub-environment are in a range; values have the shape ``(num_envs, size)``."""
         ranges = self._each(name)
         within: Mask = np.all((ranges[:, :1] < values) & (values < ranges[:, 1:]), axis=1)
         return within

@@ -1,7 +1,7 @@
 """The parameters of Gymnasium's Box2D environments.
 
-Engine powers, motor torques and wheel sizes are global to their modules and not included, because a change would
-affect every environment in the process. ``"action.gain"`` scales engines and motors instead.
+Engine powers, motor torques and wheel sizes are module-level constants and are not included, because a change
+would affect every environment in the process. ``"action.gain"`` scales engines and motors instead.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _RACING = "gymnasium.envs.box2d.car_racing:CarRacing"
 
 
 def _set_lander_gravity(env: Any, gravity: float) -> None:
-    env.gravity = gravity  # every reset makes a Box2D world with it
+    env.gravity = gravity  # every reset makes a new Box2D world with this value
     env.world.gravity = (0.0, gravity)
 
 
@@ -22,7 +22,7 @@ def _without_wind(env: Any) -> str | None:
     return None if env.enable_wind else "there is no wind; make the environment with enable_wind=True"
 
 
-# The bounds of the environment's constructor.
+# The environment's constructor requires these bounds.
 register_parameter(_LANDER, "gravity", set=_set_lander_gravity, above=-12, high=0)
 for _name in ("wind_power", "turbulence_power"):
     register_parameter(_LANDER, _name, inert=_without_wind)
@@ -33,7 +33,7 @@ def _set_walker_gravity(env: Any, gravity: float) -> None:
 
 
 def _set_walker_friction(env: Any, friction: float) -> None:
-    # The next reset makes the ground, pits, stumps and stairs from these.
+    # The next reset makes the ground, pits, stumps and stairs from these values.
     env.fd_edge.friction = friction
     env.fd_polygon.friction = friction
 
@@ -49,7 +49,7 @@ register_parameter(
 )
 
 
-# Every reset makes a new track and a new car with these initial values. Before the first reset there are none.
+# Every reset makes a new track and a new car with these initial values. Before the first reset there is no car.
 def _set_road_friction(env: Any, friction: float) -> None:
     for tile in env.road or ():
         tile.road_friction = friction

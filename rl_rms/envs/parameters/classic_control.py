@@ -12,7 +12,7 @@ from rl_rms.envs.parameters.registry import register_parameter
 
 _CARTPOLE = "gymnasium.envs.classic_control.cartpole:"
 _OURS = "rl_rms.envs.classic_control."
-# Single and native vector environments, and whether they take one value for each sub-environment.
+# Single and native vector environments, and whether a value may differ between sub-environments.
 _ACROBOTS = {
     "gymnasium.envs.classic_control.acrobot:AcrobotEnv": False,
     _OURS + "acrobot:AcrobotVectorEnv": True,
@@ -32,7 +32,7 @@ _PENDULUMS = {
 
 
 def _derive_masses(env: Any) -> None:
-    # The physics reads only these two, not the masses and the pole's length.
+    # The physics reads only these two attributes, not the masses and the pole's length.
     env.total_mass = env.masspole + env.masscart
     env.polemass_length = env.masspole * env.length
 
@@ -45,7 +45,7 @@ for _class, _batched in ((_CARTPOLE + "CartPoleEnv", False), (_CARTPOLE + "CartP
     for _name in ("gravity", "force_mag"):
         register_parameter(_class, _name, batched=_batched)
     register_parameter(_class, "tau", batched=_batched, above=0)
-    # The observation space is twice as wide as the initial thresholds.
+    # The bounds of the observation space are twice the initial thresholds.
     register_parameter(_class, "x_threshold", batched=_batched, low=0, high=4.8)
     register_parameter(_class, "theta_threshold_radians", batched=_batched, low=0, high=24 * 2 * math.pi / 360)
     register_parameter(_class, "masscart", derive=_derive_masses, batched=_batched, low=0)
@@ -75,7 +75,7 @@ for _class, _batched in _ACROBOTS.items():
     register_parameter(_class, "LINK_LENGTH_2", inert=_only_drawn)
 
 
-# Gymnasium initializes these two with ints, but its computations allow floats.
+# Gymnasium initializes these two attributes with ints, but its computations allow floats.
 def _set_goal_velocity(env: Any, velocity: float) -> None:
     env.goal_velocity = velocity
 
@@ -95,7 +95,7 @@ def _reach_the_left_end(env: Any) -> None:
 
 
 def _reach_the_right_end(env: Any) -> None:
-    # With a goal velocity above the car's maximum speed, the episode does not end at the goal.
+    # If the goal velocity is above the car's maximum speed, the episode does not end at the goal.
     env.goal_velocity = 2 * env.max_speed
     env.state = np.array([env.max_position - 0.001, env.max_speed])
 
@@ -110,7 +110,7 @@ for _class, _batched in _CARS.items():
     for _name in ("force", "gravity"):
         register_parameter(_class, _name, batched=_batched)
 for _class, _batched in _CONTINUOUS_CARS.items():
-    register_parameter(_class, "power", batched=_batched)  # its gravity is a literal in the code
+    register_parameter(_class, "power", batched=_batched)  # gravity is a constant in the environment's code
     register_parameter(_class, "min_action", batched=_batched, low=-1, high=0)
     register_parameter(_class, "max_action", batched=_batched, low=0, high=1)
 

@@ -38,7 +38,7 @@ class _AsMade:
         return self.values[field]
 
     def derive(self) -> None:
-        """Let MuJoCo derive its constants at the joints' initial positions.
+        """Make MuJoCo compute its derived constants at the joints' initial positions.
 
         The positions, contacts and warm starts of the environment's own data do not change.
         """
@@ -77,7 +77,7 @@ def _register_option(name: str, field: str, index: int | None = None, **bounds: 
 
 
 _register_option("gravity", "gravity", 2)
-_register_option("timestep", "timestep", above=0.0)  # in seconds; an env step has frame_skip of them
+_register_option("timestep", "timestep", above=0.0)  # in seconds; an env step consists of frame_skip time steps
 _register_option("density", "density", low=0.0)
 _register_option("viscosity", "viscosity", low=0.0)
 # Wind has an effect only with density or viscosity > 0.
@@ -88,7 +88,7 @@ for _index, _axis in enumerate("xyz"):
 
 
 def _register_friction(name: str, column: int, condim: int, what: str) -> None:
-    """Register a friction of all geoms, which affects only contacts of at least ``condim`` dimensions."""
+    """Register a friction coefficient of all geoms. It affects only contacts of at least ``condim`` dimensions."""
 
     def assign(env: Any, friction: float) -> None:
         # A contact uses the larger friction of its two geoms, so changing one geom may have no effect.
@@ -197,7 +197,7 @@ _register_scale("damping_scale", "dof_damping", "damping")
 _register_scale("armature_scale", "dof_armature", "armatures", derives=True)
 _register_scale("stiffness_scale", "jnt_stiffness", "springs in its joints")
 _register_scale("gear_scale", "actuator_gear", "motors")
-# Controls are clipped to their range. A wider range would have no effect, because the action space does not
+# MuJoCo clips controls to their range. A wider range would have no effect, because the action space does not
 # change.
 _register_scale("control_range_scale", "actuator_ctrlrange", "ranges of control", high=1)
 

@@ -15,11 +15,11 @@ Effect = Literal["step", "reset", "episode"]
 
 
 class OutOfBoundsError(ValueError):
-    """A value that a parameter does not take."""
+    """The error for a value that is not allowed for a parameter."""
 
 
 class NoEffectError(ValueError):
-    """A parameter whose change has no effect.
+    """The error for a parameter whose change has no effect.
 
     Attributes:
         reason: The reason, without the parameter's name.
@@ -38,11 +38,11 @@ class Parameter:
     """Writes and reads a parameter of an unwrapped environment.
 
     Attributes:
-        name: The parameter's name, and the attribute that is set without ``set``.
+        name: The parameter's name. Without ``set``, it is also the name of the attribute.
         set: ``set(env, value)``; None sets the attribute, in its own type.
         get: ``get(env)`` returns the current value; None reads the attribute.
         derive: ``derive(env)`` recomputes values that depend on the parameter; None for no such values.
-        batched: Whether a vector environment takes one value for each sub-environment.
+        batched: Whether a vector environment supports one value for each sub-environment.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
         low: Smallest allowed value.
         above: Lower bound that values must exceed.
@@ -112,7 +112,7 @@ class Parameter:
         return max(self.low, self.above) > -math.inf or self.high < math.inf
 
     def allows(self, value: Any) -> bool:
-        """Whether a number, or every element of an array, is within the bounds. NaN is not."""
+        """Whether a number, or every element of an array, is within the bounds. NaN is never within them."""
         if isinstance(value, np.ndarray):
             return bool(((value >= self.low) & (value > self.above) & (value <= self.high)).all())
         return bool(self.low <= value <= self.high and (value > self.above or self.above == -math.inf))
@@ -137,7 +137,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterOfEach(Parameter):
-    """A parameter of each environment in the attribute ``envs`` of a vector environment.
+    """A parameter of all environments in the attribute ``envs`` of a vector environment.
 
     Attributes:
         single: The parameter of one environment.
@@ -146,7 +146,7 @@ class ParameterOfEach(Parameter):
     single: Parameter
 
     def setter(self, env: Any) -> Callable[[Any], None]:
-        """Return the function that sets the environments whose value differs from the one that it last set."""
+        """Return a function that sets the values of environments whose value has changed since the last call."""
         return _SetterOfEach([self.single.setter(one) for one in env.envs])
 
     def read(self, env: Any) -> Any:
@@ -207,7 +207,7 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
     if kind not in "biuf":
         return value
     if kind != "f":
-        # One more than the largest value, which float64 holds exactly.
+        # One more than the largest value, because float64 represents it exactly.
         low, end = (0, 2) if kind == "b" else (np.iinfo(old.dtype).min, np.iinfo(old.dtype).max + 1)
         wrong = np.atleast_1d(new)[~np.atleast_1d((np.floor(new) == new) & (new >= low) & (new < float(end)))]
         if wrong.size:

@@ -18,11 +18,11 @@ from rl_rms.envs.parameters.parameter import fit, is_settable
 
 _STEP = r"[A-Za-z_]\w*(?:\[-?\d+\])*"
 _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
-# Objects in attributes of an environment without parameters of its dynamics.
+# Objects in these attributes of an environment contain no parameters of its dynamics.
 _OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 # Attributes of Gymnasium's base class.
 _BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})
-# Attributes between an environment and a number in `number_paths`.
+# `number_paths` follows at most this many attributes from an environment to a number.
 _DEPTH = 4
 # Maximum number of elements that `number_paths` lists one by one.
 _SHORT = 10
@@ -51,7 +51,7 @@ class AttributePath:
         return _walk(env, self.steps)
 
     def set(self, env: Any, value: Any) -> None:
-        """Set the value, in the type of the present one; see `rl_rms.envs.parameters.parameter.fit`.
+        """Set the value, converted to the type of the current value; see `rl_rms.envs.parameters.parameter.fit`.
 
         Raises:
             OutOfBoundsError: If the type cannot hold the value.
@@ -65,7 +65,7 @@ class AttributePath:
 
 
 def find_path(env: Any, text: str) -> AttributePath | None:
-    """The path to a number of an environment, or None if it lacks the path's first attribute.
+    """The path to a number in an environment, or None if the environment lacks the path's first attribute.
 
     Raises:
         ValueError: If the path does not lead to a number, or the number is read-only.
@@ -107,7 +107,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
 def number_paths(env: Any) -> Iterator[tuple[str, int]]:
     """Paths of the numbers in an environment's public attributes, and the number of elements of each.
 
-    Of an array or list with more than 10 elements, only the first is found. It represents all of them.
+    If an array or list has more than 10 elements, only the first element is listed. It represents all elements.
     """
     yield from _numbers(env, "", {id(env.env): env.env} if isinstance(env, gym.Wrapper) else {}, 0, 1)
     own = vars(env)

@@ -14,7 +14,7 @@ from rl_rms.envs.parameters.paths import AttributePath, find_path
 
 
 class Family(NamedTuple):
-    """One parameter for each part of an environment, such as ``"mass.torso"`` for each body.
+    """A family of parameters, one for each part of an environment, such as ``"mass.torso"`` for a body.
 
     Attributes:
         members: ``members(env)`` returns the names of the parts.
@@ -55,11 +55,11 @@ def register_parameter(
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
         name: The target's name.
-        set: ``set(env, value)``; None sets the attribute ``name`` in its own type. An int takes whole numbers, and
-            a bool takes 0 and 1.
+        set: ``set(env, value)``; None sets the attribute ``name`` and keeps its type. An int attribute accepts
+            whole numbers, and a bool attribute accepts 0 and 1.
         get: ``get(env)`` returns the current value; None reads the attribute ``name``.
         derive: ``derive(env)`` is called after every change, and recomputes values that depend on the parameter.
-        batched: Whether a vector environment takes an array, shape ``(num_envs,)``.
+        batched: Whether a vector environment accepts an array of values, shape ``(num_envs,)``.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
         low: Smallest allowed value.
         above: Lower bound that values must exceed.
@@ -96,7 +96,7 @@ def register_family(env_class: str, prefix: str, family: Family) -> None:
 
 
 def find_owner(env: Any, target: str) -> tuple[Any, str]:
-    """The object that holds a target, and the target's name in it.
+    """Find the object that has a target as an attribute, and the attribute's name.
 
     Args:
         env: The environment with its wrappers.
@@ -146,7 +146,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
 
 def parameter_names(env: Any) -> list[str]:
-    """Names of the parameters registered for an unwrapped environment's class, else of its numeric attributes."""
+    """Names of the parameters registered for an environment's class, or else of its numeric attributes."""
     single = _single_of(env)
     if single is not None:
         return parameter_names(single)

@@ -1,6 +1,6 @@
 """The parameters of Gymnasium's toy text environments: probabilities, from which transition tables are rebuilt.
 
-A table holds, for each state and action, the outcomes ``(probability, next state, reward, terminated)``. Blackjack
+For each state and action, a table lists the outcomes ``(probability, next state, reward, terminated)``. Blackjack
 has no table and no parameter.
 """
 
@@ -17,7 +17,7 @@ _Rows = dict[int, list[_Outcome]]
 
 
 def _intended(rows: _Rows, action: int) -> _Outcome:
-    # The only outcome if nothing slips, else the middle one between the two perpendicular moves.
+    # The intended move is the only outcome without slipping, else the middle one of three outcomes.
     return rows[action][len(rows[action]) // 2]
 
 
@@ -26,7 +26,7 @@ def _is_end(state: int, rows: _Rows) -> bool:
 
 
 def _set_success_rate(env: Any, rate: float) -> None:
-    """Make the intended move with probability ``rate``, and each perpendicular one with half of the rest."""
+    """Make the intended move with probability ``rate``. The two perpendicular moves are equally likely."""
     astray = (1.0 - rate) / 2.0
     for state, rows in env.P.items():
         if _is_end(state, rows):
@@ -49,7 +49,7 @@ for _class in (_LAKE, _CLIFF):
 
 
 def _set_rainy_probability(env: Any, probability: float) -> None:
-    """Make the intended move with this probability, and each perpendicular one with half of the rest."""
+    """Make the intended move with this probability. The two perpendicular moves are equally likely."""
     aside = (1.0 - probability) / 2.0
     for rows in env.P.values():
         for row in rows.values():
@@ -85,7 +85,7 @@ register_parameter(
     high=1,
     inert=_without_rain,
 )
-# The environment draws with it when an episode begins.
+# The environment uses this attribute when an episode begins.
 register_parameter(
     _TAXI,
     "fickle_probability",

@@ -1,4 +1,4 @@
-"""A disturbance that begins when the agent performs well, at the value that reduced returns most."""
+"""A schedule whose disturbances begin when the agent performs well, at the value that reduced returns most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 @dataclass(frozen=True, repr=False)
 class AdversarialBurst(Schedule):
-    """A base value with bursts at the more harmful bound, which begin when the agent's returns are high.
+    """A base value with bursts at the more harmful bound. Bursts begin when the agent's returns are high.
 
     A burst begins when the mean return of the last ``window`` episodes that ended outside of bursts reaches
     ``threshold``, but not within ``rest`` env steps after the last burst. Each bound other than ``base`` is tried
@@ -22,9 +22,9 @@ class AdversarialBurst(Schedule):
     Source of the idea: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017). This adversary only
     learns which bound is worse.
 
-    The schedule is immutable. For each burst, the environment's wrapper replaces it by one with longer
-    ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns. The timescale is
-    ``duration``.
+    The schedule is immutable. At each burst, the environment's wrapper replaces it by a schedule with one more
+    entry in ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns. The
+    timescale is ``duration``.
 
     Args:
         base: Value outside of bursts.
@@ -62,7 +62,7 @@ class AdversarialBurst(Schedule):
             self._keep_number(name)
         if not (self.low <= self.base <= self.high and self.low < self.high):
             raise ValueError(
-                f"AdversarialBurst: base must lie between low and high, which differ, got low={self.low:g}, "
+                f"AdversarialBurst: base must lie between two different bounds, got low={self.low:g}, "
                 f"base={self.base:g}, high={self.high:g}"
             )
         self._keep_int("duration", least=1)
@@ -74,7 +74,7 @@ class AdversarialBurst(Schedule):
             value not in (self.low, self.high) for _, value in self.strikes
         ):
             raise ValueError(
-                "AdversarialBurst: strikes must be one after the other, each at low or high, got "
+                "AdversarialBurst: strikes must not overlap, and each must be at low or high, got "
                 f"{list(self.strikes)!r}"
             )
 
@@ -94,7 +94,7 @@ class AdversarialBurst(Schedule):
             value: ``low`` or ``high``.
 
         Raises:
-            ValueError: If the value is neither, or the last burst is not over.
+            ValueError: If the value is neither ``low`` nor ``high``, or the last burst is not over.
         """
         return replace(self, strikes=(*self.strikes, (clock, value)))
 

@@ -1,7 +1,7 @@
 """Sums, products, clipping and reflection of schedules.
 
-The parts of a sum or product share no random numbers: each random part gets its own key. A single random part
-keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers of ``s``.
+The parts of a sum or product have independent random numbers, because each random part gets its own key. A single
+random part keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers of ``s``.
 
 A combination jumps at a clock if a part jumps and the combined value changes. Jumps without an effect on the
 combined value are not events.
@@ -51,7 +51,7 @@ class _Combined(Schedule):
 
     @property
     def cycle(self) -> float:
-        """The cycle of the parts that change if it is the same for all, else infinite."""
+        """The common cycle of all parts that change; infinite if their cycles differ."""
         cycles = {part.cycle for part in self.schedules if part.amplitude > 0}
         return cycles.pop() if len(cycles) == 1 else math.inf
 
@@ -70,12 +70,12 @@ class _Combined(Schedule):
         """
         parts = [part.half_life(steps_per_update=steps_per_update, snr=snr) for part in self.schedules]
         weights = self._weights()
-        # hypot does not overflow or underflow in the squares.
+        # hypot avoids overflow and underflow of the squares.
         rate = math.hypot(*(weight / half_life for weight, half_life in zip(weights, parts, strict=True)))
         return math.hypot(*weights) / rate if rate > 0 else math.inf
 
     def _weights(self) -> list[float]:
-        """The contribution of each part to the amplitude."""
+        """Each part's contribution to the amplitude."""
         return [part.amplitude for part in self.schedules]
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
@@ -93,7 +93,7 @@ class Sum(_Combined):
     """The sum of schedules; numbers stand for constants.
 
     The bounds and the amplitude are the sums of the parts' bounds and amplitudes; values may stay within tighter
-    limits. The timescale is the shortest of any part.
+    limits. The timescale is the shortest timescale of any part.
 
     Args:
         schedules: The parts.
@@ -130,7 +130,7 @@ class Product(_Combined):
 
     The bounds are the extreme products of values within the parts' bounds; the product need not reach them. If a
     part is unbounded, the amplitude is the standard deviation of a product of independent parts whose standard
-    deviations are their amplitudes. The timescale is the shortest of any part.
+    deviations are their amplitudes. The timescale is the shortest timescale of any part.
 
     Args:
         schedules: The parts.
@@ -169,7 +169,7 @@ class Product(_Combined):
         return amplitude_of(self.bounds, deviation)
 
     def _weights(self) -> list[float]:
-        """Each part's amplitude times the other parts' centers; the amplitudes alone if all products are 0."""
+        """Each part's amplitude times the other parts' centers. If all products are 0, the amplitudes."""
         centers = [abs(part.center) for part in self.schedules]
         weights = [
             part.amplitude * math.prod(centers[:index] + centers[index + 1 :]) if part.amplitude else 0.0
@@ -264,7 +264,8 @@ class Reflect(_Limited):
         if least <= low and high <= most:
             return low, high
         if math.isfinite(low) and math.isfinite(high):
-            # The folded value has an extreme inside only if the value passes a limit or an image of a limit.
+            # The reflected value has an extreme inside the range only if the value passes a limit or its mirror
+            # image.
             ends = fold(np.array([low, high]), self.low, self.high).tolist()
             turns = [one for one in (least, most) if math.isfinite(one) and self._reaches(one, low, high)]
             return min(ends + turns), max(ends + turns)
@@ -275,7 +276,7 @@ class Reflect(_Limited):
         return min(low, 2 * most - high), most
 
     def _reaches(self, mirror: float, low: float, high: float) -> bool:
-        """Whether the range from ``low`` to ``high`` contains the mirror or an image of it."""
+        """Whether the range from ``low`` to ``high`` contains the mirror or one of its images."""
         if self.low is None or self.high is None:
             return low <= mirror <= high
         period = 2 * (self.high - self.low)

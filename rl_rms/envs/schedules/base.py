@@ -38,7 +38,7 @@ class Schedule(
         [13.8, 11.6]
     """
 
-    # Makes NumPy numbers on the left of + or * call the schedule's operator.
+    # With this, a NumPy number on the left of + or * calls the schedule's operator.
     __array_ufunc__: ClassVar[None] = None
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Schedule(
 
     @property
     def amplitude(self) -> float:
-        """Distance of the extremes from the center.
+        """The distance of the extremes from the center.
 
         Half of the range between finite bounds, else the standard deviation over time, which is infinite for a
         random walk without walls.
@@ -99,15 +99,15 @@ class Schedule(
         The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Ramps and
         sinusoids have their own laws; all other schedules use `matched_half_life` with their timescale. The result
         is exact for jumps at random times to independent levels and for an Ornstein-Uhlenbeck process. For other
-        schedules it is accurate if it is short compared with the timescale; near the timescale, the best half-life
-        for periodic jumps is a third shorter.
+        schedules it is accurate if it is short compared with the timescale; if it is close to the timescale, the
+        best half-life for periodic jumps is a third shorter.
 
         Args:
             steps_per_update: Env steps between two measurements, > 0.
             snr: Variance of the value over time divided by the variance of one measurement's noise, >= 0.
 
         Returns:
-            Half-life in updates; ``inf`` if the value is constant or averaging over all time is best.
+            Half-life in updates; ``inf`` if the value is constant or an average over all time is best.
 
         Raises:
             ValueError: If an argument is out of range, or the schedule is a random walk without walls, whose
@@ -156,7 +156,7 @@ class Schedule(
         object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
-        """The clocks among the given ones (>= 1) at which the value differs from the previous clock's value."""
+        """The given clocks (>= 1) at which the value differs from the value at the previous clock."""
         changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
         return changed
 
@@ -168,7 +168,7 @@ class Schedule(
         """Plot the value over the clock, see `rl_rms.envs.schedules.plotting.draw`.
 
         Args:
-            ax: Matplotlib axes; None for new ones.
+            ax: Matplotlib axes; None for new axes.
             until: Last clock in env steps; None for a length that shows the schedule's behavior.
             seeds: Number of seeds drawn for a random schedule, >= 1.
 
@@ -242,7 +242,7 @@ SCHEDULES: dict[str, type[Schedule]] = Schedule._classes
 
 
 def _make(name: str, *arguments: Any) -> Schedule:
-    """Make a schedule of a class that this module cannot import."""
+    """Make a schedule of a class that this module cannot import at its beginning."""
     return SCHEDULES[name](*arguments)
 
 
@@ -250,7 +250,7 @@ def read_part(owner: str, config: Any) -> Schedule:
     """Read a schedule that is an argument of another schedule.
 
     Raises:
-        ValueError: If it is not a schedule; the message names the owner.
+        ValueError: If the argument is not a schedule. The message names the owner.
     """
     try:
         return Schedule.from_config(config)
@@ -270,7 +270,7 @@ def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> di
         name: The name of ``changes`` in errors.
 
     Raises:
-        ValueError: If ``changes`` is not such a mapping; the message names the target.
+        ValueError: If ``changes`` is not such a mapping. The message names the target.
     """
     if changes is None:
         return {}

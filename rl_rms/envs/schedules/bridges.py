@@ -6,7 +6,7 @@ and does not depend on anything outside (Levy's construction of Brownian motion)
 numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution of the
 process that is simulated step by step.
 
-A distant clock takes 50 draws; further clocks in the same block of 4096 take none.
+A value at a distant clock needs 50 draws. After that, other clocks in the same block of 4096 need no draws.
 """
 
 from abc import abstractmethod
@@ -24,7 +24,7 @@ _LEVELS = 12
 BLOCK = 2**_LEVELS
 # Blocks between clock 0 and the last clock.
 _BLOCKS = 2**50
-# Lanes of the random numbers of a block's inside and of its first clock.
+# Lanes of the random numbers for the inside of a block and for its first clock.
 _INSIDE, _END = 0, 1
 
 
@@ -37,14 +37,14 @@ class Bridged(Schedule):
 
     @abstractmethod
     def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
-        """States ``steps`` clocks after the given ones."""
+        """States ``steps`` clocks after the given states."""
 
     @abstractmethod
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
         """States midway between the states ``steps`` clocks before and ``steps`` clocks after."""
 
     def _held(self, states: Floats) -> Floats:
-        """The values of states."""
+        """Convert states to values."""
         return states
 
     @property

@@ -9,7 +9,7 @@ from rl_rms.envs.schedules.rng import Key
 
 
 class Derived(Schedule):
-    """A schedule derived from one other schedule, with its properties unless a subclass overrides them."""
+    """A schedule derived from another schedule, whose properties it has unless a subclass overrides them."""
 
     schedule: Schedule
 

@@ -73,7 +73,7 @@ class _Drawn(Schedule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Redraw(_Drawn):
-    """A new level at clocks 0, ``every``, ``2 * every`` and so on, uniform in [low, high) or from a list.
+    """Draws a new level at clocks 0, ``every``, ``2 * every``, ..., uniformly from [low, high) or from a list.
 
     The timescale is ``0.8 * every``. The autocovariance falls linearly to 0 at ``every``; an exponential
     ``exp(-k / tau)`` with this tau has about the same best half-life.
@@ -119,7 +119,7 @@ class Redraw(_Drawn):
 
 @dataclass(frozen=True, init=False, repr=False)
 class PoissonJumps(_Drawn):
-    """A new level at random times: at each clock >= 1 with probability ``1 / mean_dwell``.
+    """Draws a new level at random times: at each clock >= 1 with probability ``1 / mean_dwell``.
 
     The times between two jumps are geometrically distributed. The autocovariance is ``S exp(-k / mean_dwell)``,
     and the timescale is ``mean_dwell``.
@@ -189,7 +189,7 @@ class Burst(Schedule):
         peak: Value in a burst.
         duration: Length of a burst in env steps, >= 1 and below ``every``.
         every: Env steps between the beginnings of two bursts, >= 2.
-        rate: Probability that a burst begins at a clock, in (0, 1), instead of ``every``.
+        rate: Instead of ``every``, the probability that a burst begins at a clock, in (0, 1).
 
     Raises:
         ValueError: If an argument is out of range, or ``every`` and ``rate`` are both given or both missing.
@@ -282,8 +282,8 @@ def check_levels(owner: str, values: Sequence[float]) -> tuple[float, ...]:
     """Check a list of levels, and convert them to floats; see `rl_rms.envs.checks.number_of`.
 
     Raises:
-        ValueError: If it is empty, or neither a list of numbers, of bools nor of members of an enumeration; the
-            message names the owner.
+        ValueError: If the list is empty, or its entries are neither numbers, bools nor members of an enumeration.
+            The message names the owner.
     """
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"{owner}: values must be a list of numbers, got {values!r}")

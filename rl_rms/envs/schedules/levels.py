@@ -50,7 +50,8 @@ class Constant(Schedule):
 class Step(Schedule):
     """One jump: ``before`` at clocks below ``at``, ``after`` from ``at`` on.
 
-    The timescale is ``at``, the duration of the first value. With ``at=0`` there is no jump and it is ``inf``.
+    The timescale is ``at``, the duration of the first value. With ``at=0`` there is no jump, and the timescale is
+    ``inf``.
 
     Args:
         before: First value.
@@ -95,9 +96,9 @@ class Step(Schedule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class PiecewiseConstant(Schedule):
-    """A list of levels, each of which holds until the clock of the next.
+    """A list of levels. Each level lasts until the clock of the next level.
 
-    The timescale is the mean duration of a level, without the last one.
+    The timescale is the mean duration of a level. The last level does not count.
 
     Args:
         points: Pairs of a clock in env steps and the value from that clock on; clocks ascend from 0.

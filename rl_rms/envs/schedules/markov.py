@@ -15,7 +15,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Rows = tuple[tuple[float, ...], ...]
 
-# Clocks whose values are compared at once to find jumps.
+# The search for jumps compares the values at this many clocks at once.
 _COMPARED_AT_ONCE = 2**16
 
 
@@ -31,8 +31,8 @@ class Markov(Bridged):
     Args:
         values: The values, at least two.
         mean_dwell: Mean duration of a value in env steps, >= 1.
-        transitions: In place of ``mean_dwell``, for each value the probabilities of every value one env step
-            later, shape ``(n, n)``; each row sums to 1, and every value can be reached from every other.
+        transitions: Instead of ``mean_dwell``: for each value, the probabilities of all values one env step later,
+            shape ``(n, n)``. Each row sums to 1, and every value can be reached from every other value.
 
     Raises:
         ValueError: If an argument is invalid, or ``mean_dwell`` and ``transitions`` are both given or both
@@ -87,7 +87,7 @@ class Markov(Bridged):
     def stationary(self) -> Floats:
         """Stationary probability of each value, shape ``(n,)``."""
         number = len(self.levels)
-        # A step leaves the shares unchanged, and they sum to 1.
+        # A step does not change the stationary probabilities, and they sum to 1.
         equations = np.vstack([self.matrix.T - np.eye(number), np.ones(number)])
         shares = np.linalg.lstsq(equations, np.append(np.zeros(number), 1.0), rcond=None)[0].astype(np.float64)
         positive: Floats = np.clip(shares, 0.0, None)

@@ -22,15 +22,15 @@ End = Literal["hold", "repeat"]
 class Trace(Schedule):
     """Recorded values at regular intervals.
 
-    The timescale is the lag at which the autocorrelation first falls below ``1 / e``, or the length of the
-    recording if it never does.
+    The timescale is the lag at which the autocorrelation first falls below ``1 / e``. If it never does, the
+    timescale is the length of the recording.
 
     Args:
         values: The values, or the path of a ``.npy`` or ``.csv`` file with one number per line. The file is read
             once. Relative paths start at the working directory.
         every: Env steps between two values, >= 1.
-        between: ``hold`` keeps each value until the next; ``linear`` interpolates.
-        end: After the last value, ``hold`` it or ``repeat`` from the first.
+        between: ``hold`` keeps each value until the next value. ``linear`` interpolates.
+        end: After the last value, ``hold`` keeps it, and ``repeat`` starts again with the first value.
 
     Raises:
         ValueError: If an argument is invalid, or the file cannot be read.
@@ -99,7 +99,7 @@ class Trace(Schedule):
         values = _near_one(self._array)
         deviations = _near_one(values - values.mean())
         number = len(deviations)
-        # Zero padding keeps the end of the recording from correlating with its beginning.
+        # Because of the zero padding, the recording's end does not correlate with its beginning.
         power = np.abs(np.fft.rfft(deviations, 2 * number)) ** 2
         products = np.fft.irfft(power, 2 * number)[:number] / np.arange(number, 0, -1)
         correlation = products / products[0]
@@ -133,14 +133,14 @@ class Function(Schedule, in_yaml=False):
 
     Args:
         function: Pure function that takes clocks in env steps, shape ``(n,)``, and returns values of the same
-            shape. It can be pickled if a module defines it.
+            shape. To be picklable, it must be defined in a module.
         timescale: Autocorrelation time of the values in env steps, > 0, stored as ``tau``.
         amplitude: Standard deviation of the values over time or half of their range, >= 0, stored as
             ``deviation``.
         center: The value around which the values move.
 
     Raises:
-        ValueError: If an argument is invalid, or the function returns another shape.
+        ValueError: If an argument is invalid, or the function returns an array of a wrong shape.
 
     Examples:
         >>> import numpy as np
@@ -200,7 +200,7 @@ class Function(Schedule, in_yaml=False):
         return self.tau
 
     def to_config(self) -> dict[str, Any]:
-        """Raise an error, because YAML cannot hold functions.
+        """Raise an error, because YAML cannot contain functions.
 
         Raises:
             ValueError: Always.
@@ -215,7 +215,7 @@ def _read(path: Path) -> npt.NDArray[Any]:
     """Read the numbers in a file.
 
     Raises:
-        ValueError: If the file is missing, has another suffix, or does not hold numbers.
+        ValueError: If the file is missing, has a wrong suffix, or does not contain numbers.
     """
     if path.suffix not in {".csv", ".npy"}:
         raise ValueError(f"Trace: values must be numbers or the path of a .csv or .npy file, got {str(path)!r}")
@@ -231,7 +231,7 @@ def _read(path: Path) -> npt.NDArray[Any]:
     try:
         return np.array([float(line) for line in lines if line])
     except ValueError as error:
-        raise ValueError(f"Trace: {str(path)!r} must hold one number per line: {error}") from error
+        raise ValueError(f"Trace: {str(path)!r} must contain one number per line: {error}") from error
 
 
 def _near_one(values: Floats) -> Floats:

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 """Clocks."""
 Numbers = TypeVar("Numbers", Floats, Ints)
 
-# Uniform numbers in a block. Making a Philox generator takes about as long as drawing this many numbers.
+# Number of uniform numbers in a block. Making a Philox generator takes as long as drawing this many numbers.
 DRAWS = 512
 # Mean number of jumps in a block: 16 standard deviations below DRAWS, so that a block never runs out of draws, and
 # far above 0, so that the search for the last jump ends after one block.
@@ -43,7 +43,7 @@ class Key(NamedTuple):
     part: int = 0
 
     def of_part(self, index: int) -> "Key":
-        """The key of a part of an expression. Parts with different indices share no random numbers."""
+        """The key of a part of an expression. Parts with different indices have independent random numbers."""
         digest = hashlib.blake2b(f"{self.part}/{index}".encode(), digest_size=8).digest()
         return self._replace(part=int.from_bytes(digest, "big"))
 
@@ -100,12 +100,12 @@ def normals(first: Floats, second: Floats) -> Floats:
 
 
 def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbers]) -> Numbers:
-    """Values at clocks, read block by block.
+    """Compute values at clocks, block by block.
 
     Args:
         clocks: Clocks in any order, shape ``(n,)``.
-        span: Clocks in a block.
-        read: Takes a block's number and the clocks inside it, and returns their values.
+        span: Number of clocks in a block.
+        read: Function of a block's number and of clocks inside the block, which returns the clocks' values.
 
     Returns:
         Values, shape ``(n,)``.
@@ -124,7 +124,7 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
 
 
 def jump_span(mean_dwell: float) -> int:
-    """Env steps in a block of jumps; proportional to the dwell time, so that the cost does not depend on it."""
+    """Env steps in a block of jumps, proportional to the dwell time, on which the cost then does not depend."""
     return math.ceil(_JUMPS * mean_dwell)
 
 

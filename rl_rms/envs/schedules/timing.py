@@ -12,13 +12,13 @@ from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
-# Relative to the amplitude. Smaller differences are rounding errors, as in sin(2 pi).
+# Smaller differences, relative to the amplitude, are rounding errors, as in sin(2 pi).
 _MEET = 1e-9
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class _Shifted(Derived):
-    """A schedule at earlier or later clocks."""
+    """Base of schedules that are shifted in time."""
 
     schedule: Schedule
     steps: int
@@ -30,7 +30,7 @@ class _Shifted(Derived):
 
 
 class Delay(_Shifted):
-    """A schedule some env steps later: ``s(t - steps)``, and ``s(0)`` before.
+    """A schedule shifted to later clocks: ``s(t - steps)``, and ``s(0)`` before clock ``steps``.
 
     Args:
         schedule: The schedule to delay.
@@ -57,7 +57,7 @@ class Delay(_Shifted):
 
 
 class Ahead(_Shifted):
-    """A schedule some env steps earlier: ``s(t + steps)``.
+    """A schedule shifted to earlier clocks: ``s(t + steps)``.
 
     Args:
         schedule: The schedule to shift.
@@ -202,7 +202,7 @@ class Then(Schedule):
         object.__setattr__(self, "at", check_int("Then: at", at, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the schedule in force at each clock."""
+        """The values of the schedule that is active at each clock."""
         t = np.asarray(t)
         first, second = part_keys((self.first, self.second), key)
         values = np.empty(t.shape)
@@ -239,14 +239,14 @@ class Then(Schedule):
         return self.at + max(self.second._plot_span(), float(self.at))
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The shorter half-life of both schedules; the half-life of a `Step` if both are constant."""
+        """The shorter half-life of the two schedules. If both are constant, the half-life of a `Step`."""
         parts = [part for part in (self.first, self.second) if part.amplitude > 0]
         if not parts:
             return super()._half_life(steps_per_update, snr)
         return min(part.half_life(steps_per_update=steps_per_update, snr=snr) for part in parts)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The events of the schedule in force, and ``at`` if the value jumps there."""
+        """The events of the active schedule, and ``at`` if the value jumps there."""
         first, second = part_keys((self.first, self.second), key)
         found = [np.empty(0, dtype=np.int64)]
         if t0 < self.at - 1:

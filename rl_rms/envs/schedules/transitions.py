@@ -36,7 +36,7 @@ class _Transition(Schedule):
         return min(self.start, self.end), max(self.start, self.end)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The half-life for a ramp of the same duration with a range of 1, whose variance over time is 1/12."""
+        """The half-life of an equivalent ramp with a range of 1, whose variance over time is 1/12."""
         return ramp_half_life(steps_per_update / self._ramp(), 1.0 / (12.0 * snr))
 
     def _plot_span(self) -> float:
@@ -65,8 +65,8 @@ class _Timed(_Transition):
 class Linear(_Timed):
     """A ramp: ``start + (end - start) * min(t / over, 1)``.
 
-    The timescale is ``over``. The half-life is the best one during the ramp, whose variance is
-    ``(end - start)**2 / 12``.
+    The timescale is ``over``. The half-life is the best half-life during the ramp, whose variance is ``(end -
+    start)**2 / 12``.
 
     Args:
         start: Value at clock 0.
@@ -91,7 +91,7 @@ class Cosine(_Timed):
 
     For learning rates it is cosine annealing (Loshchilov and Hutter, "SGDR", 2017); with a warm-up it is
     ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. The timescale is ``over``. The half-life is
-    the best one during the transition.
+    the best half-life during the transition.
 
     Args:
         start: Value at clock 0.
@@ -117,7 +117,7 @@ class Cosine(_Timed):
 class Exponential(_Transition):
     """An exponential approach: ``end + (start - end) * exp(-t / tau)``.
 
-    The timescale is ``tau``. The half-life is the best one over the first ``3 tau``.
+    The timescale is ``tau``. The half-life is the best half-life over the first ``3 tau``.
 
     Args:
         start: Value at clock 0.

@@ -39,7 +39,7 @@ def test_predict_returns_actions_of_the_action_space():
     assert all(narrow.contains(agent.predict(1)[0]) for _ in range(20))
 
 
-def test_predict_observation_of_another_kind_names_it():
+def test_predict_wrong_observation_names_it():
     space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (4,), np.float32)})
     agent = A2C(None, config=A2CConfig(), observation_space=space, action_space=gym.spaces.Discrete(2))
     with pytest.raises(ValueError, match=naming("observation", "Dict", "{'b': 1}")):
@@ -79,7 +79,7 @@ def test_act_advances_the_recurrent_state_and_a_start_resets_it():
     assert not torch.allclose(agent.actor.state[1], first[1])
 
 
-def test_predict_within_undisturbed_leaves_the_random_generator_as_it_was():
+def test_undisturbed_restores_the_random_generator():
     agent = A2C("CartPole-v1", seed=0)
     before = agent.generator.bit_generator.state
     with agent.actor.undisturbed():
@@ -88,7 +88,7 @@ def test_predict_within_undisturbed_leaves_the_random_generator_as_it_was():
     assert agent.generator.bit_generator.state == before
 
 
-def test_load_state_dict_with_other_sub_environments_keeps_the_initial_state():
+def test_load_state_dict_with_another_num_envs_keeps_the_initial_state():
     policy = PolicyConfig(recurrent="gru", recurrent_size=3)
     three, two = (Reinforce(gym.make_vec("CartPole-v1", n), policy=policy, seed=n).actor for n in (3, 2))
     three.state += 1.0

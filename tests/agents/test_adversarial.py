@@ -23,7 +23,7 @@ class Recorded(gym.vector.VectorWrapper):
 
 
 @pytest.mark.parametrize("player", [0, 1])
-def test_side_passes_its_part_of_the_action_and_its_share_of_the_reward(player):
+def test_side_sets_its_action_and_returns_its_reward(player):
     seen = []
 
     def rival(observations):
@@ -43,7 +43,7 @@ def test_side_passes_its_part_of_the_action_and_its_share_of_the_reward(player):
     assert rewards.tolist() == ([1.0, 1.0] if player == 0 else [-1.0, -1.0])
 
 
-def test_side_of_an_env_without_two_players_raises():
+def test_side_env_with_one_player_raises():
     with pytest.raises(ValueError, match=naming("env", "Tuple", "Discrete")):
         Side(gym.make_vec("CartPole-v1", 2), 0, lambda _: None)
 
@@ -95,7 +95,7 @@ def test_robust_training_adversary_learns_the_harmful_push():
     assert after > 0.6 * before
 
 
-def test_rival_gets_the_observations_normalized_as_in_its_training():
+def test_rival_gets_observations_with_its_own_normalization():
     config = A2CConfig(normalize_observation=True)
     training = RobustTraining(make, protagonist=config, turn=50, turns="alternating").learn(50)
     observations = np.array([[1.0, -2.0, 0.1, 0.5]], dtype=np.float32)

@@ -88,7 +88,7 @@ def test_matched_half_life_uses_the_timescale_of_the_environment(tmp_path):
     assert events.Scalars("optim/half_life_longest")[-1].value == pytest.approx(1e6)
 
 
-def test_stated_timescale_overrides_that_of_the_environment():
+def test_explicit_timescale_overrides_the_environments():
     agent = A2C(make_jumping_env(), half_life="match", optimizer_kwargs={"timescale": "500 steps"}, seed=0)
     assert "timescale of 500 env steps" in agent.describe_half_life()
 
@@ -157,7 +157,7 @@ def test_load_restores_weights_optimizer_counters_and_clock(agent_class, tmp_pat
     assert loaded.env.clock == loaded.num_timesteps
 
 
-def test_load_begins_other_episodes_than_the_first_run(tmp_path):
+def test_load_into_a_new_environment_begins_new_episodes(tmp_path):
     seeds = []
 
     class Recording(gym.Wrapper):
@@ -198,7 +198,7 @@ def test_learn_zero_steps_raises(total):
         A2C("CartPole-v1").learn(total)
 
 
-def test_log_has_the_tags_of_stable_baselines3_and_own_ones(tmp_path):
+def test_log_has_the_tags_of_stable_baselines3_and_of_rl_rms(tmp_path):
     from rl_rms.envs.schedules import Step
 
     env = make_vec("CartPole-v1", 4, {"gravity": Step(before=9.8, after=15.0, at=500)}, seed=0)

@@ -155,7 +155,7 @@ def test_fgsm_attack_with_a_wrong_argument_names_it(id, strength, message):
 
 
 @pytest.mark.parametrize("strength", ["0.1", True, float("nan"), None, [0.1]])
-def test_attack_with_a_strength_that_is_no_number_names_it(strength):
+def test_attack_with_a_non_numeric_strength_names_it(strength):
     with pytest.raises(ValueError, match=naming("strength", repr(strength))):
         FGSMAttack(make_vec("CartPole-v1", 2, {}, seed=0), strength)
 

@@ -152,7 +152,7 @@ def test_fused_training_equals_autograd_training():
 SPACES = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
 
 
-def test_supports_of_a_plain_network_is_true():
+def test_supports_plain_network_is_true():
     assert supports(ActorCriticPolicy(*SPACES))
 
 
@@ -174,11 +174,11 @@ class Own(ActorCriticPolicy):
         ActorCriticPolicy(*SPACES).double(),
     ],
 )
-def test_supports_of_another_network_is_false(policy):
+def test_supports_unsupported_network_is_false(policy):
     assert not supports(policy)
 
 
-def test_supports_of_a_network_with_hooks_or_frozen_parameters_is_false():
+def test_supports_hooks_or_frozen_parameters_is_false():
     hooked, frozen, parametrized = (ActorCriticPolicy(*SPACES) for _ in range(3))
     hooked.actor_network[0].register_forward_hook(lambda *_: None)
     frozen.critic_network[0].weight.requires_grad_(False)
@@ -224,13 +224,13 @@ def test_numpy_backend_noncontiguous_gradients_equal_autograd():
         ({"policy": PolicyConfig(recurrent="gru")}, "cuda"),
     ],
 )
-def test_choose_device_auto_with_cuda_is_the_cpu_for_networks_that_run_in_numpy(options, chosen, monkeypatch):
+def test_choose_device_auto_with_cuda_and_a_numpy_network_is_the_cpu(options, chosen, monkeypatch):
     agent = A2C("CartPole-v1", seed=0, **options)
     assert agent.device.type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(agent.policy, agent.config).type == chosen
 
 
-def test_choose_device_of_a_stated_device_is_that_device():
+def test_choose_device_explicit_device_is_used():
     agent = A2C("CartPole-v1", seed=0, fused=False)
     assert choose_device(agent.policy, A2CConfig(device="meta")) == torch.device("meta")

@@ -13,7 +13,7 @@ from tests.agents.sb3_rollouts import act_on, collected, our_name, our_weights, 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 @pytest.mark.parametrize("fused", [True, False])
-def test_a2c_gradients_equal_those_of_stable_baselines3(id, fused):
+def test_a2c_gradients_equal_stable_baselines3(id, fused):
     options = {"n_steps": 9, "gamma": 0.97, "gae_lambda": 0.9, "ent_coef": 0.01, "vf_coef": 0.4}
     theirs = stable_baselines3.A2C(
         "MlpPolicy", short_episodes(id), seed=0, device="cpu", max_grad_norm=1e9, **options

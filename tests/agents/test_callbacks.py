@@ -23,7 +23,7 @@ def test_learn_function_as_callback_stops_the_training():
 
 
 @pytest.mark.parametrize("answer", [0, 0.0, None, True, np.zeros(2), np.array([False]), [], "", np.True_])
-def test_learn_callback_returns_another_value_than_false_continues(answer):
+def test_learn_callback_that_does_not_return_false_continues(answer):
     trained = agent().learn(200, [lambda agent: answer, lambda agent: None])
     assert trained.num_timesteps >= 200
 
@@ -37,7 +37,7 @@ def test_learn_callback_returns_a_count_of_zero_continues():
     assert agent().learn(200, lambda agent: agent.num_nonfinite).num_timesteps >= 200
 
 
-def test_callback_list_one_stops_calls_all_in_order():
+def test_callback_list_calls_all_callbacks_although_one_stops():
     calls = []
 
     class Recorder(Callback):
@@ -114,7 +114,7 @@ def test_periodic_callback_resumed_run_acts_at_the_same_multiples(tmp_path):
     assert all(step % 100 < 6 for step in steps)  # the first update at or after each multiple
 
 
-def test_callback_list_errors_at_the_end_ends_all_and_raises_the_first():
+def test_callback_list_end_with_errors_calls_all_and_raises_the_first():
     ended = []
 
     class Ending(Callback):

@@ -16,7 +16,7 @@ from tests.agents import networks
 from tests.naming import naming
 
 
-def test_load_of_another_file_names_it(tmp_path):
+def test_load_of_a_foreign_file_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=naming("checkpoint", "missing.safetensors")):
         A2C.load(tmp_path / "missing")
     storage.write(tmp_path / "other", {"some": "thing"})
@@ -167,7 +167,7 @@ def test_read_without_a_field_names_it(saved, tmp_path):
         read(path)
 
 
-def test_load_of_weights_that_are_nan_names_the_parameter(saved, tmp_path):
+def test_load_of_nan_weights_names_the_parameter(saved, tmp_path):
     contents = copy.deepcopy(saved["a2c"])
     name = next(iter(contents["policy"]))
     contents["policy"][name].fill_(float("nan"))
@@ -176,7 +176,7 @@ def test_load_of_weights_that_are_nan_names_the_parameter(saved, tmp_path):
         A2C.load(path)
 
 
-def test_load_with_another_shape_leaves_a_policy_of_the_users_own_unchanged(tmp_path):
+def test_load_of_a_wrong_shape_leaves_a_user_policy_unchanged(tmp_path):
     policy = ActorCriticPolicy(gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2))
     contents = read(A2C("CartPole-v1", policy=policy).save(tmp_path / "own"))
     *_, last = contents["policy"]
@@ -260,7 +260,7 @@ def test_load_of_a_wrong_part_names_it(saved, tmp_path, kind, path, value, named
         A2C.load(file)
 
 
-def test_load_of_a_device_that_is_missing_names_it_and_takes_another(saved, tmp_path):
+def test_load_of_a_missing_device_names_it_and_accepts_another(saved, tmp_path):
     contents = copy.deepcopy(saved["a2c"])
     contents["config"]["device"] = "cuda:77"
     file = storage.write(tmp_path / "agent", contents)

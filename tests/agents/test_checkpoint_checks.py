@@ -42,12 +42,12 @@ def test_check_like_of_the_same_structure_passes():
         (changed("parts", [1.0, {"name": 3}]), ["state.parts[1].name", "str", "3"]),
     ],
 )
-def test_check_like_of_another_structure_names_the_part(value, named):
+def test_check_like_wrong_structure_names_the_part(value, named):
     with pytest.raises(ValueError, match=naming(*named)):
         check_like("state", value, LIKE)
 
 
-def test_check_options_of_equal_kinds_passes():
+def test_check_options_same_types_passes():
     check_options(
         "group", {"lr": 1, "betas": [0.9, 0.99], "fused": False}, {"lr": 0.1, "betas": (0.9, 0.99), "fused": False}
     )
@@ -61,7 +61,7 @@ def test_check_options_of_equal_kinds_passes():
         ({"lr": 0.1, "fused": True}, ["group.fused", "False", "True"]),
     ],
 )
-def test_check_options_of_another_value_names_the_option(value, named):
+def test_check_options_wrong_value_names_the_option(value, named):
     with pytest.raises(ValueError, match=naming(*named)):
         check_options("group", value, {"lr": 0.1, "fused": False})
 
@@ -73,7 +73,7 @@ def test_check_numbers_beyond_64_bits_names_the_place():
 
 
 @pytest.mark.parametrize("error", [KeyError("steps"), TypeError("a\nb"), RuntimeError("size mismatch")])
-def test_damage_named_of_any_error_is_one_sentence(error):
+def test_damage_named_converts_errors_to_one_sentence(error):
     with (
         pytest.raises(ValueError, match=naming("the file", "damaged", "earlier checkpoint")) as raised,
         damage_named("the file"),
@@ -83,7 +83,7 @@ def test_damage_named_of_any_error_is_one_sentence(error):
     assert raised.value.__cause__ is error
 
 
-def test_check_trusted_of_another_package_names_the_optimizer():
+def test_check_trusted_optimizer_of_a_foreign_package_names_it():
     check_trusted("optimizer", "torch.optim.Adam")
     check_trusted("optimizer", "rl_rms.RMSprop")
     with pytest.raises(ValueError, match=naming("'torch_evil.Adam'", "optimizer=")):

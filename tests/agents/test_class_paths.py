@@ -21,6 +21,6 @@ def test_make_module_gives_the_arguments_in_order():
     assert module.weight.shape == (2, 3)
 
 
-def test_make_module_of_a_class_with_other_arguments_names_them():
+def test_make_module_class_with_wrong_arguments_names_them():
     with pytest.raises(ValueError, match=naming("policy.encoder", "observation_space, action_space", "Encoder")):
         make_module("policy.encoder", f"{Encoder.__module__}.Encoder", observation_space=None, action_space=None)

@@ -96,7 +96,7 @@ def test_clipped_loss_clips_the_change_of_the_values(counting, rollout_of):
     assert policy.slope.grad.item() == pytest.approx(0.5 * 2 * 3 * 2 / 3)
 
 
-def test_minibatch_standardizes_the_advantages_of_its_rows_alone(counting, rollout_of):
+def test_minibatch_standardizes_only_its_own_advantages(counting, rollout_of):
     rollout = rollout_of(counting([(9, True)]), 6, action=1)
     batch = batch_of(rollout, normalize_advantage=True)
     played = evaluate(Fixed(), batch)
@@ -108,7 +108,7 @@ def test_minibatch_standardizes_the_advantages_of_its_rows_alone(counting, rollo
 
 
 @pytest.mark.parametrize("recurrent", ["gru", "lstm"])
-def test_clipped_loss_of_a_recurrent_policy_restarts_where_the_rollout_did(recurrent, counting, rollout_of):
+def test_clipped_loss_recurrent_policy_resets_at_episode_starts(recurrent, counting, rollout_of):
     env = counting([(3, True), (9, True), (4, False)])
     rollout = rollout_of(env, 8, action=1)
     starts = rollout.starts.copy()

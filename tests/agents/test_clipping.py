@@ -23,7 +23,7 @@ def test_clip_gradients_scales_the_global_norm_down_to_the_largest():
 
 
 @pytest.mark.parametrize("max_norm", [None, 10.0])
-def test_clip_gradients_leaves_small_norms_alone(max_norm):
+def test_clip_gradients_small_norms_are_unchanged(max_norm):
     params = with_gradients([3.0], [4.0])
     assert clip_gradients(params, max_norm, "raise") == pytest.approx(5.0)
     assert [param.grad.item() for param in params] == [3.0, 4.0]
@@ -35,14 +35,14 @@ def test_clip_gradients_of_huge_finite_gradients_gives_the_same_direction():
     assert [param.grad.item() for param in params] == pytest.approx([0.6, 0.8], rel=1e-5)
 
 
-def test_clip_gradients_of_nan_raises_and_leaves_gradients_alone():
+def test_clip_gradients_nan_raises_and_keeps_gradients():
     params = with_gradients([3.0], [math.nan])
     with pytest.raises(FloatingPointError):
         clip_gradients(params, 1.0, "raise")
     assert params[0].grad.item() == 3.0
 
 
-def test_clip_gradients_of_nan_replaces_them_with_clip_and_not_with_skip():
+def test_clip_gradients_nan_is_replaced_only_with_clip():
     for on_nonfinite, expected in (("skip", [3.0, math.nan]), ("clip", [1.0, 0.0])):
         params = with_gradients([3.0], [math.nan])
         assert math.isnan(clip_gradients(params, 1.0, on_nonfinite))

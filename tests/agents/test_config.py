@@ -50,13 +50,13 @@ def test_agent_config_value_out_of_range_names_it(name, value):
         {"on_jump": "reset"},
     ],
 )
-def test_normalizer_that_is_no_half_life_is_refused_by_name(name, value):
+def test_normalizer_wrong_half_life_names_it(name, value):
     with pytest.raises(ValueError, match=naming(name, '"10_000 steps"', repr(value))):
         A2CConfig(**{name: value})
 
 
 @pytest.mark.parametrize("value", [{"half_life": 69}, {"on_jump": "forget"}, {}, NormalizerConfig()])
-def test_reward_normalizer_of_several_keys_is_refused_with_the_allowed_values(value):
+def test_reward_normalizer_mapping_raises_with_the_allowed_values(value):
     with pytest.raises(
         ValueError, match=naming("normalize_reward", "true", "false", '"10_000 steps"', "inf", repr(value))
     ):
@@ -84,7 +84,7 @@ def test_agent_with_numpy_hyperparameters_is_saved(tmp_path):
     assert flat_hyperparameters(loaded)["half_life"] == "20 updates"
 
 
-def test_agent_config_imports_no_torch():
+def test_agent_config_does_not_import_torch():
     code = "import sys, rl_rms.agents.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -92,7 +92,7 @@ def test_agent_config_imports_no_torch():
 @pytest.mark.parametrize(
     ("name", "mend"), [("lr", "learning_rate"), ("params", "policy"), ("half_life", "half_life")]
 )
-def test_optimizer_kwargs_set_by_other_arguments_are_named(name, mend):
+def test_optimizer_kwargs_with_an_agent_argument_names_it(name, mend):
     with pytest.raises(ValueError, match=naming("optimizer_kwargs", name, "0.5", mend)):
         A2CConfig(optimizer_kwargs={name: 0.5})
 
@@ -104,6 +104,6 @@ def test_optimizer_kwargs_set_by_other_arguments_are_named(name, mend):
         ("device", 3, ["device", "3"]),
     ],
 )
-def test_agent_config_flag_or_name_of_another_type_is_named(name, value, said):
+def test_agent_config_wrong_type_names_the_field(name, value, said):
     with pytest.raises(ValueError, match=naming(*said)):
         A2CConfig(**{name: value})

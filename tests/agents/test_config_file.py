@@ -33,7 +33,7 @@ def test_learn_writes_the_configuration_of_its_training(kind, tmp_path):
     assert (config.total_timesteps, config.seed, config.drift_seed) == (200, 3, 7)
 
 
-def test_learn_with_one_seed_writes_no_seed_of_the_changes(tmp_path):
+def test_learn_with_equal_seeds_omits_drift_seed(tmp_path):
     assert trained(A2C, make_vec("CartPole-v1", 1, {"length": JUMPS}), tmp_path).env.drift_seed is None
 
 

@@ -28,7 +28,7 @@ def test_policy_config_sizes_of_the_critic_with_a_shared_trunk_raise():
 
 @pytest.mark.parametrize("name", ["encoder", "module"])
 @pytest.mark.parametrize("value", ["natur_cnn", "", "a-b.C", "a..C", ".C"])
-def test_policy_config_neither_choice_nor_import_path_names_it(name, value):
+def test_policy_config_invalid_encoder_or_module_names_it(name, value):
     with pytest.raises(ValueError, match=rf"^{name} .*my_networks.*{re.escape(repr(value))}"):
         PolicyConfig(**{name: value})
 

@@ -122,7 +122,7 @@ def test_optimizer_class_is_stated_in_the_configuration():
     assert A2C("CartPole-v1", optimizer=torch.optim.Adam).config.optimizer == "torch.optim.adam.Adam"
 
 
-def test_subclass_with_a_constructor_of_its_own_keeps_its_signature():
+def test_subclass_with_its_own_constructor_keeps_its_signature():
     class Own(A2C):
         def __init__(self, env, speed):
             super().__init__(env, learning_rate=speed)

@@ -45,7 +45,7 @@ def test_automatic_network_follows_the_size(shape, network):
     ("network", "shape", "named"),
     [("nature_cnn", (35, 40, 3), "36 by 36"), ("small_cnn", (2, 3, 1), "3 by 3"), ("impala", (3, 2, 1), "3 by 3")],
 )
-def test_images_too_small_for_the_network_name_size_and_mend(network, shape, named):
+def test_images_too_small_for_the_network_name_the_size_and_a_fix(network, shape, named):
     with pytest.raises(ValueError, match=naming(network, named, "auto", "ResizeObservation")):
         ConvolutionalEncoder(images(shape), network, 8)
 
@@ -71,7 +71,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_seen_with_channels_first_scaled_to_one(layout):
+def test_every_layout_is_converted_to_channels_first_and_scaled(layout):
     shape, to_channels_first = LAYOUTS[layout]
     space = images(shape)
     encoder = ConvolutionalEncoder(space, "small_cnn", 8)

@@ -44,7 +44,7 @@ def test_describe_half_lives_has_the_normalizers_that_forget():
     )
 
 
-def test_flat_hyperparameters_have_dotted_names_and_the_half_life_in_force():
+def test_flat_hyperparameters_have_dotted_names_and_the_current_half_life():
     network, options = PolicyConfig(hidden_sizes=(8,)), {"rho": 0.5}
     flat = flat_hyperparameters(A2C(make_vec("CartPole-v1", 2), policy=network, optimizer_kwargs=options, seed=3))
     assert flat["policy.hidden_sizes"] == [8]
@@ -53,7 +53,7 @@ def test_flat_hyperparameters_have_dotted_names_and_the_half_life_in_force():
     assert (flat["env"], flat["num_envs"], flat["seed"]) == ("CartPole-v1", 2, 3)
 
 
-def test_device_note_says_that_a_small_network_stays_on_the_cpu_beside_cuda(monkeypatch):
+def test_device_note_explains_the_cpu_for_small_networks_with_cuda(monkeypatch):
     agent, stated = A2C("CartPole-v1", seed=0), A2C("CartPole-v1", seed=0, device="cpu")
     assert device_note(agent) is None or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -132,7 +132,7 @@ def test_as_distribution_of_torch_has_its_probabilities_and_entropy(kind, is_ind
     torch.testing.assert_close(ours.mode().float(), theirs.mode.float())
 
 
-def test_torch_distribution_draws_with_the_generator_of_the_agent_alone():
+def test_torch_distribution_draws_only_with_the_agents_generator():
     beta = as_distribution(TORCH["beta"][0])
     before = torch.get_rng_state()
     one, two = (beta.sample(np.random.default_rng(seed)) for seed in (3, 4))
@@ -163,7 +163,7 @@ def test_torch_categorical_can_be_masked():
         as_distribution(TORCH["beta"][0]).masked(mask)
 
 
-def test_torch_distribution_without_an_entropy_names_another():
+def test_torch_distribution_without_entropy_names_an_alternative():
     squashed = torch.distributions.TransformedDistribution(
         torch.distributions.Normal(VALUES, 1.0), torch.distributions.TanhTransform()
     )

@@ -24,7 +24,7 @@ def test_flatten_of_any_shape_gives_float32_rows():
     assert encoder.num_features == 6
 
 
-def test_one_hot_of_a_discrete_space_with_a_start_counts_from_it():
+def test_one_hot_discrete_space_counts_from_its_start():
     encoder = make_encoder(spaces.Discrete(3, start=-1), CONFIG)
     assert isinstance(encoder, OneHot)
     assert encoder(torch.tensor([-1, 1])).tolist() == [[1, 0, 0], [0, 0, 1]]
@@ -64,19 +64,19 @@ def test_mlp_flattens_images_scaled_to_one(shape):
         (spaces.Box(0, 255, (2, 7, 2), np.uint8), False),
     ],
 )
-def test_auto_takes_convolutions_for_images_alone(space, is_image):
+def test_auto_encoder_uses_convolutions_only_for_images(space, is_image):
     assert isinstance(make_encoder(space, CONFIG), ConvolutionalEncoder) is is_image
 
 
 @pytest.mark.parametrize("encoder", ["small_cnn", "impala"])
-def test_named_convolutions_take_other_boxes_of_three_axes(encoder):
+def test_explicit_convolutions_accept_any_box_with_three_axes(encoder):
     space = spaces.Box(-1, 1, (7, 7, 3), np.float32)
     made = make_encoder(space, PolicyConfig(encoder=encoder, image_features=5))
     assert made(torch.zeros(2, 7, 7, 3)).shape == (2, 5)
 
 
 @pytest.mark.parametrize("space", [spaces.Box(-1, 1, (4,)), spaces.Dict({"a": spaces.Discrete(2)})])
-def test_convolutions_without_an_image_name_the_encoder_and_a_mend(space):
+def test_convolutions_without_an_image_name_the_encoder_and_a_fix(space):
     with pytest.raises(ValueError, match=naming("nature_cnn", "images", "auto", "mlp")):
         make_encoder(space, PolicyConfig(encoder="nature_cnn"))
 
@@ -130,7 +130,7 @@ def test_dictionary_of_the_action_mask_alone_names_it():
 
 
 @pytest.mark.parametrize("space", [spaces.Text(4), spaces.Sequence(spaces.Discrete(2)), spaces.Graph(IMAGE, None)])
-def test_make_encoder_of_another_space_names_it_and_a_wrapper(space):
+def test_make_encoder_unsupported_space_names_it_and_a_wrapper(space):
     with pytest.raises(
         ValueError, match=naming("observation_space", type(space).__name__, "TransformObservation")
     ):
@@ -156,7 +156,7 @@ def test_encoder_by_import_path_encodes_whole_observations():
     ("name", "named"),
     [("Unflattened", ["(2, 1, 3)", "flatten"]), ("Absent", ["Absent"]), ("Policy", ["observation_space"])],
 )
-def test_encoder_by_import_path_that_does_not_fit_names_the_mend(name, named):
+def test_encoder_by_import_path_with_a_wrong_shape_names_the_fix(name, named):
     with pytest.raises(ValueError, match=naming("encoder", *named)):
         make_encoder(spaces.Box(-1, 1, (3,)), PolicyConfig(encoder=f"{networks.__name__}.{name}"))
 

@@ -236,7 +236,7 @@ def test_close_of_a_worker_that_hangs_ends_within_env_timeout(is_prepared):
     assert ended
 
 
-def test_a2c_restart_of_an_id_with_a_native_vector_form_makes_a_sync_one():
+def test_a2c_restart_with_a_native_environment_id_uses_sync():
     agent = A2C("CartPole-v1", seed=0, on_env_error="restart")
     assert isinstance(agent.env, ResilientSyncVectorEnv)
     assert not isinstance(A2C("CartPole-v1", seed=0).env, ResilientSyncVectorEnv)

@@ -65,7 +65,7 @@ class Continuing(gym.Wrapper):
         return self.env.reset(**kwargs)
 
 
-def test_lend_wrapper_states_to_a_wrapper_that_begins_with_a_step_lets_it_begin():
+def test_lend_wrapper_states_wrapper_that_steps_in_reset_works():
     agent, other = (make_vec("CartPole-v1", 1, wrappers=[Continuing]) for _ in range(2))
     A2C(agent, seed=0).learn(5).session.lend_wrapper_states(other)
     assert other.wrapper_states[0][1][0]["attributes"]["continues"] == {"value": True}
@@ -79,7 +79,7 @@ def test_lend_wrapper_states_to_other_wrappers_names_them():
     agent.session.lend_wrapper_states(make_vec("CartPole-v1", 2))  # a native environment has no single wrappers
 
 
-def test_state_dict_before_the_start_is_the_loaded_one():
+def test_state_dict_before_the_start_equals_the_loaded_state():
     agent, other = make().learn(50), make()
     saved = agent.session.state_dict()
     other.session.load_state_dict(saved)
@@ -101,7 +101,7 @@ def test_start_with_another_number_of_changing_sub_environments_names_it():
     assert not other.session.started
 
 
-def test_abandon_episodes_begins_new_ones_at_the_same_clock():
+def test_abandon_episodes_begins_new_episodes_at_the_same_clock():
     agent = make().learn(50)
     agent.session.abandon_episodes()
     assert not agent.session.started

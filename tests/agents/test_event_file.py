@@ -68,7 +68,7 @@ def test_agent_resumed_at_an_earlier_clock_shows_each_step_once(tmp_path, monkey
     assert len(steps) == resumed.num_updates
 
 
-def test_event_file_has_a_random_name_and_follows_no_link(tmp_path, monkeypatch):
+def test_event_file_has_a_random_name_and_does_not_follow_links(tmp_path, monkeypatch):
     folder, victim = tmp_path / "run", tmp_path / "victim"
     folder.mkdir()
     victim.write_text("precious")

@@ -31,7 +31,7 @@ def test_check_direction_of_a_wrong_direction_names_the_parameter(direction, nam
         ({"w": torch.tensor([1.0, float("inf")])}, ["parameter w", "finite"]),
     ],
 )
-def test_check_names_of_other_parameters_names_the_fault(params, named):
+def test_check_names_wrong_parameters_names_the_error(params, named):
     check_names(PARAMS, PARAMS)
     with pytest.raises(ValueError, match=naming(*named)):
         check_names(params, PARAMS)

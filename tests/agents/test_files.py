@@ -125,7 +125,7 @@ def test_write_gives_the_mode_of_the_umask(tmp_path):
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.txt", "b.txt")] == [0o640, 0o640]
 
 
-def test_write_follows_no_link_and_takes_an_unpredictable_name(tmp_path, monkeypatch):
+def test_write_replaces_links_and_uses_an_unpredictable_name(tmp_path, monkeypatch):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     for planted in ("a.txt", ".a.txt.part"):
@@ -164,7 +164,7 @@ def test_two_writers_of_one_path_do_not_mix_their_contents(tmp_path, monkeypatch
     assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_append_refuses_a_link(tmp_path):
+def test_append_to_a_link_raises(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "log.csv").symlink_to(tmp_path / "victim")
     with pytest.raises(files.UnwritableError, match=naming("log.csv", "link")):
@@ -173,7 +173,7 @@ def test_append_refuses_a_link(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["precious", None])
-def test_owned_follows_no_link(tmp_path, content):
+def test_owned_does_not_follow_links(tmp_path, content):
     victim = tmp_path / "victim"
     if content is not None:
         victim.write_text(content)

@@ -63,7 +63,7 @@ def test_raise_nonfinite_final_observation_names_its_place(mode):
         play(env, 10, "raise")
 
 
-def test_raise_huge_finite_values_pass():
+def test_raise_accepts_huge_finite_values():
     env = vector({"rewards": {2: 1e30}, "observations": {1: [1e30, -3e38]}})
     _, rollout = play(env, 3, "raise")
     assert rollout.rewards[1, 0] == np.float32(1e30)

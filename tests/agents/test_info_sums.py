@@ -103,7 +103,7 @@ def test_log_info_that_is_not_a_number_warns_once(name, named):
 
 
 @pytest.mark.parametrize("value", ["count", ["count", "count"], [""], [3], 3])
-def test_log_info_that_is_no_list_of_names_names_the_value(value):
+def test_log_info_wrong_type_names_the_value(value):
     with pytest.raises(ValueError, match=naming("log_info", repr(value), "list")):
         A2C("CartPole-v1", log_info=value)
 

@@ -80,7 +80,7 @@ def test_jump_detector_first_rare_values_of_a_constant_coordinate_do_not_fire():
     assert shown(detector, 0.05, 0.05 * 0.95) is None
 
 
-def test_jump_detector_block_that_is_not_a_number_is_ignored():
+def test_jump_detector_nan_block_is_ignored():
     assert fires([*[0.0] * 20, math.nan, 0.0, 5.0]) == [22]
 
 
@@ -127,7 +127,7 @@ def test_jump_detector_load_state_dict_continues_equally():
 
 
 @pytest.mark.parametrize("name", ["weight", "weight_between", "between", "within"])
-def test_jump_detector_state_with_a_negative_variance_is_refused_by_name(name):
+def test_jump_detector_load_of_a_negative_variance_names_it(name):
     state = JumpDetector((1,)).state_dict()
     state[name] = -1.0 if isinstance(state[name], float) else [-1.0]
     with pytest.raises(ValueError, match=naming(name, "-1")):

@@ -64,7 +64,7 @@ def test_update_without_data_takes_no_step_but_counts_the_observations():
     assert agent.observation_normalizer.state_dict()["parts"][0]["weight"] == rollout.env_steps
 
 
-def test_update_states_the_env_steps_of_all_workers_to_the_optimizer():
+def test_update_sets_steps_per_update_over_all_workers():
     agent = A2C(gym.make_vec("CartPole-v1", 2), half_life="4_000 steps", seed=0)
     update(agent, RolloutTotals(400))
     assert agent.optimizer.half_life == pytest.approx(10)
@@ -91,7 +91,7 @@ def test_copied_batch_stays_when_the_collector_reuses_its_arrays(counting):
     assert not np.array_equal(batch.rollout.observations, before)
 
 
-def test_a2c_rollout_is_done_after_n_steps_and_its_loss_leaves_reset_frames_out(counting):
+def test_a2c_rollout_has_n_steps_and_its_loss_omits_reset_frames(counting):
     agent = A2C(counting([(2, True)], AutoresetMode.NEXT_STEP), n_steps=4, seed=0)
     assert [agent.learner.rollout_done(steps, []) for steps in (3, 4)] == [False, True]
     rollout, _ = agent.make_trainer().collect()
@@ -112,7 +112,7 @@ def test_steps_per_update_counts_all_workers():
     assert Reinforce("CartPole-v1", seed=0).learner.steps_per_update is None
 
 
-def test_load_state_dict_of_another_policy_leaves_the_weights_alone():
+def test_load_state_dict_of_another_policy_keeps_the_weights():
     agent = A2C("CartPole-v1", seed=0)
     before = weights(agent)
     state = A2C("CartPole-v1", seed=1).learner.state_dict()

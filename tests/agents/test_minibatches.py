@@ -54,7 +54,7 @@ def test_whole_rollouts_with_a_small_batch_size_have_one_sub_environment_each():
 
 
 @pytest.mark.parametrize("whole_rollouts", [True, False])
-def test_minibatches_of_two_workers_are_those_of_one_process(whole_rollouts):
+def test_minibatches_of_two_workers_equal_one_process(whole_rollouts):
     mask = np.random.default_rng(1).random((6, 4)) < 0.8
     masks = [mask[:, :2], mask[:, 2:]]
     alone = epochs_of(mask, 7, seed=3, whole_rollouts=whole_rollouts)

@@ -39,7 +39,7 @@ def test_running_mean_variance_of_vector_steps_decays_by_their_valid_transitions
     half_life=st.floats(0.5, 1e6) | st.just(math.inf),
     cuts=st.lists(st.integers(0, 30), max_size=6).map(sorted),
 )
-def test_running_mean_variance_does_not_depend_on_how_a_stream_is_cut(seed, half_life, cuts):
+def test_running_mean_variance_is_independent_of_the_rollout_length(seed, half_life, cuts):
     rng = np.random.default_rng(seed)
     values, valid = rng.normal(3.0, 2.0, (30, 3, 2)), rng.random((30, 3)) < 0.7
     valid[0] = True
@@ -58,7 +58,7 @@ def test_running_mean_variance_with_infinite_half_life_equals_the_cumulative_sta
     np.testing.assert_allclose(variance, values.var((0, 1)), rtol=1e-12)
 
 
-def test_running_mean_variance_of_an_empty_rollout_stays():
+def test_running_mean_variance_of_an_empty_rollout_is_unchanged():
     moments = RunningMeanVariance((2,))
     moments.update(np.ones((3, 2)), decaying_weights(np.ones((3, 1), bool), 1.0))
     before = moments.state_dict()

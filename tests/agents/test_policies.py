@@ -102,7 +102,7 @@ def test_policy_of_a_dict_with_an_unsupported_part_names_it(space, said):
         ActorCriticPolicy(space, gym.spaces.Discrete(2))
 
 
-def test_policy_with_sizes_of_the_critic_has_both():
+def test_policy_with_critic_hidden_sizes_uses_them_for_the_critic():
     policy = ActorCriticPolicy(
         BOX, gym.spaces.Discrete(3), PolicyConfig(hidden_sizes=[7], critic_hidden_sizes=[5, 4])
     )
@@ -160,7 +160,7 @@ def test_agent_with_a_distribution_of_torch_resumes_bit_identically(agent, tmp_p
 
 
 @pytest.mark.parametrize("name", ["Narrow", "Encoder", "Absent"])
-def test_agent_with_a_class_that_does_not_fit_names_the_field(name):
+def test_agent_with_a_wrong_class_names_the_field(name):
     with pytest.raises(ValueError, match=naming("policy.module", f"{networks.__name__}.{name}")):
         A2C("CartPole-v1", policy=PolicyConfig(module=f"{networks.__name__}.{name}"))
 

@@ -216,7 +216,7 @@ def test_training_with_masks_dictionaries_and_two_choices_learns(mode, recurrent
     assert returns[0] / returns[1] > 0.8
 
 
-def test_log_has_the_clip_ranges_in_force(tmp_path):
+def test_log_has_the_current_clip_ranges(tmp_path):
     agent = PPO(
         "CartPole-v1",
         n_steps=50,
@@ -238,7 +238,7 @@ def test_log_has_the_clip_ranges_in_force(tmp_path):
     assert float(rows[-1]["train/n_updates"]) == agent.num_updates > agent.training.num_rollouts
 
 
-def test_nonfinite_gradients_of_one_minibatch_skip_its_update_alone(counting):
+def test_nonfinite_gradients_of_one_minibatch_skip_only_its_update(counting):
     agent = PPO(counting([(9, True)]), n_steps=8, batch_size=3, n_epochs=1, on_nonfinite="skip", seed=0)
     backend, calls = agent.make_trainer().backend, []
     rollout, state = agent.make_trainer().collect()

@@ -83,7 +83,7 @@ def test_live_view_has_a_bar_the_return_and_a_row_for_each_regime():
 
 
 @pytest.mark.parametrize("width", [40, 64, 200])
-def test_live_view_in_a_terminal_of_any_width_wraps_no_line(width):
+def test_live_view_in_a_terminal_of_any_width_does_not_wrap_lines(width):
     shown = console(width)
     agent({"reward.scale": STAIRS}).learn(3_000, ProgressCallback(shown))
     text = shown.export_text()

@@ -89,7 +89,7 @@ def test_entropy_coefficient_follows_its_schedule(tmp_path):
     assert events.Scalars("train/ent_coef")[-1].value == pytest.approx(agent.learner.ent_coef(agent.num_timesteps))
 
 
-def test_agent_config_holds_schedules_in_their_yaml_form():
+def test_agent_config_stores_schedules_in_their_yaml_form():
     config = A2CConfig(learning_rate=Linear(start=1.0, end=0.5, over=10), ent_coef=Constant(0.1))
     assert config.learning_rate == {"linear": {"start": 1.0, "end": 0.5, "over": 10.0}}
     assert config.ent_coef == {"constant": {"value": 0.1}}

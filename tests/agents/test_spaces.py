@@ -158,7 +158,7 @@ def test_scalar_box_trains_as_a_box_with_one_component(fused, mode):
 @pytest.mark.parametrize(
     "target", ["observation.gain", "observation.offset", "observation.offsets", "observation.noise"]
 )
-def test_drift_of_a_scalar_observation_equals_that_of_one_component(target):
+def test_drift_of_a_scalar_observation_equals_a_box_with_one_component(target):
     def shown(shape):
         space = spaces.Box(-1, 1, shape)
         env = NonStationary(Sampled(space, spaces.Discrete(2)), {target: Constant(0.5)}, seed=0)
@@ -186,7 +186,7 @@ def test_equal_dict_spaces_in_another_order_encode_equally(tmp_path):
 @pytest.mark.parametrize(
     "space", [spaces.Text(5), spaces.Sequence(spaces.Discrete(2)), spaces.OneOf([spaces.Discrete(2)])], ids=str
 )
-def test_unsupported_space_is_refused_before_training(space):
+def test_unsupported_space_raises_before_training(space):
     action_space = spaces.Discrete(2)
     nested = spaces.Dict({"words": space})
     for given_space in (space, nested):
@@ -197,7 +197,7 @@ def test_unsupported_space_is_refused_before_training(space):
 
 
 @pytest.mark.parametrize("space", [spaces.Dict({"a": spaces.Discrete(2)}), spaces.Tuple([spaces.Discrete(2)])])
-def test_dict_and_tuple_actions_are_refused(space):
+def test_dict_and_tuple_actions_raise(space):
     with pytest.raises(ValueError, match=naming("actions", "Discrete", "Box", "convert")):
         A2C(Sampled(spaces.Discrete(2), space))
 
@@ -208,7 +208,7 @@ def test_dict_key_that_cannot_be_saved_is_named():
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">i8", np.longdouble], ids=str)
-def test_box_with_a_dtype_that_torch_lacks_is_refused_before_training(dtype):
+def test_box_with_a_dtype_without_torch_support_raises_before_training(dtype):
     space = spaces.Box(0, 1, (2,), np.dtype(dtype))
     with pytest.raises(ValueError, match=naming("Box", "dtype", "float32")):
         A2C(Sampled(space, spaces.Discrete(2)))

@@ -206,7 +206,7 @@ def entry(text, **tensors):
         (entry(f"{VERSION} 0 {{}}", w={"dtype": "F32", "shape": [16], "data_offsets": [-4, 60]}), ["damaged"]),
     ],
 )
-def test_read_other_files_raises_an_error_of_one_sentence(tmp_path, content, named):
+def test_read_foreign_file_raises_one_sentence(tmp_path, content, named):
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=naming("other.safetensors", *named)):

@@ -58,7 +58,7 @@ def test_train_after_an_error_in_a_rollout_begins_new_episodes():
     assert agent.learn(3).num_updates > before
 
 
-def test_collect_of_whole_episodes_begins_with_new_ones(counting):
+def test_collect_of_whole_episodes_begins_new_episodes(counting):
     trainer = Reinforce(counting([(3, False)]), seed=0).make_trainer()
     for _ in range(2):
         rollout, state = trainer.collect()

@@ -43,7 +43,7 @@ def test_video_callback_without_moviepy_names_the_extra(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_video_callback_records_the_environment_at_the_present_clock(tmp_path):
+def test_video_callback_records_the_environment_at_the_current_clock(tmp_path):
     made = NonStationary(
         gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=12),
         {"gravity": Linear(start=9.8, end=20.0, over=1_000)},
@@ -96,7 +96,7 @@ def test_video_callback_full_disk_warns_and_continues(tmp_path, monkeypatch):
         trained = A2C("CartPole-v1", n_steps=50, seed=0).learn(300, callback)
     assert trained.num_timesteps >= 300
     problems = [str(one.message).split(f" cannot be written to {folder}: ")[1].split(";")[0] for one in caught]
-    assert problems == ["No header: No space left on device", "ffmpeg has not brought it to an end"]
+    assert problems == ["No header: No space left on device", "ffmpeg has not finished the file"]
     assert [video.name[:13] for video in folder.iterdir()] == ["step_00000003"]
 
 
@@ -140,7 +140,7 @@ def statistics(env):
     ]
 
 
-def test_video_callback_vector_of_other_wrappers_raises_at_the_start(tmp_path):
+def test_video_callback_vector_with_different_wrappers_raises_at_the_start(tmp_path):
     env = make_vec("CartPole-v1", 1, wrappers=["NormalizeObservation"], render_mode="rgb_array")
     trained = A2C(make_vec("CartPole-v1", 2, vectorization_mode="sync"), seed=0)
     trained.observation_space = env.single_observation_space
@@ -166,7 +166,7 @@ def test_video_callback_env_without_render_mode_raises(tmp_path):
         VideoCallback(gym.make("CartPole-v1"), tmp_path, every=10)
 
 
-def test_video_callback_env_of_other_spaces_raises_at_the_start(tmp_path):
+def test_video_callback_env_with_different_spaces_raises_at_the_start(tmp_path):
     env = gym.make("Acrobot-v1", render_mode="rgb_array")
     with pytest.raises(ValueError, match=naming("env", "video", "observation_space", "Box")):
         agent().learn(100, VideoCallback(env, tmp_path / "videos", every=10_000))

@@ -186,7 +186,7 @@ def test_shards_of_an_environment_have_different_noise():
 
 
 @pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
-def test_make_vec_with_a_wrong_shard_raises(shard):
+def test_make_vec_with_an_invalid_shard_raises(shard):
     with pytest.raises(ValueError, match=naming("shard", str(shard))):
         make_vec("CartPole-v1", 2, shard=shard)
 
@@ -297,7 +297,7 @@ def recurrent_ppo(workers, sync):
     return {"params": params, "updates": agent.num_updates}
 
 
-def test_two_workers_with_a_recurrent_ppo_train_as_one_process_does(tmp_path):
+def test_two_workers_with_a_recurrent_ppo_equal_one_process(tmp_path):
     alone = recurrent_ppo(ALONE, "global")
     assert alone["updates"] == 2 * NUM_ENVS
     for one in together(tmp_path, recurrent_ppo, "global"):

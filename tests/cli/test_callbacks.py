@@ -60,7 +60,7 @@ def test_train_with_a_users_callback_calls_it_and_resume_restores_it(elsewhere, 
     assert len(again) > len(logged)
 
 
-def test_callbacks_by_name_are_of_the_library():
+def test_callbacks_by_name_are_found_in_the_library():
     (make,) = find_callbacks([{"EvalCallback": {"every": 7}}])
     callback = make()
     assert isinstance(callback, EvalCallback)
@@ -81,7 +81,7 @@ def test_callbacks_by_name_are_of_the_library():
         ([{"EvalCallback": {"evry": 7}}], ["callbacks[0]", "'EvalCallback'", "evry"]),
     ],
 )
-def test_wrong_callbacks_are_named_and_write_nothing(callbacks, named, elsewhere, capsys):
+def test_wrong_callback_is_named_before_a_folder_is_made(callbacks, named, elsewhere, capsys):
     assert main(["train", "cartpole_a2c", f"--callbacks={json.dumps(callbacks)}"]) == 2
     assert mentions(capsys.readouterr().err, *named)
     assert not (elsewhere / "runs").exists()

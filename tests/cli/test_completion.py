@@ -43,6 +43,6 @@ def completions(line, tmp_path):
         ("rl-rms nothing --", set()),
     ],
 )
-def test_completion_of_a_line_has_the_words_that_fit(line, expected, tmp_path):
+def test_completion_of_a_line_suggests_matching_words(line, expected, tmp_path):
     (tmp_path / "mine.yaml").touch()
     assert completions(line, tmp_path) == expected

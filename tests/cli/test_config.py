@@ -336,7 +336,7 @@ def test_text_written_and_read_stays_text(name):
 
 
 @pytest.mark.parametrize(("algorithm", "expected"), [("a2c", 100), ("ppo", 1), ("reinforce", 100)])
-def test_log_interval_of_null_is_the_algorithms(algorithm, expected):
+def test_log_interval_null_uses_the_algorithms_interval(algorithm, expected):
     assert parse_config({"agent": {"algorithm": algorithm}}).rollouts_per_entry == expected
     assert parse_config({"agent": {"algorithm": algorithm}, "log_interval": 7}).rollouts_per_entry == 7
 
@@ -362,7 +362,7 @@ def test_section_of_another_type_names_it(key, value):
 
 @pytest.mark.parametrize("key", ["", " lr", "a\tb"])
 @pytest.mark.parametrize("part", ["env", "agent", "agent.policy", "agent.meta"])
-def test_key_that_is_no_string_names_it(part, key):
+def test_key_of_a_wrong_type_names_it(part, key):
     tree = {key: 0}
     for name in reversed(part.split(".")):
         tree = {name: tree}
@@ -427,7 +427,7 @@ def test_whole_float_for_an_integer_key_is_an_integer():
         (["--env.kwargs={a"], ["--env.kwargs", "YAML"]),
     ],
 )
-def test_argument_that_is_no_override_names_it(words, named):
+def test_argument_that_is_not_an_override_names_it(words, named):
     with pytest.raises(UserError, match=naming(*named)):
         parse_config({}, words)
 
@@ -456,7 +456,7 @@ DATACLASSES = ["env", "agent", "agent.policy", "agent.meta", "scale"]
 
 @pytest.mark.parametrize("form", [lambda one: one, lambda one: {"x": one}, lambda one: {"x": [one]}, json.dumps])
 @pytest.mark.parametrize("key", [*FREE_FORM, *DATACLASSES])
-def test_class_path_in_a_configuration_builds_no_object(key, form, tmp_path):
+def test_class_path_in_a_configuration_does_not_build_an_object(key, form, tmp_path):
     command = {"class_path": "subprocess.run", "init_args": {"args": ["touch", str(tmp_path / "built")]}}
     with pytest.raises(UserError):
         parse_config(with_values({}, {key: form(command)}))

@@ -12,7 +12,7 @@ from rl_rms.cli.main import main
 NAME = "[/red] [bold]:smile:"
 
 
-def test_make_console_prints_names_as_they_are(capsys):
+def test_make_console_does_not_interpret_markup_in_names(capsys):
     table = Table(NAME, title=NAME)
     table.add_row(NAME)
     make_console().print(NAME)

@@ -112,7 +112,7 @@ def test_federate_rounds_equal_clients_and_server_in_one_process(rounds, placeme
         assert (Path("run/clients") / str(client) / "agent.safetensors").is_file()
 
 
-def test_messages_hold_no_transition(rounds):
+def test_messages_do_not_contain_transitions(rounds):
     seen = []
 
     def look(client, content):

@@ -24,7 +24,7 @@ def refused(*words):
     return str(error.value)
 
 
-def test_find_groups_runs_that_differ_only_in_the_seed_are_a_group(tmp_path):
+def test_find_groups_runs_with_different_seeds_form_a_group(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path / f"short{seed}", [1.0], seed=seed, agent={"half_life": 20})
         write_run(
@@ -53,7 +53,7 @@ def test_find_groups_with_a_repeated_seed_keeps_the_newest_run(tmp_path, capsys)
     assert str(tmp_path / "older") in said
 
 
-def test_find_groups_with_different_seeds_of_the_changes_are_a_group(tmp_path):
+def test_find_groups_runs_with_different_drift_seeds_form_a_group(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path / str(seed), [1.0], env={"drift_seed": seed})
     assert names(find_groups([str(tmp_path)])) == {tmp_path.name: ["0", "1"]}
@@ -68,7 +68,7 @@ def test_newest_run_of_several_is_named(words, tmp_path, monkeypatch, capsys):
     assert "runs/b" in capsys.readouterr().err
 
 
-def test_newest_run_of_one_says_nothing(tmp_path, capsys):
+def test_newest_run_of_a_single_run_prints_nothing(tmp_path, capsys):
     assert newest_run([str(write_run(tmp_path / "a", [1.0]))]) == tmp_path / "a"
     assert capsys.readouterr().err == ""
 

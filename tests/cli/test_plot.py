@@ -82,7 +82,7 @@ def test_plot_wrong_argument_prints_one_sentence(tmp_path, capsys):
     assert not list(tmp_path.glob("**/*.png"))
 
 
-def test_plot_title_labels_and_size_are_those_given(tmp_path):
+def test_plot_uses_the_given_title_labels_and_size(tmp_path):
     for half_life in (5, 6):
         for seed in (0, 1):
             write_run(tmp_path / f"{half_life}{seed}", [1.0, 2.0], agent={"half_life": half_life}, seed=seed)

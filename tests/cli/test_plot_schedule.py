@@ -104,7 +104,7 @@ def test_plot_schedule_output_without_write_access_names_it(tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_plot_schedule_help_imports_no_matplotlib(capsys):
+def test_plot_schedule_help_does_not_import_matplotlib(capsys):
     program = (
         "import sys\n"
         "from rl_rms.cli.main import main\n"

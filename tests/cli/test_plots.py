@@ -107,7 +107,7 @@ def test_plot_many_groups_have_distinct_styles_and_an_outside_legend(tmp_path):
         ("optim/bank_unbounded", "found, before its bounds"),
     ],
 )
-def test_plot_shows_half_life_in_force_and_estimate(tag, label, tmp_path):
+def test_plot_shows_the_current_and_the_estimated_half_life(tag, label, tmp_path):
     rows = [
         {
             "time/total_timesteps": 100 * number + 1,

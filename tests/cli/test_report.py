@@ -208,7 +208,7 @@ def test_describe_result_has_mean_return_and_steps(tmp_path):
     )
 
 
-def test_describe_half_life_has_the_value_in_force(tmp_path):
+def test_describe_half_life_has_the_current_value(tmp_path):
     steady = logged(tmp_path / "a", optim_half_life_updates=[69.0] * 9, optim_half_life_steps=[690.0] * 9)
     assert describe_memory(steady) == "The half-life in force was 69 updates (690 env steps)."
     found = logged(tmp_path / "b", {"half_life": "auto"}, optim_half_life_updates=[100.0, 400.0, 200.0])

@@ -67,7 +67,7 @@ def test_read_summary_of_a_damaged_file_names_it(tmp_path, content):
         read_summary(tmp_path)
 
 
-def test_find_unfinished_takes_a_run_with_a_damaged_summary_as_unfinished(tmp_path):
+def test_find_unfinished_includes_a_run_with_a_damaged_summary(tmp_path):
     config = read_config("cartpole_a2c")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
@@ -100,7 +100,7 @@ def checkpoints(tmp_path):
     return write
 
 
-def test_newest_checkpoint_with_another_order_of_times_goes_by_env_steps(checkpoints):
+def test_newest_checkpoint_is_ordered_by_env_steps_not_by_time(checkpoints):
     run = checkpoints(step_0000000100=100, step_0000000300=300, final=200, best=900)
     assert newest_checkpoint(run).stem == "step_0000000300"
 
@@ -123,12 +123,12 @@ def test_newest_checkpoint_skips_damaged_files_and_names_them(checkpoints, capsy
     assert newest_checkpoint(run / "elsewhere") is None
 
 
-def test_require_checkpoint_without_checkpoints_names_the_mend(tmp_path):
+def test_require_checkpoint_without_checkpoints_names_the_fix(tmp_path):
     with pytest.raises(UserError, match=naming("checkpoint", "rl-rms train")):
         require_checkpoint(tmp_path)
 
 
-def test_require_checkpoint_with_best_alone_offers_it(checkpoints):
+def test_require_checkpoint_with_only_best_suggests_it(checkpoints):
     run = checkpoints(best=100)
     with pytest.raises(UserError, match=naming("best.safetensors", "final.safetensors")):
         require_checkpoint(run)

@@ -120,7 +120,7 @@ def test_sigterm_raises_outside_the_main_thread_does_nothing():
     assert found == [signal.SIG_DFL]
 
 
-def test_sigterm_raises_inside_another_handler_puts_that_back():
+def test_sigterm_raises_restores_the_earlier_handler():
     earlier = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with pytest.raises(Terminated) as raised, sigterm_raises():

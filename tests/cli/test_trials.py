@@ -60,7 +60,7 @@ def test_work_on_two_retries_of_one_trial_trains_one(sweep_file, monkeypatch):
     assert [one.state for one in study.get_trials()].count(TrialState.COMPLETE) == 1
 
 
-def test_retry_stale_of_a_living_workers_trial_leaves_it(sweep_file, monkeypatch):
+def test_retry_stale_ignores_the_trial_of_a_living_worker(sweep_file, monkeypatch):
     search = read_search(sweep_file(), {})
     study, *_ = begun(search, begun=0)
     monkeypatch.setattr(trials, "GRACE", -1)
@@ -83,7 +83,7 @@ def test_sweep_worker_without_its_parent_stops(sweep_file):
     assert study_of(search).get_trials() == []
 
 
-def test_work_of_a_training_with_nonfinite_numbers_fails_that_trial_alone(sweep_file, monkeypatch):
+def test_work_nonfinite_training_fails_only_its_trial(sweep_file, monkeypatch):
     def diverge(*_):
         raise FloatingPointError("the reward of sub-environment 0 must be finite, got nan")
 
@@ -112,7 +112,7 @@ def test_open_study_of_a_damaged_storage_names_it(sweep_file):
         trials.open_study(search, "sqlite:///study.db")
 
 
-def test_open_study_of_a_linked_storage_is_refused(sweep_file, tmp_path):
+def test_open_study_with_a_linked_storage_raises(sweep_file, tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "study.db").symlink_to(tmp_path / "victim")
     with pytest.raises(UserError, match=naming("--storage", "link")):

@@ -70,7 +70,7 @@ def write_run(folder, tree):
 
 
 @pytest.mark.parametrize("key", NAMED)
-def test_named_code_of_user_code_names_its_key(key):
+def test_named_code_finds_the_key_of_user_code(key):
     assert list(named_code(parse_config(NAMED[key]))) == [key]
 
 
@@ -94,7 +94,7 @@ def test_run_folder_that_names_code_without_trust_raises(command, key, working_f
 
 @pytest.mark.parametrize("key", NAMED)
 @pytest.mark.parametrize("command", ["report", "plot"])
-def test_report_and_plot_import_no_code_of_a_run_folder(command, key, working_folder):
+def test_report_and_plot_do_not_import_code_of_a_run_folder(command, key, working_folder):
     sys.path.insert(0, str(working_folder))
     write_run(working_folder / "run", NAMED[key])
     assert main([command, "run"]) == 0

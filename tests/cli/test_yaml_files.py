@@ -15,7 +15,7 @@ from tests.naming import naming
         ("3", ["mine.yaml", "keys"]),
     ],
 )
-def test_read_yaml_of_no_keys_is_refused(text, said):
+def test_read_yaml_without_keys_raises(text, said):
     with pytest.raises(UserError, match=naming(*said)):
         read_yaml(text, "mine.yaml")
 
@@ -34,13 +34,13 @@ BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     ],
     ids=["aliases", "a circle", "nesting"],
 )
-def test_read_yaml_of_too_many_values_is_refused(text, named):
+def test_read_yaml_with_too_many_values_raises(text, named):
     with pytest.raises(UserError, match=naming("mine.yaml", named)):
         read_yaml(text, "mine.yaml")
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [owned]", "!!python/name:os.system", "!mine {}"])
-def test_read_yaml_of_a_python_tag_builds_nothing(tag, tmp_path, monkeypatch):
+def test_read_yaml_python_tag_does_not_build_an_object(tag, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=naming("mine.yaml", "YAML")):
         read_yaml(f"env: {tag}", "mine.yaml")

@@ -68,7 +68,7 @@ def test_mend_replaces_nan_by_zero_and_infinities_by_the_largest_finite_magnitud
     assert lists(given) == [[0.0, -2.0, 5.0], [-5.0, 5.0]]
 
 
-def test_total_norm_is_that_of_all_coordinates():
+def test_total_norm_covers_all_coordinates():
     assert total_norm(grads([3.0, 0.0], [4.0])) == pytest.approx(5.0)
     assert total_norm(grads([3.0, 4.0])) == pytest.approx(5.0)
 

@@ -119,7 +119,7 @@ def test_controller_of_a_parameter_without_gradient_shows_zeros():
     assert sorted(estimator.blocks[0][-1].tolist()) == [0, 0, 0, 1, 1, 1]
 
 
-def test_estimated_half_life_is_in_force_and_in_diagnostics():
+def test_estimated_half_life_is_used_and_in_diagnostics():
     optimizer = RMSprop(parameters(), half_life="auto", estimator=Recorder())
     assert optimizer.param_groups[0]["half_life"] == "auto"
     for update in range(9):

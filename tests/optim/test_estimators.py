@@ -30,7 +30,7 @@ def test_half_life_stays_within_changed_bounds(cls, shortest, ratio, seed):
 
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (2, 1), (math.nan, 1)])
-def test_bounds_out_of_range_are_named(cls, bounds):
+def test_bounds_out_of_range_raise(cls, bounds):
     with pytest.raises(ValueError, match=naming("bounds", "0 < shortest <= longest")):
         cls(bounds=bounds)
     with pytest.raises(ValueError, match=naming("bounds")):

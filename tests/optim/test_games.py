@@ -47,7 +47,7 @@ def test_round_equals_hand_computed_values(how, expected):
     assert values == [1.0, -1.0]
 
 
-def test_extragradient_second_moment_holds_only_look_ahead_gradients():
+def test_extragradient_second_moment_uses_only_look_ahead_gradients():
     play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, bias_correction=True))
     # The trial point is (0.5, 1.5), with gradients 1.5 and -0.5. A first step has length lr in their direction.
     assert play("extragradient")[0] == pytest.approx([0.5, 1.5], rel=1e-12)

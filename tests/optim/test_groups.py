@@ -172,7 +172,7 @@ def test_half_life_in_steps_is_converted():
 # -- gradients by group -----------------------------------------------------------------------------------
 
 
-def test_group_gradients_equal_those_of_each_mean_loss():
+def test_group_gradients_equal_the_gradients_of_each_mean_loss():
     layer, unused = torch.nn.Linear(3, 1), torch.nn.Parameter(torch.zeros(2))
     layer.bias.requires_grad_(False)
     x, groups = torch.randn(10, 3), torch.tensor([2, 0, 0, 2, 2, 0, 0, 0, 0, 0])

@@ -168,7 +168,7 @@ def test_constructor_with_a_wrong_guard_names_it(options, said):
 
 @pytest.mark.parametrize("name", ["max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio"])
 @pytest.mark.parametrize("value", ["3", True, float("nan"), [3.0]])
-def test_bound_that_is_no_number_is_named(name, value):
+def test_non_numeric_bound_names_it(name, value):
     with pytest.raises(ValueError, match=name) as caught:
         RMSprop(parameters(), **{name: value})
     assert repr(value) in str(caught.value)
@@ -233,7 +233,7 @@ def test_max_grad_ratio_contains_a_burst_in_its_coordinate(fused):
 
 
 @FUSED
-def test_max_grad_ratio_lets_a_lasting_change_through(fused):
+def test_max_grad_ratio_adapts_to_a_lasting_change(fused):
     seen, _ = clipped(
         [[1.0]] * 20 + [[100.0]] * 60, fused=fused, max_grad_ratio=3.0, bias_correction=True, half_life=8
     )

@@ -29,7 +29,7 @@ def test_check_options_below_zero_names_option_value_and_range(name, value):
 
 @pytest.mark.parametrize("name", ["lr", "eps", "weight_decay", "momentum", "optimism", "max_update_rms"])
 @pytest.mark.parametrize("value", ["0.1", 1e39, torch.ones(2), True, 1j])
-def test_check_options_that_is_not_a_number_names_option_and_value(name, value):
+def test_check_options_non_numeric_value_names_option_and_value(name, value):
     assert_named(
         {name: value},
         name,
@@ -40,7 +40,7 @@ def test_check_options_that_is_not_a_number_names_option_and_value(name, value):
 @pytest.mark.parametrize(
     "name", ["centered", "maximize", "bias_correction", "eps_in_sqrt", "nesterov", "cautious"]
 )
-def test_check_options_that_is_not_a_flag_names_option_value_and_choices(name):
+def test_check_options_non_boolean_flag_names_option_value_and_choices(name):
     assert_named({name: "yes"}, name, "'yes'", "True", "False")
 
 
@@ -64,7 +64,7 @@ def test_check_options_that_is_not_a_flag_names_option_value_and_choices(name):
     ],
     ids=str,
 )
-def test_check_options_out_of_range_or_exclusive_names_value_and_mend(options, words):
+def test_check_options_invalid_value_names_value_and_fix(options, words):
     assert_named(options, *words)
 
 
@@ -83,13 +83,13 @@ def test_check_options_in_range_passes(options):
     check_options(group(**options))
 
 
-def test_rule_options_take_the_decay_in_force_and_a_scalar_learning_rate():
+def test_rule_options_have_the_current_decay_and_a_scalar_learning_rate():
     options = rule_options(group(lr=torch.tensor([0.1]), alpha=0.5, momentum=0.9))
     assert (options["rho"], options["momentum"], options["lr"].shape) == (0.5, 0.9, ())
     assert "fused" not in options
 
 
-def test_state_options_are_those_that_need_an_average():
+def test_state_options_are_the_options_that_need_an_average():
     assert state_options(group(momentum=0.9, centered=True)) == {
         "momentum": 0.9,
         "optimism": 0.0,
@@ -108,7 +108,7 @@ def test_state_options_are_those_that_need_an_average():
     ],
     ids=str,
 )
-def test_takes_tensor_means_of_caution_with_momentum_and_of_update_clipping_is_true(options, expected):
+def test_takes_tensor_means_with_cautious_or_max_update_rms_is_true(options, expected):
     assert takes_tensor_means(group(**options)) is expected
 
 

@@ -109,7 +109,7 @@ def test_step_with_a_varying_half_life_is_bias_corrected_exactly():
 # In float32, these rho have rounding errors of almost half a unit in the last place, in either direction.
 @pytest.mark.parametrize("half_life", [26_950, 32_990])
 @pytest.mark.parametrize("options", [{}, {"centered": True}, {"momentum": 0.5, "eps_in_sqrt": True}], ids=str)
-def test_step_with_a_long_half_life_in_single_precision_decays_at_it(half_life, options):
+def test_step_long_half_life_in_float32_has_the_exact_decay(half_life, options):
     param = nn.Parameter(torch.zeros(4))
     optimizer = RMSprop([param], lr=0.0, half_life=half_life, fused=True, **options)
     generator = torch.Generator().manual_seed(0)
@@ -478,7 +478,7 @@ def test_step_of_averages_of_other_strides_equals_torch(fused):
     torch.testing.assert_close(ours, train_in_both_formats(torch.optim.RMSprop))
 
 
-def test_step_after_a_gradient_was_resized_never_enters_the_kernel(monkeypatch):
+def test_step_after_a_resized_gradient_does_not_call_the_kernel(monkeypatch):
     param = nn.Parameter(torch.ones(4))
     optimizer = RMSprop([param])
     param.grad = torch.ones(4)
@@ -534,7 +534,7 @@ def test_collect_of_a_group_whose_options_exclude_fused_kernels_has_no_uniform_b
 
 
 @pytest.mark.filterwarnings("ignore:.*duplicate.*")
-def test_collect_of_a_parameter_that_is_listed_twice_updates_it_twice_outside_of_uniform_batches():
+def test_collect_parameter_listed_twice_is_updated_twice():
     twice, once = parameter(2), parameter(2)
     groups = groups_of([once])
     groups[0]["params"] += [twice, twice]
@@ -574,7 +574,7 @@ def test_collect_of_a_parameter_without_gradient_leaves_it_out():
         lambda groups, states: setattr(groups[0]["params"][0], "data", torch.ones(9)),
     ],
 )
-def test_collect_after_a_change_needs_another_plan(change):
+def test_collect_after_a_change_needs_a_new_plan(change):
     groups, states = groups_of([parameter(2), parameter(3)]), defaultdict(dict)
     plan, _ = collect_batches(None, groups, states)
     assert plan.collect(groups, states) is not None
@@ -582,13 +582,13 @@ def test_collect_after_a_change_needs_another_plan(change):
     assert plan.collect(groups, states) is None
 
 
-def test_collect_of_a_plan_that_never_fits_raises_runtime_error(monkeypatch):
+def test_collect_with_a_plan_that_is_never_valid_raises_runtime_error(monkeypatch):
     monkeypatch.setattr(Plan, "collect", lambda *args: None)
     with pytest.raises(RuntimeError, match=naming("threads")):
         collect_batches(None, groups_of([parameter(2)]), defaultdict(dict))
 
 
-def test_step_of_a_sparse_gradient_names_the_shape_and_the_mend():
+def test_step_of_a_sparse_gradient_names_the_shape_and_the_fix():
     param = parameter(2)
     param.grad = torch.ones(2).to_sparse()
     with pytest.raises(RuntimeError, match=naming("sparse", "(2,)", "sparse=False")):

@@ -189,7 +189,7 @@ def library_defaults(library):
 
 
 @pytest.mark.parametrize("library", [*LIVE, *LIKE])
-def test_preset_defaults_equal_those_of_the_library(library):
+def test_preset_defaults_equal_the_library(library):
     theirs = translated(library_defaults(library))
     preset = LIKE.get(library, {"like": library})
     needs_lr = library in {"tf1", "optax"}

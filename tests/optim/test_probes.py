@@ -24,7 +24,7 @@ def test_record_of_few_coordinates_reads_all_of_them_once():
     assert sorted(block[0].tolist()) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
-def test_record_of_many_coordinates_draws_distinct_ones_and_the_same_in_every_run():
+def test_record_of_many_coordinates_draws_distinct_reproducible_coordinates():
     params = parameters((100, 10), (50,))
     first, second = (Probes(params, num_probes=16, block=1).record()[0].tolist() for _ in range(2))
     assert first == second
@@ -67,7 +67,7 @@ def test_load_state_dict_continues_the_block_in_progress():
     assert torch.equal(loaded.record(), saved.record())
 
 
-def test_load_state_dict_of_other_coordinates_is_passed_over():
+def test_load_state_dict_of_other_coordinates_is_ignored():
     other = Probes(parameters((5,)), num_probes=5, block=2)
     other.record()
     probes = Probes(parameters((3,)), num_probes=3, block=2)
@@ -79,5 +79,5 @@ def test_load_state_dict_of_other_coordinates_is_passed_over():
     "state",
     [None, {}, {"block": torch.ones(2, 2)}, {"block": torch.ones(2, 2), "filled": 2}, {"block": 1, "filled": 0}],
 )
-def test_is_state_of_anything_else_is_false(state):
+def test_is_state_of_other_values_is_false(state):
     assert not Probes.is_state(state)

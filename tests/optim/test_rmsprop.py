@@ -73,13 +73,13 @@ def one_parameter(grad=1.0, **options):
 # -- equal to other libraries -----------------------------------------------------------------------------
 
 
-def test_positional_arguments_equal_those_of_torch():
+def test_positional_arguments_equal_torch():
     theirs = list(inspect.signature(torch.optim.RMSprop).parameters)
     assert list(inspect.signature(RMSprop).parameters)[: len(theirs)] == theirs
     assert RMSprop(parameters(), 0.1, 0.9, 1e-3, 0.2, 0.5, True).rho == 0.9
 
 
-def test_defaults_equal_those_of_torch():
+def test_defaults_equal_torch():
     ours, theirs = RMSprop(parameters()), torch.optim.RMSprop(parameters())
     assert {name: value for name, value in ours.defaults.items() if name not in OURS_ALONE} == theirs.defaults
     assert ours.defaults.keys() - theirs.defaults.keys() == OURS_ALONE
@@ -115,7 +115,7 @@ def test_step_equals_torch(momentum, centered, weight_decay, maximize, dtype, to
 @pytest.mark.parametrize(
     "options", [{"bias_correction": True}, {"decoupled_weight_decay": True, "weight_decay": 0.1}]
 )
-def test_own_options_reach_the_foreach_and_the_single_path(options):
+def test_own_options_apply_to_the_foreach_and_the_single_tensor_path(options):
     plain, foreach, without = (
         RMSprop(parameters(), **chosen) for chosen in (options, options | {"foreach": True}, {})
     )
@@ -208,7 +208,7 @@ def test_constructor_with_a_wrong_option_names_it(options, message):
 
 @pytest.mark.parametrize("name", ["alpha", "rho", "max_step", "steps_per_update"])
 @pytest.mark.parametrize("value", ["0.5", True, float("nan"), -1, [0.5]])
-def test_constructor_with_an_option_that_is_no_number_names_it(name, value):
+def test_constructor_with_a_non_numeric_option_names_it(name, value):
     with pytest.raises(ValueError, match=name) as caught:
         RMSprop(parameters(), **{name: value})
     assert repr(value) in str(caught.value)
@@ -422,7 +422,7 @@ def test_deepcopy_keeps_steps_per_update(copied):
     assert copied(RMSprop(parameters(), steps_per_update=10)).steps_per_update == 10
 
 
-def test_load_state_dict_converts_with_the_present_steps_per_update():
+def test_load_state_dict_converts_with_the_current_steps_per_update():
     saved = RMSprop(parameters(), half_life="80 steps", steps_per_update=80)
     step(saved)
     loaded = RMSprop(parameters(), half_life=69, steps_per_update=40)
@@ -587,7 +587,7 @@ def test_capturable_on_the_cpu_raises():
         optimizer.step()
 
 
-def test_capturable_state_holds_no_number_that_a_captured_graph_would_freeze():
+def test_capturable_state_has_tensors_instead_of_numbers():
     saved = RMSprop(parameters(), rho=0.9)
     step(saved, 2)
     state_dict = copy.deepcopy(saved.state_dict())

@@ -282,7 +282,7 @@ def test_gradients_of_hyperparameters_equal_finite_differences(bias_correction, 
     assert torch.autograd.gradcheck(after, (param.requires_grad_(), *hyperparameters), atol=1e-4)
 
 
-def test_gradient_of_a_half_life_agrees_with_that_of_rho():
+def test_gradient_of_a_half_life_equals_the_gradient_of_rho():
     grads, _ = problem((3,), updates=4)
     half_life = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     rho = torch.tensor(2 ** (-1 / 3), dtype=torch.float64, requires_grad=True)

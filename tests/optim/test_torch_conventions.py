@@ -243,7 +243,7 @@ def test_groups_with_their_own_options_equal_torch(path, differing):
 
 
 @over_all_paths
-def test_step_of_zero_gradients_moves_nothing_and_missing_ones_have_no_state(path):
+def test_step_zero_gradients_change_nothing_and_missing_gradients_have_no_state(path):
     params = [torch.ones(2, 3), torch.tensor(2.0)]
     optimizer = RMSprop(params, lr=0.1, **path)
     optimizer.step()
@@ -504,7 +504,7 @@ def test_step_after_rearranged_groups_equals_torch(path, change):
 
 @over_paths
 @pytest.mark.parametrize("change", CHANGES_OF_GROUPS)
-def test_zero_grad_and_clipping_use_the_present_groups(path, change):
+def test_zero_grad_and_clipping_use_the_current_groups(path, change):
     def scenario(make):
         params, new = [leaf(float(i), -1.0) for i in range(4)], [leaf(5.0, 6.0), leaf(7.0, 8.0)]
         own = {"max_grad_norm": 1e9} if make.func is RMSprop else {}  # torch has no clipping inside the step
@@ -881,7 +881,7 @@ def test_load_state_dict_of_partial_or_foreign_state_equals_torch(path):
 
 
 @over_paths
-def test_step_after_a_refused_state_dict_continues(path):
+def test_step_after_an_invalid_state_dict_continues(path):
     def scenario(make):
         model = network()
         optimizer = make(model.parameters())
@@ -1140,7 +1140,7 @@ def test_step_in_inference_mode_equals_torch(path, first):
 
 # torch's compiled step calls a function that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
-def test_compiled_step_between_eager_ones_equals_torch():
+def test_compiled_step_between_eager_steps_equals_torch():
     torch.compiler.reset()
 
     def scenario(make):

@@ -35,7 +35,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("path", NAMES)
-def test_private_name_of_torch_is_there(path):
+def test_private_name_of_torch_exists(path):
     module, name = path.rsplit(".", 1)
     assert hasattr(importlib.import_module(module), name), (
         f"torch {torch.__version__} has no {path} any more: give rl_rms/optim/torch_private.py its successor"
@@ -63,7 +63,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operation_on_a_list_has_its_value_in_place_or_as_a_result(name):
+def test_foreach_operations_return_or_write_the_expected_values(name):
     from rl_rms.optim import torch_private
 
     arguments, options, expected = OPERATIONS[name]
@@ -96,7 +96,7 @@ def test_has_step_observers_with_a_hook_of_any_kind_or_a_profiler_is_true():
         assert has_step_observers(optimizer)
 
 
-def test_disable_dynamo_leaves_a_function_out_of_the_graph():
+def test_disable_dynamo_excludes_a_function_from_the_graph():
     from rl_rms.optim.torch_private import disable_dynamo
 
     outside = disable_dynamo(lambda x: x + int(torch.compiler.is_compiling()))

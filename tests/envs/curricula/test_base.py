@@ -204,7 +204,7 @@ def test_timescale_is_the_mean_span_between_changes():
         ),
         ({"staged": {"stages": TASKS, "gate": {"open": {}}}}, ("gate", "steps", "wilson")),
         ({"staged": {"stages": [], "threshold": 1}}, ("stages", "[]")),
-        ({"staged": {"stages": [{"a": 1}, {"b": 1}], "threshold": 1}}, ("number 0", "a", "number 1", "b")),
+        ({"staged": {"stages": [{"a": 1}, {"b": 1}], "threshold": 1}}, ("task 0", "a", "task 1", "b")),
         ({"staged": {"stages": [{"a": "x"}], "threshold": 1}}, ("stages[0].a", "'x'")),
         (
             {"success_gated": {"levels": TASKS, "threshold": 2}},
@@ -215,7 +215,7 @@ def test_timescale_is_the_mean_span_between_changes():
             {"success_gated": {"levels": TASKS, "hysteresis": -1}},
             ("hysteresis", ">= 0", "-1"),
         ),
-        ({"linear_ramp": {"start": {"a": 1}, "end": {"b": 1}, "over": 5}}, ("number 0", "a", "number 1", "b")),
+        ({"linear_ramp": {"start": {"a": 1}, "end": {"b": 1}, "over": 5}}, ("task 0", "a", "task 1", "b")),
         (
             {"linear_ramp": {"start": {"a": 1}, "end": {"a": 2}, "over": 0}},
             ("over", ">= 1 steps"),

@@ -30,7 +30,7 @@ over_kinds = pytest.mark.parametrize("make", [uniform, other])
 
 @over_kinds
 @pytest.mark.parametrize("gather_at_most", [0, 1 << 18])
-def test_tensors_after_a_change_hold_all_gradients(make, gather_at_most, monkeypatch):
+def test_tensors_after_a_change_contain_all_gradients(make, gather_at_most, monkeypatch):
     monkeypatch.setattr("rl_rms.optim.kernels.batch.GATHER_AT_MOST", gather_at_most)
     batch = make([1.0, 2.0], [3.0])
     assert torch.cat(batch.tensors()).tolist() == [1.0, 2.0, 3.0]

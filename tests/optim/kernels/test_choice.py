@@ -42,7 +42,7 @@ def other():
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_choose_kernel_takes_the_first_that_supports_the_options(make, options, expected):
+def test_choose_kernel_returns_the_first_supported_kernel(make, options, expected):
     assert type(choose_kernel(make(), group_of(**options))) is expected
 
 
@@ -66,7 +66,7 @@ def test_choose_kernel_on_a_device_with_costly_launches_is_foreach(monkeypatch):
     ],
     ids=str,
 )
-def test_allows_uniform_of_options_that_its_kernels_lack_is_false(options, expected):
+def test_allows_uniform_unsupported_options_is_false(options, expected):
     assert allows_uniform(group_of(**options)) is expected
 
 

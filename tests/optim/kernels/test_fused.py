@@ -30,13 +30,13 @@ def raising(*args, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_verified_adamw_with_the_installed_torch_is_its_kernel(dtype):
+def test_verified_adamw_returns_the_kernel_of_the_installed_torch(dtype):
     assert verified_adamw(dtype) is torch._fused_adamw_
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kernel", [scaled, raising, None, lambda *args: None, lambda *args, **options: None])
-def test_verified_adamw_of_another_kernel_is_none(kernel, dtype, replace_adamw):
+def test_verified_adamw_with_a_wrong_kernel_is_none(kernel, dtype, replace_adamw):
     replace_adamw(kernel)
     assert verified_adamw(dtype) is None
 

@@ -164,7 +164,7 @@ def test_update_in_other_precisions_equals_the_rule(kernel, make_lr, dtype):
 
 
 @pytest.mark.parametrize(("option", "value"), [("cautious", True), ("max_update_rms", 0.3)])
-def test_supports_of_options_that_take_tensor_means_is_false_but_for_the_plain_kernel(option, value):
+def test_only_the_plain_kernel_supports_options_with_tensor_means(option, value):
     params = tensors(torch.float64, seed=0)
     group = group_of({option: value, "momentum": 0.9})
     batch = Batch(params, params, initial(params, group))
@@ -184,7 +184,7 @@ def test_supports_of_options_that_take_tensor_means_is_false_but_for_the_plain_k
     ],
     ids=str,
 )
-def test_supports_of_the_fused_kernel_is_false_where_adamw_is_not_the_rule(options):
+def test_fused_kernel_does_not_support_options_that_adamw_lacks(options):
     params = tensors(torch.float32, seed=0)
     for param in params:
         param.grad = torch.ones_like(param)

@@ -58,7 +58,7 @@ class Derived(ActorCriticPolicy):
 
 
 class Narrow(nn.Module):
-    """A class that takes other arguments than a policy."""
+    """A class whose constructor does not have the arguments of a policy."""
 
     def __init__(self, size):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rollouts and weights of Stable-Baselines3's on-policy agents, as these agents take them."""
+"""Converts rollouts and weights of Stable-Baselines3's on-policy agents for the agents of rl_rms."""
 
 import gymnasium as gym
 import numpy as np
@@ -15,28 +15,28 @@ NAMES = {
 
 
 def our_name(name):
-    """Our name of a parameter of theirs."""
+    """Convert the name of a parameter of Stable-Baselines3 to the name in rl_rms."""
     part = next(one for one in NAMES if name.startswith(one)) if name != "log_std" else name
     return NAMES.get(part, part) + name[len(part) :]
 
 
 def our_weights(theirs):
-    """The weights of an agent of theirs by our names."""
+    """The weights of a Stable-Baselines3 agent by rl_rms's parameter names."""
     return {our_name(name): param.detach().clone() for name, param in theirs.policy.named_parameters()}
 
 
 def short_episodes(id, num_envs=3):
-    """Their environment with episodes of four steps, which a time limit cuts off; CartPole ends some before."""
+    """Stable-Baselines3's CartPole with a time limit of four steps. Some episodes end earlier."""
     return DummyVecEnv([lambda: gym.make(id, max_episode_steps=4)] * num_envs)
 
 
 def collected(theirs):
-    """Let an agent of theirs collect a rollout, and return it as ours."""
+    """Let a Stable-Baselines3 agent collect a rollout, and convert it."""
     env, num_steps, finals = theirs.env, theirs.n_steps, {}
     step_wait, count = env.step_wait, 0
 
     def watched():
-        # Their buffer does not keep the final observations.
+        # Stable-Baselines3's buffer does not keep the final observations.
         nonlocal count
         observations, rewards, dones, infos = step_wait()
         for i in np.flatnonzero(dones):
@@ -52,7 +52,7 @@ def collected(theirs):
     shape = num_steps, env.num_envs
     rewards, terminated, truncated = buffer.rewards.copy(), np.zeros(shape, bool), np.zeros(shape, bool)
     for (t, i), (_, cut, reward) in finals.items():
-        rewards[t, i] = reward  # before they added the final observation's value to it
+        rewards[t, i] = reward  # before Stable-Baselines3 added the final observation's value to the reward
         (truncated if cut else terminated)[t, i] = True
     cut_off = [key for key, (_, cut, _) in finals.items() if cut]
     assert cut_off

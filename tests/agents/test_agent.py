@@ -1,4 +1,4 @@
-"""Training, prediction and saving of both agents, and their messages to optimizer and log."""
+"""Training, prediction and saving of agents, and their use of optimizer and log."""
 
 import csv
 import math
@@ -250,7 +250,7 @@ def test_learn_without_log_interval_logs_as_often_as_stable_baselines3(agent, ev
     trained = agent("CartPole-v1", n_steps=5, seed=0)
     trained.learn(10**6, lambda one: one.training.num_rollouts < 205, log_dir=tmp_path)
     with (tmp_path / "metrics.csv").open() as file:
-        # The first rollout is logged always.
+        # The first rollout is always logged.
         assert len(list(csv.DictReader(file))) == 205 // every + (every > 1)
 
 

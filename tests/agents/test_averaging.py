@@ -6,7 +6,7 @@ from tests.naming import naming
 
 
 class Twice:
-    """Workers of which the other one has the same tensors."""
+    """Two workers with the same tensors."""
 
     def average(self, tensors, share):
         for one in tensors:

@@ -1,4 +1,4 @@
-"""The clipped loss of PPO, by hand."""
+"""PPO's clipped loss equals hand-computed values."""
 
 import dataclasses
 
@@ -130,7 +130,7 @@ def test_clipped_loss_recurrent_policy_resets_at_episode_starts(recurrent, count
     assert metrics["train/approx_kl"].item() == pytest.approx(0.0, abs=1e-6)
     errors = played.values[rows] - played.returns[rows]
     assert metrics["train/value_loss"].item() == pytest.approx(np.square(errors).mean(), rel=1e-5)
-    # With another state they are not.
+    # With a different recurrent state, they differ.
     other = dataclasses.replace(minibatch, batch=dataclasses.replace(batch, state=state + 1.0))
     _, changed = clipped_loss(policy, other)
     assert changed["train/value_loss"].item() != pytest.approx(metrics["train/value_loss"].item(), rel=1e-5)

@@ -13,7 +13,7 @@ JUMPS = PoissonJumps(low=0.3, high=2.0, mean_dwell=50)
 
 
 class Own(Constant):
-    """A schedule that YAML cannot state."""
+    """A schedule that cannot be written as YAML."""
 
     name = "own"
 

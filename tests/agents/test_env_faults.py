@@ -26,7 +26,7 @@ MODES = ["NextStep", "SameStep", "Disabled"]
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Ignores the warnings of restarts, which tests/envs checks."""
+    """Ignores warnings about restarts, because tests/envs checks them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*failed and is restarted")
         yield
@@ -82,7 +82,7 @@ def test_restart_at_the_first_step_keeps_the_previous_episode():
     assert rollout.valid[:, 0].tolist() == [True] * 4 + [False] * 3
     assert rollout.truncated[:, 0].tolist() == [False] * 5 + [True, False]
     assert whole_episodes(rollout, 1)[:, 0].tolist() == [True] * 4 + [False] * 3
-    # The aborted episode counts as neither of the two.
+    # The aborted episode counts neither as terminated nor as truncated.
     rollout = collect(12, {"at": 5})[1]
     assert whole_episodes(rollout, 2)[:, 0].tolist() == [True] * 4 + [False] * 3 + [True] * 4 + [False]
 

@@ -54,7 +54,7 @@ def test_lend_wrapper_states_gives_running_statistics_before_and_after_loading(w
 
 
 class Continuing(gym.Wrapper):
-    """Begins an episode with a step of the last one, as Stable-Baselines3's EpisodicLifeEnv does."""
+    """Steps in its reset, as Stable-Baselines3's EpisodicLifeEnv does."""
 
     continues = False
 

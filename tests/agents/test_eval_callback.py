@@ -106,7 +106,7 @@ def test_eval_callback_keeps_the_best_agent(tmp_path):
     ("returns", "given", "evaluations"),
     [
         ([1.0, 2.0, 5.0, 9.0], {"stop_at": 5.0}, 3),
-        ([1.0, 3.0, 2.0, 3.0, 9.0], {"patience": 2}, 4),  # an equal return is no improvement
+        ([1.0, 3.0, 2.0, 3.0, 9.0], {"patience": 2}, 4),  # an equal return is not an improvement
         ([1.0, 3.0, 2.0, 4.0, 3.0, 2.0, 9.0], {"patience": 2}, 6),
         ([1.0, 3.0, 2.0, 8.0, 0.0, 6.0], {"clocks": [0, 5], "stop_at": 5.0}, 4),  # the mean of 2 and 8
     ],

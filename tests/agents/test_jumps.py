@@ -18,7 +18,7 @@ def shown(detector, mean, variance, weighting=WEIGHTING):
 
 
 def fires(means, variance=1.0, **weighting):
-    """At which rollouts of given means a detector fires."""
+    """The rollouts at which a detector fires, for given means."""
     detector, weighting, found = JumpDetector(), WEIGHTING._replace(**weighting), []
     for i, mean in enumerate(means):
         before = detector.num_jumps

@@ -31,7 +31,7 @@ def shown(space, right):
 
 
 class Choice(gym.Env):
-    """Each step shows 0 or 1. The reward is 1 for the action of that side and falls to 0 with the distance."""
+    """Each observation shows 0 or 1. The reward is 1 for the action at that end, and 0 at the other end."""
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
@@ -239,7 +239,7 @@ def test_learn_without_recurrence_does_not_recall_the_first_observation():
 
 
 class Doors(gym.Env):
-    """Two of eight doors are open and one of them has a reward. The others end the episode."""
+    """Two of eight doors are open, and one of them has a reward. A closed door ends the episode."""
 
     observation_space = spaces.Discrete(8)
     action_space = spaces.Discrete(8)

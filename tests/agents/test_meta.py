@@ -26,7 +26,7 @@ NEGLIGIBLE = 1e-12
 
 
 class Choice(gym.Env):
-    """Shows 0 or 1; the reward is 1 for the action of that number."""
+    """Each observation shows 0 or 1. The reward is 1 for the action with this number."""
 
     observation_space = gym.spaces.Discrete(2)
     action_space = gym.spaces.Discrete(2)
@@ -145,7 +145,7 @@ def test_meta_gradients_equal_finite_differences(fluctuation, max_grad_norm):
 
     nudges = 1e-5 * torch.eye(3, dtype=torch.float64)
     differences = [(objective(nudge) - objective(-nudge)) / 2e-5 for nudge in nudges]
-    assert meta.learns_from(fresh)  # makes the step
+    assert meta.learns_from(fresh)  # this call makes the step
     assert meta.logs.grad.tolist() == pytest.approx(differences, rel=1e-4, abs=1e-9)
 
 
@@ -211,7 +211,7 @@ def test_update_agreement_is_separate_for_each_hyperparameter():
         noisy, agreeing = meta.update_agreement(torch.tensor([[1e3, -0.2], [-1e3, -0.2]], dtype=torch.float64))
     assert abs(noisy) < 0.1
     assert agreeing == pytest.approx(-1.0)
-    # A single outlier is no agreement.
+    # A single outlier does not mean that the gradients agree.
     _, agreeing = meta.update_agreement(torch.tensor([[0.0, -1e3]], dtype=torch.float64))
     assert -0.3 < agreeing < -0.2
 

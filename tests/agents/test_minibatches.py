@@ -7,7 +7,7 @@ from rl_rms.agents.minibatches import Minibatches
 
 
 class TwoWorkers:
-    """One of two workers: gathers the masks of both, which it knows."""
+    """One of two workers, whose all_gather returns the given masks of both."""
 
     size, alone = 2, False
 

@@ -9,7 +9,7 @@ from rl_rms.agents.moments import RunningMeanVariance, decaying_weights
 
 
 def statistics(values, valid, half_life, cuts):
-    """Weight, mean and variance of a stream that is cut into rollouts before the steps ``cuts``."""
+    """Weight, mean and variance of a stream that is split into rollouts before the steps ``cuts``."""
     moments = RunningMeanVariance(values.shape[2:])
     for part, is_valid in zip(np.split(values, cuts), np.split(valid, cuts), strict=True):
         moments.update(part[is_valid], decaying_weights(is_valid, half_life))

@@ -1,4 +1,4 @@
-"""PPO compared with Stable-Baselines3's, and the parts of its updates."""
+"""PPO equals Stable-Baselines3's PPO; tests of the parts of its updates."""
 
 import copy
 import csv
@@ -24,7 +24,7 @@ def weights(agent):
 
 
 def beside(id, fused, monkeypatch, **options):
-    """An agent of each library after the updates on one rollout, with our log of them.
+    """A PPO agent of each library after the updates on one rollout, and the log of rl_rms.
 
     The rollout has 27 transitions, so a minibatch of 8 leaves a smaller last one.
     """
@@ -42,7 +42,7 @@ def beside(id, fused, monkeypatch, **options):
     with pytest.warns(UserWarning, match="mini-batch"):
         theirs = stable_baselines3.PPO("MlpPolicy", short_episodes(id), seed=0, device="cpu", **options)
     rollout = collected(theirs)
-    # Adam with the epsilon of theirs is their optimizer.
+    # Stable-Baselines3's default optimizer is Adam with this epsilon.
     ours = PPO(
         gym.make_vec(id, 3),
         seed=0,
@@ -60,7 +60,7 @@ def beside(id, fused, monkeypatch, **options):
     generator = copy.deepcopy(ours.generator)
 
     def permutation(num):
-        # Their buffer has the transitions of one sub-environment after the other.
+        # Stable-Baselines3's buffer is ordered by sub-environment.
         steps, envs = np.divmod(generator.permutation(num), 3)
         return envs * 9 + steps
 
@@ -85,8 +85,8 @@ def test_update_of_whole_rollout_gives_the_weights_and_log_of_stable_baselines3(
     for name, weight in ours.policy.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-6)
     their_log = dict(theirs.logger.name_to_value)
-    del their_log["train/n_updates"]  # they count epochs
-    their_log.pop("train/std", None)  # they log it after the last step
+    del their_log["train/n_updates"]  # Stable-Baselines3 counts epochs
+    their_log.pop("train/std", None)  # Stable-Baselines3 logs this after the last step
     for tag in [tag for tag in their_log if tag.startswith("train/")]:
         assert log[tag] == pytest.approx(their_log[tag], rel=1e-3, abs=1e-5), tag
 
@@ -105,7 +105,7 @@ def test_update_above_target_kl_stops_where_stable_baselines3_stops(fused, monke
     for name, weight in ours.policy.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-6)
     assert log["train/approx_kl"] == pytest.approx(theirs.logger.name_to_value["train/approx_kl"], rel=1e-3)
-    # The minibatch that is too far takes no step.
+    # The minibatch above the limit takes no step.
     assert len(norms) == ours.num_updates
     assert log["optim/gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-3)
 
@@ -168,7 +168,7 @@ def test_update_ignores_reset_frames(fused, counting):
 
 
 class Shelves(gym.Env):
-    """A dictionary is observed, two choices are made, and some choices are masked."""
+    """An environment with Dict observations and actions of two components, some of which are masked."""
 
     observation_space = gym.spaces.Dict({"at": gym.spaces.Discrete(4), "load": gym.spaces.Box(0, 9, (2,))})
     action_space = gym.spaces.MultiDiscrete([3, 2])

@@ -105,7 +105,7 @@ def test_live_view_with_no_color_set_has_no_colors(no_color):
     shown = Console(file=io.StringIO(), width=100, force_terminal=True, _environ=environment)
     agent({"reward.scale": STAIRS}).learn(3_000, ProgressCallback(shown))
     assert ("\x1b[32m" in shown.file.getvalue()) is not no_color
-    assert re.search("\x1b\\[1m *▸", shown.file.getvalue())  # bold is no color
+    assert re.search("\x1b\\[1m *▸", shown.file.getvalue())  # bold text has no color
 
 
 def test_progress_at_the_end_prints_the_regimes():

@@ -34,7 +34,7 @@ def second_moments(optimizer):
 
 def response(optimizer, **options):
     made = RegimeChangeHandler(A2CConfig(**options), optimizer)
-    assert made.enter(0) is False  # the first regime is no change
+    assert made.enter(0) is False  # the first regime is not a change
     return made
 
 

@@ -1,4 +1,4 @@
-"""REINFORCE with whole episodes."""
+"""REINFORCE learns from whole episodes."""
 
 import numpy as np
 

@@ -36,7 +36,7 @@ def run(rank, fd, pipe, work, timeout):
 
 
 def together(work, size=2, timeout=LONG):
-    """Results of a function of memory, rank and pids in several processes; None for a process that was killed."""
+    """Run a function of memory, rank and pids in several processes; the result of a killed process is None."""
     context = multiprocessing.get_context("fork")
     fd, _ = create(size)
     pipes = [context.Pipe() for _ in range(size)]

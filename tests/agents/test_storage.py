@@ -136,7 +136,7 @@ def test_read_truncated_file_raises(tmp_path):
 
 
 def test_read_file_with_a_changed_bit_raises(tmp_path):
-    """Changes of the header that do not alter its contents are accepted."""
+    """A changed bit raises an error, unless the header's contents stay equal."""
     content = write(tmp_path / "data", CONTENTS).read_bytes()
     changed = tmp_path / "changed.safetensors"
     refused = 0

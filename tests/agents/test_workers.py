@@ -144,7 +144,7 @@ def test_two_workers_forget_at_the_same_jump_as_one_process(tmp_path):
 
 
 def numbers(value):
-    """All numbers in plain data, in order, with text and None unchanged."""
+    """Flatten plain data to a list of its numbers, texts and None."""
     if isinstance(value, dict):
         return [one for name in sorted(value) for one in (name, *numbers(value[name]))]
     return [one for part in value for one in numbers(part)] if isinstance(value, (list, tuple)) else [value]
@@ -339,7 +339,7 @@ def test_sync_local_averages_the_steps_of_workers(tmp_path):
 
 
 def waiting(workers, pipe):
-    """One worker takes no part before the other one has given up."""
+    """One worker does nothing until the other worker has raised an error."""
     if workers.rank == 1:
         return Path(pipe).read_text()  # blocks until the other worker writes
     try:

@@ -1,4 +1,4 @@
-"""Shell completion as argcomplete's shell function asks for it."""
+"""Shell completion, called as argcomplete's shell function does."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Names with brackets and colons, which rich would read as markup and emoji; and the progress of commands."""
+"""Output of names that rich could interpret as markup or emoji, and progress of commands."""
 
 import io
 

@@ -12,7 +12,7 @@ import pytest
 from rl_rms.agents.federated import FederationConfig
 from rl_rms.cli.main import COMMANDS, main
 
-# The size of a screen.
+# The size of a terminal, in lines and columns.
 LINES, COLUMNS = 40, 100
 # The functions that do the work of a command after it has read its arguments. The other commands are fast.
 WORK = {

@@ -1,4 +1,4 @@
-"""The list of commands, and their errors for wrong input."""
+"""The list of commands, and the commands' errors for wrong input."""
 
 import contextlib
 import importlib

@@ -34,7 +34,7 @@ def test_plot_line_is_the_interquartile_mean_with_its_band(tmp_path):
         write_run(tmp_path / str(seed), [value, value + 1.0], seed=seed)
     figure = learning_curve(find_groups([str(tmp_path)]))
     (line,), (band,) = figure.axes[0].lines[:1], figure.axes[0].collections
-    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [2.5, 3.5])  # of the middle two
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [2.5, 3.5])  # the mean of the middle two values
     edges = band.get_paths()[0].vertices[:, 1]
     assert edges.min() == pytest.approx(0.0)
     assert edges.max() == pytest.approx(101.0)

@@ -1,4 +1,4 @@
-"""Sweep files, and errors for wrong ones."""
+"""Sweep files, and errors for wrong sweep files."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_grid_has_at_most_one_trial_per_combination():
 
 
 class Asked:
-    """Answers like an Optuna trial, with the last choice or the upper end."""
+    """Imitates an Optuna trial; it suggests the last choice or the upper end of a range."""
 
     def suggest_categorical(self, key, choices):
         return choices[-1]

@@ -39,7 +39,7 @@ def children_of(pid):
 
 
 def is_computing(pid):
-    """True if a process exists and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""``rl-rms study`` as a user runs it. tests/studies has the quick run of every study."""
+"""``rl-rms study`` as a user runs it. tests/studies runs every study with ``--quick``."""
 
 import sys
 

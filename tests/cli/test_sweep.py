@@ -88,7 +88,7 @@ if __name__ == "__main__":
 
 
 def trainings(study):
-    """Number of trainings of each point and seed: scores of a trial without those of the trial that it retries."""
+    """The number of trainings of each point and seed. Scores from a retried trial do not count."""
     counts = {}
     found = study.get_trials(deepcopy=False)
     for trial in found:

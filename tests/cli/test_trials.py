@@ -15,7 +15,7 @@ from optuna.trial import TrialState  # noqa: E402
 from tests.cli.sweeps import study_of  # noqa: E402
 from tests.naming import naming  # noqa: E402
 
-pytestmark = [  # these tests ask for trials and retry them by hand
+pytestmark = [  # these tests themselves start and retry trials
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
     pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
 ]

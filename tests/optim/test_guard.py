@@ -186,7 +186,7 @@ def test_diagnostics_have_the_norm_before_clipping():
 
 
 def clipped(grads, fused=False, updates=1, **options):
-    """Gradients of a parameter after a step with each of some gradients, and its optimizer."""
+    """Take a step with each of the given gradients; return the clipped gradients and the optimizer."""
     param = nn.Parameter(torch.zeros(len(grads[0]), dtype=torch.float64))
     optimizer = RMSprop([param], fused=fused, **options)
     seen = []

@@ -1,4 +1,4 @@
-"""Optimizer states of users and files are loaded, or refused with an error that names the parameter."""
+"""Valid optimizer states are loaded. Other states raise an error that names the parameter."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Errors name options that are out of range or exclusive, with the value and the remedy."""
+"""Options out of range or in conflict raise errors that name the option, the value and the fix."""
 
 import math
 

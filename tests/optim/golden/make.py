@@ -89,7 +89,7 @@ def keras_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) 
 
 
 def optax_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``optax.rmsprop`` after the transformation of the gradients in its arguments."""
+    """``optax.rmsprop`` after the gradient transformation that the arguments name."""
     own = dict(arguments)
     before = [getattr(optax, name)(own.pop(name)) for name in BEFORE_OPTAX if name in own]
     lr, factors = own.pop("learning_rate"), jax.numpy.asarray(LR_FACTORS)
@@ -145,13 +145,13 @@ LIBRARIES: dict[str, tuple[Callable[..., Iterator[Arrays]], Any, str]] = {
 
 
 def grid(*alternatives: list[Arguments]) -> Iterator[Arguments]:
-    """Every combination of one alternative of each list."""
+    """Every combination of one entry of each list."""
     for chosen in itertools.product(*alternatives):
         yield {name: value for part in chosen for name, value in part.items()}
 
 
 def cases() -> Iterator[tuple[str, Arguments]]:
-    """The name of each library and the arguments of its optimizer, which has defaults for all others."""
+    """The name of each library, and the arguments of its optimizer that differ from the defaults."""
     centered = [{}, {"centered": True}]
     momentum = [{}, {"momentum": 0.9}]
     lr = [{"learning_rate": 0.02}]

@@ -255,7 +255,7 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
             others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
             if others and meant not in annotations:
                 raise UserError(
-                    f"{meant} is a key of only agent.algorithm {' and '.join(others)}; remove {place}, or set "
+                    f"{meant} is a key of agent.algorithm {' and '.join(others)} only; remove {place}, or set "
                     f"agent.algorithm to {others[0]}"
                 )
             known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]

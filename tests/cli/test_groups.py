@@ -152,6 +152,6 @@ def test_plot_runs_of_different_environments_raises(tmp_path):
     other = clean_rl(tmp_path / "Acrobot-v1__dqn__1__1690000000", [1.0])
     message = refused(pole, other)
     assert (
-        f"several environments, whose returns are not comparable: CartPole-v1 ({pole}) and Acrobot-v1 ({other})"
+        f"different environments, whose returns are not comparable: CartPole-v1 ({pole}) and Acrobot-v1 ({other})"
         in message
     )

@@ -84,7 +84,7 @@ class Federation:
             or not all(isinstance(one, dict) for one in tree["clients"])
         ):
             raise ValueError(
-                "it must have config and federation, which are mappings, and clients, a list of mappings"
+                "it must hold config and federation, which are mappings, and clients, a list of mappings"
             )
         return cls(**tree)
 

@@ -8,7 +8,7 @@ from rl_rms.cli.yaml_files import read_file
 KEYS = {
     "--env.id ID": "Gymnasium's id of the environment",
     "--env.num_envs N": "number of parallel sub-environments",
-    "--env.changes.TARGET SCHEDULE": "schedule of an environment's parameter; draw it with rl-rms plot-schedule",
+    "--env.changes.TARGET SCHEDULE": "schedule of a parameter; draw it with rl-rms plot-schedule",
     "--agent.algorithm NAME": " or ".join(ALGORITHMS),
     "--agent.half_life VALUE": '69 (updates), "20_000 steps" (env steps), match or auto',
     "--agent.learning_rate RATE": "step size: a number or a schedule",
@@ -18,7 +18,7 @@ KEYS = {
     "--checkpoint_every N": "env steps between two checkpoints; one is always saved at the end",
     "--video_every N": "env steps between two videos (extra video)",
     "--scale.engine ray": "train in several processes (--scale.workers N); or use torchrun",
-    "--progress HOW": "form of the output: auto, lines, json (for scripts) or none (only the run's folder)",
+    "--progress HOW": "auto, lines, json (for scripts) or none (only the run's folder)",
     "--runs_dir FOLDER": "parent folder of the run's folder",
 }
 EXAMPLES = (
@@ -33,8 +33,8 @@ EXAMPLES = (
 
 _USAGE = "rl-rms train CONFIG [--seeds SEEDS [--jobs N]] [--KEY VALUE ...]"
 _OPTIONS = {
-    "--seeds 0-4": "train the seeds 0 to 4, each in its own process; also a list such as 0,3,7",
-    "--jobs N": "with --seeds: number of processes at a time; by default the number of CPUs",
+    "--seeds 0-4": "train several seeds (or 0,3,7), each in its own process",
+    "--jobs N": "processes at a time with --seeds; by default the number of CPUs",
 }
 _ALL = "--help=all"
 

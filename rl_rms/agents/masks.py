@@ -64,7 +64,7 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
 
 
 def _first_entries(space: gym.Space[Any]) -> list[int]:
-    """The index of the first entry of each component or bit in a mask."""
+    """The index in a mask at which the entries of each component or bit begin."""
     if isinstance(space, spaces.MultiDiscrete):
         return [0, *itertools.accumulate(space.nvec.ravel()[:-1].tolist())]
     return list(range(0, action_mask_size(space), 2)) if isinstance(space, spaces.MultiBinary) else [0]

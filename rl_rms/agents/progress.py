@@ -172,7 +172,7 @@ class ProgressCallback(Callback):
         self._next = time.perf_counter() + self._pause
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Record the update, and refresh the output if it is due."""
+        """Record the update, and refresh the output if enough time has passed."""
         self._returns.add(agent.new_episodes)
         number, ended = regime_number(agent), None
         if number != self._number:

@@ -23,7 +23,7 @@ _FLOAT_CHANNELS, _FLOAT_SIDE = 4, 7
 def is_image(space: gym.Space[Any]) -> bool:
     """Whether a space contains images: uint8 from 0 to 255 or floats from 0 to 1, with 3 axes.
 
-    Stacked frames have 4 axes. Images of uint8 without channels have 2. Images of floats have at most 4 channels
+    Stacked frames have 4 axes. uint8 images without channels have 2 axes. Images of floats have at most 4 channels
     and at least 7 by 7 pixels.
     """
     if not isinstance(space, spaces.Box) or len(space.shape) not in {2, 3, 4}:

@@ -134,7 +134,7 @@ class HalfLifeController:
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay. If it cannot be converted, the decay of the last update."""
+        """The current decay; the last update's decay if the half-life cannot be converted."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 

@@ -153,6 +153,9 @@ THEIRS = {
 }
 
 
+# Ratios need both of these on a task.
+NEEDED = ("SB3 A2C, VecNormalize", "SB3 PPO, VecNormalize")
+
 # Stable-Baselines3 with the arguments of rl_rms's agents, apart from optimizer and normalizers.
 MATCHED = {
     "SB3 A2C, VecNormalize, arguments of rl_rms": Contender("A2C", 2.1e-3, _A2C, vec_normalize=True),
@@ -308,9 +311,13 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
-    """The best trained contender of Stable-Baselines3 with its own arguments; None if none is trained."""
-    trained = [one for one in THEIRS if one in measured]
-    return max(trained, key=lambda one: float(measured[one][1].mean()), default=None)
+    """The best trained contender of Stable-Baselines3 with its own arguments.
+
+    None unless both tuned agents with VecNormalize are trained, because one of them is usually the best.
+    """
+    if not all(one in measured for one in NEEDED):
+        return None
+    return max((one for one in THEIRS if one in measured), key=lambda one: float(measured[one][1].mean()))
 
 
 def _describe(task: str, other: str, measured: Mapping[str, tuple[float, Floats]]) -> str:
@@ -394,8 +401,9 @@ def report() -> None:
                 "",
                 *_ratios(best, references, compared, stretch),
             ]
-    for one in ("SB3 PPO, defaults", "SB3 A2C, defaults"):
-        defaults = {task: one for task in tasks if one in best[task]}
+    both = ("SB3 PPO, defaults", "SB3 A2C, defaults")
+    for one in both:
+        defaults = {task: one for task in tasks if all(other in best[task] for other in both)}
         if defaults:
             lines += ["", f"## Whole life, ratio to {one}", ""]
             lines += _ratios(best, defaults, [row for row in rows if row != one], "whole life")

@@ -150,10 +150,13 @@ def test_report_without_all_of_theirs_names_the_missing(benchmark, monkeypatch, 
     assert "- stationary: SB3 A2C; not yet trained: SB3 PPO, defaults; SB3 PPO, TRAC\n" in table
 
 
-def test_report_without_theirs_has_scores_only(benchmark, monkeypatch, tmp_path, capsys):
+def test_report_without_their_tuned_agents_with_normalizers_has_no_reference(
+    benchmark, monkeypatch, tmp_path, capsys
+):
     pytest.importorskip("rliable")
     told(benchmark, monkeypatch, tmp_path)
-    benchmark.duel("stationary", "rl_rms PPO, normalized")
+    for contender in ("rl_rms PPO, normalized", "SB3 A2C, VecNormalize"):
+        benchmark.duel("stationary", contender)
     benchmark.report()
     table = (tmp_path / "table.md").read_text()
     assert "ratio" not in table

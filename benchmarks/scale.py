@@ -190,7 +190,7 @@ def speed_table(results: dict[str, Any]) -> str:
 
 def returns_table(of: dict[str, list[tuple[float, float]]]) -> str:
     """Format mean returns as Markdown."""
-    lines = ["| workers | mean return of all episodes | of the last tenth |", "|---|---:|---:|"]
+    lines = ["| workers | mean return of all episodes | mean return of the last tenth |", "|---|---:|---:|"]
     for workers, scores in of.items():
         cells = []
         for which in np.array(scores).T:

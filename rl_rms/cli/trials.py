@@ -87,7 +87,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     elif then != now:
         key = next(key for key in now if then.get(key) != now[key])
         raise UserError(
-            f"{storage} has a sweep {search.name!r} with a different {key}: {then.get(key)!r}, not {now[key]!r}; "
+            f"{storage} has a sweep {search.name!r} in which {key} is {then.get(key)!r}, not {now[key]!r}; "
             "give this one another --storage, or rename its file"
         )
     return study

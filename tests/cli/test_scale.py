@@ -235,7 +235,7 @@ def test_resume_of_an_unsuitable_run_raises(elsewhere, capsys):
     folder = str(the_run())
     capsys.readouterr()
     assert main(["resume", folder]) == 2
-    assert "has its 6,0" in capsys.readouterr().err
+    assert "complete with 6,0" in capsys.readouterr().err
     assert main(["resume", folder, "--agent.learning_rate=1"]) == 2
     assert "got --agent.learning_rate=1" in capsys.readouterr().err
     for path in (the_run() / "checkpoints").iterdir():

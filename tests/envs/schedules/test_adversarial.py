@@ -62,7 +62,7 @@ def test_from_config_of_to_config_is_equal():
         (lambda: burst(rest=-1), ["rest", ">= 0 env steps", "-1"]),
         (lambda: burst(threshold=float("nan")), ["threshold", "nan"]),
         (lambda: burst().strike(2, 0.5), ["strikes", "low", "high", "0.5"]),
-        (lambda: burst().strike(2, 2.0).strike(4, 2.0), ["strikes", "one after the other"]),
+        (lambda: burst().strike(2, 2.0).strike(4, 2.0), ["strikes", "overlap"]),
     ],
 )
 def test_wrong_argument_is_named(make, named):

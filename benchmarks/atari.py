@@ -90,7 +90,7 @@ def table(speeds: Mapping[str, Sequence[float]], curve: Mapping[str, Any] | None
         f"Env steps a second of training A2C on Pong with {NUM_ENVS} games in CPU time, median of {rounds} rounds "
         f"of {ROUND} env steps.",
         "",
-        "| training | env steps a second | beside Stable-Baselines3 |",
+        "| training | env steps per second | divided by Stable-Baselines3 |",
         "|---|---:|---:|",
         *(
             f"| {name} | {statistics.median(each):,.0f} | {statistics.median(each) / rival:.2f} |"

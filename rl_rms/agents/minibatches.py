@@ -32,8 +32,8 @@ class Part:
 class Minibatches:
     """Divides the transitions of all workers at random into minibatches.
 
-    All workers draw the same minibatches if their generators have the same state. The minibatches equal those of
-    one process with all sub-environments.
+    All workers draw the same minibatches if their generators have the same state. One process with
+    all sub-environments would draw these minibatches, too.
 
     Args:
         loss_mask: This worker's transitions in the loss, shape ``(num_steps, num_envs)``.

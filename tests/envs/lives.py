@@ -1,6 +1,8 @@
 """Episodes under random actions, and an environment with an unknown state."""
 
+import copy
 import json
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -42,6 +44,20 @@ def same(one, other):
 
 def through_json(state):
     return json.loads(json.dumps(state, allow_nan=False))
+
+
+def continues_in_copies(env, loaded, steps):
+    """Whether a loaded, a pickled and a copied environment continue like the original, also after `frozen`."""
+    twins = [loaded, pickle.loads(pickle.dumps(env)), copy.deepcopy(env)]
+    loaded.reset(seed=5)
+    play(loaded, 33, seed=2)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert data_equivalence(loaded.last_observations, env.last_observations, exact=True)
+    with env.frozen(clock=7):
+        env.reset(seed=9)
+        play(env, 30, seed=5)
+    seen = play(env, steps, seed=1)
+    return all(same(play(twin, steps, seed=1), seen) for twin in twins)
 
 
 class Own(gym.Env):

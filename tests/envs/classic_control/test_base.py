@@ -1,8 +1,5 @@
 """Native vector environments equal Gymnasium's SyncVectorEnv, also with drift and after a restart from a state."""
 
-import copy
-import pickle
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ from rl_rms.envs.parameters import find_parameter, parameter_names
 from rl_rms.envs.schedules import Redraw
 from rl_rms.envs.specs import native
 from tests.envs.classic_control.pairs import COLUMNS, LIMITS, pair, states, swinging
-from tests.envs.lives import play, same, through_json
+from tests.envs.lives import continues_in_copies, play, through_json
 
 MODES = ("NextStep", "SameStep", "Disabled")
 CHANGES = {
@@ -145,16 +142,7 @@ def test_load_of_a_snapshot_continues_exactly(id, mode):
     env.reset(seed=1)
     play(env, 122, seed=0)
     assert env.unwrapped.ended.any() == (mode == "NextStep")
-    twins = [loaded, pickle.loads(pickle.dumps(env)), copy.deepcopy(env)]
-    loaded.reset(seed=5)
-    play(loaded, 33, seed=2)
-    loaded.load_state_dict(through_json(env.state_dict()))
-    assert data_equivalence(loaded.last_observations, env.last_observations, exact=True)
-    with env.frozen(clock=7):
-        env.reset(seed=9)
-        play(env, 30, seed=5)
-    seen = play(env, 150, seed=1)
-    assert all(same(play(twin, 150, seed=1), seen) for twin in twins)
+    assert continues_in_copies(env, loaded, 150)
     assert through_json(env.state_dict()) == through_json(loaded.state_dict())
 
 

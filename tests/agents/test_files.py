@@ -76,10 +76,8 @@ import os, sys, time
 from pathlib import Path
 from rl_rms.agents import files
 with files.owned(Path(sys.argv[1])):
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-    print(child, flush=True)
+    if os.fork() == 0:  # the child prints: it has closed its copy of the lock only when it runs
+        print(os.getpid(), flush=True)
     time.sleep(600)
 """
 

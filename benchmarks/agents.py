@@ -217,7 +217,7 @@ def native_row(id: str, num_envs: int, measured: dict[str, list[float]]) -> str:
 def native_table(results: dict[str, dict[str, list[float]]]) -> str:
     """Format the results of --native as Markdown; the keys are an id and a number of environments."""
     lines = [
-        "| environment | number | native | SyncVectorEnv | ratio (quartiles) | goal |",
+        "| environment | sub-environments | native | SyncVectorEnv | ratio (quartiles) | goal |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     lines += [native_row(*_parts(name), measured) for name, measured in results.items()]

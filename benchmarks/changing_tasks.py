@@ -41,9 +41,9 @@ class Task:
 
     Attributes:
         id: Of the environments.
-        regime: Env steps of a regime.
+        regime: Length of a regime in env steps.
         changes: Schedules by target.
-        curriculum: First and last task of a curriculum, None for none.
+        curriculum: First and last task of a curriculum; None without a curriculum.
         ent_coef: Entropy coefficient of the tuned agents.
         gamma: Discount of the tuned agents.
         score: Score of an episode; higher is better.

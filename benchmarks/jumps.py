@@ -39,7 +39,7 @@ AGENTS: dict[str, dict[str, Any]] = {
 }
 CHANGES = {"observation.offset": Redraw(low=-1.0, high=1.0, every=REGIME)}
 RULES = ("simple", "detector")
-# Sub-environments, and vector steps of a rollout.
+# Number of sub-environments, and vector steps of a rollout.
 SHAPES = ((1, 5), (1, 128), (4, 5), (4, 64), (16, 1), (16, 5), (16, 16), (16, 128))
 Floats = NDArray[np.float64]
 

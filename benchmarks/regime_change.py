@@ -68,9 +68,10 @@ SHOWN = ("8", "69", "690", *ESTIMATED)
 DRAWN = {"8": "#D55E00", "69": "#0072B2", "690": "#009E73", "auto": "#CC79A7"}  # Okabe and Ito
 CLIPPING: dict[str, float | None] = {"no clipping": None, "clipped at 0.5": 0.5}
 WARM_UP = 80
-# The true second moment is estimated at every update up to EVERY_UNTIL after the jump, elsewhere at every fourth.
+# The true second moment is estimated at each of the first EVERY_UNTIL updates after the jump, and elsewhere at
+# every fourth update.
 EVERY_UNTIL, SPARSE = 100, 4
-# Updates since the jump: first and end.
+# For each phase: its first update, and the update after its last, counted from the jump.
 PHASES = {"before": (-100, 0), "just after": (0, 50), "long after": (200, 300)}
 Floats = NDArray[np.float64]
 
@@ -123,7 +124,8 @@ def gradients_of_parts(agent: A2C, rollout: Rollout, num_parts: int) -> Tensor:
         num_parts: Number of parts.
 
     Returns:
-        Gradients, shape ``(num_parts, num_coordinates)``, equal to those of `actor_critic_loss` for each part.
+        Gradients, shape ``(num_parts, num_coordinates)``, equal to the gradients of `actor_critic_loss` for each
+        part.
     """
     policy, config = agent.policy, agent.config
     num_steps, num_envs = rollout.valid.shape
@@ -325,7 +327,7 @@ def expected_jump(number: int, clock: int, jump: int) -> int:
 
     Args:
         number: Number of the next update.
-        clock: Env steps before it.
+        clock: Env steps before this update.
         jump: Env step of the jump. The jump may come some updates later because of reset frames.
     """
     return number + max(jump - clock, 0) // UPDATE_STEPS

@@ -46,7 +46,7 @@ RUNS = HERE / "results" / "results_runs.jsonl"
 TABLE = HERE / "results" / "results.md"
 NUM_EVALUATIONS, EPISODES, LAST_EPISODES = 10, 20, 100
 EVAL_ENVS = 10
-# The recipes of rl_rms were chosen with the seeds from 0.
+# The hyperparameters of rl_rms were chosen with other seeds, which start at 0.
 FIRST_SEED = 100
 # Fewer seeds have no interval.
 _FEWEST_SEEDS = 3

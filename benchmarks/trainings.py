@@ -54,7 +54,7 @@ def bin_scores(
 
 
 class Records:
-    """Finished trainings in a file, one a line: task, contender, rate, seed, scores and CPU seconds.
+    """Finished trainings in a file, one per line: task, contender, rate, seed, scores and CPU seconds.
 
     Args:
         path: The file; it need not exist.

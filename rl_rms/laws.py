@@ -173,7 +173,8 @@ def tracking_error(
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
         smoothness: Exponent p of the semivariogram of ``ln sigma**2``, which grows like ``k**p``: 1 for jumps and
-            random walks, 2 for smooth changes. p = 2 is approximated by jumps whose lag has the same variance.
+            random walks, 2 for smooth changes. The value 2 is approximated by jumps whose lag has the same
+            variance.
 
     Returns:
         The error in nats per coordinate.

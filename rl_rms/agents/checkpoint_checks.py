@@ -256,9 +256,8 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         name: Name of the state in errors.
 
     Raises:
-        ValueError: If a tensor's shape does not fit the shape of its parameter; a tensor is not finite; a counter
-            or mean square is below 0; the entries of a parameter are not the entries of the other parameters with
-            as many dimensions; or a group's options differ from the optimizer's.
+        ValueError: If a shape, an entry or an option does not fit the optimizer, a tensor is not finite, or a
+            counter or mean square is below 0.
     """
     check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)

@@ -22,7 +22,7 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
 
-# Env steps of a rollout without a stated length.
+# Default number of env steps of a rollout.
 _ROLLOUT_ENV_STEPS = 256
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
@@ -64,8 +64,7 @@ class AgentConfig:
         critic_learning_rate: Step size of the critic's parameters, a number or a schedule; null uses
             learning_rate. Shared parameters use learning_rate.
         gamma: Discount per env step, in [0, 1].
-        ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule such as that of
-            learning_rate.
+        ent_coef: Weight of the entropy bonus in the loss: a number >= 0, or a schedule, as for learning_rate.
         vf_coef: Weight of the value loss in the loss, >= 0.
         max_grad_norm: Global gradient norm to which larger gradients are scaled down before the optimizer's step,
             > 0; null turns clipping off.
@@ -291,9 +290,9 @@ class PPOConfig(RolloutConfig):
             sub-environments, but at least one.
         n_epochs: Passes over each rollout, >= 1.
         clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
-            number > 0, or a schedule such as that of learning_rate.
+            number > 0, or a schedule, as for learning_rate.
         clip_range_vf: Maximum change of the values in the value loss, in units of the scaled returns: a number or
-            schedule, such as that of clip_range; null for no limit.
+            a schedule, as for clip_range; null for no limit.
         target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. When a
             minibatch exceeds ``1.5 * target_kl``, learning from the rollout ends. null for no limit.
     """

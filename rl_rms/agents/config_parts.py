@@ -25,8 +25,8 @@ class PolicyConfig:
     """The policy network: an encoder of the observations, and multilayer perceptrons for actor and critic.
 
     Args:
-        encoder: The network for images, before actor and critic: ``nature_cnn`` (from 36 by 36 pixels),
-            ``small_cnn`` or ``impala`` (both from 3 by 3), or ``mlp``, which flattens images. ``auto`` uses
+        encoder: The network for images, before actor and critic: ``nature_cnn`` (at least 36 by 36 pixels),
+            ``small_cnn`` or ``impala`` (both at least 3 by 3), or ``mlp``, which flattens images. ``auto`` uses
             nature_cnn, and small_cnn for smaller images. Each image of a Dict has its own network. A user's
             encoder is the import path of a torch module class, which is called with the observation space.
         hidden_sizes: Units of each hidden layer.

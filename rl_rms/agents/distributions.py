@@ -217,7 +217,8 @@ class TorchDistribution:
 
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row. The agent's generator seeds torch's generators."""
-        # The first row is this worker's own.
+        # The generator draws this worker's rows of the batch of all workers, so the first row differs between
+        # workers.
         seed = int(generator.random((self._distribution.batch_shape[0],))[0] * 2**53)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)

@@ -67,7 +67,7 @@ class EvalCallback(Periodic):
 
     Attributes:
         progress: Function of the number of finished episodes and of all episodes, called after each episode of an
-            evaluation; None for none. `rl-rms train` shows them in its progress.
+            evaluation; None for none. `ProgressCallback` sets it.
         results: All evaluations so far.
         best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from rich.console import Console, RenderableType
@@ -21,6 +21,9 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs.checks import check_int
 from rl_rms.optim.rmsprop import RMSprop
+
+if TYPE_CHECKING:
+    from rl_rms.agents.eval_callback import EvalCallback
 
 Form = Literal["auto", "lines", "json"]
 _SECONDS_BETWEEN_VIEWS = 0.25
@@ -116,21 +119,22 @@ def _number(value: float) -> str:
 class ProgressCallback(Callback):
     """Shows the progress of a training.
 
-    A terminal shows a live view: env steps, env steps per second and the time left; the mean return of the last
-    100 episodes with a sparkline of the return over the training so far; the present half-life; and a row for each
-    of the last regimes with its returns and half-life. Elsewhere, and in a terminal that cannot move its cursor,
-    the output is a plain line every five seconds.
+    A terminal shows a live view of the env steps, the mean return of the last 100 episodes, a sparkline of the
+    return, and the present half-life. Below, it shows the returns and the half-life of each of the last regimes.
+    Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every five seconds.
 
     JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (after every ``every`` rollouts),
     ``regime`` (at the end of each regime) or ``end``. All objects have ``step`` (env steps), ``total``, ``fps``
     (env steps per second), ``return``, ``half_life`` (updates) and ``regime`` (its number), each null if it is
-    unknown or not finite. ``start`` and ``end`` have the run's ``folder``. ``regime`` has ``start``,
-    ``first_tenth`` and ``last_tenth``, and the ``return`` of its own episodes.
+    unknown or not finite. ``start`` and ``end`` have the run's ``folder``, and ``start`` has a text with all
+    ``half_lives``. ``regime`` has ``start``, ``first_tenth`` and ``last_tenth``, and the ``return`` of its own
+    episodes.
 
     Args:
         console: The output; the standard output by default.
         form: ``"auto"`` for a live view in a terminal and lines elsewhere; ``"lines"`` or ``"json"`` always.
         every: Rollouts between two JSON objects of progress, >= 1.
+        evaluations: Callbacks of the same training whose evaluations are shown. They come before this callback.
 
     Attributes:
         evaluation: Text on the evaluation in progress; empty without one.
@@ -139,10 +143,17 @@ class ProgressCallback(Callback):
         ValueError: If ``every`` is not a whole number >= 1.
     """
 
-    def __init__(self, console: Console | None = None, form: Form = "auto", every: int = 100) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        form: Form = "auto",
+        every: int = 100,
+        evaluations: "Iterable[EvalCallback]" = (),
+    ) -> None:
         self._console = console or Console(markup=False, emoji=False)
         self._form = form
         self._every = check_int("every", every, least=1, unit="rollouts")
+        self._evaluations = list(evaluations)
         self.evaluation = ""
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
@@ -153,9 +164,11 @@ class ProgressCallback(Callback):
         self._number, self._start = regime_number(agent), self._first
         self._half_life: float | None = None  # a half-life in env steps is unknown before the first update
         self._view: _LiveView | None = None
+        for callback in self._evaluations:
+            callback.progress = self._show_evaluation
         half_lives = agent.describe_half_life()
         if self._form == "json":
-            self._print_json("start", memory=half_lives, folder=logger.folder)
+            self._print_json("start", half_lives=half_lives, folder=logger.folder)
             return
         note = device_note(agent)
         first_line = "; ".join(text for text in (half_lives, note) if text is not None)
@@ -196,7 +209,7 @@ class ProgressCallback(Callback):
             self._show()
         return None
 
-    def show_evaluation(self, done: int, total: int) -> None:
+    def _show_evaluation(self, done: int, total: int) -> None:
         """Show the episodes of an evaluation during the training, if it is due.
 
         Args:
@@ -211,6 +224,8 @@ class ProgressCallback(Callback):
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
         """Show the last state."""
+        for callback in self._evaluations:
+            callback.progress = None
         if self._form == "json":
             self._print_json("end", folder=logger.folder)
             return

@@ -1,9 +1,9 @@
 """Episodes, rollouts, and the buffers that record rollouts.
 
-Gymnasium replaces a finished episode's last observation by the first of the next episode in three ways: one step
-later (NEXT_STEP: that step is a reset frame, its action is ignored), within the same step (SAME_STEP: the last
-observation is in ``info``), or on request (DISABLED). A `Rollout` has the same form in all three modes: reset
-frames are marked invalid, and the final observation of every truncated episode is kept.
+Gymnasium has three autoreset modes. In NEXT_STEP, the step after an episode is a reset frame, whose action is
+ignored. In SAME_STEP, the next episode begins within the last step, and the final observation is in ``info``. In
+DISABLED, the caller resets the sub-environment. A `Rollout` has the same form in all three modes: reset frames are
+marked invalid, and the final observation of every truncated episode is kept.
 """
 
 from dataclasses import dataclass

@@ -138,7 +138,7 @@ def open_address(address: Address) -> int:
     """Open memory that a process of this machine has created, and return its file descriptor.
 
     Raises:
-        OSError: If there is no such memory on this machine.
+        OSError: If this memory does not exist on this machine.
     """
     pid, fd, name = address
     path = f"/proc/{pid}/fd/{fd}"

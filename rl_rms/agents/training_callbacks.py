@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rl_rms.agents.adaptation import AdaptationCallback, regime_number
 from rl_rms.agents.callbacks import CallbackLike, CallbackList, as_callback
+from rl_rms.agents.eval_callback import EvalCallback
 from rl_rms.agents.protocols import TrainedAgent
 
 
@@ -29,5 +30,5 @@ def training_callbacks(
     if progress_bar:
         from rl_rms.agents.progress import ProgressCallback
 
-        callbacks.add(ProgressCallback())
+        callbacks.add(ProgressCallback(evaluations=[one for one in callbacks if isinstance(one, EvalCallback)]))
     return callbacks

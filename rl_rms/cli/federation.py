@@ -124,8 +124,8 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
         or not all(isinstance(one, Mapping) for one in [*clients, fix])
     ):
         raise UserError(
-            f"{name}: clients must be a list of what each differs in, by dotted keys, and fix such keys for all, "
-            f"got {clients!r} and {fix!r}"
+            f"{name}: clients must be a list with one mapping of dotted keys for each client, and fix a mapping "
+            f"of dotted keys for all clients, got {clients!r} and {fix!r}"
         )
     if not isinstance(tree["config"], str):
         raise UserError(

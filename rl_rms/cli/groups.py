@@ -19,9 +19,9 @@ _OWN = ("seed", "runs_dir", "env.drift_seed")
 # A legend has room for this many settings.
 _MOST_SETTINGS = 3
 WORDS = (
-    "Folders of runs, or folders that hold some; those of Stable-Baselines3 and CleanRL are read from their "
-    "TensorBoard events. Runs that differ in the seed alone are one group; of runs with the same seed the "
-    "newest is used. 'NAME=GLOB', in quotes, defines a named group."
+    "Folders of runs, or folders that contain runs. Runs of Stable-Baselines3 and CleanRL are read from their "
+    "TensorBoard events. Runs that differ only in their seed form a group. If several have the same seed, the "
+    "newest is used. 'NAME=GLOB', in quotes, names a group."
 )
 NEWEST = "Folder of a run, or folders that contain runs; the newest run is used."
 

@@ -23,7 +23,7 @@ _SUMMARY: dict[str, type | tuple[type, ...]] = {
     "wall_time_seconds": (int, float),
     "final_return": (int, float, type(None)),
     "final_return_episodes": int,
-    "memory": (str, type(None)),
+    "half_lives": (str, type(None)),
     "interrupted": bool,
     "versions": dict,
 }

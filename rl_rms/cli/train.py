@@ -267,10 +267,6 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
     from rl_rms.cli.tensorboard import RunPages
 
     callbacks: list[Callback] = []
-    progress = None
-    if config.progress != "none":
-        progress = ProgressCallback(make_console(), form=config.progress, every=config.rollouts_per_entry)
-        callbacks.append(progress)
     if config.eval_every is not None:
         evaluation = EvalCallback(
             every=config.eval_every,
@@ -281,14 +277,16 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
             stop_at=config.stop_at,
             patience=config.patience,
         )
-        if progress is not None:
-            evaluation.progress = progress.show_evaluation
         callbacks.append(evaluation)
     if config.video_every is not None:
         callbacks.append(VideoCallback(make_rendered_env(config), folder / "videos", config.video_every))
     if config.histogram_every is not None:
         callbacks.append(HistogramCallback(config.histogram_every))
     callbacks += [make() for make in find_callbacks(config.callbacks)]
+    if config.progress != "none":
+        evaluations = [one for one in callbacks if isinstance(one, EvalCallback)]
+        every = config.rollouts_per_entry
+        callbacks.append(ProgressCallback(make_console(), config.progress, every, evaluations))
     every = config.checkpoint_every or config.total_timesteps
     return [
         *callbacks,
@@ -314,7 +312,7 @@ def summarize(
             {name: value if math.isfinite(value) else None for name, value in asdict(regime).items()}
             for regime in adaptation.regimes
         ],
-        "memory": agent.describe_half_life(),
+        "half_lives": agent.describe_half_life(),
         "seed": agent.seed,
         "wall_time_seconds": round(wall_time, 3),
         "interrupted": interrupted,
@@ -334,7 +332,7 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
         f"mean return, last {summary['final_return_episodes']} episodes": final,
         "env steps": f"{summary['total_timesteps']:,} in {seconds:.1f} s "
         f"({summary['total_timesteps'] / max(seconds, 1e-9):,.0f} per second)",
-        "half-life": summary["memory"] and summary["memory"].removeprefix("half-life "),
+        "half-life": summary["half_lives"] and summary["half_lives"].removeprefix("half-life "),
         "run": str(folder),
         "TensorBoard": f"tensorboard --logdir {folder.parent}",
     }

@@ -36,7 +36,7 @@ class Clock(ABC):
     values: tuple[Column, ...]
     regime: int | Ints
     is_frozen = False
-    # The numbers of this process's sub-environments, and the number of sub-environments in all processes.
+    # Indices of this process's sub-environments among all processes, and the count of all sub-environments.
     _indices: Ints
     _num_in_all: int
     # Vector steps since the clock was frozen.

@@ -41,8 +41,8 @@ class NonStationary(Changing, Parametrized):
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
             `rl_rms.envs.observers`.
         seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random seed until then.
-        env_index: Number of this environment among the environments with the same seed. Different numbers give
-            different random numbers.
+        env_index: Index of this environment among the environments with the same seed. Each index has its own
+            random numbers.
         success_key: Entry of info with the success of an episode, for the curriculum and the agent's log; None
             uses ``"is_success"`` or ``"success"``.
 

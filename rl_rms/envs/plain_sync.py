@@ -14,7 +14,7 @@ from rl_rms.envs.layers import Layers, check_wrappers, lost_sentence
 from rl_rms.envs.notices import Notices
 from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
 
-# Saved for the delayed actions if no action is delayed.
+# The saved state of the delayed actions if no target delays actions.
 _NO_DELAY = encode(None)
 
 

@@ -99,7 +99,7 @@ def _failed_in(env: SyncVectorEnv, trace: TracebackType | None) -> list[int]:
     is_inside = False
     while trace is not None:
         frame = trace.tb_frame
-        # A method's first local variable is its object.
+        # The first local variable of a method is its object (self).
         owner = frame.f_locals.get(next(iter(frame.f_code.co_varnames), ""))
         if is_inside and id(owner) in numbers:
             return [numbers[id(owner)]]

@@ -189,7 +189,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
         Args:
             limit: Seconds for all workers together, None for no limit.
-            without: Workers that were not asked.
+            without: Workers to which no message was sent.
         """
         end = _end_after(limit)
         answers = [None if i in without else self._answer(i, end) for i in range(self.num_envs)]

@@ -25,8 +25,8 @@ class Bank(HalfLifeEstimator):
     half-life 256. The weights are ``w = softmax(-eta S)``, and the result is ``h = exp(sum_k w_k ln h_k)``. These
     are exponential weights over experts with forgetting (Herbster and Warmuth 1998).
 
-    The half-life that predicts ``E[g**2]`` best may be too short for learning if large gradients occur in clusters
-    and contain the signal, as in reinforcement learning. Therefore the lower bound is necessary.
+    The half-life that predicts ``E[g**2]`` best may be too short for learning. In reinforcement learning, large
+    gradients occur in clusters and contain the signal. Therefore the lower bound is necessary.
 
     Examples:
         >>> bank = Bank(bounds=(1, 1e6))

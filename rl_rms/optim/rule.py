@@ -35,8 +35,8 @@ State: TypeAlias = dict[str, Any]
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
-``initial_weight``: the weight of v's first value in v, which is the product of all rho so far, or ``rho ** step``
-for a constant rho. The state of parameters by name is a dictionary of such states.
+``initial_weight``: the weight of v's initial value in v. It is the product of all rho so far, ``rho ** step`` for
+a constant rho. The state of parameters by name is a dictionary of such states.
 """
 
 

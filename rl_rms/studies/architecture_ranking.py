@@ -14,7 +14,7 @@ from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import listed, short
+from rl_rms.studies.intervals import short
 from rl_rms.studies.rankings import agreement, noise_floor, regret
 
 if TYPE_CHECKING:
@@ -142,18 +142,17 @@ def verdict(results: Results) -> Verdict:
     ]
     of, floor = taus(results), floors(results)
     most, least = (choose(of, key=lambda pair: of[pair][0]) for choose in (max, min))
-    within = listed(f"{one:.2f} for {by}" for by, one in floor.items())
-    rates = listed(f"{between_rates(results, by):.2f} for {by}" for by in optimizers)
     sentence = (
         f"Tau between two optimizers is highest for {' and '.join(most)} ({of[most][0]:.2f}), and lowest for "
-        f"{' and '.join(least)} ({of[least][0]:.2f}). Tau between two halves of one optimizer's seeds is "
-        f"{within}. Tau between the two best learning rates of one optimizer is {rates}."
+        f"{' and '.join(least)} ({of[least][0]:.2f}). Tau between two halves of one optimizer's seeds is at least "
+        f"{min(floor.values()):.2f}. Tau between the two best learning rates of one optimizer is only "
+        f"{min(between_rates(results, by) for by in optimizers):.2f} for some optimizers."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
     if lost:
         return Verdict("holds", f"The network {lost[0]}, which is significant. {sentence}")
     if below:
-        return Verdict("conditional", sentence, "for whole rankings but not for the winners")
+        return Verdict("conditional", sentence, "for the whole ranking, but not for the best network")
     return Verdict("does not hold", f"No winner is significantly worse under another optimizer. {sentence}")
 
 
@@ -189,9 +188,9 @@ STUDY = Study(
     "learning rates. Kendall's tau measures how well the rankings of two optimizers agree, with a bootstrap "
     "interval over seeds. For comparison, the study computes tau between two halves of one optimizer's seeds, "
     "and tau between the two best learning rates of one optimizer.",
-    caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. "
-    "If the best network of one optimizer is worse under another optimizer, the table gives an interval for the "
-    "loss. This interval does not take into account that the network was selected for its score.",
+    caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. The "
+    "test whether the best network of one optimizer is worse under another does not take into account that the "
+    "network was selected for its score.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -18,7 +18,7 @@ from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS, draw_estimates
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile_mean, listed, short
+from rl_rms.studies.intervals import interquartile_mean, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,23 +145,21 @@ def tables(results: Results) -> Sequence[Table]:
 
 def verdict(results: Results) -> Verdict:
     """Judge by the worst gamma at each eps, and by the longest effect of a jump of gamma."""
-    small, gammas = worst(results, "RMSprop, eps 1e-8"), results.levels("gamma")
-    texts = listed(
-        f"{short(100 * worst(results, by))} % with {by.replace(', ', ' (')})"
-        for by in results.levels("by")
-        if by.startswith("RMSprop")
-    )
+    small = worst(results, "RMSprop, eps 1e-8")
+    scaled = [by for by in results.levels("by") if by.startswith("RMSprop,")]
+    texts = [
+        f"With {by.replace(', ', ' and ')}, the displacement differs by up to {short(100 * worst(results, by))} % "
+        "from the displacement for gamma 1."
+        for by in (scaled[0], scaled[-1])
+    ]
     slowest = max(
         (results.middle("updates", rho=rho, jump=jump), rho, jump)
         for rho in results.levels("rho")
         for jump in results.levels("jump", rho=rho)
     )
     sentence = (
-        f"Gamma ranges from {min(gammas):g} to {max(gammas):g}. In this range, the displacement differs from the "
-        f"displacement for gamma 1 by at most {texts}. With SGD, it differs by up to "
-        f"{short(worst(results, 'SGD'))} times the length of the displacement for gamma 1. After gamma is "
-        f"multiplied by {slowest[2]:g}, the steps have a wrong length for {short(slowest[0])} updates at rho "
-        f"{slowest[1]:g}."
+        f"{' '.join(texts)} At rho {slowest[1]:g}, the steps have a wrong length for {short(slowest[0])} updates "
+        f"after gamma is multiplied by {slowest[2]:g}."
     )
     if small > CLOSE:
         return Verdict("does not hold", sentence)
@@ -194,13 +192,11 @@ STUDY = Study(
     mechanism="`PolicyConfig(norm='batch')`, or `agent.policy.norm: batch` in a configuration; `eps`, "
     "`eps_in_sqrt` and the presets of `rl_rms.RMSprop`.",
     setup="The first weights of an actor with one BatchNorm and ReLU take 100 updates at lr 1e-3, on random "
-    "batches "
-    "of 64 with random factors of its four outputs. The displacement is the total movement of these weights. "
-    "The first table shows how much it differs from the displacement for gamma 1 on the same batches, divided "
-    "by the length of the displacement for gamma 1. In the second experiment, gamma jumps after 200 updates. "
-    "The first column of the second table is the length of the first step after the jump, divided by its "
-    "length without the jump. The second column is the number of updates until the two lengths agree within "
-    "10 %.",
+    "batches of 64 with random factors of its four outputs. The displacement is the total movement of these "
+    "weights. The first table shows the difference from the displacement for gamma 1 on the same batches, "
+    "relative to its length. In the second experiment, gamma jumps after 200 updates. The first column of the "
+    "second table is the length of the first step after the jump, divided by its length without the jump. The "
+    "second column is the number of updates until the two lengths agree within 10 %.",
     caveat="Gradients are exactly proportional to gamma only if the later layers (ReLU without biases) and "
     "the loss are homogeneous. With tanh or a saturating loss, gamma also changes the direction of the "
     "gradients.",

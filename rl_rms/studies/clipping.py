@@ -15,7 +15,7 @@ from torch import Tensor
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile, listed, short
+from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,9 +50,10 @@ def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
     """The effects of a burst, compared with the same noise without burst and clipping.
 
     Returns:
-        ``root``: root second moment of the burst's coordinates over its expected value, at `moments`.
-        ``recovery``: updates after the burst's own until that is within a tenth of 1, ``after`` if never.
-        ``others``: step of the other coordinates in the burst's update over its expected value, nan without any.
+        ``root``: root v of the coordinates in the burst, divided by its expected value, at `moments`.
+            ``recovery``: updates after the burst until ``root`` is within a tenth of 1; ``after`` if it never is.
+            ``others``: step of the other coordinates in the update with the burst, divided by its expected value;
+            nan without other coordinates.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = SCALES * torch.randn(WARM_UP + after, len(SCALES), generator=generator, dtype=torch.float64)
@@ -84,8 +85,8 @@ def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tu
         **options: Options of the optimizer.
 
     Returns:
-        Root v of the coordinates in the burst after every update from the burst's on, ``(after, hit coordinates)``
-        (without the bias correction, which is the same for all), and the burst's own step in learning rates,
+        Root v of the coordinates in the burst, without bias correction, at each update from the burst on, shape
+        ``(after, hit coordinates)``; and the step in the update with the burst, in learning rates, shape
         ``(coordinates,)``.
     """
     params = [torch.zeros_like(part, requires_grad=True) for part in _split(grads[0], num_tensors)]
@@ -112,12 +113,12 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def moments(after: int) -> list[int]:
-    """The updates from the burst's own on at which the second moment is recorded."""
+    """The updates at which the second moment is recorded, counted from the burst."""
     return sorted({round(moment) - 1 for moment in np.geomspace(1, after, 40)})
 
 
 def pollution(results: Results, clip: str, burst: str) -> float:
-    """The root second moment right after a burst over its expected value."""
+    """The root second moment right after a burst, divided by its expected value."""
     return interquartile(results.values("root", clip=clip, burst=burst)[:, 0])
 
 
@@ -153,21 +154,20 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 def verdict(results: Results) -> Verdict:
     """Judge by the clips that contain every burst."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
-    worst = {clip: short(max(pollution(results, clip, burst) for burst in BURSTS)) for clip in CLIPS}
-    texts = listed(f"{worst[clip]} with {clip}" for clip in CLIPS if clip != "none")
-    lasting = listed(
-        f"{_recovery(results, clip, 'lasting')} with {clip}" for clip in ("max_grad_norm", "max_grad_ratio")
-    )
+    worst = {clip: max(pollution(results, clip, burst) for burst in BURSTS) for clip in CLIPS}
+    best, *others = sorted(BEFORE, key=worst.__getitem__)
     sentence = (
-        f"Without clipping, root v after a burst is up to {worst['none']} times its expected value. With "
-        f"clipping, this factor is at most {texts}. The number of updates to adapt to a lasting change is "
-        f"{_recovery(results, 'none', 'lasting')} without clipping, {lasting}."
+        f"Without clipping, root v after a burst is up to {short(worst['none'])} times its expected value. "
+        f"Clipping by {best} limits this factor to {short(worst[best])}. With the other ways to clip, it is at "
+        f"least {short(worst[others[0]])}. After a lasting change, v adapts in "
+        f"{_recovery(results, 'none', 'lasting')} updates without clipping, and in "
+        f"{_recovery(results, best, 'lasting')} updates with {best}."
     )
     if wherever == list(BEFORE):
         return Verdict("holds", sentence)
     if not wherever:
         return Verdict("does not hold", sentence)
-    return Verdict("conditional", sentence, f"only for {' and '.join(wherever)}")
+    return Verdict("conditional", sentence, f"only for clipping by {' and '.join(wherever)}")
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -196,19 +196,19 @@ STUDY = Study(
     claim="Clipping gradients before they enter the second moment v keeps outliers out of v.",
     mechanism="`rl_rms.RMSprop` clips by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
     "`max_grad_ratio` before v is updated, and by `max_update_rms` afterwards (`rl_rms.optim.guard`).",
-    setup="A thousand coordinates in five tensors have normal gradients of scales from 0.01 to 1. rho is "
-    "0.99. In one update, the gradient is 1,000 times its scale: in all coordinates (all), in the "
-    "coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In a "
-    "fourth case, all gradients are ten times as large from then on (lasting). The study measures root v of "
-    "these coordinates right after the burst, and divides it by its expected value. It also counts the updates "
-    "until this ratio is within 10 % of 1. The expected value is root v on the same noise without burst and "
-    "clipping. For a lasting change, it is ten times this value. max_grad_norm and max_tensor_norm are twice "
-    "the ordinary norm. max_grad_value is three times the root mean square of the coordinate with the largest "
-    "scale. max_grad_ratio is three times the root mean square of each coordinate. max_update_rms is twice "
-    "the ordinary root mean square of the quotient.",
-    caveat="The gradients are normal. For heavy-tailed gradients, max_grad_ratio also clips the tails, and v then "
-    "estimates the clipped gradients. A lower max_grad_norm limits bursts more, but also shortens ordinary "
-    "updates more often.",
+    setup="A thousand coordinates in five tensors have normally distributed gradients of scales from 0.01 to 1. "
+    "rho is 0.99. In one update, the gradient is 1,000 times its scale: in all coordinates (all), in the "
+    "coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In a fourth "
+    "case, all gradients are ten times as large from then on (lasting). The study measures root v of these "
+    "coordinates right after the burst, and divides it by its expected value. It also counts the updates until "
+    "this ratio is within 10 % of 1. The expected value is root v on the same noise without burst and clipping. "
+    "For a lasting change, it is ten times this value. max_grad_norm and max_tensor_norm are twice the ordinary "
+    "norm. max_grad_value is three times the root mean square of the coordinate with the largest scale. "
+    "max_grad_ratio is three times the root mean square of each coordinate. max_update_rms is twice the ordinary "
+    "root mean square of the quotient.",
+    caveat="The gradients are normally distributed. For heavy-tailed gradients, max_grad_ratio also clips the "
+    "tails, and v then estimates the clipped gradients. A lower max_grad_norm limits bursts more, but also "
+    "shortens ordinary updates more often.",
     cells=cells,
     measure=measure,
     tables=tables,

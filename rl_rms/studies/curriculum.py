@@ -19,7 +19,7 @@ from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED, episode_returns
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile, listed, short
+from rl_rms.studies.intervals import interquartile, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def measure(seed: int, **cell: Any) -> dict[str, float]:
 def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
     """Updates after the change until root v is within a tenth of the gradients' size, and the first step's length.
 
-    The step is relative to its length after v has adapted: above 1 is under-normalization.
+    The step is relative to its length after v has adapted. It is above 1 while v is too small.
     """
     generator = torch.Generator().manual_seed(seed)
     param = torch.zeros(COORDINATES, requires_grad=True)
@@ -122,29 +122,30 @@ def verdict(results: Results) -> Verdict:
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
-    falls = listed(
-        f"{found:.1f} times 1 / (1 - rho) updates for a factor of {1 / ratio:g}" for ratio, found in down.items()
+    shrinking = " ".join(
+        f"If they become {1 / ratio:g} times smaller, it adapts in {found:.1f} / (1 - rho) updates."
+        for ratio, found in down.items()
     )
     growing = (
-        f"Adapting to growing gradients takes {min(up):.2f} to {max(up):.2f} times 1 / (1 - rho) updates, for "
-        "every ratio."
+        f"If gradients grow, RMSprop adapts in {min(up):.2f} / (1 - rho) to {max(up):.2f} / (1 - rho) updates, "
+        "for every ratio."
     )
-    half_lives = results.levels("half_life")
     returns = ""
-    if half_lives:
-        texts = [
-            f"{short(results.middle('return', half_life=h, rate=_rate(results, h)))} with a half-life of {h} "
-            "updates"
-            for h in half_lives
-        ]
-        returns = f" In the staged curriculum, the return of A2C is {listed(texts)}."
-    shrinking = f"Adapting to shrinking gradients takes {falls}"
+    if results.levels("half_life"):
+        by_half_life = {
+            h: results.middle("return", half_life=h, rate=_rate(results, h)) for h in results.levels("half_life")
+        }
+        best, worst = (choose(by_half_life, key=by_half_life.__getitem__) for choose in (max, min))
+        returns = (
+            f" In the staged curriculum, A2C has the highest return with a half-life of {best} updates "
+            f"({short(by_half_life[best])}), and the lowest with {worst} updates ({short(by_half_life[worst])})."
+        )
     if max(up) / min(up) > 1.5:
-        return Verdict("does not hold", f"{growing} {shrinking}.{returns}")
+        return Verdict("does not hold", f"{growing} {shrinking}{returns}")
     if max(down.values()) > 1.5 * min(down.values()):
-        sentence = f"{growing} {shrinking}. The time grows with the logarithm of this factor.{returns}"
+        sentence = f"{growing} {shrinking}{returns}"
         return Verdict("conditional", sentence, "if gradients grow")
-    return Verdict("holds", f"{growing} {shrinking}.{returns}")
+    return Verdict("holds", f"{growing} {shrinking}{returns}")
 
 
 def _rate(results: Results, half_life: float) -> float:
@@ -177,16 +178,14 @@ STUDY = Study(
     "after about 1 / (1 - rho) updates.",
     mechanism="The study uses `rl_rms.envs.curricula.Staged`. In TensorBoard, `optim/tracking_ratio` shows "
     "how far v lags.",
-    setup=f"The size of {COORDINATES:,} normal gradients changes once by a ratio. The study counts the updates "
-    "until "
-    "root v is within a tenth of the new size. A line is fitted to this number of updates as a function of 1 "
-    "/ (1 - rho), and the table shows its slope. The study also divides the length of the first step by its "
-    f"length after v has adapted. In the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env "
-    "steps, through four stages with ever shorter poles. The agents have three half-lives, each with the "
-    "better of two learning rates.",
-    caveat="The tolerance of a tenth is arbitrary. With a tolerance of a twentieth, v adapts to growing "
-    "gradients in "
-    "1.4 times as many updates. In the curriculum of CartPole, gradients differ more between updates than "
+    setup=f"The size of {COORDINATES:,} normally distributed gradients changes once by a ratio. The study counts "
+    "the updates until root v is within a tenth of the new size. A line is fitted to this number of updates as a "
+    "function of 1 / (1 - rho), and the table shows its slope. The study also divides the length of the first "
+    "step by its length after v has adapted. In the second experiment, A2C trains on 16 CartPoles for "
+    f"{NUM_STEPS:,} env steps, through four stages with ever shorter poles. The agents have three half-lives, "
+    "each with the better of two learning rates.",
+    caveat="The tolerance of a tenth is arbitrary. With a tolerance of a twentieth, v adapts to growing gradients "
+    "in 1.4 times as many updates. In the curriculum of CartPole, gradients differ more between updates than "
     "between stages.",
     cells=cells,
     measure=measure,

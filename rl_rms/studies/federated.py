@@ -1,7 +1,8 @@
 """Compares the places for RMSprop's normalizer in a federation with noisy and different clients.
 
-Ten clients have losses ``|x - c_i|**2 / 2``. Two of them give gradients with thirty times the noise. The distance
-of the c_i is the heterogeneity, and the best x is their mean. A second experiment has six clients with CartPoles.
+Ten clients have losses ``|x - c_i|**2 / 2``. Two of them give gradients with thirty times the noise. The standard
+deviation of the c_i is the difference between clients, and the best x is their mean. A second experiment has six
+clients with CartPoles.
 """
 
 import csv
@@ -23,7 +24,7 @@ from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, listed, short
+from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
 def _quadratic(
     seed: int, placement: Placement, rate: float, *, unlike: float, share: float, rounds: int
 ) -> dict[str, float]:
-    """Squared distance from the best x in the last rounds, and the clients' losses above those at the best x."""
+    """Squared distance from the best x in the last rounds, and the clients' losses relative to the best x."""
     generator = torch.Generator().manual_seed(seed)
     centers = unlike * torch.randn(CLIENTS, COORDINATES, generator=generator)
     best = centers.mean(0)
@@ -170,7 +171,7 @@ def at_best(results: Results, metric: str, **which: Any) -> Floats:
 
 
 def ratio(results: Results, placement: str, against: str, **which: Any) -> Estimate:
-    """A placement's error over another's, seed by seed, each at its best rate."""
+    """Ratio of the errors of two placements, paired by seed, each at its best rate."""
     of, other = (at_best(results, "error", placement=one, **which) for one in (placement, against))
     return interquartile_mean(of / other)
 
@@ -207,7 +208,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the differences at which clients' normalizers have a smaller error than both of the server's."""
+    """Judge by the differences at which `client` has a smaller error than `server` and `pooled`."""
     wins = {
         unlike: max(
             ratio(results, "client", other, unlike=unlike, share=1.0).high for other in ("server", "pooled")
@@ -216,12 +217,12 @@ def verdict(results: Results) -> Verdict:
         for unlike in results.levels("unlike", share=1.0)
     }
     ratios = {unlike: ratio(results, "client", "pooled", unlike=unlike, share=1.0).middle for unlike in wins}
-    texts = listed(f"{short(one)} for a difference of {unlike:g}" for unlike, one in ratios.items())
-    sentence = (
-        "The ratio of the error with placement client to the error with placement pooled depends on the "
-        f"difference between clients. The ratio is {texts}. For comparison, the gradient noise of an ordinary "
-        "client is 1."
-    )
+    texts = [
+        f"With a difference of {unlike:g} between clients, the error with placement `client` is "
+        f"{short(ratios[unlike])} times the error with placement `pooled`."
+        for unlike in (min(ratios), max(ratios))
+    ]
+    sentence = f"{' '.join(texts)} For comparison, the gradient noise of an ordinary client is 1."
     if all(wins.values()):
         return Verdict("holds", sentence)
     if any(wins.values()):
@@ -259,17 +260,15 @@ STUDY = Study(
     "unlike with RMSprop on the server.",
     mechanism="`rl-rms federate` with `placement: server | pooled | client | none`; `rl_rms.agents.federated`.",
     setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates. {NOISY} of them have "
-    f"{LOUD:g} "
-    "times the gradient noise. The points c are drawn from a normal distribution. Its standard deviation is "
-    "the difference between clients. The study measures the squared distance from the best x in the last "
-    f"{LATE} of {ROUNDS} rounds, at the best of three learning rates. In a round, each client sends one "
-    "gradient. The study repeats this with three of ten clients per round. In the second experiment, six "
-    "clients train on CartPole, and the rewards of one of them are mostly noise. The study measures the "
-    f"return of the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning "
-    "rates. The placement client is also trained with `rl-rms federate`, in Flower's simulation.",
+    f"{LOUD:g} times the gradient noise. The points c are drawn from a normal distribution. Its standard "
+    "deviation is the difference between clients. The study measures the squared distance from the best x in the "
+    f"last {LATE} of {ROUNDS} rounds, at the best of three learning rates. In a round, each client sends one "
+    "gradient. The study repeats this with three of ten clients per round. In the second experiment, six clients "
+    "train on CartPole, and the rewards of one of them are mostly noise. The study measures the return of the "
+    f"other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning rates. The study also "
+    "trains the placement `client` with `rl-rms federate`, in Flower's simulation.",
     caveat="If clients normalize, a noisy client also has less weight in the optimum. This causes an error that "
-    "does "
-    "not vanish with more rounds. FedAdam normalizes on the server.",
+    "does not vanish with more rounds. FedAdam normalizes on the server, as the placement `server` does.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -128,7 +128,8 @@ class Study:
         mechanism: The features of the library that the claim is about.
         setup: Description of the measurement.
         caveat: Limits of the experiment.
-        cells: Function that returns the settings to measure, as arguments of ``measure``; few of them for True.
+        cells: Function that returns the settings to measure, as arguments of ``measure``; for True, it returns
+            fewer settings.
         measure: Function from a seed and a cell's settings to metrics: numbers, or lists of them.
         tables: Function from the results to tables.
         verdict: Function from the results to the verdict.

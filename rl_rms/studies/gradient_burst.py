@@ -19,7 +19,7 @@ from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.studies.drawing import COLORS
 from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, listed, short
+from rl_rms.studies.intervals import Estimate, interquartile, interquartile_mean, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,8 +65,8 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
 
     Returns:
         ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after it until root
-        v is within a tenth of its value without the burst. ``lost``: the shares of ordinary steps that are missing
-        in these updates, summed.
+        v is within a tenth of its value without the burst. ``lost``: total reduction of the steps in these
+        updates, in ordinary steps.
     """
     generator = torch.Generator().manual_seed(seed)
     # Only the first row gets the burst; all coordinates are independent.
@@ -97,7 +97,7 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_st
 
     Returns:
         ``return``: mean length of the episodes that end after the time of the attack. ``root``: largest norm of
-        root v in that time over the norm before.
+            root v in that time, divided by the norm before.
     """
     middle, over = num_steps // 2, num_steps // 2 + EVENTS["attack"]
     changes = {}
@@ -158,7 +158,7 @@ def returns(results: Results, event: str, **which: Any) -> Floats:
 
 
 def lost(results: Results, event: str, **which: Any) -> Estimate:
-    """Return that an event costs, seed by seed."""
+    """Return that an event costs, paired by seed."""
     return interquartile_mean(returns(results, "none", **which) - returns(results, event, **which))
 
 
@@ -209,24 +209,26 @@ def verdict(results: Results) -> Verdict:
         for rho in rhos
         for size in SIZES
     )
+    biggest = max(SIZES)
     effects = " ".join(
-        f"With rho {rho:g}, the longest step is {short(step)} times lr. Root v recovers in "
-        + listed(short(interquartile(results.values("recovery", rho=rho, size=size, **of))) for size in SIZES)
-        + f" updates after bursts of {listed(f'{size:,g}' for size in SIZES)}."
+        f"With rho {rho:g}, the longest step is {short(step)} times lr, and root v recovers in "
+        f"{short(interquartile(results.values('recovery', rho=rho, size=biggest, **of)))} updates after a burst "
+        f"of {biggest:,g}."
         for rho, step in steps.items()
     )
-    costs = "".join(
-        f" With {_named(which)}, these losses are "
-        f"{' and '.join(short(lost(results, event, **which).middle) for event in HARM)}, and the return without "
-        "an "
-        f"event is {short(interquartile(returns(results, 'none', **which)))}."
-        for which in contenders(results)
-    )
-    agents = (
-        " A2C loses return by an attack on its observations, and by rewards 1,000 times as large. A loss is "
-        "negative if the return rises."
-    )
-    sentence = f"{effects}{agents if costs else ''}{costs}"
+    costs = ""
+    for event, cause in (
+        ("attack", "An attack on the observations costs"),
+        ("rewards", "Rewards 1,000 times as large cost"),
+    ):
+        losses = {_named(which): lost(results, event, **which).middle for which in contenders(results)}
+        if losses:
+            least, most = (choose(losses, key=losses.__getitem__) for choose in (min, max))
+            costs += (
+                f" {cause} A2C the least return with {least} ({short(losses[least])}), and the most with "
+                f"{most} ({short(losses[most])})."
+            )
+    sentence = f"{effects}{costs}"
     large = sooner(results)
     if not contained or not large:
         return Verdict("does not hold", sentence)
@@ -283,19 +285,19 @@ STUDY = Study(
     mechanism="`rl_rms.RMSprop` has the bound |step| <= lr / sqrt(1 - rho), logged as `containment_margin`, "
     "and can clip gradients. `rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's "
     "policy.",
-    setup="The gradients in 100 coordinates are normal, except for one update with gradients of size B. The "
-    "study measures the longest step, the updates until root v is within 10 % of its value without the "
-    "burst, and the ordinary steps lost until then. Here, clipped means max_grad_ratio=3. In the second "
-    "experiment, A2C trains on 16 CartPoles for 40,000 env steps. In the middle of the training, either an "
-    "attack moves observations by 0.5 for 2,000 env steps, or rewards are 1,000 times as large for one "
-    "rollout. The return is the mean length of the episodes that end after this event. The loss is the difference "
-    "from the return of a training without the event, paired by seed. The learning rate is the best of three "
-    "without an event. In this experiment, clipped means max_grad_norm=0.5; the other agents do not clip.",
-    caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A "
-    "training of "
-    "250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, hardly any "
-    "difference between the losses of two rhos is significant. In an earlier experiment with shorter "
-    "trainings, the losses differed even less. The trainings were therefore lengthened.",
+    setup="The gradients in 100 coordinates are normally distributed, except for one update with gradients of "
+    "size B. The study measures the longest step, and the updates until root v is within 10 % of its value "
+    "without the burst. It also measures how much shorter the steps are in total until then, in ordinary steps. "
+    "Here, clipped means max_grad_ratio=3. In the second experiment, A2C trains on 16 CartPoles for 40,000 env "
+    "steps. In the middle of the training, either an attack moves observations by 0.5 for 2,000 env steps, or "
+    "rewards are 1,000 times as large for one rollout. The return is the mean length of the episodes that end "
+    "after this event. The loss is the difference from the return of a training without the event, paired by "
+    "seed. The learning rate is the best of three without an event. In this experiment, clipped means "
+    "max_grad_norm=0.5; the other agents do not clip.",
+    caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A training "
+    "of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, hardly any "
+    "difference between the losses of two rhos is significant. In an earlier experiment with shorter trainings, "
+    "the losses differed even less. The trainings were therefore lengthened.",
     cells=cells,
     measure=measure,
     tables=tables,

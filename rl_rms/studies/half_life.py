@@ -116,7 +116,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
-    """Tracking errors by half-life: mean of ``(s/v - 1 - log(s/v)) / 2``, s being the true variance."""
+    """Tracking errors by half-life: mean of ``(s/v - 1 - log(s/v)) / 2`` with the true variance s."""
     random = np.random.default_rng(seed)
     updates = max(4_000, 8 * jumps_every)
     gains = 1 - 2.0 ** (-1 / np.array(TRACKED))[:, None]
@@ -133,7 +133,7 @@ def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
 
 
 def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int | None = None) -> dict[str, float]:
-    """Mean score of a training: episode length, mean reward per env step, or for the bandit minus its regret."""
+    """Mean score of a training: episode length, mean reward per env step, or the bandit's negative regret."""
     of = TASKS[task]
     num_steps = num_steps or of.num_steps
     if half_life == "time scale":
@@ -155,7 +155,7 @@ def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int 
 
 
 def expected_return(agent: Agent, of: World, seed: int) -> float:
-    """Exact score of the policy in the current environment: minus the bandit's regret, or reward per env step."""
+    """Exact score of the policy in the current environment: negative regret, or reward per env step."""
     traces = trace(of.changes, np.array([agent.num_timesteps]), seed)
     now = {name: float(values[0]) for name, values in traces.items()}
     observations = torch.eye(2) if of.id.startswith("rl_rms/Two") else torch.zeros(1, 1)
@@ -191,7 +191,7 @@ def scores(results: Results, task: str, half_life: str) -> Floats:
 
 
 def gain(results: Results, task: str, half_life: str) -> Estimate:
-    """Gain of a half-life over 69 updates, seed by seed."""
+    """Gain of a half-life over 69 updates, paired by seed."""
     return interquartile_mean(scores(results, task, half_life) - scores(results, task, "69 updates"))
 
 
@@ -234,12 +234,11 @@ def verdict(results: Results) -> Verdict:
     equal = [h for h in won if not won[h] and not lost[h]]
     if equal:
         texts.append(
-            f" With the half-life {listed(equal)}, no return differs significantly from the return with 69 "
-            "updates."
+            f" The returns with {listed(equal)} do not differ significantly from the returns with 69 updates."
         )
     sentence = (
-        f"The half-life with the best tracking is proportional to the time between jumps to the power "
-        f"{power:.2f}. The claim implies a power of 1.{''.join(texts)}"
+        "The half-life that tracks best is proportional to a power of the time between jumps. The power is "
+        f"{power:.2f}, and the claim implies 1.{''.join(texts)}"
     )
     if any(len(won[h]) == len(names) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
@@ -270,17 +269,16 @@ STUDY = Study(
     name="half_life",
     claim="RMSprop's half-life should match the timescale of the environment's changes. A policy gradient "
     "whose advantages change over dozens of steps then follows these changes.",
-    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the "
-    "timescale of the "
-    "environment and the noise of the gradients. `half_life='auto'` uses the gradients alone.",
-    setup=f"The variance of normal gradients in {COORDINATES} coordinates jumps by a factor of {JUMP:g} every T "
-    "updates. The study measures the Kullback-Leibler error of v for each half-life. A2C trains in 16 "
-    "sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means of "
-    "the rewards are drawn again every 8,000 env steps, and their noise jumps by a factor of ten every 2,000 "
-    "env steps. The score is minus the exact regret per env step. In two states, the rewards are swapped "
-    "every 4,000 env steps. The score is the exact reward per env step. In CartPole, the rewards jump by a "
-    "factor of 30 every 10,000 env steps. The score is the episode length. The half-life with the name time "
-    "scale equals the time between two changes.",
+    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the timescale "
+    "of the environment and the noise of the gradients. `half_life='auto'` uses the gradients alone.",
+    setup=f"The variance of normally distributed gradients in {COORDINATES} coordinates jumps by a factor of "
+    f"{JUMP:g} every T updates. The study measures the Kullback-Leibler error of v for each half-life. A2C trains "
+    "in 16 sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means "
+    "of the rewards are drawn again every 8,000 env steps, and their noise jumps by a factor of ten every 2,000 "
+    "env steps. The score is the negative exact regret per env step. In the task with two states, the rewards are "
+    "swapped every 4,000 env steps. The score is the exact reward per env step. In CartPole, the rewards jump by "
+    "a factor of 30 every 10,000 env steps. The score is the episode length. The half-life `time scale` equals "
+    "the time between two changes.",
     caveat="The benchmark in docs/half_life.md has ten tasks, up to 200,000 env steps, and learning rates by hill "
     "climbing. In this study, the learning rate is the best of a few. It was chosen with the seeds of the "
     "table.",

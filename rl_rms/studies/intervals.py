@@ -65,7 +65,7 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
 
 
 def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Probability that a score is higher than one of a reference, with ties as one half, and its 95 % interval.
+    """Probability that a score exceeds a score of the reference, with ties as one half, and its 95 % interval.
 
     Args:
         scores: One score per seed, shape ``(seeds,)``.
@@ -108,7 +108,7 @@ def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[F
 def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, Floats, Floats]:
     from rliable import library
 
-    # rliable takes a random state and draws from NumPy's global one.
+    # rliable accepts a random state, but draws from NumPy's global one.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:

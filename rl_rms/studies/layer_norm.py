@@ -156,9 +156,8 @@ def verdict(results: Results) -> Verdict:
         count += len(helped)
         lessens += [task] if len(helped) == 2 else helped
         texts.append(
-            f"In {task}, the spread of the score over half-lives is {of[0]} with neither LayerNorm nor bias "
-            f"correction. It is {of[1]} with LayerNorm alone, {of[2]} with bias correction alone, and {of[3]} "
-            "with both."
+            f"In {task} without bias correction, LayerNorm changes the spread over half-lives from {of[0]} to "
+            f"{of[1]}. With bias correction, it changes the spread from {of[2]} to {of[3]}."
         )
     sentence = " ".join(texts)
     if count == 2 * len(texts):
@@ -197,9 +196,8 @@ STUDY = Study(
     "steps. The score is the episode length in the last quarter, for half-lives 20 to 2,000 and two learning "
     "rates.",
     caveat="The trainings are shorter than the longest half-lives. All half-lives use the same learning rate, "
-    "which "
-    "was chosen with the seeds of the table. Over 200,000 env steps with bias correction, half-lives from 20 "
-    "to 2,000 give similar results on CartPole (docs/half_life.md).",
+    "which was chosen with the seeds of the table. Over 200,000 env steps with bias correction, half-lives from "
+    "20 to 2,000 give similar results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -71,7 +71,7 @@ def at_best(results: Results, metric: str, phase: float, **which: Any) -> Floats
 
 
 def ratio(results: Results, **which: Any) -> Estimate:
-    """Loss with rate and noise in phase over loss in opposite phase, each at its best rate."""
+    """Loss with rate and noise in phase, divided by the loss in opposite phase, each at its best rate."""
     return interquartile_mean(
         at_best(results, "loss", phase=IN, **which) / at_best(results, "loss", phase=AGAINST, **which)
     )
@@ -104,24 +104,31 @@ def verdict(results: Results) -> Verdict:
         for by in results.levels("by")
         for period in results.levels("period", by=by)
     }
-    texts = " ".join(
-        f"With {by}, the ratio is "
-        + listed(f"{ratios[by, period].middle:.2f}" for period in results.levels("period", by=by))
-        + "."
-        for by in results.levels("by")
-    )
-    periods = listed(f"{period:,}" for period in results.levels("period"))
+    most, least = (choose(ratios, key=lambda key: ratios[key].middle) for choose in (max, min))
     sentence = (
-        "The ratio is the loss with learning rate and noise in phase, divided by the loss in opposite phase. The "
-        f"periods are {periods} updates. {texts}"
+        "The ratio is the loss with learning rate and noise in phase, divided by the loss in opposite phase. It "
+        "is "
+        + " and ".join(
+            f"{word} for {_in_words(by)} at period {period:,} ({ratios[by, period].middle:.2f})"
+            for word, (by, period) in (("highest", most), ("lowest", least))
+        )
+        + "."
     )
     beyond = [key for key, one in ratios.items() if one.low > 1]
     if len(beyond) == len(ratios):
         return Verdict("holds", sentence)
     if not beyond:
         return Verdict("does not hold", sentence)
-    lost = listed(f"{by} (period {period:,})" for by, period in ratios if (by, period) not in beyond)
+    failed: dict[int, list[str]] = {}
+    for by, period in ratios:
+        if (by, period) not in beyond:
+            failed.setdefault(period, []).append(_in_words(by))
+    lost = listed(f"{listed(names)} at period {period:,}" for period, names in failed.items())
     return Verdict("conditional", sentence, f"except for {lost}")
+
+
+def _in_words(by: str) -> str:
+    return by.replace("RMSprop, ", "RMSprop with a half-life of ")
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -148,12 +155,11 @@ STUDY = Study(
     "gradients are informative, and harms if it is high while they are noisy.",
     mechanism="Agents accept schedules of the learning rate and of the entropy coefficient: `Linear`, "
     "`Cosine`, `Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses two `Sinusoid`s.",
-    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. The noise "
-    "of the "
-    f"gradients oscillates as 1 ± {SWING:g}. The learning rate oscillates with the same relative amplitude. "
-    "Its phase is 0 to 270 degrees behind the noise. A training lasts 2,000 updates or three periods. The "
-    "study measures the squared distance from the optimum in the second half of the training. Each phase uses "
-    "the best of seven learning rates.",
+    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. The noise of "
+    f"the gradients oscillates as 1 ± {SWING:g}. The learning rate oscillates with the same relative amplitude. "
+    "Its phase is 0 to 270 degrees behind the noise. A training lasts 2,000 updates or three periods. The study "
+    "measures the squared distance from the optimum in the second half of the training. Each phase uses the best "
+    "of seven learning rates.",
     caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, they would "
     "have to be estimated first. RMSprop with a half-life much shorter than the period already removes part "
     "of the variation of the noise.",

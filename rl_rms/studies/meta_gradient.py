@@ -1,7 +1,7 @@
 """Learns learning rate, half-life and epsilon by meta-gradient, and compares them with a grid search.
 
 The meta-objective is the loss on a new batch after T updates plus a penalty on the fluctuation of earlier losses,
-``J(x) = L_T + c Var_t log L_t``, where x are the logarithms of the three.
+``J(x) = L_T + c Var_t log L_t``, where x are the logarithms of the three hyperparameters.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from rl_rms.agents.meta_window import SavedTensors
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
 from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, listed, short
+from rl_rms.studies.intervals import Estimate, interquartile_mean, short
 from rl_rms.studies.regression import Params, Regression
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 
 
 def _signal(seed: int, length: int) -> dict[str, Any]:
-    """Mean over standard deviation of the meta-gradient over batches, and its cost relative to plain updates."""
+    """Mean of the meta-gradient over batches divided by its standard deviation, and its relative cost."""
     task = Regression(seed, 1, layer_norm=False)
     task.train(descent(START), 100)
     begin, gradients, times, saved = task.params, [], [], SavedTensors()
@@ -165,7 +165,7 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
 
 
 def share(results: Results, penalty: float) -> Estimate:
-    """Gain of the learned hyperparameters over the start, as a share of the grid's gain, seed by seed."""
+    """Gain of the learned hyperparameters over the start, as a share of the grid's gain, paired by seed."""
     start, best = (results.values("score", by=by) for by in ("start", "grid"))
     learned = results.values("score", by="learned", penalty=penalty)
     return interquartile_mean((learned - start) / (best - start))
@@ -200,12 +200,13 @@ def verdict(results: Results) -> Verdict:
     gain = interquartile_mean(results.values("score", by="learned", penalty=0.0) - start)
     grid_share = ""
     if results.where(by="grid"):
-        shares = [f"{100 * share(results, c).middle:.0f} % with penalty {c:g}" for c in PENALTIES]
-        grid_share = f" The share of the gain of the grid is {listed(shares)}."
-    texts = listed(f"{min(clear[name]):.2f} to {max(clear[name]):.2f} for {name}" for name in NAMES)
+        shares = [f"{100 * share(results, penalty).middle:.0f} %" for penalty in PENALTIES]
+        grid_share = f" This is {shares[0]} of the gain of the grid search. With the penalty, it is {shares[1]}."
+    noisiest = min(NAMES, key=lambda name: min(clear[name]))
     sentence = (
-        f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The study unrolls "
-        f"{min(lengths)} to {max(lengths)} updates. The signal-to-noise ratio of the meta-gradient is {texts}."
+        f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The meta-gradient is "
+        f"noisiest for {noisiest}. Its signal-to-noise ratio is {min(clear[noisiest]):.2f} to "
+        f"{max(clear[noisiest]):.2f}, depending on the number of unrolled updates."
     )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)
@@ -251,9 +252,8 @@ STUDY = Study(
     f"hyperparameters on another task. The score is the loss of a training of {NUM_STEPS} updates with the "
     "chosen hyperparameters.",
     caveat="Windows that are much shorter than the training favor learning rates that are too large for the "
-    "training "
-    "(short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect to the half-life "
-    "is nan. In this study, the first update makes v positive, so the gradient is finite.",
+    "training (short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect to the "
+    "half-life is nan. In this study, the first update makes v positive, so the gradient is finite.",
     cells=cells,
     measure=measure,
     tables=tables,

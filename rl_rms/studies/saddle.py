@@ -116,11 +116,11 @@ def verdict(results: Results) -> Verdict:
     for hold in results.levels("hold", **of):
         ratios = {n: ratio(results, noise=n, hold=hold, **of) for n in results.levels("noise", hold=hold, **of)}
         ends = " and ".join(f"{short(ratios[noise])} with noise {noise:g}" for noise in (min(ratios), max(ratios)))
-        texts.append(f"For hold = {hold:g}, the ratio is {ends}.")
-        lost += [f"noise {noise:g} and hold = {hold:g}" for noise, one in ratios.items() if one < FAR]
+        texts.append(f"With a bound of {hold:g} on x, the ratio is {ends}.")
+        lost += [f"noise {noise:g} and a bound of {hold:g} on x" for noise, one in ratios.items() if one < FAR]
         count += len(ratios)
     sentence = (
-        f"The study divides the updates of SGD by the updates of RMSprop, for b = {flat:g}. {' '.join(texts)}"
+        f"The ratio is the updates of SGD divided by the updates of RMSprop, for b = {flat:g}. {' '.join(texts)}"
     )
     if not lost:
         return Verdict("holds", sentence)
@@ -162,16 +162,14 @@ STUDY = Study(
     "plateaus far faster than SGD.",
     mechanism="`rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
     setup="The function is f(x, y) = (100 x² - b y²) / 2. The study counts the updates until |y| > 1. The "
-    "parameter "
-    "hold is the initial value of x. The root mean square of x must not exceed hold. Each optimizer uses the "
-    "best of nineteen learning rates, four per decade. RMSprop has rho = 0.99 and bias correction. Adam and "
-    "SGD are torch's optimizers, and momentum is 0.9.",
+    "parameter hold is the initial value of x and a bound: the root mean square of x must not exceed it. Each "
+    "optimizer uses the best of nineteen learning rates, four per decade. RMSprop has rho = 0.99 and bias "
+    "correction. Adam and SGD are torch's optimizers, and momentum is 0.9.",
     caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers that "
-    "work "
-    "by coordinate lose the advantage. On the steep axis, RMSprop does not converge but oscillates with about "
-    "half the learning rate. The bound on x (hold) therefore limits the best learning rate of RMSprop, and "
-    "its speed. In this study, far faster means at least twice as fast. This threshold was chosen after a "
-    "look at the results.",
+    "scale each coordinate lose the advantage. On the steep axis, RMSprop does not converge but oscillates with "
+    "about half the learning rate. The bound on x (hold) therefore limits the best learning rate of RMSprop, and "
+    "its speed. In this study, far faster means at least twice as fast. This threshold was chosen after the "
+    "results were known.",
     cells=cells,
     measure=measure,
     tables=tables,

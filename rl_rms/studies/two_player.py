@@ -21,7 +21,7 @@ from rl_rms.optim.games import Play, cycle_radius, play_round
 from rl_rms.studies.drawing import COLORS, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED
 from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import interquartile, interquartile_mean, listed, short
+from rl_rms.studies.intervals import interquartile, interquartile_mean, short
 from rl_rms.studies.optimizers import OPTIMIZERS, half_decades
 
 if TYPE_CHECKING:
@@ -268,23 +268,17 @@ def verdict(results: Results) -> Verdict:
     damps = (
         min(distances_at_best[player] for player in distances_at_best if player.startswith("momentum 0")) < plain
     )
-    distances = " ".join(
-        f"{start} the distance is {listed(f'{short(distances_at_best[one])} ({one})' for one in players)}."
-        for start, players in (
-            ("With momentum,", [one for one in distances_at_best if one.startswith("momentum")]),
-            ("With the other changes,", [one for one in distances_at_best if not one.startswith("momentum")]),
-        )
-        if players
-    )
-    trainings = results.levels("training")
-    unseen_returns = listed(
-        f"{short(unseen(results, one))} after training with {TRAININGS[one]}" for one in trainings
-    )
+    closest = min(distances_at_best, key=distances_at_best.__getitem__)
+    returns = {one: unseen(results, one) for one in results.levels("training")}
+    best, worst = (choose(returns, key=returns.__getitem__) for choose in (max, min))
     sentence = (
-        f"At rate {RATES[-1]:g}, RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}, and the "
-        f"formula predicts a cycle of radius {short(radius)}. At its best rate, plain RMSprop ends at a distance "
-        f"of {short(plain)}. {distances} On CartPole, the agents are evaluated under pushes that were not used in "
-        f"training. The return is {unseen_returns}."
+        f"At rate {RATES[-1]:g}, RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}. The formula "
+        f"predicts a circle of radius {short(radius)}. At its best rate, plain RMSprop ends at a distance of "
+        f"{short(plain)}. Positive momentum {'reduces' if damps else 'does not reduce'} this distance. The "
+        f"smallest distance is {short(distances_at_best[closest])}, with {closest}. Under pushes that were not "
+        f"used in training, A2C has the highest return after training with {TRAININGS[best]} "
+        f"({short(returns[best])}), and the lowest after training with {TRAININGS[worst]} "
+        f"({short(returns[worst])})."
     )
     if spirals and damps:
         return Verdict("holds", sentence)
@@ -331,26 +325,24 @@ STUDY = Study(
     "extragradient steps. `rl_rms.RMSprop` has `optimism` and `momentum` of either sign. "
     "`rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
     setup=f"The game x y starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. RMSprop has "
-    "rho = "
-    f"{RHO} and bias correction. The study measures the root mean square of the distance over the last fifth "
-    f"of the rounds, for four starts per seed. Each player uses the best of {len(RATES)} learning rates. With "
-    "momentum, the rate means the length of a steady step, lr / (1 - momentum). The function "
-    "`rl_rms.optim.games.cycle_radius` predicts the distance. The prediction for plain RMSprop is 2 sqrt(2) "
-    "lr / sqrt(1 - rho). Momentum m and optimism multiply it by sqrt((1 + m) / (1 - m) - 2 optimism). In the "
-    "second experiment, A2C trains on CartPole for 100,000 env steps. In one training, nobody pushes the pole "
-    "(none). In another training, uniformly random pushes move it (random). In two further trainings, an "
-    "adversary pushes the pole. The adversary is a second A2C agent that gets the negative reward. It trains "
-    "for as many env steps, either simultaneously or in alternation. The largest push changes the angular "
-    f"velocity of the pole by {STRENGTHS[0]} rad/s per env step. The study evaluates each agent in 32 episodes "
-    f"without pushes and in 32 episodes with each of three pushes of {STRENGTHS[1]} rad/s: gusts, swings, and "
-    "pushes in the direction in which the pole leans. The table shows the better of two learning rates.",
+    f"rho = {RHO} and bias correction. The study measures the root mean square of the distance over the last "
+    f"fifth of the rounds, for four starts per seed. Each player uses the best of {len(RATES)} learning rates. "
+    "With momentum, the rate means the length of a steady step, lr / (1 - momentum). The function "
+    "`rl_rms.optim.games.cycle_radius` predicts the distance. The prediction for plain RMSprop is 2 sqrt(2) lr / "
+    "sqrt(1 - rho). Momentum m and optimism multiply it by sqrt((1 + m) / (1 - m) - 2 optimism). In the second "
+    "experiment, A2C trains on CartPole for 100,000 env steps. In one training, nobody pushes the pole (none). In "
+    "another training, uniformly random pushes move it (random). In two further trainings, an adversary pushes "
+    "the pole. The adversary is a second A2C agent that gets the negative reward. It trains for as many env "
+    "steps, either simultaneously or in alternation. The largest push changes the angular velocity of the pole by "
+    f"{STRENGTHS[0]} rad/s per env step. The study evaluates each agent in 32 episodes without pushes and in 32 "
+    f"episodes with each of three pushes of {STRENGTHS[1]} rad/s: gusts, swings, and pushes in the direction in "
+    "which the pole leans. The table shows the better of two learning rates.",
     caveat="In the game x y, each player has one parameter. A game with many coupled coordinates may circle more "
-    "widely than the formula predicts. The best rate depends on the number of rounds: a cycle is proportional "
-    "to the learning rate, and shrinks if the rate falls. The trainings on CartPole are short, and an "
-    "adversary takes as many additional env steps as the agent. Agent and adversary alternate every ten "
-    "updates, not every update. The strength of the pushes was chosen on a few seeds so that A2C learns. The "
-    "returns in the table also decided which learning rate is better. The verdict considers only the bilinear "
-    "game.",
+    "widely than the formula predicts. The radius of a cycle is proportional to the learning rate, so the best "
+    "rate depends on the number of rounds. The trainings on CartPole are short, and an adversary takes as many "
+    "additional env steps as the agent. Agent and adversary alternate every ten updates, not every update. The "
+    "strength of the pushes was chosen on a few seeds so that A2C learns. The better learning rate was selected "
+    "by the returns in the table. The verdict considers only the bilinear game.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -187,9 +187,8 @@ def test_progress_shows_an_evaluation_until_it_ends(terminal, monkeypatch):
     times = itertools.count(0.0, 10.0)
     monkeypatch.setattr("rl_rms.agents.progress.time", SimpleNamespace(perf_counter=lambda: next(times)))
     shown = Console(record=True, width=120, force_terminal=terminal, _environ={"TERM": "xterm"})
-    progress, evaluation = ProgressCallback(shown), EvalCallback(every=200, episodes=3)
-    evaluation.progress = progress.show_evaluation
-    agent().learn(200, [evaluation, progress])
+    evaluation = EvalCallback(every=200, episodes=3)
+    agent().learn(200, [evaluation, ProgressCallback(shown, evaluations=[evaluation])])
     text = shown.export_text()
     assert "evaluation 1 / 3 episodes" in text
     assert "evaluation 2 / 3 episodes" in text
@@ -207,7 +206,7 @@ def test_progress_json_prints_only_json_lines(tmp_path, capsys):
     assert events.count("progress") == 3  # of about 155 updates
     assert all({"step", "total", "fps", "return", "half_life", "regime"} <= set(one) for one in records)
     assert records[0]["return"] is None
-    assert records[0]["memory"] == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
+    assert records[0]["half_lives"] == "half-life 200.0 updates = 4,000 env steps (20 env steps per update)"
     assert records[0]["folder"] == records[-1]["folder"] == str(tmp_path)
     assert (records[-1]["total"], records[-1]["regime"], records[-1]["half_life"]) == (
         3_000,

@@ -1,4 +1,4 @@
-from rl_rms.agents import A2C, AdaptationCallback
+from rl_rms.agents import A2C, AdaptationCallback, EvalCallback
 from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.progress import ProgressCallback
 from rl_rms.agents.training_callbacks import training_callbacks
@@ -21,3 +21,11 @@ def test_training_without_regimes_has_the_given_callbacks_and_a_progress_bar_on_
     agent = A2C("CartPole-v1", seed=0)
     assert kinds(agent, Callback(), logs=True) == [Callback]
     assert kinds(agent, progress_bar=True) == [ProgressCallback]
+
+
+def test_training_with_a_progress_bar_shows_evaluations(monkeypatch, capsys):
+    monkeypatch.setattr("rl_rms.agents.progress._SECONDS_BETWEEN_LINES", 0.0)
+    evaluation = EvalCallback(every=200, episodes=3)
+    A2C(make_vec("CartPole-v1", 2, seed=0), seed=0).learn(200, evaluation, progress_bar=True)
+    assert "evaluation 2 / 3 episodes" in capsys.readouterr().out
+    assert evaluation.progress is None

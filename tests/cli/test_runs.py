@@ -47,7 +47,7 @@ def test_read_summary_of_an_unfinished_run_names_resume(tmp_path):
         "wall_time_seconds": 0.5,
         "final_return": None,
         "final_return_episodes": 0,
-        "memory": None,
+        "half_lives": None,
         "interrupted": True,
         "versions": {},
     }

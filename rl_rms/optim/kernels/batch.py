@@ -20,7 +20,7 @@ _is_contiguous = torch.Tensor.is_contiguous
 
 
 class Batch:
-    """Parameters of any kind, with their gradients and states.
+    """A batch of any parameters, with their gradients and states.
 
     Attributes:
         params: The parameters.

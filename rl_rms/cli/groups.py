@@ -14,8 +14,17 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import EventLog, has_events, read_events, without_seed
 from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
-# Runs that differ only in these keys are seeds of one configuration.
-_OWN = ("seed", "runs_dir", "env.drift_seed")
+# Runs that differ only in these keys are seeds of one configuration. Only the seeds affect the training.
+_OWN = (
+    "seed",
+    "env.drift_seed",
+    "runs_dir",
+    "progress",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "histogram_every",
+    "video_every",
+)
 # A legend has room for this many settings.
 _MOST_SETTINGS = 3
 WORDS = (

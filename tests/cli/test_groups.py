@@ -59,6 +59,15 @@ def test_find_groups_runs_with_different_drift_seeds_form_a_group(tmp_path):
     assert names(find_groups([str(tmp_path)])) == {tmp_path.name: ["0", "1"]}
 
 
+@pytest.mark.parametrize(
+    "other", [{"progress": "none"}, {"checkpoint_every": 10, "keep_checkpoints": 1}, {"histogram_every": 10}]
+)
+def test_find_groups_runs_with_another_output_form_a_group(other, tmp_path):
+    write_run(tmp_path / "a", [1.0])
+    write_run(tmp_path / "b", [1.0], seed=1, **other)
+    assert names(find_groups([str(tmp_path)])) == {tmp_path.name: ["a", "b"]}
+
+
 @pytest.mark.parametrize("words", [["runs"], ["runs/a", "runs/b", "runs/c"], ["runs/*"]])
 def test_newest_run_of_several_is_named(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

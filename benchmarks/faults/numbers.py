@@ -1,7 +1,7 @@
 """Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
 Each fault is injected at a random step of a short training: A2C or REINFORCE, fused or by autograd, with or
-without normalizers and a recurrent policy, in a random autoreset mode. With "skip" and "clip", a fault counts as
+without normalizers and a recurrent policy, in a random autoreset mode. With "skip", a fault counts as
 lost if it ends the training, is not counted, or makes a parameter, a normalizer's statistic or a return nonfinite.
 With "raise", it counts as lost if there is no `FloatingPointError` that names the value and its sub-environment.
 The huge number 1e30 must not raise an error. It counts as lost if a parameter becomes nonfinite.
@@ -177,6 +177,6 @@ def overflows(wanted: int, seed: int = 0) -> Count:
 def counts(folder: Path) -> Iterator[Count]:
     """Run all faults of this module."""
     for what in ("reward", "observation", "gradient"):
-        for on_nonfinite in ("raise", "skip", "clip"):
+        for on_nonfinite in ("raise", "skip"):
             yield put_in(what, on_nonfinite, 400)
     yield overflows(200)

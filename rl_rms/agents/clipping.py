@@ -1,4 +1,4 @@
-"""Clips gradients by norm for optimizers other than RMSprop, and names non-finite gradients."""
+"""Clips gradients by norm for optimizers other than RMSprop."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from torch import nn
 
 from rl_rms.agents.config import OnNonfinite
-from rl_rms.optim.clipping import mend_
 from rl_rms.optim.guard import GradientGuard
 from rl_rms.optim.torch_private import foreach_mul_
 
@@ -17,7 +16,7 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
     Args:
         params: Parameters that have gradients.
         max_norm: The largest norm; None for no limit.
-        on_nonfinite: Response to non-finite gradients; ``"clip"`` replaces them.
+        on_nonfinite: Response to non-finite gradients.
 
     Returns:
         The norm before clipping; nan if a gradient was not finite.
@@ -37,20 +36,4 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
         # The gradients are finite; only their squares overflow.
         foreach_mul_(grads, guard.scale(admitted.value))
         return admitted.value
-    if on_nonfinite == "clip":
-        mend_(grads)
-        nn.utils.clip_grads_with_norm_(params, limit, nn.utils.get_total_norm([grad.double() for grad in grads]))
     return math.nan
-
-
-def name_nonfinite_gradient(policy: nn.Module) -> str:
-    """An error message about the first parameter with a non-finite gradient; empty if all gradients are finite."""
-    for name, param in policy.named_parameters():
-        if param.grad is not None and not param.grad.isfinite().all():
-            nonfinite = param.grad[~param.grad.isfinite()]
-            return (
-                f"the gradient of {name} must be finite, got {float(nonfinite[0]):g} in {len(nonfinite)} of "
-                f'{param.numel()} numbers; no weight was updated; fix the loss, or set on_nonfinite to "skip", '
-                'which skips such updates, or to "clip", which replaces such numbers'
-            )
-    return ""

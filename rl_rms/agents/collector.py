@@ -90,7 +90,7 @@ class Collector:
         self._notices = Notices()
         self.info_sums = InfoSums(log_info) if log_info else None
         self._buffers: RolloutBuffers | None = None
-        self._imputer = Imputer(env.single_observation_space, env.num_envs, on_nonfinite)
+        self._imputer = Imputer(env.num_envs, on_nonfinite)
         self._faults = EnvFaults(env, on_env_error, env_timeout)
         self._overwritten = OverwrittenFinals(env)
         self.num_timesteps = 0
@@ -177,7 +177,7 @@ class Collector:
         if self.action_masks is not None:
             self.action_masks = state["masks"]
         self._tracker.load_state_dict(state)
-        self._imputer.load_state_dict({name: state[name] for name in ("imputed", "largest_squares")})
+        self._imputer.load_state_dict(state)
         self._faults.load_state_dict(state["faults"])
 
     def collect(self, act: Act, rollout_done: RolloutDone) -> Rollout:
@@ -310,8 +310,7 @@ class Collector:
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(
             f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; fix the environment, "
-            'or set on_nonfinite to "skip", which does not learn from such transitions, or to "clip", which '
-            "replaces such numbers"
+            'or set on_nonfinite to "skip", which does not learn from such transitions'
         )
 
     def _read_masks(self, masks: Bools, infos: list[dict[str, Any]]) -> Bools:

@@ -27,7 +27,7 @@ _ROLLOUT_ENV_STEPS = 256
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
 OnChange = Literal["keep", "reset", "forget"]
-OnNonfinite = Literal["raise", "skip", "clip"]
+OnNonfinite = Literal["raise", "skip"]
 _NOT_IN_OPTIMIZER_KWARGS = {
     "lr": "set learning_rate instead",
     "params": "the optimizer trains the parameters of policy",
@@ -96,8 +96,7 @@ class AgentConfig:
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` names it;
-            ``skip`` does not learn from the transition, or skips the update; ``clip`` replaces it by a finite
-            number. RMSprop takes the same value.
+            ``skip`` does not learn from the transition, or skips the update. RMSprop takes the same value.
         meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
             window: 4}``; null for none. The adaptation starts at the configured values.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.

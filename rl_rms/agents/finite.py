@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from rl_rms.agents.trees import Tree, tree_map
 
@@ -87,30 +85,6 @@ def find(what: str, tree: Tree) -> list[Found]:
                 value = float(leaf.reshape(len(leaf), -1)[i][nonfinite[i]][0])
                 found[i] = Found(what + name, i, value, int(nonfinite[i].sum()), nonfinite.shape[1])
     return [found[i] for i in sorted(found)]
-
-
-def without_infinities(tree: Tree, space: gym.Space[Any]) -> Tree:
-    """Replace infinities by the space's finite bound, or else by the largest finite magnitude in the array.
-
-    Args:
-        tree: Arrays of shape ``(num_envs, *observation)``; NaN is kept.
-        space: The space of one observation.
-    """
-    if isinstance(space, spaces.Dict):
-        return {key: without_infinities(part, space[key]) for key, part in tree.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(
-            without_infinities(part, part_space) for part, part_space in zip(tree, space.spaces, strict=True)
-        )
-    nonfinite = not_finite(tree)
-    if not (nonfinite.any() and isinstance(space, spaces.Box)):
-        return tree
-    largest = max(1.0, float(np.where(nonfinite, 0.0, np.abs(tree)).max()))
-    clipped = np.array(tree)
-    for bounds, sign, where in ((space.low, -1.0, tree < 0), (space.high, 1.0, tree > 0)):
-        bound = np.where(not_finite(bounds), sign * largest, bounds)
-        np.copyto(clipped, bound, where=nonfinite & where, casting="same_kind")
-    return clipped
 
 
 def replaced(tree: Tree, stand_ins: Tree) -> Tree:

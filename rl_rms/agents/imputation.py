@@ -1,15 +1,14 @@
 """Replaces non-finite rewards and observations, or raises an error, depending on ``on_nonfinite``."""
 
 import dataclasses
-import math
+from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
 from rl_rms.agents.config import OnNonfinite
-from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced, without_infinities
+from rl_rms.agents.finite import TAME, Found, are_tame, find, not_finite, replaced
 from rl_rms.agents.trees import Tree, tree_map
 
 Array = npt.NDArray[Any]
@@ -33,30 +32,27 @@ class Imputer:
     """Checks the rewards and observations of a vector environment, and imputes non-finite values.
 
     Args:
-        space: Observation space of one sub-environment.
         num_envs: Number of sub-environments.
-        on_nonfinite: ``"raise"``, ``"skip"`` (impute, and mask the transition) or ``"clip"`` (impute only).
+        on_nonfinite: ``"raise"``, or ``"skip"``, which imputes the values and masks the transition.
 
     Attributes:
         num_nonfinite: Non-finite rewards and observations since it was set to 0.
     """
 
-    def __init__(self, space: gym.Space[Any], num_envs: int, on_nonfinite: OnNonfinite) -> None:
-        self._space, self._on_nonfinite = space, on_nonfinite
+    def __init__(self, num_envs: int, on_nonfinite: OnNonfinite) -> None:
+        self._on_nonfinite = on_nonfinite
         self._none = np.zeros(num_envs, dtype=np.bool_)
         self.num_nonfinite = 0
         # Mask of the sub-environments whose current observation is imputed; None if there are none.
         self._imputed: Bools | None = None
-        # Largest sum of squares of a vector step's rewards.
-        self._largest_squares = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The imputed observations and the largest rewards, for `rl_rms.envs.encoding.encode`."""
-        return {"imputed": self._imputed, "largest_squares": self._largest_squares}
+        """The mask of imputed observations, for `rl_rms.envs.encoding.encode`."""
+        return {"imputed": self._imputed}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of `state_dict`."""
-        self._imputed, self._largest_squares = state["imputed"], state["largest_squares"]
+        self._imputed = state["imputed"]
 
     def check_reset(self, observations: Tree) -> Tree:
         """Check and impute the observations of a reset.
@@ -89,11 +85,8 @@ class Imputer:
             NonfiniteError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         masked, self._imputed = self._imputed, None
-        squares = np.vdot(rewards, rewards)
-        if not squares < TAME:
+        if not np.vdot(rewards, rewards) < TAME:
             rewards, masked = self._impute_rewards(rewards, valid, masked)
-        elif squares > self._largest_squares:
-            self._largest_squares = float(squares)
         if finals and not all(are_tame(final) for _, final in finals):
             finals, masked = self._impute_finals(finals, before, masked)
         if not are_tame(observations):
@@ -107,9 +100,7 @@ class Imputer:
         if not found:
             return rewards, masked
         self._count(found)
-        largest = math.sqrt(self._largest_squares / len(rewards)) if self._on_nonfinite == "clip" else 0.0
-        stand_ins = np.where(np.isnan(rewards), 0.0, np.where(rewards < 0, -largest, largest))
-        return np.where(not_finite(rewards), stand_ins, rewards), self._with(masked, found)
+        return np.where(not_finite(rewards), 0.0, rewards), self._with(masked, found)
 
     def _impute_finals(self, finals: Finals, before: Tree, masked: Bools | None) -> tuple[Finals, Bools | None]:
         imputed = []
@@ -119,7 +110,7 @@ class Imputer:
             if found:
                 self._count(found)
                 masked = self._with(masked, found)
-                tree = self._finite(tree, tree_map(lambda leaf, i=i: leaf[i : i + 1], before))
+                tree = replaced(tree, tree_map(lambda leaf, i=i: leaf[i : i + 1], before))
             imputed.append((i, tree_map(lambda leaf: leaf[0], tree)))
         return imputed, masked
 
@@ -133,18 +124,10 @@ class Imputer:
         def last(leaf: Array) -> Array:
             return np.where(starts.reshape(-1, *[1] * (leaf.ndim - 1)), np.zeros((), leaf.dtype), leaf)
 
-        return self._finite(observations, tree_map(last, before)), self._with(None, found)
+        return replaced(observations, tree_map(last, before)), self._with(None, found)
 
-    def _finite(self, observations: Tree, stand_ins: Tree) -> Tree:
-        """Replace non-finite observations; ``"clip"`` first replaces infinities by the space's bounds."""
-        if self._on_nonfinite == "clip":
-            observations = without_infinities(observations, self._space)
-        return replaced(observations, stand_ins)
-
-    def _with(self, masked: Bools | None, found: list[Found]) -> Bools | None:
-        """Add the sub-environments in ``found`` to the mask; None for ``"clip"``, which masks nothing."""
-        if self._on_nonfinite == "clip":
-            return None
+    def _with(self, masked: Bools | None, found: list[Found]) -> Bools:
+        """Add the sub-environments in ``found`` to the mask."""
         masked = self._none.copy() if masked is None else masked.copy()
         masked[[entry.env_index for entry in found]] = True
         return masked

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from rl_rms.agents.averaging import Sync, average_step
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.checkpoint_checks import check_like, check_optimizer
-from rl_rms.agents.clipping import clip_gradients, name_nonfinite_gradient
+from rl_rms.agents.clipping import clip_gradients
 from rl_rms.agents.config import AgentConfig, as_schedule
 from rl_rms.agents.config_parts import reward_half_life
 from rl_rms.agents.losses import Batch, LossCoefficients, first_nonfinite
@@ -29,6 +29,7 @@ from rl_rms.agents.rollout_scaling import RolloutScaling
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.half_life import Timescale
+from rl_rms.optim.clipping import describe_nonfinite
 from rl_rms.optim.rmsprop import RMSprop
 from rl_rms.optim.torch_private import foreach_zero_
 
@@ -290,10 +291,10 @@ class Learner(ABC):
         params = [param for param in self.policy.parameters() if param.grad is not None]
         norm = clip_gradients(params, self.config.max_grad_norm, self.config.on_nonfinite)
         metrics["optim/gradient_norm"] = norm
-        is_finite = bool(np.isfinite(norm))
-        if is_finite or self.config.on_nonfinite == "clip":
-            self._synced_step(share)
-        return int(not is_finite)
+        if not np.isfinite(norm):
+            return 1
+        self._synced_step(share)
+        return 0
 
     def _synced_step(self, share: float) -> None:
         """Take the optimizer's step; with ``sync="local"`` replace it by the mean of all workers' steps."""
@@ -304,7 +305,7 @@ class Learner(ABC):
 
     def _name_cause(self, batch: Batch, num_timesteps: int, message: str) -> str:
         """An error message about non-finite gradients that names the first non-finite part of the loss."""
-        message = name_nonfinite_gradient(self.policy) or message
+        message = describe_nonfinite(self.policy.named_parameters()) or message
         cause = first_nonfinite(self.policy, batch)
         when = f"in update {self.num_updates + 1:,}, after {num_timesteps:,} env steps, "
         return when + message + (cause and f". There {cause}")

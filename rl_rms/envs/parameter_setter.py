@@ -7,7 +7,7 @@ scalar for all sub-environments or an array of shape ``(num_envs,)``.
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,15 +81,13 @@ class ParameterSetter:
                 )
         self.has_noise = transforms.has_noise(self.targets)
         self.is_drawn = transforms.is_drawn(self.targets)
-        # The parts of the observations that have targets, and whether a part needs more than gain and offset.
-        self._parts: dict[tuple[str, ...], bool] = {}
-        for target in self.targets:
-            if target.startswith("observation.") and transform_of(target) is not None:
-                keys = keys_of(target)
-                self._parts[keys] = self._parts.get(keys, False) or transform_of(target) not in _AFFINE
-                for kind, neutral in NEUTRAL.items():
-                    if kind.startswith("observation."):
-                        self._transforms[_prefix(keys) + kind.removeprefix("observation.")] = neutral
+        self._parts = _find_parts(self.targets, observation_space)
+        # Whether gain and offset of the whole observation are the only transforms of observations.
+        self._is_affine = len(self._parts) == 1 and self._parts[0].is_affine
+        for part in self._parts:
+            for kind, neutral in NEUTRAL.items():
+                if kind.startswith("observation."):
+                    self._transforms[part.prefix + kind.removeprefix("observation.")] = neutral
         delays = "action.delay" in self.targets
         self._delays = Delays(action_space, num_envs or 1) if delays else None  # type: ignore[arg-type]
         # Cached permutations and offsets; cleared when the target's value or the drift changes.
@@ -194,39 +192,46 @@ class ParameterSetter:
             observation: One observation, or a batch.
             first: Whether an observation is the first of its episode: a scalar, or shape ``(num_envs,)``.
         """
-        for keys, rearranges in self._parts.items():
-            move = partial(self._moved, keys, rearranges, first)
-            observation = move(observation) if not keys else transforms.with_part(observation, keys, move)
+        if self._is_affine:
+            values = self._transforms
+            return transforms.observation(observation, values["observation.gain"], values["observation.offset"])
+        for part in self._parts:
+            if part.keys:
+                move = partial(self._moved, part, first)
+                observation = transforms.with_part(observation, part.keys, move)
+            else:
+                observation = self._moved(part, first, observation)
         return observation
 
-    def _moved(
-        self, keys: tuple[str, ...], rearranges: bool, first: npt.NDArray[np.bool_] | bool, observation: Any
-    ) -> Any:
+    def _moved(self, part: "_Part", first: npt.NDArray[np.bool_] | bool, observation: Any) -> Any:
         """Transform one part of the observations."""
-        values, targets, prefix = self._transforms, self.targets, _prefix(keys)
-        space = transforms.part_space(self._spaces[0], keys)
-        assert isinstance(space, Box)
-        is_integer = space.dtype == np.uint8
-        if is_integer:
+        values = self._transforms
+        if part.is_integer:
             observation = np.asarray(observation, np.float32)
-        batch = transforms.observation(observation, values[f"{prefix}gain"], values[f"{prefix}offset"])
-        if rearranges:
-            batch = batch if self._num_envs is not None else batch[None]
-            size = components(space)
-            shift = np.zeros((1, size))
-            if f"{prefix}offsets" in targets:
-                shift = shift + _column(values[f"{prefix}offsets"]) * self._vectors(prefix, size)
-            if f"{prefix}noise" in targets:
-                noises = self._noise(f"{prefix}noise", size, first)
-                shift = shift + _column(values[f"{prefix}noise"]) * noises
-            if f"{prefix}offsets" in targets or f"{prefix}noise" in targets:
-                batch = batch + shift.reshape(-1, *batch.shape[1:]).astype(batch.dtype)
-            if f"{prefix}permute" in targets:
-                batch = transforms.permute(batch, self._orders(f"{prefix}permute", size))
-            if f"{prefix}mask" in targets:
-                batch = transforms.hide(batch, self._ranks(f"{prefix}mask", size), values[f"{prefix}mask"])
-            batch = batch if self._num_envs is not None else batch[0, ...]
-        return transforms.to_uint8(batch, space) if is_integer else batch
+        moved = transforms.observation(observation, values[part.gain], values[part.offset])
+        if part.rearranges:
+            batch = moved if self._num_envs is not None else moved[None]
+            batch = self._rearranged(part, first, batch)
+            moved = batch if self._num_envs is not None else batch[0, ...]
+        return transforms.to_uint8(moved, part.space) if part.is_integer else moved
+
+    def _rearranged(
+        self, part: "_Part", first: npt.NDArray[np.bool_] | bool, batch: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        """Apply the transforms of a part that need random numbers, to a batch."""
+        values, targets, prefix, size = self._transforms, self.targets, part.prefix, components(part.space)
+        shift = np.zeros((1, size))
+        if f"{prefix}offsets" in targets:
+            shift = shift + _column(values[f"{prefix}offsets"]) * self._vectors(prefix, size)
+        if f"{prefix}noise" in targets:
+            shift = shift + _column(values[f"{prefix}noise"]) * self._noise(f"{prefix}noise", size, first)
+        if f"{prefix}offsets" in targets or f"{prefix}noise" in targets:
+            batch = batch + shift.reshape(-1, *batch.shape[1:]).astype(batch.dtype)
+        if f"{prefix}permute" in targets:
+            batch = transforms.permute(batch, self._orders(f"{prefix}permute", size))
+        if f"{prefix}mask" in targets:
+            batch = transforms.hide(batch, self._ranks(f"{prefix}mask", size), values[f"{prefix}mask"])
+        return batch
 
     def action(self, action: Any) -> Any:
         """Transform actions, see `rl_rms.envs.transforms`."""
@@ -304,8 +309,9 @@ class ParameterSetter:
         seed = self.noise_key.seed
         return self._once(target, 1, lambda drift, number: noise.permutation(target, seed, drift, number, size))
 
-    def _set_transform(self, target: str, value: Any) -> None:
-        transforms.check_value(target, value, self._spaces[1])
+    def _set_transform(self, target: str, bounds: tuple[float, float] | None, value: Any) -> None:
+        if bounds is not None:
+            transforms.check_value(target, value, bounds)
         self._transforms[target] = value
         self._drawn.pop(target, None)
 
@@ -333,7 +339,7 @@ class ParameterSetter:
 
     def _find_setters(self) -> list[Callable[[Any], None]]:
         return [
-            partial(self._set_transform, target)
+            partial(self._set_transform, target, transforms.bounds_of(target, self._spaces[1]))
             if transform_of(target) is not None
             else self._parameter(target).setter(find_owner(self._env, target)[0])
             if self._example is self._env
@@ -353,9 +359,37 @@ class ParameterSetter:
         self.again()
 
 
-def _prefix(keys: tuple[str, ...]) -> str:
-    """The prefix of the names of a part's transforms."""
-    return "".join(f"{key}." for key in ("observation", *keys))
+class _Part(NamedTuple):
+    """A part of the observations that has targets."""
+
+    keys: tuple[str, ...]
+    space: Box
+    prefix: str  # of the names of its transforms
+    gain: str
+    offset: str
+    is_integer: bool  # whether its values are uint8
+    rearranges: bool  # whether it needs more than gain and offset
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is the whole observation, and needs only gain and offset."""
+        return not (self.keys or self.is_integer or self.rearranges)
+
+
+def _find_parts(targets: Sequence[str], observation_space: Space) -> list[_Part]:
+    kinds: dict[tuple[str, ...], list[str | None]] = {}
+    for target in targets:
+        if target.startswith("observation.") and transform_of(target) is not None:
+            kinds.setdefault(keys_of(target), []).append(transform_of(target))
+    parts = []
+    for keys, of_part in kinds.items():
+        space = transforms.part_space(observation_space, keys)
+        assert isinstance(space, Box)
+        prefix = "".join(f"{key}." for key in ("observation", *keys))
+        rearranges = any(kind not in _AFFINE for kind in of_part)
+        is_integer = space.dtype == np.uint8
+        parts.append(_Part(keys, space, prefix, f"{prefix}gain", f"{prefix}offset", is_integer, rearranges))
+    return parts
 
 
 def _column(value: Any) -> npt.NDArray[Any]:

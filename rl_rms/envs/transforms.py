@@ -225,23 +225,25 @@ def _without_bounds(space: Space, keys: tuple[str, ...]) -> Space:
     return space
 
 
-def check_value(target: str, value: Any, action_space: Space) -> None:
+def bounds_of(target: str, action_space: Space) -> tuple[float, float] | None:
+    """The bounds of a target's values; None if it has no bounds."""
+    if target == "action.noise" and isinstance(action_space, Discrete):
+        return 0.0, 1.0
+    return BOUNDS.get(transform_of(target) or "")
+
+
+def check_value(target: str, value: Any, bounds: tuple[float, float]) -> None:
     """Raise an error if a value is outside of a target's bounds.
 
     Args:
         target: Name of a transform.
         value: Scalar, or shape ``(num_envs,)``.
-        action_space: Action space of one environment.
+        bounds: The smallest and the largest value.
 
     Raises:
         ValueError: If the value is out of bounds.
     """
-    kind = transform_of(target)
-    if kind not in BOUNDS:
-        return
-    low, high = BOUNDS[kind]
-    if target == "action.noise" and isinstance(action_space, Discrete):
-        high = 1.0
+    low, high = bounds
     values = np.atleast_1d(value)
     wrong = values[~((values >= low) & (values <= high))]
     if wrong.size:

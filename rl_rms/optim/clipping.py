@@ -1,17 +1,11 @@
-"""Clips gradients in place by coordinate and by tensor, and replaces non-finite values."""
+"""Clips gradients in place by coordinate and by tensor, and names non-finite values."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
-
-
-def mend_(grads: list[Tensor]) -> None:
-    """Replace nan by 0 and infinities by the largest finite magnitude among all gradients, in place."""
-    finite = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads if grad.numel() > 0]
-    largest = max((float(gathered(grad.abs().max())) for grad in finite), default=0.0)
-    for grad in grads:
-        grad.nan_to_num_(nan=0.0, posinf=largest, neginf=-largest)
 
 
 def total_norm(grads: list[Tensor]) -> float:
@@ -21,15 +15,20 @@ def total_norm(grads: list[Tensor]) -> float:
     return float(gathered(torch.nn.utils.get_total_norm(grads)))
 
 
-def describe_nonfinite(params: list[Tensor]) -> str:
-    """An error message about the first non-finite gradient; empty if all gradients are finite."""
-    for index, param in enumerate(params):
+def describe_nonfinite(params: Iterable[tuple[str, Tensor]]) -> str:
+    """An error message about the first non-finite gradient; empty if all gradients are finite.
+
+    Args:
+        params: Parameters with their names.
+    """
+    for name, param in params:
         if param.grad is not None and not gathered(param.grad.isfinite().all()):
-            wrong = int(gathered((~param.grad.isfinite()).sum()))
+            grad = gathered(param.grad)
+            nonfinite = grad[~grad.isfinite()]
             return (
-                f"the gradient of parameter {index}, of shape {tuple(param.shape)}, is nan or infinite in "
-                f"{wrong} of {param.numel()} coordinates; nothing was updated; fix the loss, or use "
-                'on_nonfinite="skip" to skip such steps'
+                f"the gradient of {name} must be finite, got {nonfinite[0].item()} in {len(nonfinite)} of "
+                f'{grad.numel()} numbers; no weight was updated; fix the loss, or set on_nonfinite to "skip", '
+                "which skips such updates"
             )
     return ""
 

@@ -44,7 +44,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``gradient_norm``: global norm of the gradients, before clipping; present only if the optimizer's clipping
     computes it.
     - ``clip_share``: share of clipped updates among roughly the last hundred updates.
-    - ``num_nonfinite``: number of updates with non-finite gradients so far, skipped or made with replaced values.
+    - ``num_nonfinite``: number of updates so far that were skipped because a gradient was not finite.
     - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator
       adds further diagnostics.
 

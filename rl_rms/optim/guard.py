@@ -18,13 +18,12 @@ from rl_rms.optim.clipping import (
     clip_by_value_,
     cut_squares_off_,
     describe_nonfinite,
-    mend_,
     total_norm,
 )
 from rl_rms.optim.kernels.batch import Batch
 from rl_rms.optim.rule import State, real
 
-OnNonfinite = Literal["raise", "skip", "clip"]
+OnNonfinite = Literal["raise", "skip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
 _COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
@@ -51,7 +50,7 @@ class GradientGuard:
         gradient_norm: Global norm of the last gradients before clipping; None if no option needs it.
         num_updates: Number of updates that were not skipped.
         num_clipped: Number of updates with clipped gradients.
-        num_nonfinite: Number of updates with non-finite gradients, skipped or made with replaced values.
+        num_nonfinite: Number of updates that were skipped because a gradient was not finite.
         clip_share: Share of clipped updates among roughly the last hundred updates.
 
     Raises:
@@ -77,7 +76,7 @@ class GradientGuard:
             if bound is not None and not (is_number(bound) and bound > least):
                 raise ValueError(f"{name} must be > {least}, or None for no clipping, got {bound!r}")
         if on_nonfinite not in (*get_args(OnNonfinite), None):
-            raise ValueError(f'on_nonfinite must be "raise", "skip", "clip" or None, got {on_nonfinite!r}')
+            raise ValueError(f'on_nonfinite must be "raise", "skip" or None, got {on_nonfinite!r}')
         self.gradient_norm: float | None = None
         self.num_updates = 0
         self.num_clipped = 0
@@ -149,10 +148,6 @@ class GradientGuard:
         norm = None
         if self.needs_norm:
             norm = self._admit(batches, groups)
-            if norm is None and self.on_nonfinite == "clip":
-                mend_([real(grad) for batch in batches for grad in batch.grads])
-                _mark_changed(batches)
-                norm = self._admit(batches, groups)
             if norm is None:
                 return None
         clipped = False
@@ -176,7 +171,9 @@ class GradientGuard:
         try:
             return self.admit(_tensors(batches))
         except FloatingPointError as error:
-            raise FloatingPointError(describe_nonfinite(_params(groups)) or str(error)) from None
+            params = enumerate(_params(groups))
+            named = ((f"parameter {index}, of shape {tuple(param.shape)},", param) for index, param in params)
+            raise FloatingPointError(describe_nonfinite(named) or str(error)) from None
 
     @torch.no_grad()
     def clip_in_place(self, group: dict[str, Any], states: Mapping[Tensor, State]) -> bool:

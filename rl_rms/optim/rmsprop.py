@@ -105,9 +105,8 @@ class RMSprop(Optimizer):
         max_grad_value: Largest magnitude of a gradient coordinate.
         max_grad_ratio: Largest magnitude of a coordinate, as a multiple of the root of its previous second moment,
             > 1. A parameter's first gradient is not clipped.
-        on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, ``"skip"`` the whole step, or
-            ``"clip"``, which replaces nan by 0 and infinities by the largest finite magnitude. Skipped and clipped
-            steps are counted. None does not check, as in torch.
+        on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, or ``"skip"`` the whole step
+            and count it. None does not check, as in torch.
         fused: Whether one kernel call updates all parameters of a precision, which is many times faster for small
             networks. None does so for contiguous float32 and float64 parameters on a CPU. True raises an error for
             other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its own update.

@@ -127,6 +127,6 @@ def test_discrete_actions_are_permuted_and_randomly_replaced():
 )
 def test_value_out_of_range_raises(target, value, actions):
     with pytest.raises(ValueError, match=naming(target, "[0")):
-        transforms.check_value(target, value, actions)
-    transforms.check_value("action.noise", 1.5, FLOATS)
-    transforms.check_value("observation.offset", -5.0, FLOATS)
+        transforms.check_value(target, value, transforms.bounds_of(target, actions))
+    transforms.check_value("action.noise", 1.5, transforms.bounds_of("action.noise", FLOATS))
+    assert transforms.bounds_of("observation.offset", FLOATS) is None

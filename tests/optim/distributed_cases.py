@@ -155,7 +155,7 @@ CASES: dict[str, Callable[[], tuple[Weights, Weights]]] = {
     "fsdp2_max_grad_norm": beside_one_process(max_grad_norm=0.1),
     "fsdp2_max_grad_value": beside_one_process(updates=8, max_grad_value=0.05),
     "fsdp2_max_grad_ratio": beside_one_process(updates=8, max_grad_ratio=1.1),
-    "fsdp2_nonfinite": beside_one_process(on_nonfinite="clip", max_grad_norm=1.0),
+    "fsdp2_nonfinite": beside_one_process(on_nonfinite="skip", max_grad_norm=1.0),
     "fsdp2_auto": beside_one_process(half_life="auto", half_life_bounds=(1.0, 1e6)),
     "fsdp2_centered": beside_one_process(centered=True, momentum=0.5, bias_correction=True, eps=1e-2),
     "fsdp2_one_parameter_max_grad_norm": one_parameter(max_grad_norm=0.1),

@@ -567,7 +567,7 @@ def test_constructor_with_named_parameters_keeps_names():
         {"max_tensor_norm": 1.0},
         {"max_grad_value": 1.0},
         {"max_grad_ratio": 2.0},
-        {"on_nonfinite": "clip"},
+        {"on_nonfinite": "skip"},
         {"half_life": "auto"},
     ],
     ids=str,

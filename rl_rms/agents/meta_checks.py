@@ -9,6 +9,8 @@ from rl_rms.agents.checkpoint_checks import check_numbers, check_options
 from rl_rms.agents.config_parts import MetaConfig
 from rl_rms.optim.rmsprop import RMSprop
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 
 def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) -> None:
     """Raise an error for optimizers and policies whose updates cannot be repeated differentiably.
@@ -29,7 +31,7 @@ def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) 
             f"meta needs a fixed half-life to adapt, got half_life={estimated[0]!r}; set a number, or leave "
             "half_life out of meta.adapt"
         )
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules()):
+    if any(isinstance(module, _BATCH_NORMS) for module in policy.modules()):
         raise ValueError(
             'meta cannot unroll norm="batch", whose running statistics change with every loss; set norm="layer"'
         )

@@ -26,6 +26,7 @@ from rl_rms.agents.numpy_network import ACTIVATIONS, Network, SharedParameters
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.returns import explained_variance
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
+from rl_rms.optim.torch_private import has_hooks
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -49,16 +50,10 @@ def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     params = list(policy.parameters())
     return (
         isinstance(policy.action_space, (spaces.Discrete, spaces.Box))
-        and all(type(module) in kinds and not _is_hooked(module) for module in policy.modules())
+        and all(type(module) in kinds and not has_hooks(module) for module in policy.modules())
         and all(p.dtype == torch.float32 and p.device.type == "cpu" and p.requires_grad for p in params)
         and sum(param.numel() for param in params) <= _MOST_WEIGHTS
     )
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    """Whether a module has hooks."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name) for name in hooks)
 
 
 class NumpyBackend:

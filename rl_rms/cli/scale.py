@@ -58,6 +58,7 @@ class ScaleConfig:
 @contextmanager
 def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
     """The workers that a launcher such as torchrun started; a single worker without a launcher."""
+    import torch
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
@@ -70,9 +71,9 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    # Optimizers import it. An import within a process group keeps the group alive until the interpreter exits,
-    # where its threads sometimes abort the process.
-    import torch._dynamo  # noqa: F401
+    # This imports torch's compiler, as optimizers do. An import within a process group keeps the group alive until
+    # the interpreter exits, where its threads sometimes abort the process.
+    torch.compiler.reset()
 
     timeout = timedelta(seconds=scale.timeout)
     store, rank, size = next(rendezvous("env://", timeout=timeout))

@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
             options = None
         else:
             options = {"quick": arguments.quick, "seeds": arguments.seeds, "processes": arguments.processes}
-        _study(name, output, Path(arguments.runs_dir), options)
+        run_study(name, output, Path(arguments.runs_dir), options)
     if arguments.names == ["all"]:
         report(names, output)
         print(f"report       {output / REPORT}")
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
+def run_study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
     """Run a study, or with ``--redraw`` read its saved data, and show the result."""
     from rich.table import Table
 

@@ -98,6 +98,11 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
     return memory
 
 
+def stored_as(argument: str) -> str:
+    """The attribute in which Gymnasium's MuJoCo environments store an argument of their constructor."""
+    return f"_{argument}"
+
+
 def new_box2d_world(env: Any) -> None:
     """Give an unwrapped Box2D environment a new ``b2World``."""
     box2d: Any = importlib.import_module("Box2D")

@@ -6,6 +6,7 @@ torch may rename or remove them in any release. `tests/optim/test_torch_private.
 from typing import Any
 
 import torch
+from torch import nn
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
@@ -36,6 +37,12 @@ fused_adamw_: Any = getattr(torch, "_fused_adamw_", None)
 set_grad_enabled: Any = torch._C._set_grad_enabled
 
 is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a hook observes the module's forward or backward passes."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in hooks)
 
 
 def has_step_observers(optimizer: Optimizer) -> bool:

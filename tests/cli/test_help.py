@@ -18,7 +18,7 @@ LINES, COLUMNS = 40, 100
 WORK = {
     "train": "rl_rms.cli.train.train",
     "resume": "rl_rms.cli.train.continue_run",
-    "study": "rl_rms.cli.study._study",
+    "study": "rl_rms.cli.study.run_study",
     "sweep": "rl_rms.cli.sweep.sweep",
     "federate": "rl_rms.cli.federate.simulate",
 }

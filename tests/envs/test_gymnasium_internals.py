@@ -91,3 +91,33 @@ def test_wrapper_states_are_the_attributes_that_the_installed_wrappers_add():
         env = env.env
     for kind, names in gymnasium_internals.WRAPPER_STATES.items():
         assert found[kind] == set(names)
+
+
+HEALTH = ("healthy_reward", "terminate_when_unhealthy", "healthy_z_range")
+REWARD = ("forward_reward_weight", "ctrl_cost_weight", "exclude_current_positions_from_observation")
+ARGUMENTS = {
+    "HalfCheetah-v5": REWARD,
+    "Swimmer-v5": REWARD,
+    "Walker2d-v5": (*REWARD, *HEALTH, "healthy_angle_range"),
+    "Hopper-v5": (*REWARD, *HEALTH, "healthy_angle_range", "healthy_state_range"),
+    "Ant-v5": (
+        *REWARD,
+        *HEALTH,
+        "contact_cost_weight",
+        "contact_force_range",
+        "include_cfrc_ext_in_observation",
+        "main_body",
+    ),
+    "Humanoid-v5": (*REWARD, *HEALTH, "contact_cost_weight"),
+    "InvertedDoublePendulum-v5": ("healthy_reward",),
+    "Pusher-v5": ("reward_near_weight", "reward_dist_weight", "reward_control_weight"),
+}
+
+
+@pytest.mark.parametrize("id", ARGUMENTS)
+def test_stored_as_is_the_attribute_of_the_installed_environments(id):
+    pytest.importorskip("mujoco")
+    env = gym.make(id)
+    missing = [name for name in ARGUMENTS[id] if not hasattr(env.unwrapped, gymnasium_internals.stored_as(name))]
+    assert not missing, f"{id} of gymnasium {gym.__version__} stores {missing} elsewhere: mend stored_as"
+    env.close()

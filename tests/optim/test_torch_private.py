@@ -74,6 +74,26 @@ def test_foreach_operations_return_or_write_the_expected_values(name):
         assert values[0].tolist() == [4.0, 9.0]
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
+def test_has_hooks_with_a_hook_of_any_kind_is_true(register):
+    from rl_rms.optim.torch_private import has_hooks
+
+    module = torch.nn.Linear(1, 1)
+    assert not has_hooks(module)
+    handle = getattr(module, register)(lambda *args: None)
+    assert has_hooks(module)
+    handle.remove()
+    assert not has_hooks(module)
+
+
 def test_has_step_observers_with_a_hook_of_any_kind_or_a_profiler_is_true():
     from rl_rms.optim.torch_private import has_step_observers
 

@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium.envs.mujoco.inverted_double_pendulum_v5 import InvertedDoublePendulumEnv
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 
+from rl_rms.envs.gymnasium_internals import stored_as
 from rl_rms.envs.mujoco.base import MujocoVectorEnv
 from rl_rms.envs.native_vector import Array, Floats, Mask, clip
 
@@ -42,7 +43,7 @@ class InvertedDoublePendulumVectorEnv(MujocoVectorEnv):
         terminated = y <= 1
         distance = 0.01 * _square(x) + _square(y - 2)
         velocity = 0.001 * _square(first) + 0.005 * _square(second)
-        survive = self._each("_healthy_reward") * (~terminated).astype(int)
+        survive = self._each(stored_as("healthy_reward")) * (~terminated).astype(int)
         infos = {"reward_survive": survive, "distance_penalty": -distance, "velocity_penalty": -velocity}
         return survive - distance - velocity, terminated, infos
 

@@ -10,6 +10,7 @@ from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 
+from rl_rms.envs.gymnasium_internals import stored_as
 from rl_rms.envs.mujoco.base import MujocoVectorEnv
 from rl_rms.envs.native_vector import Array, Floats, Mask, clip
 
@@ -26,10 +27,11 @@ class RunnerVectorEnv(MujocoVectorEnv):
         before = self._place()
         self._simulate(actions)
         velocity = (self._place() - before) / self._each("dt")[:, None]
-        forward = self._each("_forward_reward_weight") * velocity[:, 0]
+        forward = self._each(stored_as("forward_reward_weight")) * velocity[:, 0]
         squares = np.sum(np.square(actions), axis=1)
         # A Python float times a float32 is a float32 in numpy 2 and a float64 in numpy 1.
-        costs = np.array([env._ctrl_cost_weight * one for env, one in zip(self.envs, squares, strict=True)])
+        weight = stored_as("ctrl_cost_weight")
+        costs = np.array([getattr(env, weight) * one for env, one in zip(self.envs, squares, strict=True)])
         infos = {**self._position_infos(), "x_velocity": velocity[:, 0]}
         if self._AXES == 2:
             infos["y_velocity"] = velocity[:, 1]
@@ -38,6 +40,10 @@ class RunnerVectorEnv(MujocoVectorEnv):
     def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
         """The rewards, the terminations and the infos."""
         return forward - costs, np.zeros(self.num_envs, dtype=np.bool_), infos
+
+    def _argument(self, name: str) -> Any:
+        """An argument of the sub-environments' constructor, which they all share."""
+        return getattr(self._single, stored_as(name))
 
     def _place(self) -> Floats:
         """The positions from which the velocity is computed, shape ``(num_envs, axes)``."""
@@ -52,7 +58,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
         return {"x_position": place[:, 0], "y_position": place[:, 1], "distance_from_origin": distances}
 
     def _observations(self, has_first: bool) -> Floats:
-        excluded = self._AXES if self._single._exclude_current_positions_from_observation else 0
+        excluded = self._AXES if self._argument("exclude_current_positions_from_observation") else 0
         return np.concatenate((self._gather("qpos")[:, excluded:], self._gather("qvel")), axis=1)
 
 
@@ -79,8 +85,8 @@ class HealthyRunnerVectorEnv(RunnerVectorEnv):
 
     def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
         healthy = self._is_healthy()
-        infos["reward_survive"] = survive = healthy * self._each("_healthy_reward")
-        terminated = np.logical_and(~healthy, self._each("_terminate_when_unhealthy"))
+        infos["reward_survive"] = survive = healthy * self._each(stored_as("healthy_reward"))
+        terminated = np.logical_and(~healthy, self._each(stored_as("terminate_when_unhealthy")))
         return forward + survive - costs, terminated, infos
 
 
@@ -91,13 +97,13 @@ class UprightRunnerVectorEnv(HealthyRunnerVectorEnv):
 
     def _is_healthy(self) -> Mask:
         position = self._gather("qpos")
-        return self._is_within(position[:, 1:2], "_healthy_z_range") & self._is_within(
-            position[:, 2:3], "_healthy_angle_range"
+        return self._is_within(position[:, 1:2], "healthy_z_range") & self._is_within(
+            position[:, 2:3], "healthy_angle_range"
         )
 
     def _is_within(self, values: Floats, name: str) -> Mask:
         """Whether all values of a sub-environment are in a range; values have the shape ``(num_envs, size)``."""
-        ranges = self._each(name)
+        ranges = self._each(stored_as(name))
         within: Mask = np.all((ranges[:, :1] < values) & (values < ranges[:, 1:]), axis=1)
         return within
 
@@ -125,7 +131,7 @@ class HopperVectorEnv(UprightRunnerVectorEnv):
 
     def _is_healthy(self) -> Mask:
         states = np.concatenate((self._gather("qpos")[:, 2:], self._gather("qvel")), axis=1)
-        return super()._is_healthy() & self._is_within(states, "_healthy_state_range")
+        return super()._is_healthy() & self._is_within(states, "healthy_state_range")
 
 
 class AntVectorEnv(HealthyRunnerVectorEnv):
@@ -135,29 +141,30 @@ class AntVectorEnv(HealthyRunnerVectorEnv):
     _AXES = 2
 
     def _find_views(self, env: Any) -> dict[str, Array]:
-        own = {"xpos": env.data.body(env._main_body).xpos[:2], "cfrc_ext": env.data.cfrc_ext.reshape(-1)}
+        main_body = getattr(env, stored_as("main_body"))
+        own = {"xpos": env.data.body(main_body).xpos[:2], "cfrc_ext": env.data.cfrc_ext.reshape(-1)}
         return {**super()._find_views(env), **own}
 
     def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
-        contacts = self._each("_contact_cost_weight") * np.sum(np.square(self._forces()), axis=1)
+        contacts = self._each(stored_as("contact_cost_weight")) * np.sum(np.square(self._forces()), axis=1)
         return super()._judge(forward, costs + contacts, {**infos, "reward_contact": -contacts})
 
     def _place(self) -> Floats:
         return self._gather("xpos")
 
     def _is_healthy(self) -> Mask:
-        position, ranges = self._gather("qpos"), self._each("_healthy_z_range")
+        position, ranges = self._gather("qpos"), self._each(stored_as("healthy_z_range"))
         finite = np.isfinite(position).all(axis=1) & np.isfinite(self._gather("qvel")).all(axis=1)
         return finite & (ranges[:, 0] <= position[:, 2]) & (position[:, 2] <= ranges[:, 1])
 
     def _forces(self) -> Floats:
         """The clipped contact forces of all bodies, shape ``(num_envs, 6 * bodies)``."""
-        ranges = self._each("_contact_force_range")
+        ranges = self._each(stored_as("contact_force_range"))
         return clip(self._gather("cfrc_ext"), ranges[:, :1], ranges[:, 1:])
 
     def _observations(self, has_first: bool) -> Floats:
         observations = super()._observations(has_first)
-        if not self._single._include_cfrc_ext_in_observation:
+        if not self._argument("include_cfrc_ext_in_observation"):
             return observations
         # Body 0 is the ground.
         return np.concatenate((observations, self._forces()[:, 6:]), axis=1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rl_rms.envs.gymnasium_internals import stored_as
 from rl_rms.envs.parameters.parameter import Effect, Parameter
 from rl_rms.envs.parameters.registry import Family, register_family, register_parameter
 
@@ -230,18 +231,19 @@ register_parameter(
 
 def _register_private(name: str, effect: Effect = "step", low: float = -math.inf) -> None:
     """Register a constructor argument that an environment stores as a private attribute."""
+    attribute = stored_as(name)
 
     def assign(env: Any, value: float) -> None:
-        setattr(env, f"_{name}", value)
+        setattr(env, attribute, value)
 
     def inert(env: Any) -> str | None:
-        return None if hasattr(env, f"_{name}") else "it has none"
+        return None if hasattr(env, attribute) else "it has none"
 
     register_parameter(
         _MUJOCO,
         name,
         set=assign,
-        get=lambda env: getattr(env, f"_{name}"),
+        get=lambda env: getattr(env, attribute),
         inert=inert,
         low=low,
         effect=effect,

@@ -101,8 +101,9 @@ clean:  ## remove all files that the other targets made, except runs
 
 .venv-compatibility/installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-compatibility
-	.venv-compatibility/bin/python $(INSTALL) $(TORCH) -e '.[atari,dm_control,minigrid,robotics,video]' pytest \
-		highway-env mo-gymnasium popgym flappy-bird-gymnasium gymnasium-2048 pettingzoo supersuit
+	.venv-compatibility/bin/python $(INSTALL) $(TORCH) -e '.[atari,dm-control,minigrid,robotics,video]' pytest \
+		highway-env mo-gymnasium popgym flappy-bird-gymnasium gymnasium-2048 pettingzoo supersuit \
+		bsuite crafter gym-anytrading tetris-gymnasium
 	touch $@
 
 .venv-audit/installed:

@@ -24,7 +24,7 @@ EXTRAS = {
     "ale_py": "atari",
     "gymnasium_robotics": "robotics",
     "minigrid": "minigrid",
-    "shimmy": "dm_control",
+    "shimmy": "dm-control",
 }
 # The mean return of the last 100 episodes that a training reaches, a little below the one that the file states.
 REACHED = {"dmc_cartpole_ppo": 90.0, "minigrid_empty_a2c": 0.94, "pointmaze_a2c": 150.0}

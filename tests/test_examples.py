@@ -1,17 +1,13 @@
 """The examples run and print their results."""
 
-import csv
 import json
 import re
 import runpy
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
-
-from rl_rms.agents.metrics import STEP
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -22,30 +18,6 @@ def test_train_from_a_script_trains_and_saves(tmp_path, monkeypatch, capsys):
     assert main(total_timesteps=3_000) > 5
     assert "tensorboard --logdir runs/script" in capsys.readouterr().out
     assert (tmp_path / "runs" / "script" / "agent.safetensors").is_file()
-
-
-@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
-def test_trackers_get_each_entry_of_the_log(tracker, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    calls = []
-
-    def record(name):
-        return lambda *args, **options: calls.append((name, *args, options))
-
-    names = ("start_run", "log_params", "log_metrics", "end_run", "log", "finish")
-    fake = SimpleNamespace(**{name: record(name) for name in names})
-    fake.init = lambda **options: calls.append(("init", options)) or fake
-    monkeypatch.setitem(sys.modules, tracker, fake)
-    runpy.run_path(str(EXAMPLES / "trackers.py"))["main"](tracker, 400)
-    first, *parameters = calls[: 1 if tracker == "wandb" else 2]
-    settings = first[-1]["config"] if tracker == "wandb" else parameters[0][1]
-    assert settings["algorithm"] == "a2c"
-    entries = [call[1:] for call in calls if call[0] in ("log", "log_metrics")]
-    with (tmp_path / "runs" / "trackers" / "metrics.csv").open() as file:
-        written = [{tag: float(cell) for tag, cell in row.items() if cell} for row in csv.DictReader(file)]
-    assert [{STEP: options["step"], **scalars} for scalars, options in entries] == written
-    assert len(entries) > 3
-    assert calls[-1][0] == ("finish" if tracker == "wandb" else "end_run")
 
 
 @pytest.mark.xdist_group("ray")

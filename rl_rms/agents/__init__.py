@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.ppo import PPO
     from rl_rms.agents.progress import ProgressCallback
     from rl_rms.agents.reinforce import Reinforce
+    from rl_rms.agents.trackers import MLflowCallback, WandbCallback
     from rl_rms.agents.video import VideoCallback
 
 _HOME = {
@@ -34,6 +35,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "FGSMAttack": "attacks",
     "HistogramCallback": "histogram_callback",
+    "MLflowCallback": "trackers",
     "MetaConfig": "config_parts",
     "NormalizerConfig": "config_parts",
     "PPO": "ppo",
@@ -43,6 +45,7 @@ _HOME = {
     "Reinforce": "reinforce",
     "ReinforceConfig": "config",
     "VideoCallback": "video",
+    "WandbCallback": "trackers",
     "evaluate": "evaluation",
 }
 
@@ -58,6 +61,7 @@ __all__ = [
     "Evaluation",
     "FGSMAttack",
     "HistogramCallback",
+    "MLflowCallback",
     "MetaConfig",
     "NormalizerConfig",
     "PPOConfig",
@@ -66,6 +70,7 @@ __all__ = [
     "Reinforce",
     "ReinforceConfig",
     "VideoCallback",
+    "WandbCallback",
     "evaluate",
 ]
 

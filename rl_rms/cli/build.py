@@ -24,7 +24,7 @@ EXTRAS = {
     "gymnasium_robotics": "robotics",
     "minigrid": "minigrid",
     "mujoco": "mujoco",
-    "shimmy": "dm_control",
+    "shimmy": "dm-control",
 }
 
 

@@ -1,8 +1,7 @@
 """The callbacks that a configuration names, with their arguments."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +37,31 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, dict(arguments)
 
 
-def find_callbacks(callbacks: Any) -> "list[Callable[[], Callback]]":
-    """Import the callbacks of a configuration, and return functions that make them.
+def refuse_callbacks(callbacks: Any, command: str) -> None:
+    """Raise an error for callbacks in a configuration of a command that does not call them.
 
     Raises:
-        UserError: If a callback cannot be imported, is not a subclass of `Callback`, or rejects the arguments.
+        UserError: If there is a callback.
     """
-    return [_find(number, *named) for number, named in enumerate(list(named_callbacks(callbacks)))]
+    names = [name for name, _ in named_callbacks(callbacks)]
+    if names:
+        raise UserError(
+            f"callbacks: {command} calls no callbacks, got {', '.join(names)}; set callbacks: [] in the "
+            "configuration, or under fix"
+        )
 
 
-def _find(number: int, name: str, arguments: dict[str, Any]) -> "Callable[[], Callback]":
+def make_named(callbacks: Any) -> "list[Callback]":
+    """Import and make the callbacks of a configuration.
+
+    Raises:
+        UserError: If a callback cannot be imported, is not a subclass of `Callback`, needs a missing package, or
+            rejects the arguments.
+    """
+    return [_make(number, *named) for number, named in enumerate(list(named_callbacks(callbacks)))]
+
+
+def _make(number: int, name: str, arguments: dict[str, Any]) -> "Callback":
     from rl_rms.agents.callbacks import Callback
 
     place = f"callbacks[{number}] {name!r}"
@@ -65,4 +79,7 @@ def _find(number: int, name: str, arguments: dict[str, Any]) -> "Callable[[], Ca
         inspect.signature(found).bind(**arguments)
     except TypeError as error:
         raise UserError(f"{place} does not take the arguments {arguments!r}: {error}") from error
-    return partial(found, **arguments)
+    try:
+        return found(**arguments)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{place}: {error}") from error

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from rl_rms.cli.callbacks import refuse_callbacks
 from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
@@ -46,7 +47,7 @@ class Federation:
         Clients do not normalize observations or rewards, because their statistics would differ.
 
         Raises:
-            UserError: If a key of the client is invalid.
+            UserError: If a key of the client is invalid, or the configuration names callbacks.
         """
         if not 0 <= client < len(self.clients):
             raise UserError(f"the client must be one of 0 to {len(self.clients) - 1}, got {client}")
@@ -59,9 +60,11 @@ class Federation:
         }
         chosen = {**self.clients[client], **plain, "seed": self.seed + client}
         try:
-            return parse_config(with_values(self.config, chosen))
+            config = parse_config(with_values(self.config, chosen))
+            refuse_callbacks(config.callbacks, "rl-rms federate")
         except UserError as error:
             raise UserError(f"client {client}: {error}") from error
+        return config
 
     def to_text(self) -> str:
         """Convert the federation to JSON, which `from_text` reads on another machine."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from rl_rms.cli.callbacks import refuse_callbacks
 from rl_rms.cli.config import RunConfig, find_config, packaged_configs, parse_config
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
@@ -196,9 +197,11 @@ class Search:
             seed: Seed of the training.
 
         Raises:
-            UserError: If a value is invalid.
+            UserError: If a value is invalid, or the configuration names callbacks.
         """
-        return parse_config(with_values(self.tree, {**self.sweep.fix, **values, "seed": seed}))
+        config = parse_config(with_values(self.tree, {**self.sweep.fix, **values, "seed": seed}))
+        refuse_callbacks(config.callbacks, "rl-rms sweep")
+        return config
 
     def question(self) -> dict[str, Any]:
         """The keys that identify a study, as plain data. Searches with different values need different studies.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
 from rl_rms.cli.build import build, check_video, make_env, make_rendered_env, print_cause
-from rl_rms.cli.callbacks import find_callbacks
+from rl_rms.cli.callbacks import make_named
 from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.console import make_console, shown_return
 from rl_rms.cli.errors import UserError
@@ -92,7 +92,7 @@ def train(config: RunConfig, name: str) -> int:
         first_worker = Workers(0, config.scale.workers)
         env = make_env(config, first_worker)
         check_video(config, build(config, env, first_worker))
-        find_callbacks(config.callbacks)
+        make_named(config.callbacks)
         env.close()
         return train_with_ray(config, begin(config, name))
     with process_group(config.scale) as workers:
@@ -105,11 +105,11 @@ def train(config: RunConfig, name: str) -> int:
                 return continue_run(config, unfinished, can_begin=True)
         agent = build(config, make_env(config, workers), workers)
         check_video(config, agent)
-        find_callbacks(config.callbacks)
+        callbacks = make_named(config.callbacks)
         # The folder is made after all checks, so that a wrong configuration does not leave a folder.
         folder = workers.broadcast(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
-            return run(config, agent, folder)
+            return run(config, agent, folder, callbacks)
 
 
 def train_with_ray(config: RunConfig, folder: Path) -> int:
@@ -163,9 +163,10 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
                 f"{folder} is complete with {agent.num_timesteps:,} env steps; give more --total_timesteps"
             )
         check_video(config, agent)
+        callbacks = make_named(config.callbacks)
         if workers.rank == 0:
             files.write(folder / CONFIG, config.to_yaml())
-        return run(config, agent, folder)
+        return run(config, agent, folder, callbacks)
 
 
 @contextmanager
@@ -188,8 +189,14 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
         yield
 
 
-def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
+def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callback]") -> int:
     """Train an agent until it has the run's env steps. Every worker calls this.
+
+    Args:
+        config: The configuration.
+        agent: The agent.
+        folder: The run's folder.
+        named: The callbacks that the configuration names. The first worker calls them.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -210,7 +217,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path) -> int:
     callbacks: list[Callback] = []
     earlier = wall_time(folder)
     if workers.rank == 0:
-        callbacks = [adaptation, *make_callbacks(config, folder)]  # before the callback that saves checkpoints
+        callbacks = [adaptation, *make_callbacks(config, folder, named)]
     together = "" if workers.alone else f" in {workers.size} workers"
     since = f", continued from env step {agent.num_timesteps:,}" if agent.num_timesteps else ""
     console.print(
@@ -257,8 +264,8 @@ def console_of(config: RunConfig, rank: int = 0) -> "Console":
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 
-def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
-    """The callbacks of a run."""
+def make_callbacks(config: RunConfig, folder: Path, named: "Sequence[Callback]") -> "list[Callback]":
+    """The callbacks of a run, with those that the configuration names."""
     from rl_rms.agents.checkpoint_callback import CheckpointCallback
     from rl_rms.agents.eval_callback import EvalCallback
     from rl_rms.agents.histogram_callback import HistogramCallback
@@ -282,7 +289,7 @@ def make_callbacks(config: RunConfig, folder: Path) -> "list[Callback]":
         callbacks.append(VideoCallback(make_rendered_env(config), folder / "videos", config.video_every))
     if config.histogram_every is not None:
         callbacks.append(HistogramCallback(config.histogram_every))
-    callbacks += [make() for make in find_callbacks(config.callbacks)]
+    callbacks += named
     if config.progress != "none":
         evaluations = [one for one in callbacks if isinstance(one, EvalCallback)]
         every = config.rollouts_per_entry

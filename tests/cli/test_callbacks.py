@@ -1,13 +1,16 @@
 """Callbacks that a configuration names."""
 
 import json
+import sys
 
 import pytest
 
 from rl_rms.agents import EvalCallback
-from rl_rms.cli.callbacks import find_callbacks
+from rl_rms.cli.callbacks import make_named
 from rl_rms.cli.errors import UserError
+from rl_rms.cli.federation import read_federation
 from rl_rms.cli.main import main
+from rl_rms.cli.search import read_search
 from tests.cli.runs import rows, run_folder
 from tests.naming import mentions, naming
 
@@ -61,8 +64,7 @@ def test_train_with_a_users_callback_calls_it_and_resume_restores_it(elsewhere, 
 
 
 def test_callbacks_by_name_are_found_in_the_library():
-    (make,) = find_callbacks([{"EvalCallback": {"every": 7}}])
-    callback = make()
+    (callback,) = make_named([{"EvalCallback": {"every": 7}}])
     assert isinstance(callback, EvalCallback)
     assert callback.every == 7
 
@@ -79,6 +81,7 @@ def test_callbacks_by_name_are_found_in_the_library():
         (["Nothing"], ["callbacks[0]", "'Nothing'", "rl_rms.agents"]),
         (["json:dumps"], ["callbacks[0]", "'json:dumps'", "rl_rms.agents.Callback"]),
         ([{"EvalCallback": {"evry": 7}}], ["callbacks[0]", "'EvalCallback'", "evry"]),
+        ([{"EvalCallback": {"every": 0}}], ["callbacks[0]", "'EvalCallback'", "every", "0"]),
     ],
 )
 def test_wrong_callback_is_named_before_a_folder_is_made(callbacks, named, elsewhere, capsys):
@@ -86,4 +89,28 @@ def test_wrong_callback_is_named_before_a_folder_is_made(callbacks, named, elsew
     assert mentions(capsys.readouterr().err, *named)
     assert not (elsewhere / "runs").exists()
     with pytest.raises((UserError, ValueError), match=naming(*named)):
-        find_callbacks(callbacks)
+        make_named(callbacks)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("WandbCallback", "wandb"), ("MLflowCallback", "mlflow")])
+def test_callback_without_its_package_names_the_extra(name, extra, elsewhere, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, extra, None)
+    assert main(["train", "cartpole_a2c", f"--callbacks=[{name}]"]) == 2
+    assert mentions(capsys.readouterr().err, f"callbacks[0] '{name}'", f"pip install 'rl_rms[{extra}]'")
+    assert not (elsewhere / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("sweep", "config: mine.yaml\nvary: {agent.gamma: [0.9, 0.99]}\nseeds: [0]\n"),
+        ("federate", "config: mine.yaml\nclients: [{}, {}]\n"),
+    ],
+)
+def test_command_that_calls_no_callbacks_refuses_them(command, text, elsewhere):
+    read = {"sweep": read_search, "federate": read_federation}[command]
+    (elsewhere / "many.yaml").write_text(text)
+    with pytest.raises(UserError, match=naming("callbacks", f"rl-rms {command}", "Double", "[]")):
+        read("many.yaml", {})
+    (elsewhere / "many.yaml").write_text(f"{text}fix: {{callbacks: []}}\n")
+    read("many.yaml", {})

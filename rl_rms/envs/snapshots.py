@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.utils import EzPickle
 
-from rl_rms.envs import atari_state, mujoco_state
+from rl_rms.envs import atari_state, minigrid_state, mujoco_state
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.mujoco_state import is_mujoco
 from rl_rms.envs.specs import ATARI
@@ -197,3 +197,5 @@ for _name, _attributes in {
 }.items():
     register_state(_name, *_attributes)
 register_state(ATARI, get=atari_state.read, set=atari_state.write)
+for _name in minigrid_state.CLASSES:
+    register_state(_name, get=minigrid_state.read, set=minigrid_state.write)

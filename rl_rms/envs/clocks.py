@@ -8,6 +8,7 @@ the number of processes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -234,20 +235,20 @@ class SingleClock(SharedClock):
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
         """Count one transition."""
-        after = None if self.is_frozen else next(self._ahead, None)
-        if after is None:
+        if self.is_frozen or (row := next(self._ahead, None)) is None:
             super().advance()
         else:
-            self._reading, self.values, self.regime = after
+            self._reading, self.values, self.regime = row
 
     def _unpack(self) -> None:
-        # All rows are used, so converting them at once is cheaper than making a tuple at each step.
-        columns = self._block.values.T.tolist()
-        self._columns = list(zip(*columns, strict=True)) if columns else [()] * BLOCK
+        self._columns = self._block.values.T.tolist()
         self._regimes = self._block.regimes.tolist()
 
     def _look_up(self) -> None:
         index = self._reading - self._start
         readings = range(self._reading, self._start + BLOCK)
-        self._ahead = zip(readings, self._columns[index:], self._regimes[index:], strict=True)
+        # Rows are made one at a time, because thousands of tuples at once would start Python's garbage collector.
+        columns = [islice(column, index, None) for column in self._columns]
+        rows = zip(*columns, strict=True) if columns else repeat(())
+        self._ahead = zip(readings, rows, islice(self._regimes, index, None), strict=False)
         self._reading, self.values, self.regime = next(self._ahead)

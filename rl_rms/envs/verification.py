@@ -59,11 +59,11 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         env, parameters = env.envs[0], singles
     shown = _SHOWN.setdefault(type(env), {})
     made_with = repr((type(env.unwrapped), getattr(getattr(env, "spec", None), "kwargs", None)))
-    for target, parameter in parameters.items():
-        if shown.get((target, made_with)) == parameter:
-            continue
+    unseen = {name: one for name, one in parameters.items() if shown.get((name, made_with)) != one}
+    example = _equal_env(env) if unseen else env
+    for target, parameter in unseen.items():
         others = [one for name, one in parameters.items() if name != target]
-        reason = why_unverified(env, target, parameter, others)
+        reason = why_unverified(example, target, parameter, others)
         if reason is not None:
             warnings.warn(
                 f"it could not be verified that changing {target!r} of {type(env).__name__} has an effect: "
@@ -71,6 +71,25 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
                 stacklevel=2,
             )
         shown[target, made_with] = parameter
+
+
+def _equal_env(env: Any) -> Any:
+    """Make another environment from the spec; return ``env`` if this fails, or if an attribute is not equal.
+
+    A copy reads the ``__dict__`` of the copied object. In CPython before 3.13, this makes all later attribute
+    lookups slower: each step of CartPole takes 10 % longer.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other = gym.make(env.spec).unwrapped
+            names = vars(other).keys() - {"spec"}
+            is_equal = type(other) is type(env) and all(
+                np.array_equal(getattr(env, name), getattr(other, name)) for name in names
+            )
+    except Exception:  # constructors and comparisons of users may raise any error
+        return env
+    return other if is_equal else env
 
 
 def why_unverified(env: Any, target: str, parameter: Parameter, others: Sequence[Parameter] = ()) -> str | None:

@@ -312,3 +312,45 @@ def test_verify_of_a_vector_environment_without_autoreset_resets_it():
     # The time limit is shorter than the steps before the change.
     env = PendulumVectorEnv(2, max_episode_steps=2, autoreset_mode="Disabled")
     verify(env, "g")
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """A CartPole with a spec, which records the copied objects in ``copied``. ``weightless`` turns gravity off."""
+
+    class Counting(CartPoleEnv):
+        copied = set()  # noqa: RUF012
+
+        def __init__(self):
+            super().__init__()
+            self.weightless = False
+
+        def __deepcopy__(self, memo):
+            self.copied.add(id(self))
+            clone = Counting()
+            vars(clone).update(vars(self))
+            return clone
+
+        def step(self, action):
+            gravity, self.gravity = self.gravity, self.gravity * (not self.weightless)
+            try:
+                return super().step(action)
+            finally:
+                self.gravity = gravity
+
+    spec = gym.envs.registration.EnvSpec("Counting-v0", entry_point=Counting)
+    monkeypatch.setitem(gym.registry, "Counting-v0", spec)
+    return gym.make("Counting-v0").unwrapped
+
+
+def test_verify_copies_another_environment_of_the_same_spec(counting):
+    verify(counting, "gravity")
+    assert counting.copied
+    assert id(counting) not in counting.copied
+
+
+def test_verify_copies_an_environment_whose_attributes_were_changed(counting):
+    counting.weightless = True
+    with pytest.raises(ValueError, match=naming("'gravity'", "Counting", "nothing")):
+        verify(counting, "gravity")
+    assert id(counting) in counting.copied

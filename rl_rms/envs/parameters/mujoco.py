@@ -51,7 +51,7 @@ class _AsMade:
 
 
 def _as_made(env: Any) -> _AsMade:
-    found: _AsMade | None = vars(env).get(_AS_MADE)
+    found: _AsMade | None = getattr(env, _AS_MADE, None)
     if found is None or found.model is not env.model:
         found = _AsMade(env.model)
         setattr(env, _AS_MADE, found)

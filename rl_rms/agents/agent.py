@@ -26,8 +26,7 @@ from rl_rms.agents.optimizers import OptimizerLike
 from rl_rms.agents.parts import make_parts
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.spaces import space_to_dict
-from rl_rms.agents.trainer import Trainer
-from rl_rms.agents.training_callbacks import training_callbacks
+from rl_rms.agents.trainer import Trainer, training_callbacks
 from rl_rms.agents.training_state import TrainingState
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
@@ -228,7 +227,7 @@ class Agent:
         with threads, Logger(folder, self.num_timesteps) as logger, interrupt:
             if folder is not None:
                 write_config(folder, self)
-            logger.hyperparameters(flat_hyperparameters(self), callbacks.metrics())
+                logger.hyperparameters(flat_hyperparameters(self), callbacks.metrics())
             callbacks.on_training_start(self, logger)
             try:
                 trainer.train(self, callbacks, logger, log_interval)

@@ -132,10 +132,11 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
     Args:
         env: A Gymnasium id (made with one sub-environment), an environment (becomes the only sub-environment) or a
             vector environment (returned unchanged).
-        restarts: Whether an environment made from an id restarts after failures.
+        restarts: Whether failing sub-environments restart.
 
     Raises:
         TypeError: If ``env`` has another type.
+        ValueError: If a single environment should restart.
     """
     if isinstance(env, str):
         if restarts or find_spec(env).vector_entry_point is None:
@@ -144,6 +145,11 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
     if isinstance(env, VectorEnv):
         return env
     if isinstance(env, gym.Env):
+        if restarts:
+            raise ValueError(
+                f"on_env_error='restart' needs a function that makes the environment, got {env!r}; give its id or "
+                "rl_rms.envs.ResilientSyncVectorEnv([make])"
+            )
         return ResilientSyncVectorEnv([lambda: env])
     raise TypeError(_not_an_env(env))
 

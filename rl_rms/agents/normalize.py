@@ -51,11 +51,6 @@ class ForgettingMeanVariance(RunningMeanVariance):
         # The last variance and its scale are cached, because the variance changes only once per rollout.
         self._scale_of: tuple[Array, Array] = (self.variance, _scale(self.variance))
 
-    @property
-    def num_jumps(self) -> int:
-        """Jumps so far."""
-        return 0 if self.detector is None else self.detector.num_jumps
-
     def standardized(self, values: Array) -> Floats:
         """``clip((x - mean) / sqrt(variance + 1e-8), -10, 10)``.
 
@@ -208,14 +203,10 @@ class ObservationNormalizer:
         return self._half_life.in_steps(self.steps_per_update)
 
     @property
-    def detects_jumps(self) -> bool:
-        """Whether the statistics forget earlier values at jumps."""
-        return any(moments.detector is not None for moments in _leaves(self._normalizer))
-
-    @property
-    def num_jumps(self) -> int:
-        """Jumps so far, all parts of the observations together."""
-        return sum(moments.num_jumps for moments in _leaves(self._normalizer))
+    def num_jumps(self) -> int | None:
+        """Jumps so far, all parts of the observations together; None if the statistics keep all values."""
+        detectors = [moments.detector for moments in _leaves(self._normalizer) if moments.detector is not None]
+        return sum(detector.num_jumps for detector in detectors) if detectors else None
 
     def __call__(self, observations: Tree) -> Tree:
         """Normalize observations with any number of leading axes; the result is float32."""

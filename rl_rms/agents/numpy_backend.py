@@ -65,12 +65,10 @@ class NumpyBackend:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self._encoder = policy.encoder
-        self._actor = Network(policy.actor_network)
-        self._critic = Network(policy.critic_network)
         self._shared = SharedParameters(list(policy.parameters()))
-        self._log_std_at = None
-        if policy.log_std is not None:
-            self._log_std_at = [param is policy.log_std for param in policy.parameters()].index(True)
+        self._actor = Network(policy.actor_network, self._shared)
+        self._critic = Network(policy.critic_network, self._shared)
+        self._log_std_at = None if policy.log_std is None else self._shared.index[policy.log_std]
         space = policy.action_space
         assert space.shape is not None
         self._action_shape = space.shape
@@ -101,7 +99,7 @@ class NumpyBackend:
         """
         if t == 0:
             self._shared.refresh()
-            self._actor.look(self._shared, len(observations))
+            self._actor.look(len(observations))
         num_envs = len(observations)
         if t + 1 >= len(self._rows) or num_envs != self._inputs.shape[1]:
             self._make_room(t, num_envs)
@@ -140,7 +138,7 @@ class NumpyBackend:
         actions = self._actions(passed[-1], batch.rollout.actions.reshape(num, -1))
         weighted = advantages.reshape(num) * weights
         slopes = actions.slopes(weighted, weights, coefficients.ent_coef)
-        self._actor.backward(self._shared, inputs, passed, slopes)
+        self._actor.backward(inputs, passed, slopes)
         metrics = {}
         if with_metrics:
             metrics = {
@@ -149,13 +147,11 @@ class NumpyBackend:
                 **self._std(),
             }
         if values is None:
-            self._critic.clear(self._shared)
+            self._critic.clear()
             return metrics
         errors = values[:-1].reshape(num) - returns.reshape(num)
         hidden = [kept.reshape(-1, kept.shape[-1])[:num] for kept in self._passes[self._critic]]
-        self._critic.backward(
-            self._shared, inputs, hidden, (errors * weights * (2.0 * coefficients.vf_coef))[:, None]
-        )
+        self._critic.backward(inputs, hidden, (errors * weights * (2.0 * coefficients.vf_coef))[:, None])
         if with_metrics:
             metrics["train/value_loss"] = float((errors * errors * weights).sum())
             metrics["train/explained_variance"] = explained_variance(values[:-1][loss_mask], returns[loss_mask])
@@ -178,7 +174,7 @@ class NumpyBackend:
         shared.refresh()
         inputs = self._inputs.reshape(-1, self._inputs.shape[-1])[rows]
         actor_room, critic_room = self._room_of(num)
-        self._actor.look(shared, num)
+        self._actor.look(num)
         outputs = self._actor.forward(inputs, actor_room)
         actions = self._actions(outputs, batch.rollout.actions.reshape(num_acted, -1)[rows])
         log_ratio = actions.log_prob() - minibatch.log_probs
@@ -188,14 +184,14 @@ class NumpyBackend:
         weights = np.full(num, 1.0 / num, np.float32)
         # A clipped ratio has no gradient.
         weighted = np.where(clipped < surrogate, np.float32(0.0), surrogate * weights)
-        self._actor.backward(shared, inputs, actor_room, actions.slopes(weighted, weights, coefficients.ent_coef))
+        self._actor.backward(inputs, actor_room, actions.slopes(weighted, weights, coefficients.ent_coef))
 
-        self._critic.look(shared, num)
+        self._critic.look(num)
         change = self._critic.forward(inputs, critic_room)[:, 0] - minibatch.values
         kept = change if clip_range_vf is None else np.clip(change, -clip_range_vf, clip_range_vf)
         errors: Floats = np.add(kept, minibatch.values - minibatch.returns)
         moves: Floats = np.where(kept == change, errors * weights, np.float32(0.0))
-        self._critic.backward(shared, inputs, critic_room, (moves * (2.0 * coefficients.vf_coef))[:, None])
+        self._critic.backward(inputs, critic_room, (moves * (2.0 * coefficients.vf_coef))[:, None])
         if not with_metrics:
             return {}
         policy_loss, value_loss = -float(np.minimum(surrogate, clipped).mean()), float(np.square(errors).mean())
@@ -215,7 +211,7 @@ class NumpyBackend:
         num_steps, num_envs = batch.loss_mask.shape
         inputs = self._inputs[: num_steps + 1].reshape((num_steps + 1) * num_envs, -1)
         inputs[num_steps * num_envs :] = self._encode(batch.rollout.observations[-1])
-        self._critic.look(self._shared, len(inputs))
+        self._critic.look(len(inputs))
         hidden = [kept[: num_steps + 1].reshape(len(inputs), -1) for kept in self._passes[self._critic]]
         values = self._critic.forward(inputs, hidden).reshape(num_steps + 1, num_envs)
         if not len(batch.rollout.final_index):

@@ -25,21 +25,19 @@ class SharedParameters:
         params: The parameters.
 
     Attributes:
+        index: The index of each parameter in ``values`` and ``grads``.
         values: The parameters as arrays, from the last `refresh`.
         grads: The gradients as arrays, from the last `refresh`.
     """
 
     def __init__(self, params: list[nn.Parameter]) -> None:
         self._params = params
+        self.index: dict[torch.Tensor, int] = {param: i for i, param in enumerate(params)}
         self._places: list[int] = []
         # No gradient is this object, so the first `refresh` reads all gradients.
         self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []
-
-    def index(self, param: torch.Tensor) -> int:
-        """A parameter's index in ``values`` and ``grads``."""
-        return [own is param for own in self._params].index(True)
 
     def refresh(self) -> None:
         """Update the views, because optimizers and users may have replaced parameters or gradients."""
@@ -58,30 +56,31 @@ class SharedParameters:
 
 
 class Network:
-    """Linear layers with an activation after every layer except the last."""
+    """Linear layers with an activation after every layer except the last.
 
-    def __init__(self, network: nn.Sequential) -> None:
+    Args:
+        network: The torch module.
+        shared: Its parameters and gradients.
+    """
+
+    def __init__(self, network: nn.Sequential, shared: SharedParameters) -> None:
         self._linears = [layer for layer in network if isinstance(layer, nn.Linear)]
         self._activation = next((type(layer) for layer in network if type(layer) in ACTIVATIONS), nn.Tanh)
-        self._at: list[tuple[int, int]] = []
+        self._shared = shared
+        self._places = [(shared.index[layer.weight], shared.index[layer.bias]) for layer in self._linears]
         self._layers: list[tuple[Floats, Floats]] = []
 
     def room(self, shape: tuple[int, ...]) -> list[Floats]:
         """Empty arrays for the outputs of every layer; ``shape`` is the inputs' shape without the last axis."""
         return [np.empty((*shape, layer.out_features), np.float32) for layer in self._linears]
 
-    def _places(self, shared: SharedParameters) -> list[tuple[int, int]]:
-        if not self._at:
-            self._at = [(shared.index(layer.weight), shared.index(layer.bias)) for layer in self._linears]
-        return self._at
-
-    def look(self, shared: SharedParameters, num_rows: int) -> None:
+    def look(self, num_rows: int) -> None:
         """Read the current weights, for inputs of ``num_rows`` rows."""
-        places = self._places(shared)
-        weights = [shared.values[weight].T for weight, _ in places]
+        values, places = self._shared.values, self._places
+        weights = [values[weight].T for weight, _ in places]
         if num_rows in _COPIED_FOR:
             weights = list(map(np.ascontiguousarray, weights))
-        self._layers = [(weight, shared.values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
+        self._layers = [(weight, values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
 
     def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
         """The last layer's outputs, with the weights of the last `look`. ``passed`` gets all layers' outputs."""
@@ -95,17 +94,16 @@ class Network:
             inputs = out
         return inputs
 
-    def backward(self, shared: SharedParameters, inputs: Floats, passed: list[Floats], slopes: Floats) -> None:
+    def backward(self, inputs: Floats, passed: list[Floats], slopes: Floats) -> None:
         """Write the gradients of the weights and biases.
 
         Args:
-            shared: The parameters and gradients.
             inputs: Shape ``(batch, num_inputs)``.
             passed: Every layer's outputs from `forward`.
             slopes: Derivatives of the loss with respect to the last layer's outputs, shape
                 ``(batch, num_outputs)``.
         """
-        derive, places = ACTIVATIONS[self._activation][1], self._places(shared)
+        derive, shared, places = ACTIVATIONS[self._activation][1], self._shared, self._places
         ones = _ones(len(slopes))
         for i in range(len(places) - 1, -1, -1):
             weight, bias = places[i]
@@ -117,11 +115,11 @@ class Network:
                 slopes = np.dot(slopes, shared.values[weight])
                 derive(before, slopes)
 
-    def clear(self, shared: SharedParameters) -> None:
+    def clear(self) -> None:
         """Set all gradients to 0."""
-        for weight, bias in self._places(shared):
-            shared.grads[weight][...] = 0.0
-            shared.grads[bias][...] = 0.0
+        for weight, bias in self._places:
+            self._shared.grads[weight][...] = 0.0
+            self._shared.grads[bias][...] = 0.0
 
 
 @functools.lru_cache(maxsize=16)

@@ -72,7 +72,7 @@ def make_parts(
     Raises:
         ValueError: If the environment, the spaces or the hyperparameters contradict each other.
     """
-    vector_env = None if env is None else _vector_env(env, config)
+    vector_env = None if env is None else as_vector_env(env, restarts=config.on_env_error == "restart")
     observation_space, action_space = _checked_spaces(vector_env, spaces, config)
     module = make_policy(policy, observation_space, action_space, config.policy, seed=seed)
     device = choose_device(module, config)
@@ -109,16 +109,6 @@ def make_parts(
     return Parts(
         vector_env, session, observation_space, action_space, device, module, torch_optimizer, actor, learner
     )
-
-
-def _vector_env(env: EnvLike, config: AgentConfig) -> VectorEnv:
-    """Make a vector environment from an id or an environment."""
-    if isinstance(env, gym.Env) and config.on_env_error == "restart":
-        raise ValueError(
-            f"on_env_error='restart' needs a function that makes the environment, got {env!r}; give its id or "
-            "rl_rms.envs.ResilientSyncVectorEnv([make])"
-        )
-    return as_vector_env(env, restarts=config.on_env_error == "restart")
 
 
 def _checked_spaces(

@@ -182,7 +182,11 @@ def make_policy(
     if policy is None:
         with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            policy = _new_policy(observation_space, action_space, config)
+            if config.module is None:
+                policy = ActorCriticPolicy(observation_space, action_space, config)
+            else:
+                both = {"observation_space": observation_space, "action_space": action_space}
+                policy = make_module("policy.module", config.module, **both, config=config)
     missing = [name for name in ("actor", "critic") if not callable(getattr(policy, name, None))]
     if missing:
         raise ValueError(
@@ -190,15 +194,6 @@ def make_policy(
             f"critic(observations), which gives values; {type(policy).__name__} has no {' and no '.join(missing)}"
         )
     return policy.eval()
-
-
-def _new_policy(
-    observation_space: gym.Space[Any], action_space: gym.Space[Any], config: PolicyConfig
-) -> nn.Module:
-    if config.module is None:
-        return ActorCriticPolicy(observation_space, action_space, config)
-    spaces = {"observation_space": observation_space, "action_space": action_space}
-    return make_module("policy.module", config.module, **spaces, config=config)
 
 
 @contextmanager

@@ -26,13 +26,11 @@ class RolloutScaling:
         self._observation, self._reward = observation, reward
         both = {"observation": observation, "reward": reward}
         self.normalizers = {name: one for name, one in both.items() if one is not None}
-        self._detects_jumps = observation is not None and observation.detects_jumps
 
     @property
     def num_jumps(self) -> int | None:
         """Jumps at which the observation normalizer restarted; None without detection of jumps."""
-        normalizer = self._observation
-        return normalizer.num_jumps if normalizer is not None and self._detects_jumps else None
+        return None if self._observation is None else self._observation.num_jumps
 
     def set_span(self, env_steps: float) -> None:
         """Set the env steps of an update, for half-lives in updates."""
@@ -63,9 +61,9 @@ class RolloutScaling:
         """
         if self._observation is None:
             return False
-        before = self.num_jumps
+        before = self._observation.num_jumps
         self._observation.update(rollout.observations, rollout.known, workers)
-        return self.num_jumps != before
+        return self._observation.num_jumps != before
 
     def restart_returns(self) -> None:
         """Restart the discounted returns, because all sub-environments begin new episodes."""

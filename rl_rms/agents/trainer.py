@@ -1,15 +1,18 @@
 """The training loop: collect a rollout, learn from it, log, call the callbacks, stop."""
 
 import time
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 from torch import Tensor
 
 from rl_rms.agents.acting import Actor
+from rl_rms.agents.adaptation import AdaptationCallback, regime_number
 from rl_rms.agents.backends import Backend
-from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.callbacks import Callback, CallbackLike, CallbackList, as_callback
 from rl_rms.agents.env_session import EnvSession
+from rl_rms.agents.eval_callback import EvalCallback
 from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.logger import Logger
@@ -185,3 +188,29 @@ class Trainer:
         scalars.update(self._session.scalars())
         scalars.update(self._session.pop_info_means())
         logger.write(training.num_timesteps, scalars)
+
+
+def training_callbacks(
+    agent: TrainedAgent,
+    callback: CallbackLike | Iterable[CallbackLike] | None,
+    *,
+    logs: bool,
+    progress_bar: bool,
+) -> CallbackList:
+    """The callbacks of a training, in the order of their calls.
+
+    Args:
+        agent: The agent.
+        callback: The user's callbacks, see `rl_rms.agents.agent.Agent.learn`.
+        logs: Whether the training writes a log.
+        progress_bar: Whether to show progress.
+    """
+    callbacks = as_callback(callback)
+    logs_regimes = logs and regime_number(agent) is not None
+    if logs_regimes and not any(isinstance(one, AdaptationCallback) for one in callbacks):
+        callbacks.add_first(AdaptationCallback())  # before the user's callbacks, which may save the agent
+    if progress_bar:
+        from rl_rms.agents.progress import ProgressCallback
+
+        callbacks.add(ProgressCallback(evaluations=[one for one in callbacks if isinstance(one, EvalCallback)]))
+    return callbacks

@@ -285,7 +285,7 @@ def test_half_life_for_a_space_with_nothing_to_normalize_raises(space):
 @pytest.mark.parametrize("algorithm", [A2C, PPO, Reinforce])
 def test_agent_with_default_arguments_normalizes_observations_with_jumps_and_rewards(algorithm):
     agent = algorithm("CartPole-v1")
-    assert agent.observation_normalizer.detects_jumps
+    assert agent.observation_normalizer.num_jumps == 0
     assert agent.observation_normalizer.half_life == agent.reward_normalizer.half_life == math.inf
     assert agent.learner.scaling.num_jumps == 0
 

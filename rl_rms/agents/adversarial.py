@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl_rms.agents.a2c import A2C
 from rl_rms.agents.config import A2CConfig
-from rl_rms.envs.checks import check_int
+from rl_rms.envs.checks import check_int, check_one_of
 
 Array = npt.NDArray[Any]
 # Maps observations to actions of the environment's action space.
@@ -103,8 +103,7 @@ class RobustTraining:
         turn: int = 1_000,
         seed: int = 0,
     ) -> None:
-        if turns not in get_args(Turns):
-            raise ValueError(f"turns must be one of {', '.join(map(repr, get_args(Turns)))}, got {turns!r}")
+        check_one_of("turns", turns, get_args(Turns))
         turn = check_int("turn", turn, least=1, unit="env steps")
         seed = check_int("seed", seed, least=0)
         protagonist, adversary = protagonist or A2CConfig(), adversary or A2CConfig()

@@ -3,14 +3,14 @@
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import gymnasium as gym
 import numpy.typing as npt
 from torch import nn
 
 from rl_rms.agents import checkpoint
-from rl_rms.agents.averaging import Sync, check_sync
+from rl_rms.agents.averaging import Sync
 from rl_rms.agents.backends import choose_backend
 from rl_rms.agents.callbacks import CallbackLike, CallbackList
 from rl_rms.agents.config import AgentConfig
@@ -30,7 +30,7 @@ from rl_rms.agents.trainer import Trainer, training_callbacks
 from rl_rms.agents.training_state import TrainingState
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import Workers
-from rl_rms.envs.checks import check_int
+from rl_rms.envs.checks import check_int, check_one_of
 
 Array = npt.NDArray[Any]
 Self = TypeVar("Self", bound="Agent")
@@ -162,7 +162,7 @@ class Agent:
         Raises:
             ValueError: If the agent cannot train in several processes.
         """
-        check_sync(sync)
+        check_one_of("sync", sync, get_args(Sync))
         self.session.check_workers(workers)
         self.learner.join(workers, sync)
         self.actor.join(workers)

@@ -1,6 +1,6 @@
 """Averages optimizer steps over the workers that train a policy together."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import nn
 from torch.optim import Optimizer
@@ -9,16 +9,6 @@ from rl_rms.agents.workers import Workers
 
 Sync = Literal["global", "local"]
 """Whether workers clip and normalize the mean gradient or their own gradients, see `Agent.join`."""
-
-
-def check_sync(sync: Sync) -> None:
-    """Check that a value is allowed for ``sync``.
-
-    Raises:
-        ValueError: If it is not an allowed value.
-    """
-    if sync not in get_args(Sync):
-        raise ValueError(f"sync must be one of {', '.join(get_args(Sync))}, got {sync!r}")
 
 
 def average_step(policy: nn.Module, optimizer: Optimizer, share: float, workers: Workers) -> None:

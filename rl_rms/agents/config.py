@@ -12,12 +12,11 @@ from rl_rms.agents.config_parts import (
     MetaConfig,
     NormalizerConfig,
     PolicyConfig,
-    check_choice,
     check_kinds,
     normalizer_config,
     reward_half_life,
 )
-from rl_rms.envs.checks import check_int, check_keys, check_number
+from rl_rms.envs.checks import check_int, check_keys, check_number, check_one_of
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
@@ -162,13 +161,13 @@ class AgentConfig:
                 f"log_info must be a list of different entries of info, such as [x_velocity], got {names!r}"
             )
         object.__setattr__(self, "log_info", tuple(names))
-        check_choice("on_env_error", self.on_env_error, get_args(OnEnvError))
+        check_one_of("on_env_error", self.on_env_error, get_args(OnEnvError))
         if self.env_timeout is not None:
             check_number("env_timeout", self.env_timeout, above=0.0)
         if self.half_life is not None:
             parse_half_life(self.half_life)
-        check_choice("on_change", self.on_change, get_args(OnChange))
-        check_choice("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
+        check_one_of("on_change", self.on_change, get_args(OnChange))
+        check_one_of("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))
         check_int("forget_updates", self.forget_updates, least=1, unit="updates")
         if self.meta is not None and "half_life" in self.meta.adapt and self.on_change == "forget":

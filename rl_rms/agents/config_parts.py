@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.checks import check_int, check_number, check_one_of
 from rl_rms.half_life import AverageHalfLife
 
 Activation = Literal["tanh", "relu", "elu", "silu"]
@@ -81,7 +81,7 @@ class PolicyConfig:
                 f"{self.module!r}"
             )
         for name, allowed in (("activation", Activation), ("norm", Norm), ("recurrent", Recurrent)):
-            check_choice(name, getattr(self, name), get_args(allowed))
+            check_one_of(name, getattr(self, name), get_args(allowed))
         check_int("recurrent_size", self.recurrent_size, least=1)
         check_int("image_features", self.image_features, least=1)
         check_number("log_std_init", self.log_std_init)
@@ -135,7 +135,7 @@ class MetaConfig:
         if not isinstance(adapt, (list, tuple)) or not adapt or any(adapt.count(name) > 1 for name in adapt):
             raise ValueError(f"meta.adapt must name at least one hyperparameter, and each once, got {adapt!r}")
         for name in adapt:
-            check_choice("meta.adapt", name, get_args(Adaptable))
+            check_one_of("meta.adapt", name, get_args(Adaptable))
         object.__setattr__(self, "adapt", tuple(adapt))
         check_int("meta.window", self.window, least=1, unit="updates")
         check_int("meta.num_eval_rollouts", self.num_eval_rollouts, least=1)
@@ -160,7 +160,7 @@ class NormalizerConfig:
 
     def __post_init__(self) -> None:
         AverageHalfLife.parse(self.half_life)
-        check_choice("on_jump", self.on_jump, get_args(OnJump))
+        check_one_of("on_jump", self.on_jump, get_args(OnJump))
 
     @property
     def parsed_half_life(self) -> AverageHalfLife:
@@ -197,13 +197,3 @@ def check_kinds(config: Any) -> None:
             object.__setattr__(config, spec.name, value)
         if spec.type in _KINDS and type(value) is not spec.type:
             raise ValueError(f"{spec.name} must be {_KINDS[spec.type]}, got {value!r}")
-
-
-def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Check that a value is one of the allowed values.
-
-    Raises:
-        ValueError: If the value is not allowed.
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

@@ -29,7 +29,7 @@ from torch import Tensor
 from rl_rms.agents import storage
 from rl_rms.agents.agent import Agent
 from rl_rms.agents.federated_checks import check_direction, check_names, checked_state
-from rl_rms.envs.checks import check_flag, check_int, check_number, is_number, shown
+from rl_rms.envs.checks import check_flag, check_int, check_number, check_one_of, is_number, shown
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
@@ -75,8 +75,7 @@ class FederationConfig:
         for name in ("local_learning_rate", "learning_rate", "half_life"):
             check_number(name, getattr(self, name), above=0.0)
         check_number("eps", self.eps, least=0.0)
-        if self.placement not in get_args(Placement):
-            raise ValueError(f"placement must be one of {', '.join(get_args(Placement))}, got {self.placement!r}")
+        check_one_of("placement", self.placement, get_args(Placement))
         check_number("participation", self.participation, above=0.0, most=1.0)
         check_flag("weighted", self.weighted)
         if self.max_norm_ratio is not None:

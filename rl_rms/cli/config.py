@@ -332,18 +332,22 @@ def packaged_configs(kind: str = "") -> dict[str, Path]:
     return {Path(one.name).stem: Path(str(one)) for one in folder.iterdir() if one.name.endswith(".yaml")}
 
 
-def find_config(config: str | Path) -> Path:
-    """Find the file of a configuration, given by its path or packaged name.
+def find_config(config: str | Path, kind: str = "") -> Path:
+    """Find a file, given by its path or packaged name.
+
+    Args:
+        config: The path or the name.
+        kind: As for `packaged_configs`.
 
     Raises:
         UserError: If there is none.
     """
     if Path(config).is_file():
         return Path(config)
-    packaged = packaged_configs()
+    packaged = packaged_configs(kind)
     if str(config) in packaged:
         return packaged[str(config)]
     raise UserError(
-        f"there is no configuration {str(config)!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
-        + suggestion(str(config), packaged)
+        f"there is no {kind or 'configuration'} {str(config)!r}: give a YAML file or one of "
+        f"{', '.join(sorted(packaged))}" + suggestion(str(config), packaged)
     )

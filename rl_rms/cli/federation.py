@@ -12,7 +12,6 @@ from rl_rms.cli.callbacks import refuse_callbacks
 from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
-from rl_rms.cli.search import find_packaged
 from rl_rms.cli.yaml_files import read_file
 from rl_rms.envs.checks import check_int
 
@@ -108,7 +107,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     """
     from rl_rms.agents.federated import FederationConfig
 
-    path = find_packaged(name, "federation")
+    path = find_config(name, "federation")
     tree = {**read_file(path, name), **changes}
     of_federation = [one.name for one in fields(FederationConfig)]
     known = ["config", "fix", "clients", "seed", *of_federation]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rl_rms.cli.callbacks import refuse_callbacks
-from rl_rms.cli.config import RunConfig, find_config, packaged_configs, parse_config
+from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
 from rl_rms.cli.yaml_files import read_file
@@ -242,7 +242,7 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
     Raises:
         UserError: If the file, a key, a value or the configuration that it varies is wrong.
     """
-    path = find_sweep(sweep)
+    path = find_config(sweep, "sweep")
     tree = read_file(path, sweep)
     known = [one.name for one in fields(SweepConfig)]
     for key in tree:
@@ -268,29 +268,3 @@ def read_varied(sweep: Path, config: str) -> dict[str, Any]:
     beside = sweep.parent / config
     file = beside if beside.is_file() else find_config(config)
     return read_file(file, config)
-
-
-def find_sweep(sweep: str) -> Path:
-    """Find the file of a sweep, given by its path or packaged name.
-
-    Raises:
-        UserError: If there is none.
-    """
-    return find_packaged(sweep, "sweep")
-
-
-def find_packaged(name: str, kind: str) -> Path:
-    """Find a file by its path, or by its name among the packaged files in ``configs/<kind>s``.
-
-    Raises:
-        UserError: If there is none.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    packaged = packaged_configs(kind)
-    if name in packaged:
-        return packaged[name]
-    raise UserError(
-        f"there is no {kind} {name!r}: give a YAML file or one of {', '.join(sorted(packaged))}"
-        + suggestion(name, packaged)
-    )

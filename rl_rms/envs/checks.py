@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -76,6 +76,17 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be true or false, got {value!r}")
     return bool(value)
+
+
+def check_one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Check that a value is one of the allowed values.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if value not in allowed:
+        choices = ", ".join("null" if one is None else str(one) for one in allowed)
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
 def _is_finite(value: Any) -> bool:

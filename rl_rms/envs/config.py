@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from rl_rms.envs.checks import check_int, check_keys
+from rl_rms.envs.checks import check_int, check_keys, check_one_of
 from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.episodes import success_keys
 from rl_rms.envs.schedules import Schedule, as_schedules
@@ -77,9 +77,9 @@ class EnvConfig:
         check_int("env.num_envs", self.num_envs, least=1)
         check_keys("env.changes", self.changes)
         check_keys("env.kwargs", self.kwargs)
-        _check_choice("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
-        _check_choice("env.autoreset_mode", self.autoreset_mode, (*get_args(Autoreset), None))
-        _check_choice("env.sharing", self.sharing, get_args(Sharing))
+        check_one_of("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
+        check_one_of("env.autoreset_mode", self.autoreset_mode, (*get_args(Autoreset), None))
+        check_one_of("env.sharing", self.sharing, get_args(Sharing))
         if self.autoreset_mode is not None and self.vectorization_mode in _NATIVE:
             raise ValueError(
                 f"env.autoreset_mode {self.autoreset_mode!r} does not work with env.vectorization_mode "
@@ -136,12 +136,6 @@ class EnvConfig:
             return Curriculum.from_config(self.curriculum)
         except ValueError as error:
             raise ValueError(f"env.curriculum: {error}") from error
-
-
-def _check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
-        choices = ", ".join("null" if one is None else str(one) for one in allowed)
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
 def check_observe(observe: str | Sequence[str], name: str = "observe") -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from rl_rms.envs.backend import Transitions
 from rl_rms.envs.backends import make_backend
 from rl_rms.envs.changing import Changing, join_targets, take_clock
-from rl_rms.envs.checks import check_int
+from rl_rms.envs.checks import check_int, check_one_of
 from rl_rms.envs.clocks import Clock, Column, Mask, SharedClock
 from rl_rms.envs.config import Sharing
 from rl_rms.envs.curricula import Curriculum
@@ -98,8 +98,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         if not 0 <= shard[0] < shard[1]:
             raise ValueError(f"shard must be (rank, size) with 0 <= rank < size, got {shard!r}")
         self.shard = shard
-        if sharing not in _CLOCKS:
-            raise ValueError(f"sharing must be one of {', '.join(_CLOCKS)}, got {sharing!r}")
+        check_one_of("sharing", sharing, tuple(_CLOCKS))
         self._sharing: Sharing = sharing
         schedules = as_schedules(changes)
         self._targets = join_targets(schedules, curriculum)

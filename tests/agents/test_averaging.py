@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from rl_rms.agents.averaging import average_step, check_sync
-from tests.naming import naming
+from rl_rms.agents.averaging import average_step
 
 
 class Twice:
@@ -20,9 +19,3 @@ def test_average_step_moves_by_the_mean_of_the_steps():
     average_step(policy, torch.optim.SGD(policy.parameters(), lr=0.5), 0.25, Twice())
     # The step -0.5, weighted by 0.25, of two workers.
     assert policy.weight.item() == pytest.approx(2.75)
-
-
-def test_check_sync_unknown_value_names_the_choices():
-    check_sync("local")
-    with pytest.raises(ValueError, match=naming("sync", "global", "local", "'mean'")):
-        check_sync("mean")

@@ -561,3 +561,8 @@ def test_learn_without_gradients_of_other_workers_keeps_the_agent():
     with pytest.raises(LostWorkersError, match="has died"):
         agent.learn(100)
     assert not agent.learner.is_half_stepped
+
+
+def test_join_with_an_unknown_sync_names_the_choices():
+    with pytest.raises(ValueError, match=naming("sync", "global", "local", "'mean'")):
+        A2C("CartPole-v1", seed=0).join(ALONE, "mean")

@@ -4,7 +4,7 @@ import pytest
 
 from rl_rms.cli.config import find_config
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.search import Distribution, SweepConfig, find_sweep, label, read_search
+from rl_rms.cli.search import Distribution, SweepConfig, label, read_search
 from tests.naming import naming
 
 FILE = """
@@ -143,4 +143,4 @@ def test_wrong_sweep_file_names_it(tmp_path, text, sentence):
 
 def test_missing_sweep_names_it():
     with pytest.raises(UserError, match=naming("'half_life_cartpol'", "half_life_cartpole")):
-        find_sweep("half_life_cartpol")
+        find_config("half_life_cartpol", "sweep")

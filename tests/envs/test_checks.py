@@ -9,6 +9,7 @@ from rl_rms.envs.checks import (
     check_int,
     check_keys,
     check_number,
+    check_one_of,
     check_reset,
     check_reward,
     is_number,
@@ -120,3 +121,10 @@ def test_check_keys_with_wrong_keys_names_argument_and_value(value):
     check_keys("changes", {"a": 1})
     with pytest.raises(ValueError, match=naming("changes", repr(value))):
         check_keys("changes", value)
+
+
+def test_check_one_of_another_value_names_the_choices():
+    check_one_of("mode", "sync", ("sync", None))
+    check_one_of("mode", None, ("sync", None))
+    with pytest.raises(ValueError, match=naming("mode", "sync, null", "'other'")):
+        check_one_of("mode", "other", ("sync", None))

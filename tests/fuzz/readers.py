@@ -37,7 +37,7 @@ with atheris.instrument_imports(FOLLOWED) if FUZZING else nullcontext():
     from rl_rms.cli.config import find_config
     from rl_rms.cli.errors import UserError
     from rl_rms.cli.runs import CONFIG, METRICS, SUMMARY, read_run, read_summary
-    from rl_rms.cli.search import find_sweep, read_search
+    from rl_rms.cli.search import read_search
     from rl_rms.cli.yaml_files import read_yaml
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -97,7 +97,7 @@ def read_run_folder(content: bytes) -> None:
                 continue
 
 
-SWEEP = find_sweep("half_life_cartpole").read_bytes()
+SWEEP = find_config("half_life_cartpole", "sweep").read_bytes()
 
 
 def read_sweep(content: bytes) -> None:

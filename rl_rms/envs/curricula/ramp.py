@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-from rl_rms.envs.checks import check_int
+from rl_rms.envs.checks import check_int, check_one_of
 from rl_rms.envs.curricula.base import Curriculum, Episode, Task, check_tasks
 
 Unit = Literal["steps", "episodes"]
@@ -40,8 +40,7 @@ class LinearRamp(Curriculum):
         self, start: Mapping[str, float], end: Mapping[str, float], over: int, unit: Unit = "steps"
     ) -> None:
         self.start, self.end = check_tasks("LinearRamp: start and end", [start, end])
-        if unit not in get_args(Unit):
-            raise ValueError(f"LinearRamp: unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
+        check_one_of("LinearRamp: unit", unit, get_args(Unit))
         self.unit = unit
         self.over = check_int("LinearRamp: over", over, least=1, unit=unit)
         super().__init__()

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rl_rms.envs.checks import is_number, number_of
+from rl_rms.envs.checks import check_one_of, is_number, number_of
 
 Effect = Literal["step", "reset", "episode"]
 
@@ -71,10 +71,7 @@ class Parameter:
                 f"the bounds of {self.name!r} must leave room for a value, got low={self.low:g}, "
                 f"above={self.above:g}, high={self.high:g}"
             )
-        if self.effect not in get_args(Effect):
-            raise ValueError(
-                f"effect of {self.name!r} must be one of {', '.join(get_args(Effect))}, got {self.effect!r}"
-            )
+        check_one_of(f"effect of {self.name!r}", self.effect, get_args(Effect))
 
     def setter(self, env: Any) -> Callable[[Any], None]:
         """Return the function that sets the parameter and the values that depend on it.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.checks import check_int, check_number, check_one_of
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
@@ -63,8 +63,7 @@ class Trace(Schedule):
         object.__setattr__(self, "samples", _check_samples(samples, f" in {values}" if from_file else ""))
         object.__setattr__(self, "every", check_int("Trace: every", every, least=1, unit="env steps"))
         for name, value, allowed in (("between", between, get_args(Between)), ("end", end, get_args(End))):
-            if value not in allowed:
-                raise ValueError(f"Trace: {name} must be one of {', '.join(allowed)}, got {value!r}")
+            check_one_of(f"Trace: {name}", value, allowed)
             object.__setattr__(self, name, value)
 
     @property

@@ -26,7 +26,7 @@ def main(total_timesteps: int = 8_000, half_life: str = "8_000 steps") -> list[t
     """Train each model briefly.
 
     Returns:
-        For each run, its name, the half-life of rho = 0.99 and the half-life in force, both in env steps.
+        For each run, its name, the half-life of rho = 0.99 and the half-life of the optimizer, both in env steps.
     """
     rows = []
     for algorithm, num_envs in ((A2C, 1), (A2C, 16), (PPO, 4)):

@@ -5,6 +5,7 @@ follow curricula on a known clock. `rl_rms.agents` has agents that learn in them
 its first use, so that the command line and the environments start quickly.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.half_life import HalfLife, half_life_from_rho, rho_from_half_life
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["HalfLife", "RMSprop", "__version__", "half_life_from_rho", "rho_from_half_life"]
+_SUBMODULES = ("agents", "envs", "laws", "optim", "sb3", "studies")
 
 
 def __getattr__(name: str) -> Any:
-    """Import the optimizer and torch at the first use."""
+    """Import the optimizer or a submodule at the first use."""
     if name == "RMSprop":
         from rl_rms.optim.rmsprop import RMSprop
 
         return RMSprop
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,11 @@ def test_import_of_the_optimizer_needs_only_torch():
     assert imported_after("from rl_rms import RMSprop") == ["torch"]
 
 
+def test_submodules_are_imported_at_their_first_use():
+    assert imported_after("import rl_rms; rl_rms.envs.make_vec; rl_rms.laws.matched_half_life") == ["gymnasium"]
+    assert "stable_baselines3" in imported_after("import rl_rms; rl_rms.sb3.HalfLifeCallback")
+
+
 def test_public_names_are_importable():
     assert all(hasattr(rl_rms, name) for name in rl_rms.__all__)
     with pytest.raises(AttributeError, match=naming("'RMSProp'")):

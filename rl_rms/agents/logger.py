@@ -40,7 +40,7 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "environment": {},
     "half-life": {
-        "half-life in force and matched, updates": ("optim/half_life_updates", "optim/half_life_matched"),
+        "present and matched half-life, updates": ("optim/half_life_updates", "optim/half_life_matched"),
         "second moment v and squared gradients": ("optim/second_moment", "optim/squared_gradient"),
         "squared gradients / v": ("optim/tracking_ratio",),
         "half-lives of the normalizers, env steps": ("half_life/observation", "half_life/reward"),

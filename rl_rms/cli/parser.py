@@ -36,6 +36,7 @@ _KINDS = {
     "<class 'collections.abc.Sequence'>": "a list",
     "collections.abc.Sequence[int]": "a list of whole numbers",
     "list[int]": "a list of whole numbers",
+    "list[float]": "a list of numbers",
     "list[str]": "a list of strings",
 }
 _TYPE = re.compile(rf"{'|'.join(map(re.escape, _KINDS))}|typing\.Literal\[[^\]]*\]")
@@ -111,6 +112,7 @@ def one_sentence(message: str) -> str:
     known = _TYPE.findall(kinds)
     if not key or _TYPE.sub("", kinds).strip(", "):
         # The parser of a nested class leaves out the prefix of its keys.
-        return f"{key}.{reason}" if key and re.match(r"\w+ must be ", reason) else str(reason)
+        joint = "." if re.match(r"\w+ must be ", reason) else ": "
+        return f"{key}{joint}{reason}" if key else str(reason)
     names = [_KINDS.get(one) or f"one of {one[len('typing.Literal[') : -1]}" for one in known]
     return f"{key} must be {' or '.join(names)}, got {value}"

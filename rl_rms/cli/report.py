@@ -181,7 +181,7 @@ def _of_log(log: "Run | EventLog") -> str:
     parts.append(_regimes(followings))
     tracking = read_tracking(log)
     if tracking is not None:
-        shows = "Second moment and squared gradients against env steps, and the half-life in force."
+        shows = "Second moment and squared gradients against env steps, and the half-life."
         parts.append(_figure(memory_curves(log, tracking), shows))
     if log.series("optim/effective_step")[0]:
         shows = "Root mean square of a step against env steps, and the learning rate."
@@ -215,7 +215,7 @@ def describe_result(log: Log) -> str:
     )
 
 
-def describe_memory(run: Run) -> str:
+def describe_half_life(run: Run) -> str:
     """A sentence about the half-life that the optimizer used."""
     half_lives = run.series("optim/half_life_updates")[1]
     if not half_lives:
@@ -224,7 +224,7 @@ def describe_memory(run: Run) -> str:
     long = f"{median(half_lives):,.0f} updates" + (f" ({median(in_steps):,.0f} env steps)" if in_steps else "")
     if max(half_lives) > 1.1 * min(half_lives):
         long += f" in the median, between {min(half_lives):,.0f} and {max(half_lives):,.0f} updates"
-    return f"The half-life in force was {long}."
+    return f"The half-life was {long}."
 
 
 def describe_normalizers(run: Run) -> str:
@@ -254,7 +254,7 @@ def describe_tracking(followings: Sequence[Following]) -> str:
 
 
 def _summary(run: Run, followings: Sequence[Following]) -> str:
-    text = escape(f"{describe_memory(run)} {describe_tracking(followings)}")
+    text = escape(f"{describe_half_life(run)} {describe_tracking(followings)}")
     normalizers = describe_normalizers(run)
     return f'<p class="tracking">{text}</p>' + (f"<p>{escape(normalizers)}</p>" if normalizers else "")
 

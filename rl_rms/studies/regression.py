@@ -34,7 +34,7 @@ class Regression:
         return torch.randn(*shape, generator=self.generator)
 
     def losses(self, params: Params) -> Tensor:
-        """Losses of all copies on a new batch, shape ``(copies,)``, of parameters of shape ``(copies, ...)``."""
+        """Losses of all copies on a new batch, shape ``(copies,)``."""
         inputs = self._normal(BATCH, INPUTS)
         targets = torch.tanh(inputs @ self.teacher["in"]) @ self.teacher["out"]
         hidden = inputs @ params["in"] + params["bias"]

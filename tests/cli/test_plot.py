@@ -78,6 +78,7 @@ def test_plot_wrong_argument_prints_one_sentence(tmp_path, capsys):
     assert mentions(error_of(capsys, run, "--output", "a.gif"), "--output", "'a.gif'")
     for size in ("[8]", "[8,0]", "[8,.nan]"):
         assert mentions(error_of(capsys, run, "--size", size), "--size", "inches")
+    assert mentions(error_of(capsys, run, "--size", "3"), "size", "a list of numbers", "3")
     assert mentions(error_of(capsys, run, "--labels", "[one,two]"), "--labels", "1", "one, two")
     assert not list(tmp_path.glob("**/*.png"))
 

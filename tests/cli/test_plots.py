@@ -122,7 +122,7 @@ def test_plot_shows_the_current_and_the_estimated_half_life(tag, label, tmp_path
     run = read_run(write_run(tmp_path / "run", [1.0], rows=rows))
     _, half_lives = memory_curves(run, read_tracking(run)).axes
     lines = {line.get_label(): line.get_ydata() for line in half_lives.lines}
-    assert list(lines["in force"]) == [32.0, 32.0, 32.0]
+    assert list(lines["present"]) == [32.0, 32.0, 32.0]
     assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 

@@ -10,7 +10,7 @@ import pytest
 from rl_rms.cli.main import main
 from rl_rms.cli.report import (
     describe_following,
-    describe_memory,
+    describe_half_life,
     describe_normalizers,
     describe_result,
     describe_tracking,
@@ -87,7 +87,7 @@ def test_report_page_is_self_contained(trained, capsys):
     assert all(image["alt"] for image in tags.images)
     assert all(address.startswith("data:image/svg+xml;base64,") for address in tags.addresses)
     assert "A2C on CartPole-v1 with changes in force_mag: 4 environments" in page
-    assert "The half-life in force was 100 updates" in page
+    assert "The half-life was 100 updates" in page
     assert "half_life: 100.0" in page  # the configuration is collapsed
     assert re.search(r"<td>1</td><td>8,0\d\d</td>.*<td>100</td><td>(lags|tracks)</td>", page)
     again = page
@@ -124,7 +124,7 @@ def test_report_in_a_browser_needs_no_javascript_or_network(width, height, of_bo
             box = image.bounding_box()
             assert box["x"] >= 0
             assert 0.8 * min(width, 896) < box["width"] <= width
-        for words in ("The half-life in force was", "Regimes"):
+        for words in ("The half-life was", "Regimes"):
             assert page.get_by_text(words).first.is_visible()
         assert page.get_by_text("half_life: 100.0").first.is_visible()
         assert page.locator(".scroll").first.bounding_box()["width"] <= width
@@ -210,10 +210,10 @@ def test_describe_result_has_mean_return_and_steps(tmp_path):
 
 def test_describe_half_life_has_the_current_value(tmp_path):
     steady = logged(tmp_path / "a", optim_half_life_updates=[69.0] * 9, optim_half_life_steps=[690.0] * 9)
-    assert describe_memory(steady) == "The half-life in force was 69 updates (690 env steps)."
+    assert describe_half_life(steady) == "The half-life was 69 updates (690 env steps)."
     found = logged(tmp_path / "b", {"half_life": "auto"}, optim_half_life_updates=[100.0, 400.0, 200.0])
-    assert "200 updates in the median, between 100 and 400 updates" in describe_memory(found)
-    assert describe_memory(logged(tmp_path / "c")) == "The optimizer, rl_rms.RMSprop, logged no half-life."
+    assert "200 updates in the median, between 100 and 400 updates" in describe_half_life(found)
+    assert describe_half_life(logged(tmp_path / "c")) == "The optimizer, rl_rms.RMSprop, logged no half-life."
 
 
 @pytest.mark.parametrize("is_logged", [True, False])

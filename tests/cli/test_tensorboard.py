@@ -39,7 +39,7 @@ def test_tensorboard_shows_the_charts_of_a_run(runs):
             "mean return of evaluations",
             "env/gravity",
             "env/masspole",  # of one of them
-            "half-life in force and matched, updates",
+            "present and matched half-life, updates",
             "second moment v and squared gradients",
             "squared gradients / v",
             "log10 of v: median, 10 % and 90 %",

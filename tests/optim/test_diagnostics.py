@@ -202,7 +202,7 @@ def test_diagnostics_have_the_unbounded_half_life():
     optimizer.steps_per_update = 1_000
     assert least_error_half_life(20, 1.0) < 10
     assert optimizer.diagnostics()["half_life_matched"] == 10
-    # The half-life in force depends on the observed gradients, which grow and shrink a thousandfold.
+    # The half-life depends on the observed gradients, which grow and shrink a thousandfold.
     optimizer.timescale = 1_000
     (param,) = optimizer.param_groups[0]["params"]
     optimizer.half_life = "match"

@@ -22,7 +22,7 @@ from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 # blocks.
 _LEVELS = 12
 BLOCK = 2**_LEVELS
-# Blocks between clock 0 and the last clock.
+# Number of blocks from clock 0 to the last clock.
 _BLOCKS = 2**50
 # Lanes of the random numbers for the inside of a block and for its first clock.
 _INSIDE, _END = 0, 1

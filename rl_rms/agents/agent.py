@@ -42,7 +42,7 @@ class Agent:
     Args:
         env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
             needs both spaces.
-        config: All hyperparameters in one object, instead of ``**hyperparameters``.
+        config: All hyperparameters in one object, instead of hyperparameters by name.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
         optimizer: A ``torch.optim.Optimizer`` class or its import path; None uses the configuration's optimizer.
         seed: Seed of initial weights, actions, minibatches and environment; None draws one.

@@ -89,7 +89,7 @@ class AgentConfig:
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the env steps per update). ``match`` computes it from the environment's timescale
             and the gradients' signal-to-noise ratio; ``auto`` computes it from the gradients alone. Both keep it
-            between 32 and 10,000 updates. null means 200 updates. Only for optimizers that take ``half_life``.
+            between 32 and 10,000 updates. null uses 200 updates. Only for optimizers that take ``half_life``.
         on_change: Response of RMSprop's state to a change of regime: ``keep``, ``reset`` (to the state before the
             first update) or ``forget`` (the half-life is forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.

@@ -161,10 +161,16 @@ def _docs(doc: str, shared: str, cls: type[AgentConfig]) -> str:
     described: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         described.update(_described(base.__doc__ or ""))
-    lines = [f"    {spec.name}: {described[spec.name]}\n" for spec in _derived(cls)]
+    lines = [f"    {spec.name}: {_in_python(described[spec.name])}\n" for spec in _derived(cls)]
     placeholder = re.compile(r"^    \*\*hyperparameters:.*\n(?:        .*\n)*", re.MULTILINE)
     merged = "\n\n".join([text.rstrip(), *missing, mark + examples]).rstrip()
     return placeholder.sub(lambda _: "".join(lines), merged + "\n").rstrip()
+
+
+def _in_python(text: str) -> str:
+    """Replace YAML's constants by Python's."""
+    constants = {"null": "None", "true": "True", "false": "False"}
+    return re.sub(rf"\b({'|'.join(constants)})\b", lambda word: constants[word.group()], text)
 
 
 def _section(doc: str, name: str) -> str:

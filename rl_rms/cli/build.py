@@ -165,7 +165,7 @@ def build(
 
 
 def _check_unedited(config: RunConfig, agent: "Agent") -> None:
-    """Check that the hyperparameters and the seed in a run's configuration equal those of its checkpoint.
+    """Check that the hyperparameters and the seed of a run's configuration and of its checkpoint are equal.
 
     Raises:
         ValueError: If a hyperparameter or the seed differs.

@@ -51,8 +51,8 @@ def help_of(config: str | None, words: Sequence[str]) -> str | None:
         parser.usage = _USAGE
         parser.description = (
             "CONFIG is a YAML file or the name of a packaged configuration. Every key of it can be overridden. "
-            f"The agent's keys are those of --agent.algorithm ({', '.join(ALGORITHMS)}). "
-            "--seeds 0-4 (or 0,3,7) trains several seeds, each in its own process, --jobs N at a time."
+            f"--agent.algorithm ({', '.join(ALGORITHMS)}) determines the agent's keys. --seeds 0-4 (or 0,3,7) "
+            "trains several seeds, each in its own process, --jobs N at a time."
         )
         parser.examples = EXAMPLES
         return parser.format_help()
@@ -64,12 +64,9 @@ def _short() -> str:
     options = "".join(f"  {option:<30}{meaning}\n" for option, meaning in _OPTIONS.items())
     examples = "".join(f"  {example}\n" for example in EXAMPLES)
     return (
-        f"usage: {_USAGE}\n\n"
-        "Train an agent. CONFIG is a YAML file or the name of a packaged configuration: drifting_cartpole,\n"
-        "cartpole_a2c, cartpole_ppo, pendulum_ppo and others. Every key of it can be overridden.\n\n"
-        f"most used keys:\n{keys}\n"
-        f"options:\n{options}"
-        f"  {_ALL:<30}every key, with its meaning, type and default\n"
-        f"  {'--print_config':<30}print the resulting configuration and exit\n\n"
-        f"examples:\n{examples}"
+        f"usage: {_USAGE}\n\nTrain an agent. CONFIG is a YAML file or the name of a packaged configuration: "
+        "drifting_cartpole,\ncartpole_a2c, cartpole_ppo, pendulum_ppo and others. Every key of it can be "
+        f"overridden.\n\nmost used keys:\n{keys}\noptions:\n{options}  {_ALL:<30}every key, with its meaning, "
+        f"type and default\n  {'--print_config':<30}print the resulting configuration and "
+        f"exit\n\nexamples:\n{examples}"
     )

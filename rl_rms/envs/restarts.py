@@ -55,7 +55,10 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
         return [int(seed) + i for i in range(num_envs)]
     seeds = [None if one is None else int(one) for one in seed]
     if len(seeds) != num_envs:
-        raise ValueError(f"seed must be one, or one for each of {num_envs} sub-environments, got {len(seeds)}")
+        raise ValueError(
+            f"seed must be a number or a list of {num_envs} numbers, one for each sub-environment, "
+            f"got {len(seeds)}"
+        )
     return seeds
 
 

@@ -119,8 +119,8 @@ def tables(results: Results) -> Sequence[Table]:
         [network, *(f"{ranks[by][i]}. ({short(scores[by][i].mean())})" for by in optimizers)]
         for i, network in enumerate(results.levels("network"))
     ]
-    found = [["tau of two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())]]
-    found.append(["tau of the two best rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
+    found = [["tau between two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())]]
+    found.append(["tau between the two best rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
     of = taus(results)
     for one in optimizers:
         pairs = [of.get((one, other), of.get((other, one))) for other in optimizers]

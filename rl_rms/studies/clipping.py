@@ -197,15 +197,15 @@ STUDY = Study(
     mechanism="`rl_rms.RMSprop` clips by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
     "`max_grad_ratio` before v is updated, and by `max_update_rms` afterwards (`rl_rms.optim.guard`).",
     setup="A thousand coordinates in five tensors have normally distributed gradients of scales from 0.01 to 1. "
-    "rho is 0.99. In one update, the gradient is 1,000 times its scale: in all coordinates (all), in the "
-    "coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In a fourth "
-    "case, all gradients are ten times as large from then on (lasting). The study measures root v of these "
-    "coordinates right after the burst, and divides it by its expected value. It also counts the updates until "
-    "this ratio is within 10 % of 1. The expected value is root v on the same noise without burst and clipping. "
-    "For a lasting change, it is ten times this value. max_grad_norm and max_tensor_norm are twice the ordinary "
-    "norm. max_grad_value is three times the root mean square of the coordinate with the largest scale. "
-    "max_grad_ratio is three times the root mean square of each coordinate. max_update_rms is twice the ordinary "
-    "root mean square of the quotient.",
+    "The optimizer has rho = 0.99. In one update, the gradient is 1,000 times its scale: in all coordinates "
+    "(all), in the coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In "
+    "a fourth case, all gradients are ten times as large from then on (lasting). The study measures root v of "
+    "these coordinates right after the burst, and divides it by its expected value. It also counts the updates "
+    "until this ratio is within 10 % of 1. The expected value is root v on the same noise without burst and "
+    "clipping. For a lasting change, it is ten times this value. The limits max_grad_norm and max_tensor_norm are "
+    "twice the ordinary norm. The limit max_grad_value is three times the root mean square of the coordinate with "
+    "the largest scale. The limit max_grad_ratio is three times the root mean square of each coordinate. The "
+    "limit max_update_rms is twice the ordinary root mean square of the quotient.",
     caveat="The gradients are normally distributed. For heavy-tailed gradients, max_grad_ratio also clips the "
     "tails, and v then estimates the clipped gradients. A lower max_grad_norm limits bursts more, but also "
     "shortens ordinary updates more often.",

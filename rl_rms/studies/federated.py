@@ -189,7 +189,7 @@ def tables(results: Results) -> Sequence[Table]:
                 at_best(results, kind, placement=placement, **of).mean() for kind in ("noisy", "quiet")
             )
             losses.append(f"{noisy:.3f}, {quiet:.3f}")
-        rows.append(["loss of noisy, quiet clients", *losses])
+        rows.append(["loss of noisy clients, of other clients", *losses])
     returned = []
     for engine in results.levels("engine"):
         texts = []
@@ -204,7 +204,11 @@ def tables(results: Results) -> Sequence[Table]:
         where = "in one process" if engine == "here" else f"on Flower, {ON_FLOWER} seeds"
         returned.append([where, *texts])
     found = [Table(["squared error", *PLACEMENTS], rows)]
-    return [*found, Table(["return of the quiet CartPoles", *PLACEMENTS], returned)] if returned else found
+    return (
+        [*found, Table(["return of the CartPoles without reward noise", *PLACEMENTS], returned)]
+        if returned
+        else found
+    )
 
 
 def verdict(results: Results) -> Verdict:

@@ -105,14 +105,13 @@ def verdict(results: Results) -> Verdict:
         for period in results.levels("period", by=by)
     }
     most, least = (choose(ratios, key=lambda key: ratios[key].middle) for choose in (max, min))
+    extremes = " ".join(
+        f"It is {word} for {_in_words(by)} at period {period:,} ({ratios[by, period].middle:.2f})."
+        for word, (by, period) in (("highest", most), ("lowest", least))
+    )
     sentence = (
-        "The ratio is the loss with learning rate and noise in phase, divided by the loss in opposite phase. It "
-        "is "
-        + " and ".join(
-            f"{word} for {_in_words(by)} at period {period:,} ({ratios[by, period].middle:.2f})"
-            for word, (by, period) in (("highest", most), ("lowest", least))
-        )
-        + "."
+        "The ratio is the loss with learning rate and noise in phase, divided by the loss in opposite phase. "
+        f"{extremes}"
     )
     beyond = [key for key, one in ratios.items() if one.low > 1]
     if len(beyond) == len(ratios):

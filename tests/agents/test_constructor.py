@@ -38,6 +38,11 @@ def test_docstring_explains_every_argument_once(agent, config):
 
 
 @AGENTS
+def test_docstring_has_the_constants_of_python(agent, config):
+    assert not re.findall(r"\b(?:null|true|false)\b", inspect.getdoc(agent))
+
+
+@AGENTS
 def test_constructor_with_every_field_makes_that_configuration(agent, config):
     wanted = config(gamma=0.5, half_life="20_000 steps", policy=PolicyConfig(hidden_sizes=(3,)))
     fields = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(config)}

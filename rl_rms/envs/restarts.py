@@ -56,8 +56,7 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
     seeds = [None if one is None else int(one) for one in seed]
     if len(seeds) != num_envs:
         raise ValueError(
-            f"seed must be a number or a list of {num_envs} numbers, one for each sub-environment, "
-            f"got {len(seeds)}"
+            f"seed must be a number, or have one number for each of {num_envs} sub-environments, got {len(seeds)}"
         )
     return seeds
 

@@ -274,7 +274,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
 
 def _needs_reset(env: Any, ended: Any) -> bool:
-    """Whether an environment needs a reset after a step with these ends of episodes."""
+    """Whether an environment needs a reset after a step that ended its episode in this way."""
     resets = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED) is not AutoresetMode.DISABLED
     return bool(np.any(ended)) and not resets
 

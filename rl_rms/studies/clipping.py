@@ -175,7 +175,7 @@ def draw(results: Results, figure: "Figure") -> None:
     titles = {
         "all": "burst in all coordinates",
         "small": "burst in one coordinate of small scale",
-        "lasting": "gradients ten times as large for good",
+        "lasting": "gradients ten times as large from then on",
     }
     axes = figure.subplots(1, 3)
     for axis, (burst, title) in zip(axes, titles.items(), strict=True):
@@ -187,7 +187,7 @@ def draw(results: Results, figure: "Figure") -> None:
             style = {"none": "-", "max_update_rms": ":", "max_grad_norm": "--"}.get(clip, "-")
             axis.plot(np.array(moments(after)) + 1, middle, style, color=COLORS[i], label=clip)
         axis.set(xscale="log", yscale="log", xlabel="updates from the burst on", title=title)
-    axes[0].set_ylabel("root second moment over its due")
+    axes[0].set_ylabel("root v / expected value")
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right center")
 
 

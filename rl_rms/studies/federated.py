@@ -246,7 +246,7 @@ def draw(results: Results, figure: "Figure") -> None:
         ]
         draw_band(axes[0], range(len(unlikes)), estimates, color=color, label=placement)
     axes[0].set_xticks(range(len(unlikes)), [f"{unlike:g}" for unlike in unlikes])
-    axes[0].set(yscale="log", xlabel="how unlike clients are", ylabel="squared error at the best rate")
+    axes[0].set(yscale="log", xlabel="difference between clients", ylabel="squared error at the best rate")
     axes[0].legend()
     if engines:
         for i, placement in enumerate(PLACEMENTS):
@@ -255,7 +255,7 @@ def draw(results: Results, figure: "Figure") -> None:
             one = results.estimate("return", rate=rate, **of)
             draw_estimates(axes[1], [i], [one], color=COLORS[i])
         axes[1].set_xticks(range(len(PLACEMENTS)), PLACEMENTS)
-        axes[1].set_ylabel("return of the quiet CartPoles")
+        axes[1].set_ylabel("return without reward noise")
 
 
 STUDY = Study(

@@ -64,9 +64,9 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
     """A burst in all coordinates, compared with the same noise without it.
 
     Returns:
-        ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after it until root
-        v is within a tenth of its value without the burst. ``lost``: total reduction of the steps in these
-        updates, in ordinary steps.
+        ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after the burst
+        until root v is within a tenth of its value without the burst. ``lost``: total reduction of the steps in
+        these updates, in ordinary steps.
     """
     generator = torch.Generator().manual_seed(seed)
     # Only the first row gets the burst; all coordinates are independent.
@@ -251,11 +251,11 @@ def draw(results: Results, figure: "Figure") -> None:
     first.set(xscale="log", yscale="log", xlabel="size of the burst", ylabel="longest step, in learning rates")
     first.set_yticks([3, 10, 30], ["3", "10", "30"])
     first.minorticks_off()
-    first.set_title("contained: dotted, 1 / sqrt(1 - rho)")
+    first.set_title("dotted: the bound 1 / sqrt(1 - rho)")
     second.set(xscale="log", xlabel="size of the burst", ylabel="updates until root v is within 10 %")
     second.set_yscale("symlog", linthresh=10)
     second.set_ylim(-1, 2 * MOST)
-    second.set_title("over-damped")
+    second.set_title("recovery after a burst")
     second.legend()
     all_of_them = contenders(results)
     labels = {"none": "nothing happens", **HARM}
@@ -274,7 +274,7 @@ def draw(results: Results, figure: "Figure") -> None:
     third.set_xticks(
         range(len(all_of_them)), [_named(which).replace(", ", "\n") for which in all_of_them], fontsize=8
     )
-    third.set(ylabel="return from then on", ylim=(0, 600), title="A2C on CartPole")
+    third.set(ylabel="return after the event", ylim=(0, 600), title="A2C on CartPole")
     third.legend()
 
 

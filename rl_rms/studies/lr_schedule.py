@@ -143,7 +143,7 @@ def draw(results: Results, figure: "Figure") -> None:
             draw_band(axis, degrees, around, color=color, markersize=4, label=by)
         axis.set_title(f"period {period:,} updates")
         axis.set_xticks([0, 90, 180, 270, 360])
-        axis.set_xlabel("the rate's swing behind the noise's")
+        axis.set_xlabel("phase of the rate behind the noise, degrees")
     figure.axes[0].set_ylabel("squared distance, best rate")
     figure.axes[0].legend()
 

@@ -228,7 +228,7 @@ def draw(results: Results, figure: "Figure") -> None:
     signal.legend()
     memory = [results.middle("kilobytes", length=length) for length in lengths]
     cost.plot(lengths, memory, "o-", color=COLORS[0])
-    cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes kept for going backward")
+    cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes of the graph")
     found = [i for i in results.where() if "by" in results.cells[i]]
     estimates = [interquartile_mean(results.measured[i]["score"]) for i in found]
     draw_estimates(score, range(len(estimates)), estimates, color=COLORS[0])

@@ -313,7 +313,7 @@ def draw(results: Results, figure: "Figure") -> None:
         at = np.arange(len(kinds)) + 0.8 * ((i + 0.5) / len(trainings) - 0.5)
         draw_estimates(last, at, estimates, color=COLORS[i], markersize=4, capsize=2, label=training)
     last.set_xticks(range(len(kinds)), ["unpushed", *UNSEEN])
-    last.set(ylim=(0, 520), ylabel="CartPole's mean return", title="pushed in training by")
+    last.set(ylim=(0, 520), ylabel="CartPole's mean return", title="pushes in training")
     last.legend(fontsize=6)
 
 

@@ -188,7 +188,7 @@ def draw(results: Results, figure: "Figure") -> None:
         first.plot(range(len(HISTORIES)), middle, "o-", color=color, label=form)
     first.axhline(due(STRONG), color="grey", linestyle=":", linewidth=1)
     first.set_xticks(range(len(HISTORIES)), [name.replace(", ", ",\n") for name in HISTORIES], fontsize=8)
-    first.set(xlabel="scale of the gradients", ylabel="left of a weight")
+    first.set(xlabel="scale of the gradients", ylabel="remaining share of a weight")
     first.set_title(f"after decay of strength {STRONG:g}")
     first.legend()
     for color, form in zip(COLORS, ("coupled", "decoupled"), strict=False):

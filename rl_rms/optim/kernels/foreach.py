@@ -123,8 +123,8 @@ def _advance_(
     """Update averages in place.
 
     Args:
-        grads: Real gradients of one device and the precision of the states, whose squares are finite. They
-            include coupled weight decay, and are overwritten.
+        grads: Real gradients on one device, in the precision of the states, with finite squares. They include
+            coupled weight decay, and are overwritten.
         states: The states, whose counts include this update.
         have_past: Whether each state had an earlier update.
         group: The options of the parameter group.

@@ -17,8 +17,8 @@ unchanged rewards, before the task scales them and before any normalizer:
 - Pendulum: 2,000 plus the return.
 
 Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a
-rollout, like the default with one environment. A hill climb by factors of 3 finds the learning rate of each tuned
-contender, with three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
+rollout, which is its default with one environment. A hill climb by factors of 3 finds the learning rate of each
+tuned contender, with three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
 contenders have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the
 defaults of their library. Otherwise, the agents of rl_rms have the same arguments on all tasks. Two contenders of
 Stable-Baselines3 also have these arguments. They show how much of a difference comes from the arguments.

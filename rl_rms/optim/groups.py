@@ -18,9 +18,9 @@ normalizes their sum:
     p   <- p - lr g / (sqrt(v^) + eps)
 
 ``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
-minimizes the mean loss over groups. A parameter that groups share converges to the point at which the scaled
-gradients cancel. This favors groups with little noise. The optimum of parameters that belong to only one group
-does not move.
+minimizes the mean loss over groups. If groups share a parameter, it converges to the point at which the scaled
+gradients of the groups cancel. This favors groups with little noise. The optimum of parameters that belong to only
+one group does not move.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

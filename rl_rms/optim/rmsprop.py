@@ -409,6 +409,6 @@ class RMSprop(Optimizer):
 # Runs the step with hooks and a profiler record, as torch's optimizers do.
 _observed_step: Callable[..., float | None] = Optimizer.profile_hook_step(RMSprop._step)
 
-# In a compiled function, steps run outside of the graph: Python numbers that change with every update would be
-# constants or new compilations there, and the CPU kernel is one call anyway.
+# In a compiled function, steps run outside of the graph. In the graph, Python numbers that change with every
+# update would cause new compilations.
 _step_outside_of_the_graph: Callable[..., float | None] = disable_dynamo(RMSprop.step)

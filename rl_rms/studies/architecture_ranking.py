@@ -145,8 +145,8 @@ def verdict(results: Results) -> Verdict:
     sentence = (
         f"Tau between two optimizers is highest for {' and '.join(most)} ({of[most][0]:.2f}), and lowest for "
         f"{' and '.join(least)} ({of[least][0]:.2f}). Tau between two halves of one optimizer's seeds is at least "
-        f"{min(floor.values()):.2f}. Tau between the two best learning rates of one optimizer is only "
-        f"{min(between_rates(results, by) for by in optimizers):.2f} for some optimizers."
+        f"{min(floor.values()):.2f}. Tau between the two best learning rates of one optimizer is as low as "
+        f"{min(between_rates(results, by) for by in optimizers):.2f}."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
     if lost:

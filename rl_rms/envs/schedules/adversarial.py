@@ -1,4 +1,4 @@
-"""A schedule whose disturbances begin when the agent performs well, at the value that reduced returns most."""
+"""A schedule of disturbances that begin when the agent performs well."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

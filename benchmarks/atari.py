@@ -1,20 +1,22 @@
-"""Env steps a second of A2C on Pong compared with Stable-Baselines3, and the start of a learning curve.
+"""Env steps a second of A2C on Pong compared with Stable-Baselines3, and the learning curve of a run.
 
-Run: python benchmarks/atari.py [--rounds 5] [--curve-seconds 0] [--output benchmarks/results/atari.json]
+Run: python benchmarks/atari.py [--rounds 5] [--curve RUN] [--output benchmarks/results/atari.json]
 
 The benchmark needs the extra atari. All trainings use 16 games, rollouts of 8 steps, the Nature CNN and one thread
 of torch. The trainings alternate in rounds of 512 env steps. Times are CPU times of the process, including the
-threads of ale-py. With --curve-seconds, the benchmark also trains the configuration ``pong_a2c`` and records the
-mean return of whole games over env steps. 16 games take about 13,000 env steps.
+threads of ale-py.
+
+With --curve, the table shows the mean return of whole games in a run of ``rl-rms train benchmarks/pong.yaml``.
+With --rounds 0, the speeds of the last measurement stay in the table.
 """
 
 import argparse
+import csv
 import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,8 +25,8 @@ from rl_rms.cli.config import read_config
 from rl_rms.envs.make import make_from_config
 
 NUM_ENVS, N_STEPS, ROUND = 16, 8, 512
-# Games whose mean return is one point of the curve.
-GAMES = 16
+# Env steps between two points of the curve.
+SPACING = 50_000
 
 
 def make_ours(config: str) -> Callable[[], None]:
@@ -68,21 +70,18 @@ def measure_speed(rounds: int) -> dict[str, list[float]]:
     return speeds
 
 
-def measure_curve(seconds: float) -> dict[str, Any]:
-    """Mean returns of the last games of ``pong_a2c`` by env step, for a number of seconds of CPU time."""
-    config = read_config("pong_a2c")
-    env = make_from_config(config.env, 0)
-    agent = A2C(env, config=config.agent, seed=0)
-    points = []
-    began = time.process_time()
-    while time.process_time() - began < seconds:
-        agent.learn(10_000)
-        games = [episode.ret for episode in list(agent.episodes)[-GAMES:]]
-        points.append([agent.num_timesteps, sum(games) / len(games) if games else None])
-    return {"points": points, "cpu_seconds": time.process_time() - began}
+def read_curve(folder: Path) -> list[list[float]]:
+    """Read env steps and the mean return of whole games of a run, one point for each `SPACING` env steps."""
+    with (folder / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["info/episode.r"]]
+    points: dict[int, list[float]] = {}
+    for row in rows:
+        points.setdefault(int(row["time/total_timesteps"]) // SPACING, []).append(float(row["info/episode.r"]))
+    last = int(rows[-1]["time/total_timesteps"])
+    return [[min((number + 1) * SPACING, last), statistics.fmean(means)] for number, means in points.items()]
 
 
-def table(speeds: Mapping[str, Sequence[float]], curve: Mapping[str, Any] | None) -> str:
+def table(speeds: Mapping[str, Sequence[float]], curve: Sequence[Sequence[float]]) -> str:
     """The tables of the measurements in Markdown."""
     rival = statistics.median(speeds["Stable-Baselines3, `make_atari_env`"])
     rounds = len(next(iter(speeds.values())))
@@ -97,15 +96,15 @@ def table(speeds: Mapping[str, Sequence[float]], curve: Mapping[str, Any] | None
             for name, each in speeds.items()
         ),
     ]
-    if curve is not None:
+    if curve:
         lines += [
             "",
-            f"The first {curve['cpu_seconds']:.0f} seconds of CPU time of `pong_a2c`. Each point is the mean "
-            f"return of the last {GAMES} games; the lowest is -21, the highest 21.",
+            f"Mean returns of whole games of PPO with `benchmarks/pong.yaml`, stopped after {curve[-1][0]:,} env "
+            "steps. The lowest return is -21, the highest 21.",
             "",
             "| env steps | mean return |",
             "|---:|---:|",
-            *(f"| {steps:,} | {'' if mean is None else f'{mean:.1f}'} |" for steps, mean in curve["points"]),
+            *(f"| {steps:,} | {mean:.1f} |" for steps, mean in curve),
         ]
     return "\n".join(lines)
 
@@ -114,12 +113,13 @@ def main() -> None:
     """Measure, then print and write the tables and the raw numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--curve-seconds", type=float, default=0.0)
+    parser.add_argument("--curve", type=Path, help="folder of a run of benchmarks/pong.yaml")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "atari.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    speeds = measure_speed(arguments.rounds)
-    curve = measure_curve(arguments.curve_seconds) if arguments.curve_seconds else None
+    last = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"speeds": {}, "curve": []}
+    speeds = measure_speed(arguments.rounds) if arguments.rounds else last["speeds"]
+    curve = read_curve(arguments.curve) if arguments.curve else last["curve"]
     print(table(speeds, curve))
     arguments.output.write_text(json.dumps({"speeds": speeds, "curve": curve}, indent=1) + "\n")
     arguments.output.with_suffix(".md").write_text(table(speeds, curve) + "\n")

@@ -24,7 +24,12 @@ PAGES = [README, *DOCS]
 # Trainings with more env steps are configured but not run.
 SMALL = 20_000
 # Modules that the blocks of a page import; the blocks are not run without them.
-NEEDED = {"docs/howto/any_environment.md": ("minigrid", "moviepy", "ale_py", "cv2", "pettingzoo", "supersuit")}
+NEEDED = {
+    "docs/howto/any_environment.md": (
+        *("minigrid", "moviepy", "ale_py", "cv2", "pettingzoo", "supersuit"),
+        *("shimmy", "dm_control"),
+    )
+}
 # The name of a run of the reader in a page.
 DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
 

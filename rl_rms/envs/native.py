@@ -104,7 +104,8 @@ class Native(Backend):
         if not has_known_state(self._env):
             self._notices.give(
                 f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
-                "be saved; declare it with register_state"
+                "be saved; a restored environment begins new episodes; use vectorization_mode 'sync', or declare "
+                "the state with register_state"
             )
             return None
         lost = self.lost_wrappers

@@ -216,6 +216,8 @@ def _setting(key: str, value: Any) -> str:
     words = key.rpartition(".")[2].replace("_", " ").replace("half life", "half-life")
     if isinstance(value, float):
         value = f"{value:g}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value:,}"
     text = re.sub(r"(?<=\d)_(?=\d)", ",", "null" if value is None else str(value))
     is_in_updates = words == "half-life" and re.fullmatch(r"[\d.,]+", text)
     return f"{words} {text} updates" if is_in_updates else f"{words} {text}"

@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Parent folder of the sweeps' folders.")
     parser.add_argument(
-        "--engine", type=Engine, default="local", help="ray: workers are tasks of a Ray cluster (extra ray)."
+        "--engine", type=Engine, default="local", help="local (processes) or ray (tasks of a Ray cluster)."
     )
     arguments = parser.parse_args(list(argv))
     if arguments.workers < 1:

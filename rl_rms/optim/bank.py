@@ -46,8 +46,8 @@ class Bank(HalfLifeEstimator):
         super().__init__(bounds)
         rho = torch.tensor([rho_from_half_life(h) for h in self._HALF_LIVES], dtype=torch.float64)
         time = torch.arange(self.block, dtype=torch.float64)
-        age = time[:, None] - time - 1  # of gradient j before update t, (block, block)
-        # The averages before each update of a block and after its last: (half-lives * (block + 1), block).
+        # Ages of a block's gradients before each of its updates and after the last, shape (block + 1, block).
+        age = time[:, None] - time - 1
         age = torch.cat([age, age[-1:] + 1])
         weights = torch.where(age >= 0, rho[:, None, None] ** age.clamp_min(0) * (1 - rho)[:, None, None], 0.0)
         self._weights = weights.flatten(0, 1)

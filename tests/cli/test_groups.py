@@ -59,6 +59,12 @@ def test_find_groups_runs_with_different_drift_seeds_form_a_group(tmp_path):
     assert names(find_groups([str(tmp_path)])) == {tmp_path.name: ["0", "1"]}
 
 
+def test_find_groups_names_have_separators_in_large_numbers(tmp_path):
+    for name, total in (("a", 20_000), ("b", 100)):
+        write_run(tmp_path / name, [1.0], total_timesteps=total)
+    assert names(find_groups([str(tmp_path)])) == {"total timesteps 20,000": ["a"], "total timesteps 100": ["b"]}
+
+
 @pytest.mark.parametrize(
     "other", [{"progress": "none"}, {"checkpoint_every": 10, "keep_checkpoints": 1}, {"histogram_every": 10}]
 )

@@ -10,8 +10,8 @@ equal shares of the env steps of the rollout.
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
 ``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
 steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.sb3.HalfLifeCallback`. A2C has rollouts of 5 steps.
-PPO has Stable-Baselines3's defaults (rollouts of 2,048 steps, batches of 64, 10 epochs) or the values of RL
-Baselines3 Zoo for Atari (128 steps, batches of 256, 4 epochs).
+PPO has Stable-Baselines3's defaults, with rollouts of 2,048 steps, or the values of RL Baselines3 Zoo for Atari,
+with rollouts of 128 steps.
 """
 
 import argparse

@@ -60,7 +60,7 @@ class MLflowCallback(Callback):
 
 
 def _import(module: str, name: str) -> Any:
-    """Import a tracker's package, which is also the name of the extra."""
+    """Import a tracker's package, whose extra has the same name."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -28,7 +28,7 @@ class EnvError(RuntimeError):
 
     Args:
         indices: Their numbers.
-        seeds: The seed of the last seeded reset of each of them; None without one, or if it is unknown.
+        seeds: The seed of each sub-environment's last seeded reset; None if there was none, or if it is unknown.
         problem: The cause in words.
         mend: The remedy in words.
 

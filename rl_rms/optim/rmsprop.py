@@ -51,9 +51,9 @@ class RMSprop(Optimizer):
 
     In ``param_groups``, ``"alpha"`` is the current decay. ``"half_life"`` is None, the half-life in environment
     steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state
-    dicts. Without momentum and optimism ``|step| <= lr / sqrt(1 - rho)`` for all gradients; with ``centered``
-    update t of a constant rho has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``, or only the
-    bound by eps if rounding loses the variance.
+    dicts. Without momentum and optimism, ``|step| <= lr / sqrt(1 - rho)`` for all gradients. With ``centered`` and
+    a constant rho, update t has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding
+    loses the variance, only the bound by eps holds.
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.

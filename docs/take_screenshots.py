@@ -34,7 +34,7 @@ def take_report(browser: Browser, run: Path, images: Path) -> None:
     """Write a run's report and take a picture of its beginning.
 
     Args:
-        browser: To look with.
+        browser: The browser that renders the pages.
         run: The run's folder.
         images: Folder for the pictures.
     """
@@ -48,7 +48,7 @@ def take_tensorboard(browser: Browser, runs: Path, images: Path) -> None:
     """Start TensorBoard and take a picture of each of its tabs.
 
     Args:
-        browser: To look with.
+        browser: The browser that renders the pages.
         runs: Folder of runs.
         images: Folder for the pictures.
     """

@@ -77,7 +77,7 @@ class Collector:
         if not isinstance(mode, AutoresetMode):
             raise ValueError(
                 f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; set it "
-                "to what the environment does at an episode's end"
+                "to the autoreset mode of the environment"
             )
         self._mode = mode
         self._observations: Tree = None

@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
         "--output",
         type=str | None,
         default=None,
-        help=f"File to write, .png, .svg or .pdf; by default {CURVE} in the run's folder, or comparison.png here.",
+        help=f"File to write, .png, .svg or .pdf; by default {CURVE} in the run's folder, or comparison.png in "
+        "the current folder.",
     )
     parser.add_argument(
         "--title", type=str | None, default=None, help="Title; by default the names of agent and environment."

@@ -104,7 +104,8 @@ def main(argv: Sequence[str]) -> int:
         "--output",
         type=str | None,
         default=None,
-        help=f"File to write, .html; by default {REPORT} in the run's folder, or here for several runs.",
+        help=f"File to write, .html; by default {REPORT} in the run's folder, or in the current folder for "
+        "several runs.",
     )
     arguments = parser.parse_args(list(argv))
     if arguments.output and Path(arguments.output).suffix != ".html":

@@ -109,13 +109,13 @@ class Feedback:
         if (self.curriculum is None) != (state["curriculum"] is None):
             with_or_without = "without" if state["curriculum"] is None else "with"
             raise ValueError(
-                f"the state was saved {with_or_without} a curriculum; make the environment "
-                f"{with_or_without} one too"
+                f"the state was saved {with_or_without} a curriculum; make the environment {with_or_without} one "
+                "too"
             )
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
                 f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, this "
-                f"environment has them of {sorted(self._adversaries) or 'nothing'}; make it with the same "
+                f"environment has adversaries of {sorted(self._adversaries) or 'nothing'}; make it with the same "
                 "adversaries"
             )
         if self.curriculum is not None:

@@ -244,7 +244,7 @@ def _by_name(update: Callable[..., tuple[Tensor, State]], param: Any, grad: Any,
         if other.keys() != param.keys():
             raise ValueError(
                 f"{name} must have the parameters' names {sorted(param)}, got {sorted(map(str, other))}; "
-                "a parameter that is not to be updated is left out of all three"
+                "leave parameters that should not change out of all three"
             )
     updated = {name: update(one, grad[name], state[name]) for name, one in param.items()}
     return {name: new for name, (new, _) in updated.items()}, {name: new for name, (_, new) in updated.items()}

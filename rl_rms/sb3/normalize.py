@@ -147,4 +147,5 @@ class VecNormalize(_VecNormalize):
             return 0
         statistics: Any = self.obs_rms
         parts = statistics.values() if isinstance(statistics, dict) else [statistics]
-        return sum(part.moments.num_jumps for part in parts)
+        detectors = [part.moments.detector for part in parts]
+        return sum(detector.num_jumps for detector in detectors if detector is not None)

@@ -105,7 +105,7 @@ A2C_RECIPES = {
     "Pendulum-v1": Recipe(
         1_000_000,
         8,
-        {"lr": 2e-3, "n_steps": 8, "gamma": 0.9, "gae_lambda": 0.9, "ent_coef": 1e-3},
+        {"lr": 2e-3, "n_steps": 8, "gamma": 0.95, "gae_lambda": 0.9, "ent_coef": 1e-3},
         {**_TUNED, "n_envs": 8, "gamma": 0.9, "lin": 7e-4, "policy_kwargs": _SDE},
         -1_226.9,
         "-163.0 (zoo)",
@@ -161,7 +161,6 @@ A2C_RECIPES = {
     ),
 }
 
-_NOT_NORMALIZED = {"normalize_observation": False, "normalize_reward": False}
 _SHORT_HORIZON = {"gamma": 0.98, "gae_lambda": 0.8}
 _LANDER = {"gamma": 0.999, "gae_lambda": 0.98, "ent_coef": 0.01}
 
@@ -201,7 +200,7 @@ PPO_RECIPES = {
     "Pendulum-v1": Recipe(
         100_000,
         4,
-        {"learning_rate": 1e-3, "n_steps": 1024, "n_epochs": 10, "gamma": 0.9, **_NOT_NORMALIZED},
+        {"lr": 2e-3, "n_steps": 1024, "n_epochs": 10, "gamma": 0.95, "normalize_observation": False},
         {
             "n_envs": 4,
             "n_steps": 1024,

@@ -178,11 +178,11 @@ def check_place(place: Any) -> None:
     Raises:
         ValueError: If a part is missing or has a wrong type.
     """
-    if not isinstance(place, dict) or not isinstance(place.get("surroundings"), dict):
-        raise ValueError(f"place must have the keys ['episodes', 'surroundings'], got {_short(place)}")
-    environment = place["surroundings"]["environment"]
+    if not isinstance(place, dict) or not isinstance(place.get("env_state"), dict):
+        raise ValueError(f"place must have the keys ['episodes', 'env_state'], got {_short(place)}")
+    environment = place["env_state"]["environment"]
     if not _is_dict_or_none(environment):
-        raise ValueError(f"place.surroundings.environment must be null or a dictionary, got {_short(environment)}")
+        raise ValueError(f"place.env_state.environment must be null or a dictionary, got {_short(environment)}")
     episodes = decode(place["episodes"])
     resetting = episodes["resetting"] if isinstance(episodes, dict) else None
     if not isinstance(resetting, np.ndarray) or resetting.dtype != np.bool_ or resetting.ndim != 1:

@@ -153,14 +153,14 @@ class EnvSession:
         if not self.workers.alone:
             # The saved episodes belong to one worker, so all workers begin new ones at the saved clock.
             if changing is not None:
-                changing.clock = place["surroundings"]["clock"]
+                changing.clock = place["env_state"]["clock"]
             return True
         episodes = decode(place["episodes"])
         if len(episodes["resetting"]) != collector.env.num_envs:
             if changing is not None:
-                self.env_state.load_state_dict(place["surroundings"], collector.resetting)
+                self.env_state.load_state_dict(place["env_state"], collector.resetting)
             return True
-        if not self.env_state.load_state_dict(place["surroundings"], episodes["resetting"]):
+        if not self.env_state.load_state_dict(place["env_state"], episodes["resetting"]):
             return False
         check_episodes(episodes, collector.state_dict())
         collector.load_state_dict(episodes)
@@ -202,12 +202,12 @@ class EnvSession:
             with frozen:
                 yield
             if isinstance(changing, NonStationaryVector):
-                is_kept = place["surroundings"]["environment"] is not None
+                is_kept = place["env_state"]["environment"] is not None
                 if is_kept:
-                    self.env_state.load_wrappers(place["surroundings"])
+                    self.env_state.load_wrappers(place["env_state"])
             else:
                 collector.env.reset()
-                is_kept = self.env_state.load_state_dict(place["surroundings"], collector.resetting)
+                is_kept = self.env_state.load_state_dict(place["env_state"], collector.resetting)
         finally:
             # The evaluation's collector counts from 0.
             collector.first_index = self.workers.rank * collector.env.num_envs
@@ -241,7 +241,7 @@ class EnvSession:
     def _wrapper_states(self) -> WrapperStates:
         if self.started:
             return self.changing.wrapper_states if isinstance(self.changing, NonStationaryVector) else []
-        saved = None if self._saved_place is None else self._saved_place["surroundings"]["environment"]
+        saved = None if self._saved_place is None else self._saved_place["env_state"]["environment"]
         if saved is None or "each" not in saved:  # a native environment has no separate sub-environments
             return []
         return [(one["wrappers"], outer) for one, outer in zip(saved["each"], saved["wrappers"], strict=True)]
@@ -284,7 +284,7 @@ class EnvSession:
         """The environment's state as plain JSON data, or only its clock, drift and curriculum."""
         observations = self.collector.observations
         return {
-            "surroundings": self.env_state.state_dict(observations, within_episodes=within_episodes),
+            "env_state": self.env_state.state_dict(observations, within_episodes=within_episodes),
             "episodes": encode(self.collector.state_dict()),
         }
 

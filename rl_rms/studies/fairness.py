@@ -55,7 +55,7 @@ def inputs(applicants: Applicants, weights: str) -> Tensor:
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
 
 
-def stepper(by: str, like: Tensor) -> Step:
+def make_step(by: str, like: Tensor) -> Step:
     """Return the function that updates the parameters at all rates from the groups' gradients and weights."""
     if by in ("SGD", "RMSprop", "reweighted"):
         ladder = Ladder("SGD" if by == "SGD" else "RMSprop", RATES)
@@ -89,7 +89,7 @@ def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> 
         strict=True,
     )
     params = torch.zeros(len(RATES), x_tested.shape[1])
-    step, evaluated = stepper(by, params), []
+    step, evaluated = make_step(by, params), []
     for update, (x, in_group, repays) in enumerate(lessons, 1):
         probability = torch.sigmoid(params @ x.T)
         if setting == "supervised":

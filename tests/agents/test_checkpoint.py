@@ -279,12 +279,12 @@ def placed(tmp_path_factory):
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        (("surroundings",), None, ["place"]),
-        (("surroundings", "environment"), [], ["place.surroundings.environment", "dictionary"]),
-        (("surroundings", "environment", "each"), 5, ["environment", "restored"]),
-        (("surroundings", "environment", "each", 0, "known", "attributes"), {"dict": [["step", 1]]}, ["'step'"]),
-        (("surroundings", "environment", "each", 0, "known", "generator"), {}, ["environment", "restored"]),
-        (("surroundings", "environment", "each", 0, "wrappers"), 5, ["environment", "restored"]),
+        (("env_state",), None, ["place"]),
+        (("env_state", "environment"), [], ["place.env_state.environment", "dictionary"]),
+        (("env_state", "environment", "each"), 5, ["environment", "restored"]),
+        (("env_state", "environment", "each", 0, "known", "attributes"), {"dict": [["step", 1]]}, ["'step'"]),
+        (("env_state", "environment", "each", 0, "known", "generator"), {}, ["environment", "restored"]),
+        (("env_state", "environment", "each", 0, "wrappers"), 5, ["environment", "restored"]),
         (("episodes",), None, ["place.episodes.resetting", "booleans"]),
         (("episodes", "dict", 4), ["returns", [1.0]], ["place.episodes.returns", "float64"]),
         (

@@ -155,7 +155,7 @@ def test_load_of_a_checkpoint_after_a_fault_begins_new_episodes_at_the_same_cloc
         agent.learn(1000)
     saved = agent.save(tmp_path / "agent")
     place = json.loads(checkpoint.read(saved, "a2c")["place"].numpy().tobytes())
-    assert place["surroundings"]["environment"] is None
+    assert place["env_state"]["environment"] is None
     new_env = make_vec("Faulty-v0", 2, changes, vectorization_mode=mode, seed=0)
     loaded = A2C.load(saved, env=new_env)
     loaded.prepare()

@@ -4,7 +4,7 @@ import torch
 
 from rl_rms.envs.lending import Applicants
 from rl_rms.studies import load
-from rl_rms.studies.fairness import RATES, inputs, narrowed, stepper
+from rl_rms.studies.fairness import RATES, inputs, make_step, narrowed
 
 pytestmark = pytest.mark.slow
 
@@ -51,5 +51,5 @@ def test_second_group_has_duplicate_features():
 def test_first_steps_equal_hand_computed_values(by, first):
     params = torch.zeros(len(RATES), 1)
     weights = {0: 1.0, 1: 1.0} if "reweighted" in by else {0: 0.8 * 64, 1: 0.2 * 64}
-    moved = stepper(by, params)(params, {0: torch.ones_like(params), 1: -9 * torch.ones_like(params)}, weights)
+    moved = make_step(by, params)(params, {0: torch.ones_like(params), 1: -9 * torch.ones_like(params)}, weights)
     torch.testing.assert_close(moved[:, 0], first * torch.tensor(RATES))

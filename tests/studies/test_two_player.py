@@ -62,9 +62,9 @@ def test_pushes_equal_hand_computed_values():
     assert all(np.array_equal(one, other) for one, other in itertools.pairwise(values[:10]))
     assert not np.array_equal(values[0], values[20])
     assert abs(values[0].sum()) < 40
-    chance = pushes("random", 1_000, seed=0)(leaning)
-    assert (np.abs(chance) <= 1).all()
-    assert abs(chance.mean()) < 0.1
+    pushed = pushes("random", 1_000, seed=0)(leaning)
+    assert (np.abs(pushed) <= 1).all()
+    assert abs(pushed.mean()) < 0.1
 
 
 def test_training_is_reproducible_and_differs_with_an_adversary(quick):

@@ -11,7 +11,7 @@ export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venv/pyright
 export npm_config_cache := $(CURDIR)/.venv/npm
 
-.PHONY: train test test-slow lint docs torture fuzz rllib compatibility dist audit lock newest test-newest test-lowest clean
+.PHONY: train test test-slow lint docs torture fuzz rllib compatibility peers dist audit lock newest test-newest test-lowest clean
 
 train: .venv/installed  ## train the quickstart configuration and say where to look
 	$(BIN)/rl-rms train drifting_cartpole
@@ -51,6 +51,9 @@ rllib: .venv-rllib/installed  ## the optimizer in RLlib's PPO and IMPALA
 compatibility: .venv-compatibility/installed  ## environments of other packages: the table of docs/compatibility.md
 	MUJOCO_GL=egl .venv-compatibility/bin/python benchmarks/compatibility.py
 
+peers: .venv-peers/installed  ## env steps a second beside other libraries: benchmarks/results/peers.md
+	OMP_NUM_THREADS=1 .venv-peers/bin/python benchmarks/peers.py
+
 dist: .venv/installed-dev  ## sdist and wheel in dist, the same bytes from the same commit
 	rm -rf build/source dist
 	mkdir -p build/source
@@ -84,7 +87,7 @@ test-lowest: .venv-lowest/installed  ## the suite with the oldest versions that 
 	.venv-lowest/bin/python -m pytest -n 2 --dist loadgroup -W ignore::DeprecationWarning
 
 clean:  ## remove all files that the other targets made, except runs
-	rm -rf .venv .venv-rllib .venv-compatibility .venv-audit .venv-newest .venv-lowest build dist *.egg-info \
+	rm -rf .venv .venv-rllib .venv-compatibility .venv-peers .venv-audit .venv-newest .venv-lowest build dist *.egg-info \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch is installed first. As a dependency of another package, pip may install a CUDA build of several gigabytes.
@@ -97,6 +100,11 @@ clean:  ## remove all files that the other targets made, except runs
 .venv-rllib/installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-rllib
 	.venv-rllib/bin/python $(INSTALL) $(TORCH) -e . 'ray[rllib]>=2.55'
+	touch $@
+
+.venv-peers/installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python $(INSTALL) $(TORCH) -e '.[plots]' skrl sbx-rl gymnax
 	touch $@
 
 .venv-compatibility/installed: constraints.txt pyproject.toml

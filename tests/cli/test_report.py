@@ -202,18 +202,15 @@ def logged(tmp_path, agent=None, **series):
 
 
 def test_describe_result_has_mean_return_and_steps(tmp_path):
-    assert describe_result(logged(tmp_path)) == (
-        "After 300 env steps the mean return of the last episodes was 2.0; the best was 3.0, first at env step "
-        "200."
-    )
+    assert mentions(describe_result(logged(tmp_path)), "300 env steps", "2.0", "3.0", "env step 200")
 
 
 def test_describe_half_life_has_the_current_value(tmp_path):
     steady = logged(tmp_path / "a", optim_half_life_updates=[69.0] * 9, optim_half_life_steps=[690.0] * 9)
-    assert describe_half_life(steady) == "The half-life was 69 updates (690 env steps)."
+    assert mentions(describe_half_life(steady), "69 updates", "690 env steps")
     found = logged(tmp_path / "b", {"half_life": "auto"}, optim_half_life_updates=[100.0, 400.0, 200.0])
-    assert "200 updates in the median, between 100 and 400 updates" in describe_half_life(found)
-    assert describe_half_life(logged(tmp_path / "c")) == "The optimizer, rl_rms.RMSprop, logged no half-life."
+    assert mentions(describe_half_life(found), "200 updates", "100", "400 updates")
+    assert mentions(describe_half_life(logged(tmp_path / "c")), "rl_rms.RMSprop", "no half-life")
 
 
 @pytest.mark.parametrize("is_logged", [True, False])
@@ -228,15 +225,12 @@ def test_normalizers_are_described_by_their_half_lives(tmp_path):
     agent = {"normalize_observation": "690 steps", "normalize_reward": True}
     rows = [{"time/total_timesteps": 101, "half_life/observation": 690.0, "normalizer/jumps": 3.0}]
     run = write_run(tmp_path / "a", [1.0], rows=rows, agent=agent)
-    assert describe_normalizers(read_run(run)) == (
-        "Observations were normalized with a half-life of 690 env steps; earlier values were forgotten at "
-        "3 jumps. Rewards were normalized without a half-life."
-    )
+    observations, rewards = describe_normalizers(read_run(run)).split(". ")
+    assert mentions(observations, "Observations", "690 env steps", "3 jumps")
+    assert mentions(rewards, "Rewards", "without a half-life")
     jumping = logged(tmp_path / "b", normalizer_jumps=[0.0, 1.0])
-    assert describe_normalizers(jumping) == (
-        "Observations were normalized without a half-life; earlier values were forgotten at 1 jumps. Rewards were "
-        "normalized without a half-life."
-    )
+    observations, _ = describe_normalizers(jumping).split(". ")
+    assert mentions(observations, "Observations", "without a half-life", "1 jumps")
     none = {"normalize_observation": False, "normalize_reward": False}
     assert describe_normalizers(logged(tmp_path / "c", none)) == ""
 
@@ -246,7 +240,9 @@ def test_describe_normalizers_of_categories_leaves_observations_out(tmp_path, mo
     words = ["--env.id=FrozenLake-v1", "--total_timesteps=500", "--log_interval=1"]
     assert main(["train", "cartpole_a2c", *words]) == 0
     (run,) = (tmp_path / "runs" / "cartpole_a2c").iterdir()
-    assert describe_normalizers(read_run(run)) == "Rewards were normalized without a half-life."
+    described = describe_normalizers(read_run(run))
+    assert "Rewards" in described
+    assert "Observations" not in described
 
 
 def test_regime_table_has_a_row_for_each_regime(tmp_path):

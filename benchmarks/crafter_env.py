@@ -12,7 +12,10 @@ import numpy as np
 
 
 class Crafter(gym.Env[np.ndarray, int]):
-    """Crafter. The random source of each episode comes from ``np_random``, so episodes can be replayed exactly."""
+    """Crafter. The seed of each episode comes from ``np_random``.
+
+    Crafter iterates over its creatures in the order of memory addresses. Two episodes with the same seed differ.
+    """
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
     observation_space = gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)

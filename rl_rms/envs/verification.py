@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import AutoresetMode, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from rl_rms.envs.checks import number_of
 from rl_rms.envs.parameters import NoEffectError, Parameter
@@ -275,7 +275,9 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
 def _needs_reset(env: Any, ended: Any) -> bool:
     """Whether an environment needs a reset after a step that ended its episode in this way."""
-    resets = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED) is not AutoresetMode.DISABLED
+    mode = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED)
+    # Before Gymnasium 1.4, a SyncVectorEnv writes its mode into the metadata of its sub-environments.
+    resets = isinstance(env, VectorEnv) and mode is not AutoresetMode.DISABLED
     return bool(np.any(ended)) and not resets
 
 

@@ -5,7 +5,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl_rms.envs import NonStationaryVector, register_parameter, verification
 from rl_rms.envs.classic_control import PendulumVectorEnv
@@ -354,3 +354,24 @@ def test_verify_copies_an_environment_whose_attributes_were_changed(counting):
     with pytest.raises(ValueError, match=naming("'gravity'", "Counting", "nothing")):
         verify(counting, "gravity")
     assert id(counting) in counting.copied
+
+
+class Ending(Counted):
+    """Ends its first episode early, and raises an error in a step after the end."""
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 - Gymnasium before 1.4 writes this here
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return 0, {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps > 3:
+            raise RuntimeError("the episode has ended")
+        return 0, self.level, self.steps == 3, False, {}
+
+
+def test_verify_single_environment_with_the_metadata_of_a_vector_environment_resets_it():
+    verify(Ending(), "level")

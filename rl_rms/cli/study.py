@@ -163,7 +163,7 @@ def report(names: Sequence[str], folder: Path) -> None:
     files.write(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
     overview = "\n".join(lines)
     takes = (
-        "`rl-rms study NAME` runs one study, and `rl-rms study all` runs all of them. A study takes one to five "
+        "`rl-rms study NAME` runs one study, and `rl-rms study all` runs all of them. A study takes one to ten "
         "minutes on two cores; with `--quick`, it takes under 20 seconds."
     )
     files.write(folder / "README.md", f"# Studies of RMSprop's theory\n\n{takes}\n\n{overview}\n")

@@ -11,7 +11,7 @@ STUDIES = {
     "layer_norm": "sensitivity to rho with LayerNorm, bias correction or both",
     "two_player": "distance to the equilibrium of a game, by order of updates, momentum and optimism",
     "gradient_burst": "steps and recovery after a burst by rho, and agents' loss of return by an attack",
-    "half_life": "fixed, matched and estimated half-lives: tracking error and return",
+    "half_life": "half-lives of RMSprop and of normalizers: tracking error and return",
     "curriculum": "delay of v behind a curriculum, for growing and shrinking gradients",
     "architecture_ranking": "whether the optimizer changes the ranking of policy networks",
     "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, compared with a grid",

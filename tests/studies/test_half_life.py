@@ -3,7 +3,7 @@ import pytest
 
 from rl_rms.agents import A2C
 from rl_rms.envs import make_vec
-from rl_rms.studies import load
+from rl_rms.studies import forgetting, load
 from rl_rms.studies.half_life import TASKS, best_half_lives, expected_return, exponent
 
 STUDY = load("half_life")
@@ -16,6 +16,10 @@ def test_best_half_life_is_far_below_the_time_between_jumps(quick):
     assert best[10] > best[500]  # too fast to follow, so averaging is best
     assert 0.2 < exponent(quick) < 0.9
     assert STUDY.verdict(quick).word != "holds"
+
+
+def test_forgetting_at_jumps_makes_episodes_longer_if_observations_jump(quick):
+    assert forgetting.gain(quick, "observation offsets", "observations", "jumps").middle > 0
 
 
 @pytest.mark.parametrize(("name", "best"), [("bandit", 0.0), ("two states", 1.0)])

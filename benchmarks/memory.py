@@ -143,7 +143,7 @@ class MarkerCallback(BaseCallback):
         policy.optimizer.register_step_post_hook(lambda *_: self.marker.after_update())
 
     def _on_rollout_start(self) -> None:
-        # The updates since the last rollout share its env steps equally.
+        # Spread the env steps of the last rollout evenly over the updates that used it.
         start, stop = self._rollout
         num_updates = self.marker.num_updates - len(self.clocks)
         self.clocks += [start + (stop - start) * (i + 1) / num_updates for i in range(num_updates)]

@@ -201,7 +201,8 @@ class AdamRel:
 class ScaleShape:
     """Our prototype: ``v = s d`` with a fast scale s of the tensor and a slow shape d of its coordinates.
 
-    s averages ``mean g**2 / d`` with a half-life of 2 updates, d averages ``g**2 / s`` with one of 512.
+    s is an average of ``mean g**2 / d`` with a half-life of 2 updates. d is an average of ``g**2 / s`` with a
+    half-life of 512 updates.
     """
 
     def __init__(self, half_life: float = 512.0) -> None:

@@ -2,8 +2,11 @@
 
 An offset is added to all observations of CartPole, and changes every 10,000 env steps. Stable-Baselines3's
 statistics are averages over all offsets so far. `rl_rms.sb3.VecNormalize` detects jumps and restarts its
-statistics. One run proves little. In ten runs, `main(seed=0)` to `main(seed=9)`, the mean length was 42 with the
-normalizer of Stable-Baselines3 and 63 with this one, which was better in nine of them.
+statistics.
+
+One run proves little. In the ten runs `main(seed=0)` to `main(seed=9)`, the mean episode length was 42 with the
+normalizer of Stable-Baselines3 and 63 with the normalizer of rl_rms. In nine of them, the normalizer of rl_rms was
+better.
 
 Run: python examples/sb3_forgetting_normalizer.py
 """

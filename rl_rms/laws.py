@@ -51,10 +51,10 @@ def matched_half_life(timescale: float, snr: float) -> float:
 def jump_half_life(dwell: float, variance_ratio: float) -> float:
     """The best half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
-    With ``alpha = ln 2 / h``, the error after a jump, ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``, has
-    the mean ``C / alpha`` over jumps up and down, with ``C = (ln R)**2 / 8``. This is exact, by Landen's identity
-    for the dilogarithm. The noise adds ``alpha / 4``. For ``T >> 1`` it equals `matched_half_life` with ``S = (ln
-    R)**2 / 4`` and ``tau = T / 2``.
+    The error after a jump is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``. Let ``alpha = ln 2 / h`` and
+    ``C = (ln R)**2 / 8``. The mean error over jumps up and down is ``C / alpha``. This is exact, by Landen's
+    identity for the dilogarithm. The noise adds ``alpha / 4``. For ``T >> 1``, h equals `matched_half_life` with
+    ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.

@@ -96,6 +96,7 @@ INTERNAL = {
     "rl_rms.envs.copying",
     "rl_rms.envs.encoding",
     "rl_rms.envs.gymnasium_internals",
+    "rl_rms.envs.minigrid_state",
     "rl_rms.envs.mujoco_state",
     "rl_rms.envs.native",
     "rl_rms.envs.plain_sync",

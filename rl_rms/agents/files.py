@@ -1,4 +1,4 @@
-"""Atomic writes of files, and folders that are writable and belong to one process.
+"""Atomic writes of files, checks that a folder is writable, and locks that reserve a folder for one process.
 
 This module writes all files that the library reads again.
 """

@@ -288,7 +288,7 @@ class Logger:
         Args:
             num_timesteps: Env steps so far.
             tag: Tag of the histogram.
-            values: Values of any shape, of which only finite ones count.
+            values: Values of any shape; values that are not finite are ignored.
         """
         self._add(lambda events: events.histogram(num_timesteps, tag, values))
 

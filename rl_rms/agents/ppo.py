@@ -66,7 +66,7 @@ class PPOLearner(A2CLearner):
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Take a step on every minibatch of ``n_epochs`` epochs, or until ``target_kl`` is exceeded."""
+        """Take one step per minibatch for ``n_epochs`` epochs. Stop early if ``target_kl`` is exceeded."""
         config, workers = self.config, self.workers
         clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
         minibatches = Minibatches(

@@ -102,10 +102,10 @@ def arguments(one: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:
-    """Raise an error if a reset's result is not an observation and an info.
+    """Return the result of a reset after checking that it is a pair ``(observation, info)``.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the result is not a pair.
     """
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(f"reset() must return (observation, info), got {shown(result)}")

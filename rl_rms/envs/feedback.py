@@ -16,7 +16,7 @@ class Feedback:
     """Reports episodes to the curriculum and the adversaries, and stores the tasks of the episodes in progress.
 
     Args:
-        schedules: Targets and their schedules, from which each adversary begins.
+        schedules: Targets and their schedules. Each adversary begins with them.
         curriculum: The curriculum; None for none.
         env_indices: Number of each environment for the curriculum.
 

@@ -250,7 +250,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return fresh
 
     def _retried(self, answers: list[Any], messages: Sequence[Message]) -> list[Any]:
-        """The answers. If a worker failed between two steps, the answer of the new worker replaces its answer."""
+        """Restart workers that failed between two steps, repeat their messages, and return all answers."""
         faults = _faults_in(answers)
         while faults:
             for fault in faults.values():

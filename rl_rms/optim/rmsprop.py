@@ -107,7 +107,7 @@ class RMSprop(Optimizer):
             > 1. A parameter's first gradient is not clipped.
         on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, or ``"skip"`` the whole step
             and count it. None does not check, as in torch.
-        fused: Whether one kernel call updates all parameters of a precision, which is many times faster for small
+        fused: Whether one kernel call updates all parameters of a precision. This is many times as fast for small
             networks. None does so for contiguous float32 and float64 parameters on a CPU. True raises an error for
             other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its own update.
 

@@ -15,7 +15,7 @@ class DomainRandomization(Curriculum):
     """Draws a random task for each episode. The targets are independent (Tobin et al., IROS 2017).
 
     Args:
-        ranges: For each target ``[low, high]`` or ``{values: [...]}``, from which values are drawn uniformly.
+        ranges: ``[low, high]`` or ``{values: [...]}`` for each target. Values are drawn uniformly.
 
     Raises:
         ValueError: If a range is invalid.

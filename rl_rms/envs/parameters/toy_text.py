@@ -1,7 +1,7 @@
-"""The parameters of Gymnasium's toy text environments: probabilities, from which transition tables are rebuilt.
+"""The parameters of Gymnasium's toy text environments, which are transition probabilities.
 
-For each state and action, a table lists the outcomes ``(probability, next state, reward, terminated)``. Blackjack
-has no table and no parameter.
+Setting a value rebuilds the environment's transition table. For each state and action, the table lists the
+outcomes ``(probability, next state, reward, terminated)``. Blackjack has no table and no parameter.
 """
 
 from typing import Any

@@ -62,7 +62,7 @@ class Reading:
 
 
 def read(steps: int) -> Reading:
-    """Read the resources of this process from Linux."""
+    """Read the memory, open files and threads of this process from ``/proc/self``."""
     own = Path("/proc/self")
     resident = int((own / "statm").read_text().split()[1]) * _PAGE
     return Reading(steps, resident, len(os.listdir(own / "fd")), len(os.listdir(own / "task")))

@@ -62,7 +62,8 @@ class EnvFaults:
 
         Args:
             error: The environment's error.
-            when: Function from the sub-environments' numbers to the step in which they failed.
+            when: Function that takes the indices of the failed sub-environments and returns a text for the error:
+                the step of the failure.
 
         Raises:
             EnvError: If the sub-environments are known.

@@ -41,7 +41,7 @@ def trace(
         changes: Targets and their schedules.
         clocks: Readings in env steps, integers >= 0 in any order, shape ``(n,)``.
         seed: Seed of the drift, >= 0.
-        env_index: Number of the sub-environment.
+        env_index: Index of the sub-environment.
 
     Returns:
         The values of each target, shape ``(n,)``.
@@ -60,7 +60,7 @@ def regime_changes(changes: Mapping[str, Schedule], t0: int, t1: int, seed: int,
         t0: Reading in env steps, >= 0.
         t1: Reading in env steps.
         seed: Seed of the drift, >= 0.
-        env_index: Number of the sub-environment.
+        env_index: Index of the sub-environment.
     """
     events = [
         schedule.events(t0, t1, Key(seed, stream_of(target), env_index)) for target, schedule in changes.items()
@@ -86,7 +86,7 @@ def compute_block(
         changes: Targets and their schedules.
         start: First reading of the block.
         seed: Seed of the drift, >= 0.
-        env_index: Number of the sub-environment.
+        env_index: Index of the sub-environment.
         before: The block that ends at ``start``; None counts regimes from clock 0.
     """
     if before is None:

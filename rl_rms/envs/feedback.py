@@ -18,7 +18,7 @@ class Feedback:
     Args:
         schedules: Targets and their schedules. Each adversary begins with them.
         curriculum: The curriculum; None for none.
-        env_indices: Number of each environment for the curriculum.
+        env_indices: Index of each environment for the curriculum.
 
     Attributes:
         curriculum: The curriculum; None for none.

@@ -69,7 +69,7 @@ class NativeVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.steps = np.zeros(self.num_envs, dtype=np.int64)
         self.ended = np.zeros(self.num_envs, dtype=np.bool_)
-        # These lists are indexed by the sub-environment's number.
+        # The keys are indices of sub-environments.
         self._generators: dict[int, np.random.Generator] = {}
         self._seeds: dict[int, int] = {}
 

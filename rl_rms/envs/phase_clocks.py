@@ -13,8 +13,8 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 class PhaseClocks(SharedClock):
     """One clock for all sub-environments, which see the same drift at evenly spaced phases.
 
-    Sub-environment ``i`` of ``n`` is ahead of the clock by ``i / n`` of each target's cycle, or of its timescale
-    if it has no cycle. Constant targets are equal in all sub-environments.
+    In sub-environment ``i`` of ``n``, each target is ahead of the clock by ``i / n`` of the target's cycle. For a
+    target without a cycle, the timescale replaces the cycle. Constant targets are equal in all sub-environments.
     """
 
     # For each sub-environment: the regime before the computed readings, and the regime changes within them.

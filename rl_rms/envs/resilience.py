@@ -68,10 +68,10 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
         env: The vector environment.
         error: The error that its step or reset raised.
         seeds: The seed of each sub-environment's last seeded reset.
-        first_index: Number of the first sub-environment in errors.
+        first_index: Index of the first sub-environment in errors.
 
     Returns:
-        The error with the numbers and seeds of the sub-environments that failed; None if they are unknown.
+        The error with the indices and seeds of the sub-environments that failed; None if they are unknown.
     """
     base = env.unwrapped
     if isinstance(error, EnvError):

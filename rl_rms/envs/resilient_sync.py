@@ -28,9 +28,10 @@ Env = gym.Env[Any, Any]
 class ResilientSyncVectorEnv(SyncVectorEnv):
     """A SyncVectorEnv that names, restarts and saves its sub-environments.
 
-    A sub-environment that fails is made again by its function, or `EnvError` is raised. The transition in which it
-    failed is truncated, shows the first observation of the new sub-environment, and has ``rl_rms.restarted`` in
-    its info. Each sub-environment gets a wrapper that saves its state within an episode.
+    If a sub-environment fails, its function makes a new one, or `EnvError` is raised. The failed transition is
+    truncated. It has the first observation of the new sub-environment, and ``rl_rms.restarted`` in its info.
+
+    Each sub-environment gets a wrapper that saves its state within an episode.
 
     Args:
         env_fns: Functions that make the sub-environments.

@@ -122,7 +122,7 @@ def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> t
     """Read all gradients with the old plan, or make a new plan if something has changed.
 
     Returns:
-        The old or the new plan, and the batches.
+        The plan used in this step, and its batches.
 
     Raises:
         RuntimeError: If gradients or states change during the call, or a gradient is sparse.

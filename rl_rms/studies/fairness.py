@@ -165,7 +165,7 @@ _SCORED = ("early_score", "late_score")
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by how often normalizers by group narrow the gap with the same weighting."""
+    """Judge by the number of cases in which a normalizer by group narrows the gap at the same group weights."""
     settings = [{"setting": w, "weights": s} for w in results.levels("setting") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
@@ -246,8 +246,9 @@ STUDY = Study(
     "over updates 500, 750 and 1,000. A linear policy gets the features and the group. Either both groups share "
     "its weights (shared), or the second group has additional weights (own). The loss weights each group by its "
     "share of the batch, or both groups equally (reweighted). Each optimizer has the best of eleven learning "
-    "rates, two per decade. The best rate has the highest late accuracy or return of the greedy policy with the "
-    "same weighting. The half-life is 69 updates.",
+    "rates, two per decade. The best rate has the highest late score: the mean accuracy, or the mean return of "
+    "the greedy policy, over updates 500, 750 and 1,000. The score weights the groups like the loss. The "
+    "half-life is 69 updates.",
     caveat="The policy is linear, and the groups differ only in noise and size. A network, or groups with "
     "other rates of repayment, may behave differently. A policy that is poor for both groups also has a narrow "
     "early gap. The raw data therefore also contain the rate of the noisy group. The noise was chosen so "

@@ -23,7 +23,7 @@ class Episode(NamedTuple):
         episode_return: Sum of the rewards.
         length: Length in env steps.
         success: Success that the environment reports; None if it reports nothing.
-        env_index: Number of the sub-environment.
+        env_index: Index of the sub-environment.
     """
 
     task: Task
@@ -105,7 +105,7 @@ class Curriculum(
         """Choose the task of an episode that begins.
 
         Args:
-            env_index: Number of the sub-environment.
+            env_index: Index of the sub-environment.
 
         Returns:
             The value of each target.
@@ -122,7 +122,7 @@ class Curriculum(
         Args:
             episode_return: Sum of the episode's rewards.
             episode_length: Length of the episode in env steps.
-            env_index: Number of the sub-environment.
+            env_index: Index of the sub-environment.
             success: Success that the environment reports; None if it reports nothing.
 
         Raises:

@@ -56,7 +56,7 @@ class PrioritizedLevelReplay(Choice):
         """Report the score of an episode, before its end is recorded.
 
         Args:
-            env_index: Number of the sub-environment.
+            env_index: Index of the sub-environment.
             score: Score >= 0, such as the mean absolute error of the values in the episode.
         """
         self._reported[env_index] = check_number("score", score, least=0)

@@ -124,10 +124,10 @@ class Staged(Climb):
 class SuccessGated(Climb):
     """Levels that rise when the agent succeeds, and fall when a level is too hard.
 
-    The next level begins when a `WilsonGate` opens. The previous level begins again when the upper confidence
-    bound of the success rate, over the same episodes, is below ``threshold - hysteresis``. The agent then repeats
-    a level that it passed by luck or no longer masters. The level stays for at least ``cooldown`` episodes after a
-    change.
+    The next level begins when a `WilsonGate` opens. The gate also computes an upper confidence bound of the
+    success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again:
+    the agent passed it by luck, or no longer masters it. The level stays for at least ``cooldown`` episodes after
+    a change.
 
     Args:
         levels: The task of each level, ``{target: value}``, all with the same targets.

@@ -33,7 +33,7 @@ class Key(NamedTuple):
     Attributes:
         seed: Seed of the drift, >= 0.
         stream: Number of the target, see `stream_of`.
-        env_index: Number of the sub-environment.
+        env_index: Index of the sub-environment.
         part: Number of the part of an expression such as ``a + b``, see `of_part`; 0 is the whole expression.
     """
 

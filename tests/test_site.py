@@ -139,6 +139,7 @@ INTERNAL = {
     "rl_rms.optim.torch_private",
     "rl_rms.studies.drawing",
     "rl_rms.studies.episodes",
+    "rl_rms.studies.forgetting",
     "rl_rms.studies.regression",
 }
 MODULES = sorted(module.name for module in pkgutil.walk_packages(rl_rms.__path__, "rl_rms."))

@@ -171,14 +171,15 @@ def torch_times(num_rows: int, rounds: int) -> dict[str, float]:
     layers = [torch.nn.Linear(4, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.Tanh()]
     actor = torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN, 2))
     inputs, slopes = torch.randn(num_rows, 4), torch.randn(num_rows, 2)
-    network, shared = Network(actor), SharedParameters(list(actor.parameters()))
+    shared = SharedParameters(list(actor.parameters()))
+    network = Network(actor, shared)
     rows, row_slopes, passed = inputs.numpy(), slopes.numpy(), network.room((num_rows,))
 
     def in_numpy() -> None:
         shared.refresh()
-        network.look(shared, num_rows)
+        network.look(num_rows)
         network.forward(rows, passed)
-        network.backward(shared, rows, passed, row_slopes)
+        network.backward(rows, passed, row_slopes)
 
     def in_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], None]:
         def call() -> None:

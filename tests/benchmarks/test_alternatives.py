@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "alternatives.py"
 
@@ -34,9 +33,15 @@ def test_numpy_forward_equals_torch(benchmark):
     np.testing.assert_allclose(outputs, torch.nn.Sequential(*layers)(inputs).detach(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("num_envs", [2])
-def test_vector_speeds_measures_each_mode(benchmark, num_envs):
-    found = benchmark.vector_speeds(num_envs, rounds=1)
+def test_torch_times_measures_each_way(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark.torch, "compile", lambda module: module)
+    found = benchmark.torch_times(3, rounds=1)
+    assert found.keys() == {"torch", "torch.compile", "numpy", "compilation"}
+    assert all(value > 0 for value in found.values())
+
+
+def test_vector_speeds_measures_each_mode(benchmark):
+    found = benchmark.vector_speeds(2, rounds=1)
     assert found.keys() == set(benchmark.MODES)
     assert all(speed > 0 for speed in found.values())
 

@@ -1,4 +1,4 @@
-"""Probes: a few fixed coordinates of the gradient, from which half-lives are estimated.
+"""Probes: a few fixed coordinates of the gradient. Half-life estimators read only these.
 
 It takes a few microseconds to read sixteen coordinates, for networks of any size.
 """

@@ -1,4 +1,4 @@
-"""States of parameters: built when needed, and checked for shape, type, range and finite values."""
+"""Creates the optimizer states of parameters, and checks their shape, type, range and finite values."""
 
 import copy
 import math

@@ -170,7 +170,7 @@ class PoissonJumps(_Drawn):
         return self._where_changed(jumps_between(self.mean_dwell, key, t0, t1), key)
 
     def _carried(self, key: Key, block: int) -> float:
-        """The uniform number of the last jump before a block; without a jump, of the first level."""
+        """The uniform draw of the last jump before a block, or of the first level if there was no jump."""
         last = last_jump(self.mean_dwell, key, block)
         return float(uniforms(key, 0, lane=2)[0]) if last is None else last[1]
 
@@ -181,8 +181,8 @@ class Burst(Schedule):
 
     With ``every``, bursts begin at clocks ``every``, ``2 * every`` and so on. With ``rate``, a burst begins at
     each clock with this probability, and overlapping bursts merge. The timescale is the initial decay time of the
-    autocovariance: ``p * (1 - p) * every`` or ``p / rate``, with p the share of time at the peak. It is near
-    ``duration`` if bursts are rare.
+    autocovariance. Let p be the share of time at the peak. The timescale is ``p * (1 - p) * every`` for regular
+    bursts and ``p / rate`` for random bursts. It is near ``duration`` if bursts are rare.
 
     Args:
         base: Value outside bursts.

@@ -152,7 +152,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
 
 
 def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | None:
-    """Clock and uniform number of the last jump before a block of `jumps`; None if there was none."""
+    """The clock and the uniform draw of the last of the `jumps` before a block; None if there was none."""
     while block > 0:
         block -= 1
         times, brought = jumps(mean_dwell, key, block)

@@ -1,8 +1,9 @@
 """The update rule as one call of torch's fused AdamW, which takes lists of tensors and passes over memory once.
 
-With ``beta1 = 0``, the gradient as its own first moment and a step count at which its bias correction is 1, it
-computes RMSprop. Its weight decay is decoupled. AdamW does not check sizes; `UniformBatch.collect` checks them
-before each call. `verified_adamw` compares AdamW with `rl_rms.optim.rule.rmsprop_update` before the first call.
+AdamW computes RMSprop with three settings: ``beta1`` is 0, the gradient is the first moment, and the step count is
+so large that the bias correction is 1. AdamW's weight decay is decoupled. AdamW does not check sizes;
+`UniformBatch.collect` checks them before each call. `verified_adamw` compares AdamW with
+`rl_rms.optim.rule.rmsprop_update` before the first call.
 """
 
 import functools

@@ -75,7 +75,9 @@ def with_dead_input(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 
 
 class Marker:
-    """A coordinate of v whose gradient is always 0. It is set to 1 after an update and read after every later update.
+    """A coordinate of v whose gradient is always 0.
+
+    It is set to 1 after an update, and read after every later update.
 
     Args:
         optimizer: The optimizer, whose state has v under ``"square_avg"``.

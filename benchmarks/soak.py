@@ -100,7 +100,7 @@ def train_long(steps: int, folder: Path) -> list[Reading]:
     torch.set_num_threads(run.num_threads)
     env = make_env(run)
     agent, monitor, home = build(run, env), ProcessMonitor(max(steps // 100, 1)), train.begin(run, "soak")
-    callbacks = [*train.make_callbacks(run, home), monitor]
+    callbacks = [*train.make_callbacks(run, home, []), monitor]
     agent.learn(steps, callbacks, log_dir=home, log_interval=run.log_interval)
     env.close()
     return monitor.readings

@@ -113,7 +113,7 @@ def annotations_of(kind: type, **instead: type) -> dict[str, Any]:
 
 
 def with_whole_numbers(tree: dict[str, Any], annotations: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """A tree in which ``1e6`` is the integer 1000000 for every integer key."""
+    """Return the tree with whole floats such as ``1e6`` converted to integers, for the keys that need integers."""
     changed = {}
     for key, value in tree.items():
         place = f"{where}{key}"

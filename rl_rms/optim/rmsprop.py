@@ -44,10 +44,10 @@ class RMSprop(Optimizer):
         p <- p - lr g / (sqrt(v) + eps)
 
     `rl_rms.optim.rule` has the equations of all options. ``half_life``, ``rho`` and ``alpha`` are three ways to
-    set the decay. A half-life in environment steps is converted at every step: set ``optimizer.steps_per_update``
-    to the number of environment steps that the next update spans. ``half_life="match"`` derives it from
-    ``timescale``, and ``"auto"`` estimates it from the gradients; see `rl_rms.optim.matched` and
-    `rl_rms.optim.bank`.
+    set the decay. A half-life in environment steps is converted to updates before every update. Set
+    ``optimizer.steps_per_update`` to the number of environment steps that the next update spans.
+    ``half_life="match"`` derives the half-life from ``timescale``, and ``"auto"`` estimates it from the gradients.
+    See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
     In ``param_groups``, ``"alpha"`` is the current decay. ``"half_life"`` is None, the half-life in environment
     steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state

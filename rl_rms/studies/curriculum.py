@@ -178,10 +178,10 @@ STUDY = Study(
     "after about 1 / (1 - rho) updates.",
     mechanism="The study uses `rl_rms.envs.curricula.Staged`. In TensorBoard, `optim/tracking_ratio` shows "
     "how far v lags.",
-    setup=f"The size of {COORDINATES:,} normally distributed gradients changes once by a ratio. The study counts "
-    "the updates until root v is within a tenth of the new size. A line is fitted to this number of updates as a "
-    "function of 1 / (1 - rho), and the table shows its slope. The study also divides the length of the first "
-    "step by its length after v has adapted. In the second experiment, A2C trains on 16 CartPoles for "
+    setup=f"{COORDINATES:,} gradients are normally distributed. Their scale is multiplied once by a ratio. The "
+    "study counts the updates until root v is within a tenth of the new scale. A line is fitted to this number of "
+    "updates as a function of 1 / (1 - rho), and the table shows its slope. The study also divides the length of "
+    "the first step by its length after v has adapted. In the second experiment, A2C trains on 16 CartPoles for "
     f"{NUM_STEPS:,} env steps, through four stages with ever shorter poles. The agents have three half-lives, "
     "each with the better of two learning rates.",
     caveat="The tolerance of a tenth is arbitrary. With a tolerance of a twentieth, v adapts to growing gradients "

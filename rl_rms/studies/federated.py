@@ -51,7 +51,7 @@ ON_FLOWER = 2
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Placements by difference and participation of clients; then CartPoles, in one process and on Flower."""
+    """Each placement by difference and participation of clients, and on CartPole, in one process and on Flower."""
     if quick:
         return grid(placement=PLACEMENTS, unlike=[0.0, 10.0], share=[1.0], rounds=[120])
     return [
@@ -177,7 +177,7 @@ def ratio(results: Results, placement: str, against: str, **which: Any) -> Estim
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Errors and losses by placement; then returns."""
+    """A table of errors and losses by placement, and a table of returns."""
     rows = []
     for unlike, share in dict.fromkeys((c["unlike"], c["share"]) for c in results.cells if "unlike" in c):
         of = {"unlike": unlike, "share": share}

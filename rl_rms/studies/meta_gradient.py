@@ -42,7 +42,7 @@ MOST = {"lr": 1.0, "half_life": 1e4, "eps": 1.0}
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """The signal by unroll length; then initial, learned and grid-searched hyperparameters."""
+    """The signal of each number of unrolled updates, and initial, learned and grid-searched hyperparameters."""
     if quick:
         return [*grid(length=[3, 30]), *grid(by=["start", "learned"], penalty=[0.0])]
     return [*grid(length=LENGTHS), *grid(by=["start", "grid"]), *grid(by=["learned"], penalty=PENALTIES)]

@@ -65,7 +65,7 @@ UPDATES_IN_TURN = 10
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Players by gradient noise; then sources of pushes by learning rate and env steps."""
+    """The game x y for each player and gradient noise, and CartPole for each training and learning rate."""
     if quick:
         return [
             *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[0.0]),

@@ -107,7 +107,8 @@ class Schedule(
             snr: Variance of the value over time divided by the variance of one measurement's noise, >= 0.
 
         Returns:
-            Half-life in updates; ``inf`` if the value is constant or an average over all time is best.
+            Half-life in updates. It is ``inf`` if the value is constant, or so noisy that the average of all
+            measurements is best.
 
         Raises:
             ValueError: If an argument is out of range, or the schedule is a random walk without walls, whose

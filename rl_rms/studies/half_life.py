@@ -97,7 +97,7 @@ FOUND = ("time scale", "match", "auto")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Streams by the time between jumps; environments, half-lives and rates; memories of each statistic."""
+    """Streams by the time between jumps; environments, half-lives and rates; settings of each statistic."""
     if quick:
         return [
             *grid(jumps_every=[10, 100, 500]),
@@ -201,7 +201,7 @@ def gain(results: Results, task: str, half_life: str) -> Estimate:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tracking by the time between jumps, scores by environment, episode lengths by memory."""
+    """Tracking by the time between jumps, scores by environment, episode lengths by setting."""
     header = ["", "best half-life", "error at the best", "error at half-life = T", "error at 69"]
     rows = []
     for time, best in best_half_lives(results).items():
@@ -226,7 +226,7 @@ def _signed(one: Estimate) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the power law of tracking, and by the returns with each memory of the statistics."""
+    """Judge by the power law of tracking, and by the returns with each setting of the statistics."""
     names = results.levels("task")
     power = exponent(results)
     won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}

@@ -9,8 +9,8 @@ OFFSETS, SCALE = CHANGES
 
 def results(*lengths):
     """Results of four seeds with the reference, with forgetting at jumps, and with the half-life 5,000 steps."""
-    memories = [REFERENCE, {**REFERENCE, "observations": "jumps"}, {**REFERENCE, "rewards": "5_000 steps"}]
-    found = [{"changes": changes, **one} for changes in (OFFSETS, SCALE) for one in memories]
+    settings = [REFERENCE, {**REFERENCE, "observations": "jumps"}, {**REFERENCE, "rewards": "5_000 steps"}]
+    found = [{"changes": changes, **one} for changes in (OFFSETS, SCALE) for one in settings]
     return Results(
         range(4), found, [{"length": np.array(values, dtype=float)} for values in lengths[: len(found)]]
     )
@@ -28,7 +28,7 @@ def test_cells_of_the_full_study_change_one_statistic_at_a_time():
     full = cells(quick=False)
     assert len(full) == len({tuple(cell.items()) for cell in full}) == 24
     for cell in full:
-        assert sum(cell[name] != memory for name, memory in REFERENCE.items()) <= 1
+        assert sum(cell[name] != setting for name, setting in REFERENCE.items()) <= 1
 
 
 def test_schedules_of_jumps_are_constant_within_a_regime_only():
@@ -39,12 +39,12 @@ def test_schedules_of_jumps_are_constant_within_a_regime_only():
 
 
 @pytest.mark.parametrize(
-    ("statistic", "memory"),
+    ("statistic", "setting"),
     [("observations", "none"), ("observations", "2_000 steps"), ("rewards", "none"), ("RMSprop", "20 updates")],
 )
-def test_training_with_another_memory_has_another_episode_length(statistic, memory):
+def test_training_with_another_memory_has_another_episode_length(statistic, setting):
     reference = training(0, SCALE, num_steps=2_048, **REFERENCE)["length"]
-    assert training(0, SCALE, num_steps=2_048, **{**REFERENCE, statistic: memory})["length"] != reference
+    assert training(0, SCALE, num_steps=2_048, **{**REFERENCE, statistic: setting})["length"] != reference
     assert training(0, SCALE, num_steps=2_048, **REFERENCE)["length"] == reference > 8
 
 

@@ -127,7 +127,7 @@ class Duration:
             spec: A number (of updates), a number with its unit, or an object of this class, which is returned.
 
         Returns:
-            The time.
+            The duration.
 
         Raises:
             ValueError: If ``spec`` is none of these.
@@ -149,7 +149,7 @@ class Duration:
         return cls(float(match[1]), unit)
 
     def in_updates(self, steps_per_update: float | None = None) -> float:
-        """The time in updates.
+        """The duration in updates.
 
         Args:
             steps_per_update: Env steps between two updates; needed when the unit is ``"steps"``.
@@ -162,7 +162,7 @@ class Duration:
         return self.value / self._steps(steps_per_update)
 
     def in_steps(self, steps_per_update: float | None = None) -> float:
-        """The time in env steps; ``steps_per_update`` is needed if the unit is ``"updates"``."""
+        """The duration in env steps; ``steps_per_update`` is needed if the unit is ``"updates"``."""
         if self.unit == "steps" or math.isinf(self.value):
             return self.value
         return self.value * self._steps(steps_per_update)
@@ -209,7 +209,7 @@ class HalfLife(Duration):
 
 @dataclass(frozen=True)
 class AverageHalfLife(Duration):
-    """The half-life of a bias-corrected average: the time after which a value's weight has halved.
+    """The half-life of a bias-corrected average: after this time, a value's weight has halved.
 
     Attributes:
         value: Number of units, > 0; ``inf`` for the average of all values.

@@ -1,14 +1,14 @@
 """Formulas for the half-life with the least tracking error, for several kinds of change of the tracked quantity.
 
-An exponential average with time constant ``theta = h / ln 2`` has a tracking error, which is the sum of its noise
-``R / (2 theta)`` and its lag. The lag grows with theta, and depends on how the tracked quantity x changes. For a
-stationary x with semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2`` it is ``E[gamma(K)]`` with K exponential
-of mean theta. The functions return the half-life at which the sum is least. All half-lives and times are in
-updates; ``inf`` means that forgetting only adds error.
+The tracking error of an exponential average is the sum of its noise and its lag. The noise is ``R / (2 theta)``
+for the time constant ``theta = h / ln 2``. The lag grows with theta, and depends on how the tracked quantity x
+changes. A stationary x has the semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2``. Its lag is ``E[gamma(K)]``,
+where K is exponentially distributed with mean theta. The functions return the half-life with the least sum of
+noise and lag. All half-lives and times are in updates; ``inf`` means that forgetting only adds error.
 
-For the second moment of gradients x is ``ln sigma**2``: the signal is the variance of x over time, the noise
-``Var(g**2 / sigma**2)``, which is 2 for Gaussian gradients. This holds for small changes of x. `tracking_error`
-also holds for large changes.
+For the second moment of gradients, x is ``ln sigma**2``. The signal S is the variance of x over time. The noise R
+is ``Var(g**2 / sigma**2)``; it is 2 for Gaussian gradients. The formulas hold for small changes of x.
+`tracking_error` also holds for large changes.
 """
 
 import math
@@ -23,8 +23,8 @@ _NODES = 12  # nodes on each side of the middle; with more nodes the significant
 def matched_half_life(timescale: float, snr: float) -> float:
     """The best half-life for autocovariance ``S exp(-k / tau)``: ``h = ln 2 tau / (sqrt(2 tau S / R) - 1)``.
 
-    It minimizes ``S theta / (theta + tau) + R / (2 theta)``, the error of exponential averages with theta >> 1. It
-    applies to an Ornstein-Uhlenbeck drift and to Poisson jumps to independent levels.
+    This half-life minimizes ``S theta / (theta + tau) + R / (2 theta)``, the error of exponential averages with
+    theta >> 1. The formula applies to an Ornstein-Uhlenbeck drift and to Poisson jumps to independent levels.
 
     Args:
         timescale: Autocorrelation time tau, > 0; ``inf`` if nothing changes.
@@ -79,7 +79,7 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
 def random_walk_half_life(drift_variance: float, noise_variance: float) -> float:
     """The best half-life for a random walk: ``h = ln 2 sqrt(R / q)``.
 
-    It minimizes ``q theta / 2 + R / (2 theta)``.
+    This half-life minimizes ``q theta / 2 + R / (2 theta)``.
 
     Args:
         drift_variance: Variance q of the change in one update, >= 0.
@@ -99,7 +99,7 @@ def random_walk_half_life(drift_variance: float, noise_variance: float) -> float
 def ramp_half_life(slope: float, noise_variance: float) -> float:
     """The best half-life for a ramp: ``h = ln 2 (R / (4 b**2))**(1/3)``.
 
-    It minimizes ``(b theta)**2 + R / (2 theta)``.
+    This half-life minimizes ``(b theta)**2 + R / (2 theta)``.
 
     Args:
         slope: Change b in one update, of either sign.
@@ -119,7 +119,7 @@ def ramp_half_life(slope: float, noise_variance: float) -> float:
 def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:
     """The best half-life for a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``.
 
-    It is the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
+    It equals the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
 
     Args:
         amplitude: A, of either sign.
@@ -161,11 +161,11 @@ def tracking_error(
     """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
 
     The variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of such a two-level
-    signal lies between the levels. Its relative distance from the other level to the current level has the
-    distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller, "Probability
-    densities of the smoothed random telegraph signal", 1958). In addition v is noisy. The error is for v after the
-    update with the current gradient, as RMSprop uses it. For small S and ``p = 1`` the minimum over h is
-    `matched_half_life`.
+    signal lies between the levels. Its distance from the other level, divided by the distance between the levels,
+    has the distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller,
+    "Probability densities of the smoothed random telegraph signal", 1958). The formula also includes the noise of
+    v. Like RMSprop's step, it uses v after the update with the current gradient. For small S and ``p = 1``,
+    `matched_half_life` gives the half-life with the least error.
 
     Args:
         half_life: Half-life of v in updates, > 0.
@@ -173,8 +173,8 @@ def tracking_error(
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
         smoothness: Exponent p of the semivariogram of ``ln sigma**2``, which grows like ``k**p``: 1 for jumps and
-            random walks, 2 for smooth changes. The value 2 is approximated by jumps whose lag has the same
-            variance.
+            random walks, 2 for smooth changes. For 2, the formula uses jumps whose lag has the same variance as an
+            approximation.
 
     Returns:
         The error in nats per coordinate.
@@ -242,12 +242,12 @@ def least_error_half_life(
 
 
 def _divergence(ratio: float, freedom: float, stationary_freedom: float) -> float:
-    """``E 1/2 [r/c - 1 - ln(r/c)]`` for r = sigma**2 / E v and c = v / E v, noisy with mean 1.
+    """``E 1/2 [r/c - 1 - ln(r/c)]`` for r = sigma**2 / E v and the random c = v / E v with mean 1.
 
-    With n, twice the inverse relative variance of v, ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n`` for large n. The
-    corrections for small n are fitted to simulated exponential averages of Gaussian squares with half-lives from
-    1/2 to 64. The chi-square formula, ``n / (n - 2)``, has a pole that such averages do not have. In an
-    average over two levels a few large squares make n small, but many small squares keep the average away from 0.
+    Let n be twice the inverse relative variance of v. For large n, ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n``.
+    The corrections for small n are fitted to simulated exponential averages of Gaussian squares with half-lives
+    from 1/2 to 64. The chi-square formula ``n / (n - 2)`` has a pole, but such averages do not. In an average over
+    two levels, a few large squares make n small, but many small squares keep the average away from 0.
 
     Args:
         ratio: r.

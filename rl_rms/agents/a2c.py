@@ -45,7 +45,7 @@ class A2CLearner(Learner):
 
     @property
     def transitions_per_update(self) -> int | None:
-        """Env steps of an update: ``num_envs * n_steps`` of all workers. Reset frames make it slightly smaller."""
+        """Transitions of an update over all workers, if there are no reset frames: ``num_envs * n_steps``."""
         return None if self.num_envs is None else self.num_envs * self.workers.size * self.n_steps
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
@@ -68,7 +68,8 @@ class A2C(Agent):
 
     After every ``n_steps`` vector steps the agent takes one optimizer step on
     `rl_rms.agents.losses.actor_critic_loss` of the ``num_envs * n_steps`` transitions, with generalized
-    advantages. A truncated episode bootstraps from the value of its final observation, a terminated one from 0.
+    advantages. A truncated episode bootstraps from the value of its final observation, a terminated episode
+    bootstraps from 0.
 
     The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `A2CConfig`.
 

@@ -38,8 +38,8 @@ class Actor:
 
     Attributes:
         generator: The agent's random generator.
-        state: Recurrent state of the episodes in progress, shape ``(num_envs, state_size)``; None for a policy
-            without one.
+        state: Recurrent state of the episodes in progress, shape ``(num_envs, state_size)``; None unless the
+            policy is recurrent.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Actor:
         self.state = self._initial_state(num_envs)
 
     def join(self, workers: Workers) -> None:
-        """Draw this worker's rows of the random numbers that all workers draw together."""
+        """Join the other workers. Each worker then uses its own rows of the full batch's random numbers."""
         self._random = self.generator if workers.alone else SharedRandomSource(self.generator, workers)
 
     def act(
@@ -118,7 +118,7 @@ class Actor:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Restore the random generator at the end of the context."""
+        """Return a context that restores the random generator when it ends."""
         before = self.generator.bit_generator.state
         try:
             yield
@@ -126,11 +126,11 @@ class Actor:
             self.generator.bit_generator.state = before
 
     def state_dict(self) -> dict[str, Any]:
-        """The random generator and the recurrent state."""
+        """The state of the random generator, and the recurrent state."""
         return {"generator": json.dumps(self.generator.bit_generator.state), "state": self.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`. A recurrent state of a different shape is ignored."""
+        """Load a state from `state_dict`. A recurrent state of a different shape is ignored."""
         self.generator.bit_generator.state = json.loads(state["generator"])
         if self.state is not None and self.state.shape == state["state"].shape:
             self.state = state["state"].to(self._device)

@@ -69,12 +69,13 @@ class Returns:
 class Regime:
     """Returns of an agent in one regime.
 
-    An episode counts in the regime, and in the tenth of the regime, in which it ended.
+    An episode belongs to the regime in which it ends. The same rule applies to the tenths of a regime.
 
-    The threshold of a recovery is 90 % of the previous regime's ``last_tenth``, or 110 % if that is negative.
+    The return recovers when it reaches a threshold: 90 % of the previous regime's ``last_tenth``, or 110 % of a
+    negative ``last_tenth``.
 
     Attributes:
-        number: The regime's number, counted from 0.
+        number: Index of the regime, from 0.
         start: The agent's env steps when the regime began.
         end: The agent's env steps when the regime ended.
         mean: Mean return of the regime's episodes; NaN if none ended.
@@ -96,16 +97,16 @@ class Regime:
 
 
 def regime_number(agent: TrainedAgent) -> int | None:
-    """The number of the present regime; None for an environment without regimes."""
+    """The index of the present regime; None for an environment without regimes."""
     changing = None if agent.env is None else find_changing(agent.env)
     return None if changing is None else int(np.max(changing.regime))
 
 
 def regime_of(number: int, episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
-    """The returns of one regime.
+    """Compute the returns of one regime.
 
     Args:
-        number: The regime's number.
+        number: Index of the regime.
         episodes: The episodes that ended in the regime, in order.
         start: The agent's env steps when the regime began.
         end: The agent's env steps when the regime ended.
@@ -134,9 +135,10 @@ def _recovery(episodes: Sequence[Episode], start: int, end: int, before: float) 
 class AdaptationCallback(Callback):
     """Logs the returns of a regime at each change of regime and at the end of the training.
 
-    The tags are ``adaptation/regime`` (its number), ``mean``, ``first_tenth``, ``last_tenth``, ``worst_mean`` (the
-    lowest mean so far), and ``recovery_steps``, which is not logged if the return never recovered. The regime is
-    read once per update, so the metrics are not informative for environments that change faster than episodes end.
+    The tags are ``adaptation/regime`` (the regime's index), ``mean``, ``first_tenth``, ``last_tenth``,
+    ``worst_mean`` (the lowest mean so far), and ``recovery_steps`` (missing if the return never recovered). The
+    regime is read once per update, so the metrics are not informative for environments that change faster than
+    episodes end.
 
     Attributes:
         regimes: The finished regimes.
@@ -150,7 +152,7 @@ class AdaptationCallback(Callback):
         self._episodes: list[Episode] = []
         self._start = 0
         self._number: int | None = None
-        # A resumed agent continues the last regime, so its state is taken before the end of training closes it.
+        # The callback's state before the last regime is closed. A resumed agent continues that regime.
         self._before_end: dict[str, Any] | None = None
 
     @property
@@ -198,7 +200,7 @@ class AdaptationCallback(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state of `state_dict`, and continue its present regime."""
+        """Restore a state from `state_dict`, and continue its present regime."""
         self.regimes = [Regime(*regime) for regime in state["regimes"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._start, self._number = int(state["start"]), state["number"]

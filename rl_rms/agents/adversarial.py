@@ -22,7 +22,7 @@ Turns = Literal["simultaneous", "alternating"]
 
 
 class Side(gym.vector.VectorWrapper):
-    """A two-player game as an environment for one player. The rival chooses the other action of each env step.
+    """A two-player game as an environment for one player. A function, the rival, acts for the other player.
 
     Args:
         env: Vector environment with pairs of actions and the first player's reward.
@@ -73,8 +73,8 @@ class RobustTraining:
             reward. It is called once for each player.
         protagonist: The first player's hyperparameters; None for A2C's defaults.
         adversary: The second player's hyperparameters; None for A2C's defaults.
-        turns: The adversary learns against the protagonist's newest policy (``"alternating"``), or against its
-            policy at the beginning of the round (``"simultaneous"``).
+        turns: The adversary learns against the protagonist's newest policy (``"alternating"``), or against the
+            protagonist's policy at the beginning of the round (``"simultaneous"``).
         turn: Minimum env steps that each player trains in a round, >= 1.
         seed: Seed of the protagonist; the adversary's seed is ``seed + 1``.
 

@@ -40,7 +40,7 @@ class Agent:
     """An agent that learns from rollouts of its current policy. `A2C`, `PPO` and `Reinforce` are subclasses.
 
     Args:
-        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts, which then
+        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts. Such an agent
             needs both spaces.
         config: All hyperparameters in one object, instead of hyperparameters by name.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
@@ -113,7 +113,7 @@ class Agent:
         self.training = TrainingState()
         self.episodes = self.training.episodes
         self._has_user_policy = isinstance(policy, nn.Module)
-        # The callbacks of the current training. Before the first `learn` of a loaded agent: their saved states.
+        # The callbacks of the current training, and the saved states that a loaded agent's first `learn` restores.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
 
@@ -129,7 +129,7 @@ class Agent:
 
     @property
     def num_nonfinite(self) -> int:
-        """Number of non-finite rewards, observations and gradients of updates so far."""
+        """Number of non-finite rewards and observations, and of updates with non-finite gradients."""
         return self.training.num_nonfinite
 
     @property
@@ -138,17 +138,18 @@ class Agent:
         return self.training.new_episodes
 
     def describe_half_life(self) -> str | None:
-        """Describe the half-lives of optimizer and normalizers in both units; None if there are none."""
+        """Describe all half-lives in updates and env steps; None if there are none."""
         return describe_half_lives(self.config, self.optimizer, self.learner.steps_per_update)
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
         """Join the other processes that train the same agent. Each process has its own sub-environments.
 
-        Every worker makes the same agent with the same seed, in an equal part of the sub-environments (see
-        ``shard`` of `rl_rms.envs.NonStationaryVector`). It then calls `join`, and `learn` with the same number of
-        env steps, which counts all workers. After every update all workers have the same weights. With
-        ``sync="global"`` these equal the weights of one process with all sub-environments, up to the order of
-        sums. Episodes, counts and metrics cover all workers. Each worker has its own callbacks and logs.
+        Every worker makes the agent with the same arguments and seed, and with an equal share of the
+        sub-environments (see ``shard`` of `rl_rms.envs.NonStationaryVector`). Every worker then calls `join`, and
+        `learn` with the same ``total_timesteps``. These env steps count all workers together. After every update
+        all workers have the same weights. With ``sync="global"``, the weights equal the weights of one process
+        with all sub-environments, up to rounding. Episodes, counts and metrics cover all workers. Each worker has
+        its own callbacks and logs.
 
         Args:
             workers: The processes.
@@ -200,15 +201,15 @@ class Agent:
             progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
                 ``plot`` read it. None writes nothing.
-            log_interval: Rollouts between two entries of the log. None logs every hundredth of the training, and
-                at least every 100 rollouts. PPO then logs every rollout.
+            log_interval: Rollouts between two entries of the log. None logs about 100 times in a training, and at
+                least every 100 rollouts. For PPO, None logs every rollout.
 
         Returns:
             The agent itself.
 
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
-            EnvError: If a sub-environment failed. A checkpoint that a callback saves after that has no episodes.
+            EnvError: If a sub-environment failed. A checkpoint saved after this error has no episodes in progress.
             KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
             rl_rms.agents.files.TakenError: If another process logs into ``log_dir``.
@@ -267,8 +268,8 @@ class Agent:
                 ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.
 
         Returns:
-            The action or the batch of actions for the environment, and the recurrent state for the next call;
-            None unless the policy is recurrent.
+            The action or the batch of actions for the environment, and the recurrent state for the next call. The
+            state is None unless the policy is recurrent.
 
         Raises:
             ValueError: If the observation or the mask has a wrong shape, or a mask allows no action.
@@ -322,7 +323,7 @@ class Agent:
             path: The file.
             env: Environment to train in; None for an agent that only predicts.
             policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` must equal
-                the saved one. It allows the import of the user's classes that the file names.
+                the saved configuration. Passing it allows `load` to import the user's classes that the file names.
             optimizer: The optimizer's class; needed unless it is torch's or this library's.
             device: A torch device; None for the saved one.
 
@@ -346,6 +347,6 @@ class Agent:
         return [self.actor, self.session, self.training, self.learner]
 
     def make_trainer(self) -> Trainer:
-        """A new trainer, because users may have frozen parameters or hooked modules since the last one."""
+        """Make a trainer for one `learn`, because users may freeze parameters or hook modules between calls."""
         backend = choose_backend(self.policy, self.device, self.config)
         return Trainer(self.session, self.actor, self.learner, self.training, backend)

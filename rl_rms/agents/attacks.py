@@ -1,10 +1,10 @@
-"""Adversarial observations: small changes that make the action of the agent's policy less likely.
+"""Adversarial observations: small changes that make the policy's most likely action less likely.
 
     x' = clip(x + strength * sign(d loss / d x), low, high),    loss = -log pi(argmax_a pi(a | x) | x)
 
-The fast gradient sign method (Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples",
-2015), with the policy's most likely action as the label (Huang et al., "Adversarial attacks on neural network
-policies", 2017).
+This is the fast gradient sign method (Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial
+examples", 2015). The label is the policy's most likely action (Huang et al., "Adversarial attacks on neural
+network policies", 2017).
 """
 
 from typing import Any
@@ -95,7 +95,7 @@ class FGSMAttack(VectorWrapper):
         """Take one vector step.
 
         Returns:
-            The environment's transition, with attacked observations and ``info["final_obs"]``.
+            The environment's transition. Its observations and ``info["final_obs"]`` are attacked.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         if "final_obs" in infos:

@@ -12,12 +12,12 @@ Sync = Literal["global", "local"]
 
 
 def average_step(policy: nn.Module, optimizer: Optimizer, share: float, workers: Workers) -> None:
-    """Take a step of the optimizer, then replace it by the mean over all workers.
+    """Take a step of the optimizer, then replace the step by the mean of all workers' steps.
 
     Args:
         policy: The policy whose parameters the optimizer moves; equal in all workers.
         optimizer: This worker's optimizer.
-        share: This worker's share of the transitions, which weights its step.
+        share: Weight of this worker's step: its share of the transitions.
         workers: The workers.
     """
     params = [param for param in policy.parameters() if param.requires_grad]

@@ -41,7 +41,7 @@ class Backend(Protocol):
             observations: Inputs of the policy, shape ``(num_envs, *observation)``.
             starts: Whether an observation is its episode's first, shape ``(num_envs,)``.
             action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
-            state: Recurrent state, shape ``(num_envs, state_size)``; None for a policy without one.
+            state: Recurrent state, shape ``(num_envs, state_size)``; None unless the policy is recurrent.
             random: The random generator.
 
         Returns:
@@ -54,7 +54,7 @@ class Backend(Protocol):
 
         Args:
             batch: The last rollout of `act`, with its loss mask and coefficients.
-            workers: The processes whose transitions standardize the advantages together.
+            workers: The processes whose advantages are standardized together.
             with_metrics: Whether the metrics are needed.
 
         Returns:
@@ -74,7 +74,7 @@ class Backend(Protocol):
         """Write the gradients of `rl_rms.agents.clipped_loss.clipped_loss` to the parameters.
 
         Args:
-            minibatch: Transitions of the last batch of `evaluate`.
+            minibatch: Transitions of the batch that `evaluate` got last.
             with_metrics: Whether the metrics are needed.
 
         Returns:

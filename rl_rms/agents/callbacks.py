@@ -35,7 +35,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state of `state_dict`. A loaded agent's first `learn` calls this before the training."""
+        """Restore a state from `state_dict`. A loaded agent's first `learn` calls this before the training."""
 
 
 CallbackLike = Callback | Callable[[Any], bool | None]
@@ -111,7 +111,7 @@ class CallbackList(Callback):
         return False if any(is_false(answer) for answer in answers) else None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Call the end of all callbacks, even if one of them raises an error."""
+        """Call ``on_training_end`` of all callbacks, even if one of them raises an error."""
         errors = []
         for callback in self._callbacks:
             try:
@@ -123,7 +123,7 @@ class CallbackList(Callback):
 
 
 class Periodic(Callback):
-    """A callback that acts every ``every`` env steps, after the rollout that reaches or passes a multiple.
+    """A callback that acts after each rollout that reaches or passes a multiple of ``every`` env steps.
 
     Args:
         every: Env steps between two actions of the callback.
@@ -157,7 +157,7 @@ class Periodic(Callback):
 
 
 def as_callback(callback: CallbackLike | Iterable[CallbackLike] | None) -> CallbackList:
-    """A `CallbackList` of any number of callbacks or functions."""
+    """Make a `CallbackList` from any number of callbacks or functions."""
     if callback is None:
         return CallbackList([])
     if isinstance(callback, Callback):

@@ -215,7 +215,7 @@ def check_options(name: str, value: Any, like: Mapping[str, Any]) -> None:
         name: Name of the options in errors.
         value: The loaded options.
         like: The options of the configuration. Flags and lists must be equal; other values must have the same
-            type, with whole numbers and floats as one type.
+            type. Whole numbers and floats count as one type.
 
     Raises:
         ValueError: If a name, a type, a flag or a list differs.
@@ -311,7 +311,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A short description of a value for errors: a tensor's dtype and shape, a dictionary's keys."""
+    """A short description of a value for errors, such as a tensor's dtype and shape or a dictionary's keys."""
     if isinstance(value, torch.Tensor):
         finite = "" if _is_finite(value) else ", not finite"
         return f"a tensor of {value.dtype} and shape {tuple(value.shape)}{finite}"

@@ -3,7 +3,7 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-With ``clip_range_vf`` d the last term has ``V_old + clip(V - V_old, -d, d)`` instead of V.
+If ``clip_range_vf`` is d, the last term contains ``V_old + clip(V - V_old, -d, d)`` instead of V.
 
 Sources: Schulman et al., "Proximal policy optimization algorithms", 2017, equations 7 and 9; Stable-Baselines3's
 PPO for the clipped values.
@@ -203,5 +203,5 @@ def _of_rows(leaf: npt.NDArray[Any], rows: Rows, device: torch.device) -> Tensor
 
 
 def _flat(leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Shape ``(num_steps * num_envs, *shape)`` from ``(num_steps, num_envs, *shape)``."""
+    """Reshape ``(num_steps, num_envs, *shape)`` to ``(num_steps * num_envs, *shape)``."""
     return leaf.reshape(-1, *leaf.shape[2:])

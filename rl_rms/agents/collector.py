@@ -31,7 +31,7 @@ Bools = npt.NDArray[np.bool_]
 Act = Callable[[int, Tree, Bools, Bools | None], tuple[Array, Array]]
 """Maps step index, observations, episode starts and action masks to the policy's and the environment's actions."""
 RolloutDone = Callable[[int, list[Episode]], bool]
-"""Maps the number of vector steps and the finished episodes to whether the rollout is complete."""
+"""Decides from the number of vector steps and the finished episodes whether the rollout is complete."""
 
 
 class Collector:
@@ -50,8 +50,9 @@ class Collector:
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
-        num_workers: Workers with equally many sub-environments; each vector step counts for all workers.
-        first_index: The first sub-environment has this number in error messages.
+        num_workers: Number of workers, each with equally many sub-environments. A vector step counts the env steps
+            of all workers.
+        first_index: Index of the first sub-environment in error messages.
         resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
         starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
         action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
@@ -105,7 +106,7 @@ class Collector:
 
     @property
     def first_index(self) -> int:
-        """The number of the first sub-environment in error messages."""
+        """The index of the first sub-environment in error messages."""
         return self._first_index
 
     @first_index.setter
@@ -127,7 +128,7 @@ class Collector:
 
         Args:
             seed: Seed of the environment; None continues its random generator.
-            clock: New clock reading of a changing environment, in env steps; None leaves the clock to the reset.
+            clock: New clock reading of a changing environment, in env steps; None does not set the clock.
         """
         options = None if clock is None else {CLOCK: clock}
         self._faults.seed(seed)
@@ -171,7 +172,7 @@ class Collector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`, after the environment was restored."""
+        """Continue from a state that `state_dict` returned, after the environment was restored."""
         self._observations = state["observations"]
         self.resetting, self.starts = state["resetting"], state["starts"]
         if self.action_masks is not None:
@@ -230,7 +231,7 @@ class Collector:
             episodes: The list to which episodes that end are appended.
 
         Raises:
-            FloatingPointError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
+            FloatingPointError: If a reward or an observation is not finite and ``on_nonfinite`` is ``"raise"``.
             EnvError: If a sub-environment failed and was not restarted.
         """
         try:
@@ -275,7 +276,7 @@ class Collector:
         num_valid = self._tracker.count(rewards, None if valid is self._all else valid)
         self.num_timesteps += num_valid * self.num_workers
         if broken is not None:
-            # The policy did not cause the return of a broken episode.
+            # A failure, not the policy, ended a broken episode, so its return does not count.
             done = done & ~broken
         if self.info_sums is not None:
             self.info_sums.add(info, valid, done, info.get("final_info"))
@@ -305,7 +306,7 @@ class Collector:
         return f"in {where}, after {self.num_timesteps:,} env steps"
 
     def _located(self, error: NonfiniteError) -> FloatingPointError:
-        """The error, with the sub-environment, the step and the fix in its message."""
+        """Convert the error to an error whose message names the sub-environment, the step and the fix."""
         found, step = error.found, int(self._tracker.lengths[error.found.env_index])
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(

@@ -94,8 +94,9 @@ class AgentConfig:
             first update) or ``forget`` (the half-life is forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
-        on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` names it;
-            ``skip`` does not learn from the transition, or skips the update. RMSprop takes the same value.
+        on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` ends the
+            training and names the value; ``skip`` excludes the transition from learning, or skips the update.
+            RMSprop takes the same value.
         meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
             window: 4}``; null for none. The adaptation starts at the configured values.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
@@ -245,8 +246,8 @@ class RolloutConfig(AgentConfig):
 
     Args:
         algorithm: The agent's algorithm.
-        n_steps: Vector steps of a rollout, >= 1, which are ``num_envs * n_steps`` env steps; null chooses it so
-            that a rollout has 256 env steps.
+        n_steps: Vector steps of a rollout, >= 1. A rollout has ``num_envs * n_steps`` env steps. null chooses
+            n_steps so that a rollout has 256 env steps.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 

@@ -23,7 +23,7 @@ _MARK = "# Written by learn() in a script. This file does not contain the script
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes strings such as ``1e3``, which are numbers for the command line but not in YAML 1.1."""
+    """Quotes strings such as ``1e3``. Unquoted, they are numbers for the command line, but not in YAML 1.1."""
 
 
 _Dumper.add_implicit_resolver(
@@ -50,7 +50,7 @@ def is_of_script(folder: Path) -> bool:
 def write_config(folder: Path, agent: "TrainedAgent") -> None:
     """Write the configuration of a script's training, unless the folder has one.
 
-    Nothing is written for a configuration of the user's own class, which the command line cannot read.
+    A configuration of the user's own class is not written, because the command line cannot read it.
 
     Args:
         folder: Folder of the log.
@@ -81,7 +81,7 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
         seed: Seed of the agent. A seed of the changes that equals this seed is not written.
 
     Returns:
-        The keys, without changes and curriculum if YAML cannot state them.
+        The keys. ``changes`` and ``curriculum`` are missing if YAML cannot represent them.
     """
     described: dict[str, Any] = {
         "id": type(env.unwrapped).__name__ if env.spec is None else env.spec.id,

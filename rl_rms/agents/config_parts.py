@@ -1,4 +1,4 @@
-"""Parts of an agent's configuration: policy network, normalizers, meta-gradient; and the checks of fields."""
+"""Parts of an agent's configuration (policy network, normalizers, meta-gradient), and checks of fields."""
 
 import math
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ def make_config(
 
 
 def named_arguments(constructor: Callable[P, None]) -> Callable[P, None]:
-    """Make the errors of a constructor name the replacements of Stable-Baselines3's arguments."""
+    """Decorate a constructor so that its errors suggest replacements for Stable-Baselines3's arguments."""
 
     @functools.wraps(constructor)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:

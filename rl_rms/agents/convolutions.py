@@ -22,7 +22,7 @@ class Residual(nn.Module):
         self.branch = nn.Sequential(*(layer for conv in convolutions for layer in (nn.ReLU(), conv)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shape ``(batch, channels, height, width)``, as the argument."""
+        """Map images of shape ``(batch, channels, height, width)`` to features of the same shape."""
         changes: Tensor = self.branch(images)
         return images + changes
 
@@ -119,7 +119,7 @@ class ConvolutionalEncoder(nn.Module):
         self.num_features = num_features
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
+        """Map observations, shape ``(batch, *observation)``, to features, shape ``(batch, num_features)``."""
         images = observations.movedim(-1, -3) if self._channels_last else observations
         features: Tensor = self.network(images.reshape(len(images), *self._shape).float() / self._scale)
         return features

@@ -59,7 +59,7 @@ class Categorical:
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch,)``, int64.
 
-        With standard exponential E_i, the smallest ``E_j / p_j`` is at i with probability p_i.
+        If the E_i are standard exponential, ``E_i / p_i`` is smallest for action i with probability p_i.
         """
         noise = torch.from_numpy(generator.standard_exponential(tuple(self.log_probs.shape), dtype=np.float32))
         return (self.log_probs - noise.add_(float(TINY)).log_().to(self.log_probs.device)).argmax(dim=-1)
@@ -150,7 +150,7 @@ class Bernoulli:
         return _sum_components(entropy)
 
     def masked(self, mask: Tensor) -> "Bernoulli":
-        """The distribution over the bits that ``mask`` allows, with two entries per bit: may be 0, may be 1."""
+        """The distribution over the allowed bits. ``mask`` has two entries per bit: may be 0, may be 1."""
         may_be = mask.reshape(*self._logits.shape, 2)
         logits = self._logits.masked_fill(~may_be[..., 1], _INVALID)
         return Bernoulli(logits.masked_fill(~may_be[..., 0], -_INVALID))
@@ -190,7 +190,7 @@ class SquashedGaussian(DiagonalGaussian):
     """Independent normals u whose tanh is the action in (-1, 1).
 
     `sample` and `mode` return u, and `log_prob` takes u, because the inverse of tanh is inexact near the bounds.
-    Log-densities and entropy are of ``tanh(u)``.
+    Log-densities and entropy refer to ``tanh(u)``.
     """
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class SquashedGaussian(DiagonalGaussian):
         return super().log_prob(actions) - _sum_components(_log_slope(actions))
 
     def entropy(self) -> Tensor:
-        """``H(u) + E[log tanh'(u)]``, the expectation by quadrature with 16 nodes, shape ``(batch,)``."""
+        """``H(u) + E[log tanh'(u)]``, shape ``(batch,)``. Quadrature with 16 nodes gives the expectation."""
         nodes = torch.as_tensor(_NODES, dtype=self.mean.dtype, device=self.mean.device)
         weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=self.mean.dtype, device=self.mean.device)
         spread = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes
@@ -217,8 +217,7 @@ class TorchDistribution:
 
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row. The agent's generator seeds torch's generators."""
-        # The generator draws this worker's rows of the batch of all workers, so the first row differs between
-        # workers.
+        # The generator draws this worker's rows of the batch of all workers, so the seed differs between workers.
         seed = int(generator.random((self._distribution.batch_shape[0],))[0] * 2**53)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
@@ -296,7 +295,7 @@ def as_distribution(given: Any) -> Distribution:
 
 
 def _sum_components(values: Tensor) -> Tensor:
-    """Sum over the action's components: shape ``(batch,)`` from ``(batch, *action)``."""
+    """Sum over the action's components, from shape ``(batch, *action)`` to ``(batch,)``."""
     return values if values.ndim == 1 else values.flatten(1).sum(-1)
 
 

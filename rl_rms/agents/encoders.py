@@ -65,7 +65,7 @@ def _encoder_of(space: gym.Space[Any], config: PolicyConfig, name: str) -> Encod
 
 
 class Flatten(nn.Module):
-    """Flattens observations and converts them to float32. uint8 images are divided by ``scale``, which is 255."""
+    """Flattens observations, converts them to float32, and divides uint8 images by 255."""
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Flatten(nn.Module):
         self.scale = image_scale(space)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
+        """Map observations, shape ``(batch, *observation)``, to features, shape ``(batch, num_features)``."""
         return observations.float().reshape(len(observations), self.num_features) / self.scale
 
 
@@ -93,7 +93,7 @@ class OneHot(nn.Module):
         self.register_buffer("_shift", torch.tensor(begins), persistent=False)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
+        """Map observations, shape ``(batch, *observation)``, to features, shape ``(batch, num_features)``."""
         columns = observations.long().reshape(len(observations), -1) + self.get_buffer("_shift")
         return torch.zeros(len(columns), self.num_features, device=columns.device).scatter_(1, columns, 1.0)
 
@@ -114,7 +114,7 @@ class Together(nn.Module):
         self.num_features: int = sum(part.num_features for part in parts.values())
 
     def forward(self, observations: Any) -> Tensor:
-        """Shape ``(batch, num_features)`` from a dictionary or tuple of ``(batch, *part)``."""
+        """Map a dictionary or tuple of ``(batch, *part)`` to features, shape ``(batch, num_features)``."""
         if isinstance(observations, tuple):
             observations = {str(i): part for i, part in enumerate(observations)}
         features = [part(observations[key]) for key, part in zip(self._keys, self._parts, strict=True)]
@@ -127,7 +127,7 @@ class UserEncoder(nn.Module):
     Args:
         module: Maps observations of shape ``(batch, *observation)``, or a Dict or Tuple of them, to features of
             shape ``(batch, num_features)``.
-        space: The observation space. A sample of it shows the number of features.
+        space: The observation space. The module's result for a sample of it gives the number of features.
 
     Raises:
         ValueError: If the features have a wrong shape.
@@ -154,6 +154,6 @@ class UserEncoder(nn.Module):
         self.num_features: int = features.shape[1]
 
     def forward(self, observations: Any) -> Tensor:
-        """Shape ``(batch, num_features)`` from ``(batch, *observation)``."""
+        """Map observations, shape ``(batch, *observation)``, to features, shape ``(batch, num_features)``."""
         features: Tensor = self.module(observations)
         return features

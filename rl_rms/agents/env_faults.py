@@ -47,7 +47,7 @@ class EnvFaults:
         return 0 if self._log is None else self._log.num_restarts
 
     def set_first_index(self, first_index: int) -> None:
-        """Set the number that the first sub-environment has in error messages."""
+        """Set the index of the first sub-environment in error messages."""
         self._first_index = first_index
         if self._log is not None:
             self._log.first_index = first_index
@@ -85,7 +85,7 @@ class EnvFaults:
         return None if self._log is None else self._log.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         if self._log is not None and state is not None:
             self._log.load_state_dict(state)
 

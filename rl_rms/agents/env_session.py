@@ -173,7 +173,7 @@ class EnvSession:
         self._saved_place = place
 
     def set_clock(self, num_timesteps: int) -> None:
-        """Replace the env steps that a worker estimates during a rollout by the true number of all workers."""
+        """Set the env steps of all workers. A worker only estimates them during a rollout."""
         self.collector.num_timesteps = num_timesteps
         changing = self.changing
         if changing is not None and changing.clock != self._clock_offset + num_timesteps:
@@ -252,7 +252,7 @@ class EnvSession:
         return [] if self._env_state is None else self._env_state.lost_wrappers
 
     def regime(self) -> int | None:
-        """The number of the environment's regime; None if the environment does not change."""
+        """The index of the environment's regime; None if the environment does not change."""
         return None if self.changing is None else int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:
@@ -263,7 +263,7 @@ class EnvSession:
         return scalars
 
     def pop_info_means(self) -> dict[str, float]:
-        """The means of the entries of ``log_info`` since the last call by TensorBoard tag."""
+        """Return the means of the entries of ``log_info`` since the last call, by TensorBoard tag."""
         sums = self.collector.info_sums
         means = {} if sums is None else sums.pop_means(self.workers)
         return {f"info/{name}": mean for name, mean in means.items()}
@@ -274,7 +274,7 @@ class EnvSession:
         return {"place": None if place is None else _to_tensor(json.dumps(place))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`, which the next `start` restores."""
+        """Load a state from `state_dict`. The next `start` restores it."""
         if state["place"] is not None:
             place = json.loads(state["place"].numpy().tobytes())
             check_place(place)

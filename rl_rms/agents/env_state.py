@@ -86,7 +86,7 @@ class EnvState:
         return {"environment": self._backend.snapshot()}
 
     def load_state_dict(self, state: Mapping[str, Any], resetting: npt.NDArray[np.bool_]) -> bool:
-        """Continue from a state of `state_dict`, after a reset.
+        """Continue from a state that `state_dict` returned, after a reset.
 
         Args:
             state: The state.
@@ -94,7 +94,7 @@ class EnvState:
 
         Returns:
             Whether the saved episodes continue. If they do not, only clock, drift and curriculum are restored, and
-            the episodes that the reset began continue.
+            the new episodes continue.
 
         Raises:
             ValueError: If the state belongs to an environment that was made differently.
@@ -121,7 +121,7 @@ class EnvState:
         return state["environment"] is not None and (self.changing is not None or self._backend is not None)
 
     def load_wrappers(self, state: Mapping[str, Any]) -> None:
-        """Restore the wrappers around the changing environment from a state of `state_dict`."""
+        """Restore the wrappers around the changing environment from a state that `state_dict` returned."""
         for layers, states in zip(self._layers, state["wrappers"], strict=True):
             layers.load_state_dict(states)
 

@@ -30,8 +30,8 @@ class EpisodeTracker:
         self._success_keys = SUCCESS_KEYS if changing is None else changing.success_keys
         self._all = np.ones(env.num_envs, dtype=np.bool_)
         self.returns = np.zeros(env.num_envs)
-        # Episode lengths are differences of this counter, because counting one number is faster than counting an
-        # array.
+        # Episode lengths are differences of this counter, because incrementing one integer is faster than
+        # incrementing an array.
         self._num_steps = 0
         self._num_steps_before = np.zeros(env.num_envs, dtype=np.int64)
 
@@ -46,12 +46,12 @@ class EpisodeTracker:
         self._num_steps_before[:] = self._num_steps
 
     def count(self, rewards: Array, valid: Bools | None) -> int:
-        """Count a transition in the sub-environments, and return the number of transitions.
+        """Count one vector step, and return its number of valid transitions.
 
         Args:
             rewards: Shape ``(num_envs,)``.
-            valid: False for reset frames and failures, after which an episode begins, same shape; None if all are
-                valid.
+            valid: False for reset frames and failures, same shape. An episode begins after each of them. None if
+                all are valid.
         """
         # An in-place sum takes twice as long for one sub-environment.
         self.returns = self.returns + rewards
@@ -85,6 +85,6 @@ class EpisodeTracker:
         return {"returns": self.returns, "lengths": self.lengths}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         self.returns = state["returns"]
         self._num_steps, self._num_steps_before = 0, -state["lengths"]

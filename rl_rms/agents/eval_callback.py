@@ -45,9 +45,10 @@ class EvalCallback(Periodic):
     ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
     ``eval/stochastic/``.
 
-    Evaluations do not change the training. They use a separate environment, or the agent's environment, which is
-    frozen and then continues its episodes. The agent's random generator is restored. If the state of a wrapper
-    cannot be restored, evaluations use a copy of the environment. If it cannot be copied, the callback warns.
+    Evaluations do not change the training. They use a separate environment or the agent's environment. The agent's
+    environment is frozen during an evaluation, and then continues its episodes. The agent's random generator is
+    restored. If the state of a wrapper cannot be restored, evaluations use a copy of the environment. If the
+    environment cannot be copied, the callback warns.
 
     Args:
         env: Separate environment with its own clock. None uses the agent's environment, which must then be a
@@ -62,12 +63,12 @@ class EvalCallback(Periodic):
         stop_at: Mean return over all clocks at which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
         at_end: Whether to evaluate at the end of the training too.
-        seed: Seed of the environment in each evaluation, >= 0. None derives a seed from the agent's, so that
+        seed: Seed of the environment in each evaluation, >= 0. None derives a seed from the agent's seed, so that
             evaluations do not repeat the training's episodes.
 
     Attributes:
-        progress: Function of the number of finished episodes and of all episodes, called after each episode of an
-            evaluation; None for none. `ProgressCallback` sets it.
+        progress: Function that is called after each evaluation episode with the number of finished episodes and
+            the number of all episodes; None for none. `ProgressCallback` sets it.
         results: All evaluations so far.
         best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
 
@@ -111,7 +112,7 @@ class EvalCallback(Periodic):
         return {"best_mean_reward": self.best_mean_reward, "since_best": self._since_best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         self.best_mean_reward, self._since_best = float(state["best_mean_reward"]), int(state["since_best"])
 
     def metrics(self) -> Iterable[str]:
@@ -128,7 +129,7 @@ class EvalCallback(Periodic):
         self._find_env(agent)
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Evaluate the agent at each of the clocks."""
+        """Evaluate the agent at each of the clock readings."""
         scalars: dict[str, float] = {}
         returns = []
         modes = (True, False) if self.deterministic == "both" else (bool(self.deterministic),)

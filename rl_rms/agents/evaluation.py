@@ -72,15 +72,15 @@ def evaluate(
 
     Args:
         agent: The agent.
-        env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. If it is the
-            agent's own environment, it continues its episodes after the evaluation, or begins new episodes if it
-            cannot restore them. A `rl_rms.envs.NonStationaryVector` of the agent has a frozen clock during the
-            evaluation.
+        env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. The agent's
+            own environment continues its episodes after the evaluation. If it cannot restore them, it begins new
+            episodes. A `rl_rms.envs.NonStationaryVector` of the agent has a frozen clock during the evaluation.
         episodes: Number of episodes, >= 1.
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
         clock: First clock reading of a changing environment, in env steps; None leaves the clock to the reset.
-        progress: Function of the numbers of finished and of all episodes, called after each episode.
+        progress: Function that is called after each episode with the number of finished episodes and the number of
+            all episodes.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.
@@ -121,7 +121,7 @@ def evaluate(
 
 
 def evaluation_seed(seed: int) -> int:
-    """Derive an evaluation seed from a training seed, so that their episodes differ."""
+    """Derive an evaluation seed from a training seed, so that training and evaluation have different episodes."""
     return derive_seeds((seed, 1))[0]
 
 

@@ -204,7 +204,7 @@ class Server:
     Attributes:
         params: The policy's parameters by name.
         config: The federation's settings.
-        most_env_steps: Env steps that a client can take in one round. `check` rejects a report with more.
+        most_env_steps: Maximum env steps of a client in one round. `check` rejects a report with more env steps.
         state: Second moments by parameter name if the placement is ``server`` or ``pooled``.
         round: Rounds so far.
         rejected: Rejected reports so far.
@@ -311,7 +311,7 @@ class Server:
         return {"params": self.params, "state": self.state, "round": self.round, "rejected": self.rejected}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`.
+        """Load a state from `state_dict`.
 
         Raises:
             ValueError: If a part is missing, has a wrong shape, is not finite or is below its range.

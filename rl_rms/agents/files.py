@@ -27,7 +27,7 @@ _MENDS = {
 
 
 class UnwritableError(OSError):
-    """A file or folder that cannot be written; the message names it, the cause and the fix."""
+    """A file or folder that cannot be written; the message names the path, the cause and the fix."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         mend = _MENDS.get(error.errno or 0, "check its disk, or choose another folder")
@@ -41,8 +41,8 @@ class TakenError(RuntimeError):
 def write(path: Path, content: bytes | str) -> None:
     """Write to a new file in the same folder, flush it to the disk, and rename it.
 
-    An earlier file stays complete until then. The new file has a random name and is created exclusively, so no
-    link is followed, and two processes that write one path do not mix their contents.
+    An earlier file stays complete until the new file is renamed. The new file has a random name and is created
+    exclusively, so no link is followed, and two processes that write one path do not mix their contents.
 
     Args:
         path: Path of the file; its folder is made. A link at this path is replaced, not followed.

@@ -24,7 +24,7 @@ TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether the sum of squares is below `TAME`, which means that all values are finite."""
+    """Whether the sum of squares is below `TAME`. If so, all values are finite."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
@@ -74,7 +74,7 @@ class Found:
 
 
 def find(what: str, tree: Tree) -> list[Found]:
-    """For each sub-environment with non-finite values, the first array that contains one.
+    """Find each sub-environment's first array with a non-finite value.
 
     Args:
         what: Name of the tree.
@@ -121,10 +121,10 @@ class Imputer:
 
     Args:
         num_envs: Number of sub-environments.
-        on_nonfinite: ``"raise"``, or ``"skip"``, which imputes the values and masks the transition.
+        on_nonfinite: ``"raise"`` an error, or ``"skip"``: impute the values and mask the transition.
 
     Attributes:
-        num_nonfinite: Non-finite rewards and observations since it was set to 0.
+        num_nonfinite: Number of non-finite rewards and observations since the collector last set it to 0.
     """
 
     def __init__(self, num_envs: int, on_nonfinite: OnNonfinite) -> None:
@@ -139,7 +139,7 @@ class Imputer:
         return {"imputed": self._imputed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         self._imputed = state["imputed"]
 
     def check_reset(self, observations: Tree) -> Tree:
@@ -149,7 +149,7 @@ class Imputer:
             observations: Shape ``(num_envs, *observation)``.
 
         Raises:
-            NonfiniteError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
+            NonfiniteError: If a value is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         self._imputed = None
         if not are_tame(observations):
@@ -170,7 +170,7 @@ class Imputer:
             starts: Whether ``observations`` begin an episode, same shape.
 
         Raises:
-            NonfiniteError: If a number is not finite and ``on_nonfinite`` is ``"raise"``.
+            NonfiniteError: If a value is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         masked, self._imputed = self._imputed, None
         if not np.vdot(rewards, rewards) < TAME:

@@ -25,12 +25,12 @@ class InfoSums:
         self._names = tuple(names)
         # The sum of each entry, and the number of transitions that have it.
         self._sums = np.zeros((2, len(names)))
-        # Entries of which no transition has had a value yet.
+        # Entries for which no transition has had a value yet.
         self._unseen = set(names)
         self._notices = Notices()
 
     def pop_means(self, workers: Workers = ALONE) -> dict[str, float]:
-        """The mean of each entry since the last call, over all workers. Entries without a value are omitted."""
+        """Return each entry's mean since the last call, over all workers. Entries without a value are omitted."""
         totals, counts = workers.sum(self._sums)
         self._sums = np.zeros_like(self._sums)
         return {

@@ -1,4 +1,4 @@
-"""Detects jumps of the mean of a stream of rollouts, whose values are correlated."""
+"""Detects jumps of the mean in a stream of correlated values."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ Array = npt.NDArray[Any]
 
 # Half-life of the detector's averages, in blocks.
 _HALF_LIFE = 30.0
-# Minimum length of a block: env steps times sub-environments.
+# Minimum product of a block's env steps and the number of sub-environments.
 _BLOCK = 2_048
 _SIGNIFICANT, _RELEVANT = 8.0, 2.0
 _PRIOR_BLOCKS, _PRIOR_SHARE = 5.0, 1 / 8
@@ -25,18 +25,17 @@ class JumpDetector:
 
     A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps. Values within an episode are
     correlated, so the variance of block means is far larger than ``variance / block length``. The detector
-    therefore measures it. All averages are over blocks, with a half-life of 30 blocks. With the average ``m`` of
-    block means, the average ``b`` of their squared deviations from ``m``, the average ``w`` of the variances
-    within blocks and the weight ``n`` of ``b``, the detector fires if
+    therefore measures the variance of block means. It averages over blocks with a half-life of 30 blocks. ``m`` is
+    the average of block means. ``b``, with the weight ``n``, is the average of their squared deviations from
+    ``m``. ``w`` is the average of the variances within blocks. The detector fires if both conditions hold:
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
       Five blocks of variance ``(b + w) / 8`` are the prior.
     - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
-    The averages then restart with that block, and again with the next one, because the jump may lie within the
-    block. There was no false alarm in 2.5 million env steps of four environments, under random and learning
-    policies, so the rate is below 1.2 per million (``benchmarks/results/jumps.md``). Changes of scale alone are
-    not detected.
+    The averages then restart with that block. They restart again with the next block, because the jump may lie
+    within a block. A benchmark had no false alarm in 2.5 million env steps (``benchmarks/results/jumps.md``).
+    Changes of scale alone are not detected.
 
     Args:
         shape: Shape of one value.
@@ -65,9 +64,9 @@ class JumpDetector:
             weighting: The weights of the rollout's values and of earlier values.
 
         Returns:
-            The statistics of the block that ends with the rollout if the caller should forget all values before
-            the block: after a block in which the detector fires, and after the next one. Otherwise None. Blocks
-            that are not finite are ignored.
+            The statistics of the finished block, if the caller should forget all values before it; otherwise None.
+            The caller should forget when the detector fires, and again after the next block. Blocks that are not
+            finite are ignored.
         """
         self._block.merge(moments, weighting.decay)
         self._block_steps += weighting.num_steps
@@ -125,7 +124,7 @@ class JumpDetector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the averages of `state_dict`.
+        """Load the averages from `state_dict`.
 
         Raises:
             ValueError: If a weight or a variance is below 0.

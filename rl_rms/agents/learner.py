@@ -145,7 +145,7 @@ class Learner(ABC):
         Args:
             backend: The policy's backend, which drew the rollout's actions.
             rollout: This worker's transitions, not normalized.
-            state: Recurrent state before the rollout; None for a policy without one.
+            state: Recurrent state before the rollout; None unless the policy is recurrent.
             totals: The rollouts of all workers.
             num_timesteps: Env steps so far, for schedules and errors.
             with_metrics: Whether the metrics are needed.
@@ -246,7 +246,7 @@ class Learner(ABC):
             1 if the gradients were not finite, else 0.
         """
         if share == 0.0:
-            # If this worker has no transitions, its gradients are nan.
+            # This worker has no transitions, so its gradients are nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
         self._set_span(env_steps)
         # An error here leaves all weights unchanged.
@@ -333,7 +333,7 @@ class Learner(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`.
+        """Load a state from `state_dict`.
 
         Raises:
             ValueError: If a part cannot be loaded. The policy is then unchanged.

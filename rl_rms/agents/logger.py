@@ -129,7 +129,7 @@ def _keep_damaged(path: Path) -> str:
 class Logger:
     """Writes scalars by env step. Without a folder, nothing is written.
 
-    Entries that cannot be written are lost. The logger warns at the first of several such entries.
+    Entries that cannot be written are lost. The logger warns at the first lost entry of a series.
 
     Args:
         folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. It is created if missing, and locked

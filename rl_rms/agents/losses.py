@@ -34,7 +34,7 @@ class LossCoefficients:
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
         normalize_advantage: Whether advantages are standardized to mean 0 and standard deviation 1.
-        baseline: Whether the critic is used and trained; without a baseline advantages are returns.
+        baseline: Whether the critic is used and trained; without a baseline, the advantages are the returns.
     """
 
     gamma: float
@@ -67,7 +67,8 @@ class Batch:
         rollout: The transitions, with normalized observations and rewards.
         loss_mask: Transitions that the loss averages over, shape ``(num_steps, num_envs)``.
         coefficients: The loss's discounts and weights.
-        state: Recurrent state before the first step, ``(num_envs, state_size)``; None for a policy without one.
+        state: Recurrent state before the first step, ``(num_envs, state_size)``; None unless the policy is
+            recurrent.
     """
 
     rollout: Rollout
@@ -76,7 +77,7 @@ class Batch:
     state: Tensor | None = None
 
     def copied(self) -> "Batch":
-        """A copy whose arrays the collector does not overwrite, without episodes."""
+        """Copy the batch without its episodes. The collector does not overwrite the copy's arrays."""
         others = ("episodes", "action_masks", "masked")
         copies = {
             field.name: tree_map(np.array, getattr(self.rollout, field.name))
@@ -97,7 +98,7 @@ def targets(
         batch: The rollout with its loss mask and coefficients.
         values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
         final_values: ``V`` of the rollout's final observations, shape ``(num_finals,)``.
-        workers: The processes whose transitions standardize the advantages together.
+        workers: The processes whose advantages are standardized together.
 
     Returns:
         Advantages, standardized over the loss mask if ``normalize_advantage`` is set, and the critic's
@@ -112,7 +113,7 @@ def targets(
 
 
 def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | None) -> tuple[Floats, Floats]:
-    """As `targets`, but without standardization."""
+    """Compute the same as `targets`, without standardized advantages."""
     rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
         own_values = next_values = np.zeros_like(rollout.rewards)
@@ -165,7 +166,7 @@ def actor_critic_loss(
     Args:
         policy: Module with `ActorCriticPolicy`'s interface.
         batch: The rollout with its loss mask, coefficients and recurrent state.
-        workers: The processes whose transitions standardize the advantages together.
+        workers: The processes whose advantages are standardized together.
 
     Returns:
         The scalar loss, and its parts by TensorBoard tag.

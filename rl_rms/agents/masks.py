@@ -46,8 +46,8 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
     Args:
         masks: Shape ``(num_rows, action_mask_size(space))``.
         space: Action space of one environment.
-        name: Name of a row in errors, before the row's number, such as ``"the action mask of row"``.
-        first_row: Number of the first row in errors.
+        name: Name of a row in errors, before the row's index, such as ``"the action mask of row"``.
+        first_row: Index of the first row in errors.
 
     Raises:
         ValueError: If a row allows nothing.
@@ -91,7 +91,8 @@ def read_action_masks(
 ) -> Bools:
     """The masks of the valid actions after a step, from the observations or from infos.
 
-    All actions are valid in a sub-environment that resets in the next step, because it ignores its action.
+    All actions count as valid in a sub-environment that resets in the next step, because the reset ignores the
+    action.
 
     Args:
         masks: The masks before the step, shape ``(num_envs, action_mask_size(space))``.
@@ -100,7 +101,7 @@ def read_action_masks(
         starts: Sub-environments whose observation is their episode's first.
         resetting: Sub-environments that reset in the next step.
         space: Action space of one environment.
-        first_index: Number of the first sub-environment in errors.
+        first_index: Index of the first sub-environment in errors.
 
     Raises:
         ValueError: If there are no masks, or a mask has a wrong size or allows no action.

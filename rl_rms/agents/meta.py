@@ -49,9 +49,9 @@ class MetaGradient:
         logs: Logarithms of the ratios of the adapted hyperparameters to their configured values.
         path: ``logs`` after each meta-gradient step.
         scalars: The last meta-gradient and the first group's present hyperparameters, by TensorBoard tag.
-            ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation rollouts
-            divided by their root mean square: -1 or 1 if all agree, about 0 for noise, positive if the
-            hyperparameter should be smaller.
+            ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
+            rollouts, divided by their root mean square. It is -1 or 1 if all gradients agree, and about 0 for
+            noise. A positive value means that a smaller hyperparameter decreases the loss.
         saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
 
     Raises:
@@ -283,7 +283,7 @@ class MetaGradient:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`.
+        """Load a state from `state_dict`.
 
         Raises:
             ValueError: If the structure of a part differs from the structure in this object.
@@ -323,9 +323,9 @@ class MetaGradient:
 
 # The entries of a group that belong to each hyperparameter.
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
-# Half-life of the agreement's averages, in evaluation rollouts.
+# Decay of the agreement's averages, with a half-life of 10 evaluation rollouts.
 _AGREEMENT_RHO = rho_from_half_life(10.0)
-# Largest ratio of a hyperparameter to its configured value. It keeps the hyperparameter finite.
+# Largest logarithm of the ratio of a hyperparameter to its configured value. It keeps the hyperparameter finite.
 _LARGEST_LOG = math.log(1e4)
 
 

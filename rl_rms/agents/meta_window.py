@@ -39,7 +39,7 @@ class LossModule(nn.Module):
         self.policy = policy
 
     def forward(self, batch: Batch, *, with_critic: bool) -> Tensor:
-        """The loss of a batch. Without the critic, it is the policy's part, with standardized advantages."""
+        """Compute the loss of a batch; without the critic, the policy's loss with standardized advantages."""
         if not with_critic:
             coefficients = dataclasses.replace(batch.coefficients, vf_coef=0.0, normalize_advantage=True)
             batch = dataclasses.replace(batch, coefficients=coefficients)

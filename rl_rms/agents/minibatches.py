@@ -17,7 +17,7 @@ class Part:
     """A worker's part of a minibatch.
 
     Attributes:
-        epoch: Number of the pass over the rollout, from 0.
+        epoch: Index of the pass over the rollout, from 0.
         rows: This worker's transitions in the minibatch as ``step * num_envs + env_index``, shape ``(size,)``.
         share: Number of this worker's transitions in the minibatch, divided by the minibatch's size.
         fraction: Size of the minibatch divided by the number of transitions of all workers.

@@ -83,7 +83,7 @@ class RunningMeanVariance:
         return {"weight": self.weight, "mean": self.mean.tolist(), "variance": self.variance.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the statistics of `state_dict`.
+        """Load the statistics from `state_dict`.
 
         Raises:
             ValueError: If the weight or a variance is below 0.

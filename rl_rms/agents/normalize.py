@@ -79,7 +79,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
         return {**super().state_dict(), "detector": detector}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         if self.detector is not None:
             self.detector.load_state_dict(state["detector"])
         super().load_state_dict(state)
@@ -89,7 +89,7 @@ class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return ``R_t = gamma R_{t-1} + r_t``.
 
     The return restarts with every episode, reset frames are ignored, and scaled rewards are clipped to +-10. The
-    mean is not subtracted, because that would change the optimal policy if episodes can end.
+    mean is not subtracted, because subtraction would change the optimal policy if episodes can end.
 
     Args:
         num_envs: Number of sub-environments.
@@ -155,7 +155,7 @@ class RewardNormalizer:
         return {**self.moments.state_dict(), "returns": self.returns.tolist(), "frozen": self.frozen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`; the returns restart if the number of sub-environments differs."""
+        """Load a state from `state_dict`; the returns restart if the number of sub-environments differs."""
         self.moments.load_state_dict(state)
         self.frozen = state["frozen"]
         returns = np.array(state["returns"], dtype=np.float64)
@@ -166,10 +166,10 @@ class RewardNormalizer:
 class ObservationNormalizer:
     """Shifts and scales observations by their running mean and standard deviation.
 
-    ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in which the
-    policy acted. They change between rollouts only, so learning uses the same values as acting. Before the first
-    rollout the mean is 0 and the variance 1. Each part of Dict and Tuple observations has its own statistics.
-    Images and categories are not normalized.
+    The result is ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in
+    which the policy acted. They change between rollouts only, so learning uses the same values as acting. Before
+    the first rollout the mean is 0 and the variance 1. Each part of Dict and Tuple observations has its own
+    statistics. Images and categories are not normalized.
 
     Args:
         space: Observation space of one sub-environment.
@@ -234,7 +234,7 @@ class ObservationNormalizer:
         return {"parts": [moments.state_dict() for moments in _leaves(self._normalizer)], "frozen": self.frozen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         for moments, saved in zip(_leaves(self._normalizer), state["parts"], strict=True):
             moments.load_state_dict(saved)
         self.frozen = state["frozen"]
@@ -243,7 +243,9 @@ class ObservationNormalizer:
 def make_observation_normalizer(
     space: gym.Space[Any], normalize: bool | float | str | NormalizerConfig
 ) -> ObservationNormalizer | None:
-    """Make the normalizer of an observation space. None for False, and for True if no part can be normalized.
+    """Make the normalizer of an observation space.
+
+    The result is None for False. It is also None for True if no part of the space can be normalized.
 
     Args:
         space: Observation space of one sub-environment.

@@ -47,7 +47,7 @@ class CategoricalActions:
         return entropy
 
     def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
-        """``w (p - 1_a) + ent_coef u p (log p + H)``, shape ``(batch, num_actions)``.
+        """Compute ``w (p - 1_a) + ent_coef u p (log p + H)``, shape ``(batch, num_actions)``.
 
         Args:
             weighted: w, shape ``(batch,)``.
@@ -86,10 +86,10 @@ class GaussianActions:
         return np.full(len(self._z), (self._log_std + np.float32(_HALF_LOG_2_PI + 0.5)).sum())
 
     def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
-        """``-w z / std``, shape ``(batch, size)``.
+        """Compute ``-w z / std``, shape ``(batch, size)``.
 
-        The derivatives with respect to ``log_std``, ``-sum(w (z**2 - 1)) - ent_coef sum(u)``, are written to
-        ``log_std_grad``.
+        The method also writes the derivatives with respect to ``log_std`` to ``log_std_grad``. They are
+        ``-sum(w (z**2 - 1)) - ent_coef sum(u)``.
 
         Args:
             weighted: w, shape ``(batch,)``.

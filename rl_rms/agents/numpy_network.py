@@ -34,7 +34,7 @@ class SharedParameters:
         self._params = params
         self.index: dict[torch.Tensor, int] = {param: i for i, param in enumerate(params)}
         self._places: list[int] = []
-        # No gradient is this object, so the first `refresh` reads all gradients.
+        # This placeholder differs from every gradient, so the first `refresh` reads all gradients.
         self._grads: list[Any] = [self] * len(params)
         self.values: list[Floats] = []
         self.grads: list[Floats] = []

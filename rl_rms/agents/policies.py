@@ -43,8 +43,8 @@ class ActorCriticPolicy(nn.Module):
     architecture and the initialization equal Stable-Baselines3's ``MlpPolicy``, with orthogonal gains of sqrt 2
     (hidden layers), 0.01 (actor) and 1 (critic).
 
-    Any module with ``actor(observations)`` and ``critic(observations)`` can replace it. If the module has
-    ``encode``, both get its result instead of the observations. ``actor`` returns a distribution of
+    Any module with ``actor(observations)`` and ``critic(observations)`` can replace this class. If the module has
+    ``encode``, ``actor`` and ``critic`` get the encoded observations. ``actor`` returns a distribution of
     `rl_rms.agents.distributions` or of ``torch.distributions``.
 
     Args:

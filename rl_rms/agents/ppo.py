@@ -3,8 +3,8 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-``A_t`` are generalized advantages and ``R_t`` the critic's targets. The policy that collected the rollout gives
-both. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+``A_t`` are generalized advantages and ``R_t`` are the critic's targets. Both are computed with the policy that
+collected the rollout. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
 """
 
 import math
@@ -55,7 +55,7 @@ class PPOLearner(A2CLearner):
 
     @property
     def steps_per_update(self) -> float | None:
-        """``batch_size / n_epochs``, so that all optimizer steps on a rollout together span its env steps."""
+        """``batch_size / n_epochs``. All steps on a rollout together then span the rollout's env steps."""
         transitions = self.transitions_per_update
         return None if transitions is None else transitions / self.config.n_epochs
 
@@ -88,7 +88,7 @@ class PPOLearner(A2CLearner):
         return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
 
     def _is_too_far(self, part: Part, metrics: dict[str, float]) -> bool:
-        """Whether the KL divergence exceeds the limit on the minibatch of all workers."""
+        """Whether the mean KL divergence of the minibatch, over all workers, exceeds the limit."""
         target = self.config.target_kl
         if target is None:
             return False
@@ -110,7 +110,9 @@ class PPOLearner(A2CLearner):
         return scalars if clip_range_vf is None else {**scalars, "train/clip_range_vf": clip_range_vf}
 
     def _means(self, log: Log, batch: Batch, played: Played, share: float) -> dict[str, float]:
-        """This worker's metrics of a rollout. The workers' mean, weighted by ``share``, covers all transitions.
+        """Compute this worker's metrics of a rollout.
+
+        Their mean over workers, weighted by ``share``, covers all transitions.
 
         Args:
             log: The minibatches with their metrics.
@@ -137,9 +139,8 @@ class PPO(Agent):
 
     After every ``n_steps`` vector steps the agent minimizes `rl_rms.agents.clipped_loss.clipped_loss` in
     ``n_epochs`` passes over minibatches of ``batch_size`` transitions. An update is one optimizer step on one
-    minibatch, and spans ``rollout's env steps / n_epochs * (minibatch's / rollout's transitions)`` env steps. A
-    half-life or timescale in env steps is converted with this number, so all updates on a rollout together span
-    its env steps.
+    minibatch. To convert a half-life or timescale in env steps, the rollout's env steps are divided among the
+    updates: equally among the epochs, and within an epoch in proportion to the minibatches' transitions.
 
     The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `PPOConfig`.
 

@@ -134,7 +134,7 @@ class ProgressCallback(Callback):
         console: The output; the standard output by default.
         form: ``"auto"`` for a live view in a terminal and lines elsewhere; ``"lines"`` or ``"json"`` always.
         every: Rollouts between two JSON objects of progress, >= 1.
-        evaluations: Callbacks of the same training whose evaluations are shown. They come before this callback.
+        evaluations: Callbacks of the same training whose evaluations are shown. List them before this callback.
 
     Attributes:
         evaluation: Text on the evaluation in progress; empty without one.
@@ -210,7 +210,7 @@ class ProgressCallback(Callback):
         return None
 
     def _show_evaluation(self, done: int, total: int) -> None:
-        """Show the episodes of an evaluation during the training, if it is due.
+        """Show the progress of an evaluation, if the next output is due.
 
         Args:
             done: Number of finished episodes.

@@ -19,7 +19,7 @@ class RegimeChangeHandler:
         optimizer: The optimizer.
 
     Attributes:
-        regime: The last regime's number; None before the first regime.
+        regime: Index of the last regime; None before the first regime.
 
     Raises:
         ValueError: If ``on_change`` is ``"forget"`` and the optimizer is not RMSprop.
@@ -41,7 +41,7 @@ class RegimeChangeHandler:
         """Apply ``on_change`` if the regime has changed since the last call.
 
         Args:
-            regime: The present regime's number.
+            regime: Index of the present regime.
 
         Returns:
             Whether the regime changed; the first regime is not a change.
@@ -79,7 +79,7 @@ class RegimeChangeHandler:
         return {"regime": self.regime, "updates_left": self._updates_left, "half_lives": self._half_lives}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`.
+        """Load a state from `state_dict`.
 
         Raises:
             ValueError: If ``regime`` or ``updates_left`` is not a whole number >= 0, or a group's half-life is

@@ -1,6 +1,6 @@
 """Episodes, rollouts, and the buffers that record rollouts.
 
-Gymnasium has three autoreset modes. In NEXT_STEP, the step after an episode is a reset frame, whose action is
+Gymnasium has three autoreset modes. In NEXT_STEP, the step after an episode is a reset frame, and its action is
 ignored. In SAME_STEP, the next episode begins within the last step, and the final observation is in ``info``. In
 DISABLED, the caller resets the sub-environment. A `Rollout` has the same form in all three modes: reset frames are
 marked invalid, and the final observation of every truncated episode is kept.
@@ -49,7 +49,7 @@ class Rollout:
         actions: The policy's actions, shape ``(num_steps, num_envs, *action)``.
         rewards: Shape ``(num_steps, num_envs)``.
         terminated: Whether the transition terminated its episode, shape ``(num_steps, num_envs)``.
-        truncated: Whether the episode was cut off there, same shape.
+        truncated: Whether the transition truncated its episode, same shape.
         valid: False for reset frames, which are not transitions, same shape.
         starts: Whether an observation is its episode's first, shape ``(num_steps + 1, num_envs)``.
         action_masks: The valid actions, shape ``(num_steps, num_envs, entries)``; None if all actions are valid.
@@ -86,7 +86,7 @@ class Rollout:
 
     @property
     def cut(self) -> Bools:
-        """Whether advantages end at a transition: at episodes' ends, and at and before masked transitions."""
+        """Transitions at which sums of advantages end: ends of episodes, masked steps, and steps before those."""
         if self.masked is None:
             return self.done
         cut = self.done | self.masked

@@ -86,17 +86,17 @@ class RolloutScaling:
         return {name: normalizer.state_dict() for name, normalizer in self.normalizers.items()}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Check a state of `state_dict`.
+        """Check a state from `state_dict`.
 
         Raises:
             ValueError: If its structure differs, or a value is not finite.
         """
         for name, normalizer in self.normalizers.items():
-            # The number of sub-environments may differ.
+            # The number of sub-environments may differ, so the returns are not compared.
             loaded = {**state[name], "returns": []}
             check_like(name, loaded, {**normalizer.state_dict(), "returns": []})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         for name, normalizer in self.normalizers.items():
             normalizer.load_state_dict(state[name])

@@ -41,7 +41,7 @@ class SharedMemory:
     Args:
         fd: File descriptor of `create` or `open_address`. The caller may close it afterwards.
         pids: Process ids by rank.
-        rank: Number of this process.
+        rank: Rank of this process.
         timeout: Maximum time to wait for the other processes, in seconds.
 
     Raises:

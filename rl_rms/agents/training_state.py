@@ -63,7 +63,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Load a state from `state_dict`."""
         self.num_timesteps, self.num_rollouts = state["num_timesteps"], state["num_rollouts"]
         self.num_nonfinite = state["num_nonfinite"]
         self.episodes.extend(Episode(*episode) for episode in state["episodes"])

@@ -37,10 +37,11 @@ class Workers:
     """The group of processes that train one agent together.
 
     Every method except `of_process_group` is a collective operation: it returns after all workers have called it.
-    If a worker does not call it, it raises `LostWorkersError`. In a group of one process it returns its argument.
+    If a worker does not call the method, the method raises `LostWorkersError` in the others. In a group of one
+    process, the method returns its argument.
 
     Args:
-        rank: Number of this worker, from 0.
+        rank: Rank of this worker, from 0.
         size: Number of workers.
         group: The process group; None is torch.distributed's default.
 
@@ -143,8 +144,8 @@ class Workers:
             num_envs: Sub-environments of each worker.
 
         Returns:
-            The counts, shape ``(size, num_counts)``, and the episodes in the order of their ends, with
-            sub-environments numbered across workers.
+            The counts, shape ``(size, num_counts)``, and the episodes in the order of their ends. Their
+            ``env_index`` counts the sub-environments of all workers.
         """
         if self.alone:
             return counts[None], list(episodes)
@@ -228,7 +229,7 @@ ALONE = Workers()
 
 
 class SharedRandomSource:
-    """Draws random numbers for this worker's rows of a batch of all workers.
+    """Draws the random numbers of one worker's rows of a batch that all workers share.
 
     Every worker draws the random numbers of the full batch and keeps its own rows, so that a sub-environment gets
     the same random numbers for any number of workers.

@@ -9,24 +9,25 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# An average counts only if the known gradients in it have this weight. It is far above the smallest float64, so
-# the quotient of two decayed averages stays precise.
+# An average counts only if the known gradients in it have at least this weight. It is far above the smallest
+# float64, so the quotient of two decayed averages stays precise.
 _LEAST_WEIGHT = 1e-200
 
 
 class Bank(HalfLifeEstimator):
     """The geometric mean of several half-lives, weighted by how well each predicts the next squared gradient.
 
-    Each half-life h_k has a second moment v_k of the probes and the negative log-likelihood (QLIKE, Patton 2011)
+    Each half-life h_k has a second moment v_k of the probes, the observed coordinates. Its loss is the negative
+    log-likelihood (QLIKE, Patton 2011), averaged over the probes with known gradients:
 
         l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
 
-    as a mean over the probes with known gradients. S_k is the sum of ``num_probes * l_k`` over time, decayed with
-    half-life 256. The weights are ``w = softmax(-eta S)``, and the result is ``h = exp(sum_k w_k ln h_k)``. These
-    are exponential weights over experts with forgetting (Herbster and Warmuth 1998).
+    S_k is the decayed sum of ``num_probes * l_k`` over time, with a half-life of 256 updates. The weights are
+    ``w = softmax(-eta S)``. The estimate is ``h = exp(sum_k w_k ln h_k)``. The method is exponential weighting of
+    experts with forgetting (Herbster and Warmuth 1998).
 
     The half-life that predicts ``E[g**2]`` best may be too short for learning. In reinforcement learning, large
-    gradients occur in clusters and contain the signal. Therefore the lower bound is necessary.
+    gradients occur in clusters and contain the signal. Therefore the estimate needs a lower bound.
 
     Examples:
         >>> bank = Bank(bounds=(1, 1e6))

@@ -9,7 +9,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """The norm over all coordinates and processes. A single gradient is not sorted by device and precision."""
+    """The norm over all coordinates and processes. A single gradient has a faster path."""
     if len(grads) == 1:
         return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))
@@ -56,8 +56,8 @@ def clip_by_second_moment_(
 ) -> bool:
     """Clip every coordinate to ``ratio * sqrt(v^)``, in place. v^ does not yet contain these gradients.
 
-    This contains a burst in a single coordinate, which hardly changes the norm of all gradients. A coordinate with
-    ``sqrt(v^) <= eps`` is not clipped, because otherwise it would never change.
+    This limits a burst in a single coordinate. Such a burst hardly changes the norm of all gradients. A coordinate
+    with ``sqrt(v^) <= eps`` is not clipped, because otherwise it would never change.
 
     Args:
         grads: Real gradients.

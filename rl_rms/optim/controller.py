@@ -129,7 +129,7 @@ class HalfLifeController:
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life; the last update's half-life if it cannot be converted, such as after loading."""
+        """The current half-life, or the last update's if the current one is unknown, such as after loading."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 

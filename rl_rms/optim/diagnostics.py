@@ -24,11 +24,13 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     """Describe the current half-life and the last step. ``optimizer.diagnostics()`` calls this function.
 
     Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient;
-    without gradients they are 0. The values of the half-life are missing while it cannot be converted to updates.
+    without gradients they are 0. The entries about the half-life are missing while the half-life cannot be
+    converted to updates.
 
-    - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life and decay of the first group, in updates, env
-      steps and per update.
-    - ``half_life_matched``: half-life of "match" in updates; its initial value if the group does not use "match".
+    - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life of the first group in updates and in env
+      steps, and its decay per update.
+    - ``half_life_matched``: half-life of "match" in updates. If the group does not use "match", this is the
+      initial value.
     - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d`` and of ``g / d`` in the last step,
       without momentum, optimism and weight decay.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``, which v^ estimates.

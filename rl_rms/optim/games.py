@@ -76,21 +76,22 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
 def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: float = 0.0) -> float:
     """The radius at which simultaneous RMSprop circles the equilibrium of the game ``x y``.
 
-    A round of angle ``w = sqrt(2) s / r``, with ``s = lr / (1 - momentum)``, increases the radius r by the
-    fraction ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``. The lag of v behind the gradients,
-    which oscillate twice per turn, decreases it by the fraction ``(1 - rho) / 8``. Both fractions are equal at
+    Let ``s = lr / (1 - momentum)``. A round turns the parameters by the angle ``w = sqrt(2) s / r`` and increases
+    the radius r by the fraction ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``. The gradients
+    oscillate, and v lags behind them. This lag decreases r by the fraction ``(1 - rho) / 8``. Both fractions are
+    equal at
 
         r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
 
-    r converges to this radius from inside and from outside if ``momentum < rho``, epsilon is small, and a turn is
-    shorter than the half-life of v and longer than the half-life of the momentum buffer.
+    r converges to this radius from inside and from outside under three conditions: ``momentum < rho``; epsilon is
+    small; a full turn is shorter than the half-life of v, and longer than the half-life of the momentum buffer.
 
     Args:
         lr: Learning rate of both players.
         rho: Decay of v per update.
         momentum: Decay of the momentum buffer, in (-1, rho).
-        optimism: As in `rl_rms.RMSprop`; at or above ``(1 + momentum) / (1 - momentum) / 2`` there is no cycle,
-            and the radius is 0.
+        optimism: As in `rl_rms.RMSprop`; at or above ``(1 + momentum) / (1 - momentum) / 2``, the radius is 0,
+            because there is no cycle.
 
     Returns:
         The radius, in the parameters' units.

@@ -82,9 +82,9 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
 class GroupRMSprop(Optimizer):
     """RMSprop with a second moment for each group of samples, or with equalized noise and one second moment.
 
-    The module docstring has the equations. Its state has the entry ``"groups"``, with ``square_avg`` (and
-    ``grad_avg``) by group label. With ``equalize``, it also has the entry ``"common"``. Both have the layout of
-    `rl_rms.optim.rule`.
+    The module docstring has the equations. The optimizer's state has the entry ``"groups"``, with ``square_avg``
+    (and ``grad_avg``) by group label. With ``equalize``, the state also has the entry ``"common"``. Both entries
+    have the layout of `rl_rms.optim.rule`.
 
     Args:
         params: Parameters, or dictionaries of parameters with their own ``lr``, ``half_life`` (in updates),

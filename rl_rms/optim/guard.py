@@ -44,7 +44,7 @@ class Norm(NamedTuple):
 
 
 class GradientGuard:
-    """Checks and clips the gradients of an update in place, and counts. `rl_rms.RMSprop` documents the arguments.
+    """Checks and clips gradients in place, and counts updates. `rl_rms.RMSprop` documents the arguments.
 
     Attributes:
         gradient_norm: Global norm of the last gradients before clipping; None if no option needs it.

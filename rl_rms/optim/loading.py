@@ -95,7 +95,7 @@ def _merged_groups(
 
 @contextmanager
 def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> Iterator[None]:
-    """In this context, torch loads a state dict. Check it, and load the other states."""
+    """Context in which torch loads a state dict. It checks the state dict, and loads counts and estimates."""
     states: dict[Tensor, State] = {}
 
     def check(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:

@@ -14,24 +14,24 @@ _LONGEST = 1e9  # replaces an infinite half-life or timescale
 
 
 class Matched(HalfLifeEstimator):
-    """The half-life by `rl_rms.laws`, for a given timescale and an estimated signal.
+    """The half-life from `rl_rms.laws`, for a given timescale and an estimated signal.
 
     The signal S is the variance of ``ln sigma**2`` over time, and the timescale tau is its autocorrelation time.
     ``ln g**2`` is ``ln sigma**2`` plus white noise, so only the signal makes its semivariogram grow with the lag:
 
         gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1)),
 
-    Least squares over the observed lags up to 2 tau give S. The smoothness p with the best fit is used, between 1
-    (jumps) and 2 (smooth changes). Lags above 16 use means of blocks. `rl_rms.laws.least_error_half_life` gives
-    the half-life for Gaussian noise. The half-life of the observations is 16 tau, but at least 2048 updates. The
-    prior is S = 1.
+    Least squares over the observed lags up to 2 tau give S. The smoothness p lies between 1 (jumps) and 2 (smooth
+    changes); the estimator uses the p with the best fit. Lags above 16 use means of blocks.
+    `rl_rms.laws.least_error_half_life` gives the half-life for Gaussian noise. The estimator forgets observations
+    with a half-life of 16 tau, but at least 2048 updates. The prior is S = 1.
     """
 
     _LAGS = (1, 2, 4, 8, 16)  # lags in updates; the longest lag is a block
     _BLOCK_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
-    _PRIOR_WEIGHT = 512.0  # the prior's weight in pairs of gradients
+    _PRIOR_WEIGHT = 512.0  # weight of the prior, as a number of pairs of gradients
     _PRIOR_TIMESCALES = 1.0  # in timescales, because the first jumps may come late
     _BLOCK_WEIGHT = 64.0  # weight of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0
@@ -74,12 +74,12 @@ class Matched(HalfLifeEstimator):
         self._sums = self._sums * rho_from_half_life(memory, self.block) + torch.stack(sums)
         self._blocks += 1
         if self._blocks >= self._next_fit or self._is_stale():
-            # The intervals between fits grow, because a block changes an estimate from many blocks little.
+            # The intervals between fits grow, because one more block hardly changes an estimate from many blocks.
             self._next_fit = self._blocks + min(1 + self._blocks // 4, 64)
             self._fit()
 
     def diagnostics(self) -> dict[str, float]:
-        """``match_snr``; ``match_timescale`` and ``match_unbounded``, the law's half-life, in updates."""
+        """The signal-to-noise ratio, the timescale and the law's half-life (both in updates), by log name."""
         return {
             "match_snr": self._signal / GAUSSIAN_NOISE,
             "match_timescale": min(self.timescale, _LONGEST),

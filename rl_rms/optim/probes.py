@@ -1,4 +1,4 @@
-"""Probes: a few fixed coordinates of the gradient. Half-life estimators read only these.
+"""Probes: a few fixed coordinates of the gradient. Half-life estimators read only the probes.
 
 It takes a few microseconds to read sixteen coordinates, for networks of any size.
 """
@@ -45,8 +45,8 @@ class Probes:
         """Read the gradients of one update, after clipping and without autograd.
 
         Returns:
-            If the block is full, its gradients of shape ``(block, num_probes)``, oldest update first, valid until
-            the next call; otherwise None. Parameters without a gradient have zeros.
+            None until the block is full; then its gradients, oldest update first, shape ``(block, num_probes)``.
+            The next call overwrites this tensor. Parameters without a gradient have zeros.
         """
         row = self._rows[self._filled]
         row.copy_(torch.cat([_take(param.grad, offsets) for param, offsets in self._sources]))

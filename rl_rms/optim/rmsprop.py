@@ -53,7 +53,7 @@ class RMSprop(Optimizer):
     steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state
     dicts. Without momentum and optimism, ``|step| <= lr / sqrt(1 - rho)`` for all gradients. With ``centered`` and
     a constant rho, update t has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding
-    loses the variance, only the bound by eps holds.
+    loses the variance, only the bound with eps holds.
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
@@ -75,8 +75,8 @@ class RMSprop(Optimizer):
         steps_per_update: Environment steps that an update spans; may be set later.
         timescale: Autocorrelation time of the environment's changes, for ``half_life="match"``:
             ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; may be set later.
-        half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None uses (32, 10
-            000), or the bounds of ``estimator``.
+        half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None uses
+            ``(32, 10_000)``, or the bounds of ``estimator``.
         max_step: Longest allowed step of a parameter, > 0. It limits the half-life of "match" and "auto" to ``ln 2
             * (max_step / lr)**2``. None sets no limit.
         estimator: The estimator of "auto"; None uses `rl_rms.optim.bank.Bank`.
@@ -94,8 +94,8 @@ class RMSprop(Optimizer):
             None uses the preset's value.
         cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
             gradient.
-        optimism: Coefficient of the difference between this update and the previous one, which is added to the
-            step, >= 0.
+        optimism: Coefficient, >= 0. The step gets an additional term: this coefficient times the change since the
+            previous update.
         max_update_rms: Limit of the root mean square of ``g / d`` in each tensor. Larger values are scaled down;
             None for no limit.
         max_grad_norm: Limit of the global gradient norm. Larger gradients are scaled down in place, before v
@@ -107,9 +107,10 @@ class RMSprop(Optimizer):
             > 1. A parameter's first gradient is not clipped.
         on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, or ``"skip"`` the whole step
             and count it. None does not check, as in torch.
-        fused: Whether one kernel call updates all parameters of a precision. This is many times as fast for small
-            networks. None does so for contiguous float32 and float64 parameters on a CPU. True raises an error for
-            other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its own update.
+        fused: Whether one kernel call updates all parameters of a precision. For small networks, a step then takes
+            a fraction of the time. None does so for contiguous float32 and float64 parameters on a CPU. True
+            raises an error for other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its own
+            update.
 
     Raises:
         ValueError: If an argument is out of its range, several arguments set the decay, or two options contradict

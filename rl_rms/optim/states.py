@@ -157,7 +157,7 @@ def make_capturable_(state: State, device: torch.device) -> None:
 
 
 def parameter_name(group: Mapping[str, Any], number: int) -> str:
-    """A parameter's name in messages: its number in the group, and its name if it has one."""
+    """A parameter's name in messages: its index in the group, and its name if it has one."""
     names = group.get("param_names")
     return f"parameter {number}" + (f" ({names[number]!r})" if names and len(names) > number else "")
 

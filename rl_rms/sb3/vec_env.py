@@ -1,7 +1,7 @@
 """Environments that change for Stable-Baselines3: a VecEnv around `rl_rms.envs.NonStationaryVector`.
 
 `make_vec_env` makes a vector of environments that share one clock. A single `rl_rms.envs.NonStationary` needs no
-conversion: Stable-Baselines3's algorithms accept it.
+conversion, because Stable-Baselines3's algorithms accept it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,8 +118,8 @@ class NonStationaryVecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of each sub-environment.
 
-        ``parameters``, ``regime`` and ``timescale`` (in its own env steps) belong to the sub-environment.
-        ``clock``, ``schedules``, ``curriculum`` and methods belong to the vector environment.
+        ``parameters``, ``regime`` and ``timescale`` (in the sub-environment's env steps) belong to each
+        sub-environment. ``clock``, ``schedules``, ``curriculum`` and methods belong to the vector environment.
         """
         values = self._attribute(attr_name)
         return [values[row] for row in self._get_indices(indices)]

@@ -124,7 +124,7 @@ class Duration:
         """Read ``69``, ``"69 updates"`` or ``"20_000 steps"``.
 
         Args:
-            spec: A number (of updates), a number with its unit, or an object of this class, which is returned.
+            spec: A number (of updates), a number with its unit, or an object of this class (returned unchanged).
 
         Returns:
             The duration.

@@ -172,9 +172,9 @@ def tracking_error(
         timescale: Autocorrelation time tau of ``ln sigma**2``, > 0.
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
-        smoothness: Exponent p of the semivariogram of ``ln sigma**2``, which grows like ``k**p``: 1 for jumps and
-            random walks, 2 for smooth changes. For 2, the formula uses jumps whose lag has the same variance as an
-            approximation.
+        smoothness: Exponent p. The semivariogram of ``ln sigma**2`` grows like ``k**p``. p is 1 for jumps and
+            random walks, and 2 for smooth changes. For 2, the formula uses jumps whose lag has the same variance
+            as an approximation.
 
     Returns:
         The error in nats per coordinate.

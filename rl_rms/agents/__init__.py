@@ -1,4 +1,4 @@
-"""Agents whose optimizer has a stated half-life: REINFORCE, A2C and PPO on Gymnasium's vector environments."""
+"""REINFORCE, A2C and PPO agents for Gymnasium's vector environments, with a half-life for the optimizer."""
 
 if __name__ != "rl_rms.agents":
     raise ImportError(f"cannot import {__name__} from the repository root; import rl_rms.agents")

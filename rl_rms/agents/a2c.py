@@ -64,7 +64,7 @@ class A2CLearner(Learner):
 
 
 class A2C(Agent):
-    """Advantage actor-critic whose optimizer has a stated half-life.
+    """Advantage actor-critic with a half-life for the optimizer.
 
     After every ``n_steps`` vector steps the agent takes one optimizer step on
     `rl_rms.agents.losses.actor_critic_loss` of the ``num_envs * n_steps`` transitions, with generalized

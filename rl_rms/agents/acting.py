@@ -1,4 +1,4 @@
-"""Acting: the policy's recurrent state, its random generator, and `predict`."""
+"""Draws a policy's actions, and holds its recurrent state and random generator."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Returns of an agent in each regime, and their recovery after a change."""
+"""Returns of an agent in each regime, and their recovery after a change.
+
+A regime is the time between two jumps of an environment's parameter, or between two stages of a curriculum.
+"""
 
 import math
 from array import array
@@ -46,7 +49,7 @@ class Returns:
 
         Args:
             after: The agent's env steps just before the interval.
-            upto: The agent's env steps at the end of the interval, which includes this step.
+            upto: The agent's env steps at the end of the interval. The interval includes this step.
 
         Returns:
             The mean; NaN if no episode ended.

@@ -1,4 +1,4 @@
-"""The public class of the agents, which connects policy, optimizer, actor, learner and environment."""
+"""The base class of the agents. It connects policy, optimizer, actor, learner and environment."""
 
 import secrets
 from collections.abc import Iterable
@@ -255,14 +255,14 @@ class Agent:
     ) -> tuple[Array, Array | None]:
         """Compute the policy's action for one observation or a batch of observations.
 
-        Arguments and result are as in Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
+        Arguments and result are as in Stable-Baselines3. Its ``evaluate_policy`` accepts these agents.
 
         Args:
             observation: An observation, or a batch of them.
             state: The recurrent state from the previous call, shape ``(batch, state_size)``; None in the first
                 call.
-            episode_start: Whether each observation is the first of its episode, which resets the state, shape
-                ``(batch,)``; None means False for all.
+            episode_start: Whether each observation is the first of its episode, shape ``(batch,)``. A first
+                observation resets the state. None means False for all.
             deterministic: Whether to take the most likely action instead of sampling.
             action_masks: True where an action is valid, shape ``(batch, entries)``. None reads the
                 ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.

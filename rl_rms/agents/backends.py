@@ -1,4 +1,4 @@
-"""The interface of acting and gradients, and the choice between its numpy and torch implementations."""
+"""The interface for acting and gradients, and the choice between its numpy and torch implementations."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeGuard
@@ -83,7 +83,7 @@ class Backend(Protocol):
         ...
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Return a context for training, in which the libraries that the backend calls use fewer threads."""
+        """Return a context that reduces the threads of the backend's libraries during a training."""
         ...
 
 

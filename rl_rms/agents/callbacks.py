@@ -1,4 +1,4 @@
-"""The interface of callbacks, which act around an agent's updates, and the list of them."""
+"""The interface of callbacks, and a callback that calls several others."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any

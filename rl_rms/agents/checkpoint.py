@@ -35,7 +35,7 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
-        fields: Further fields, whose names differ from the parts' fields.
+        fields: Further fields. Their names differ from the names of the parts' fields.
         parts: The agent's parts. Their fields have different names.
 
     Returns:

@@ -137,7 +137,7 @@ def check_like(name: str, value: Any, like: Any) -> None:
     Args:
         name: Name of the value in errors.
         value: The loaded value.
-        like: The agent's current value, whose keys, lengths, shapes and types are required.
+        like: The agent's current value. The loaded value needs the same keys, lengths, shapes and types.
 
     Raises:
         ValueError: If the structure differs, a whole number is below 0, or a tensor or float is not finite.

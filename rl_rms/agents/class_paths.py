@@ -1,4 +1,4 @@
-"""Classes that a configuration names by import path."""
+"""Imports classes by the paths in a configuration."""
 
 import importlib
 import inspect

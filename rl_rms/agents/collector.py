@@ -44,9 +44,9 @@ class Collector:
         log_info: Entries of ``info`` whose means are logged.
         on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.
         on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None keeps the
-            environment's setting, which is ``"raise"`` by default.
+            environment's setting (by default ``"raise"``).
         env_timeout: Seconds that a worker of an AsyncVectorEnv may take for a step or a reset; None keeps the
-            environment's setting, which is no limit by default.
+            environment's setting (by default no limit).
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.

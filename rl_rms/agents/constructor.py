@@ -32,7 +32,8 @@ _INSTEAD = {
     "net_arch": "give policy=PolicyConfig(hidden_sizes=(64, 64))",
     "activation_fn": 'give policy=PolicyConfig(activation="tanh")',
 }
-# The class names the algorithm. Policies and optimizers may be objects, so the constructor has them as arguments.
+# The class determines the algorithm. Policies and optimizers may be objects, so they are the constructor's own
+# arguments.
 _NOT_DERIVED = ("algorithm", "policy", "optimizer")
 
 
@@ -151,9 +152,9 @@ def _docs(doc: str, shared: str, cls: type[AgentConfig]) -> str:
     """A class docstring with all arguments of the constructor.
 
     Args:
-        doc: The docstring, which may have its own sections "Args" and "Raises".
+        doc: The docstring. It may have its own sections "Args" and "Raises".
         shared: The base class's docstring, for the sections that ``doc`` lacks.
-        cls: The configuration, whose fields replace ``**hyperparameters``.
+        cls: The configuration. Its fields replace ``**hyperparameters``.
     """
     doc = inspect.cleandoc(doc)
     text, mark, examples = doc.partition("Examples:\n")

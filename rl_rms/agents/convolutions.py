@@ -14,7 +14,7 @@ from rl_rms.agents.spaces import image_layout, image_scale
 
 
 class Residual(nn.Module):
-    """A residual block ``x + conv(relu(conv(relu(x))))``, whose convolutions of size 3 keep the shape."""
+    """A residual block ``x + conv(relu(conv(relu(x))))``, with convolutions of size 3 that keep the shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class ConvolutionalEncoder(nn.Module):
     Images of uint8 are scaled to [0, 1]. The channels may be the last axis (most environments), the first axis
     (`gymnasium.wrappers.FrameStackObservation`), or missing. In square images, the channels are the axis with a
     different length. In other images, they are the shorter of the first and the last axis. Stacked color images
-    have four axes; the first axis holds the frames, which become channels too.
+    have four axes; the first axis holds the frames. The frames become channels too.
 
     Args:
         space: An image space, see `rl_rms.agents.spaces.is_image`, or another Box of 3 or 4 axes.

@@ -51,7 +51,7 @@ class EvalCallback(Periodic):
     environment cannot be copied, the callback warns.
 
     Args:
-        env: Separate environment with its own clock. None uses the agent's environment, which must then be a
+        env: Separate environment with its own clock. None uses the agent's environment. This must be a
             `rl_rms.envs.NonStationaryVector`.
         every: Env steps between two evaluations.
         episodes: Episodes of each evaluation.

@@ -1,4 +1,4 @@
-"""A TensorBoard event file with synchronous writes, whose errors reach the caller.
+"""A TensorBoard event file that writes synchronously and raises its errors in the caller.
 
 `torch.utils.tensorboard.SummaryWriter` writes in a thread, and an error ends this thread silently. This is the
 only module that uses TensorBoard's record format and messages.
@@ -25,10 +25,10 @@ _BINS = 100
 
 
 class EventFile:
-    """A new event file, which TensorBoard reads after the folder's earlier event files.
+    """A new event file. TensorBoard reads it after the folder's earlier event files.
 
-    TensorBoard reads a folder's event files in the order of their names, which contain a time in seconds. The new
-    file's time is later than every earlier file's, even if the system clock was set back.
+    TensorBoard reads a folder's event files in the order of their names. A name contains a time in seconds. The
+    new file's time is later than every earlier file's, even if the system clock was set back.
 
     Args:
         folder: Folder of the file.

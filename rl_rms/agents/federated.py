@@ -89,7 +89,7 @@ class Report:
     Attributes:
         direction: Mean gradient by parameter name, divided by the root of the client's second moment if the
             placement is ``client``.
-        metrics: ``env_steps``, ``episodes`` and ``mean_return``, which is nan without episodes.
+        metrics: ``env_steps``, ``episodes`` and ``mean_return`` (nan without episodes).
     """
 
     direction: Params
@@ -97,7 +97,7 @@ class Report:
 
 
 class Client:
-    """A client, which trains in its own environment.
+    """A client that trains in its own environment.
 
     Args:
         agent: The agent in that environment, built with ``torch.optim.SGD`` at the local learning rate, and with
@@ -243,7 +243,7 @@ class Server:
 
         Args:
             reports: Reports of the clients that answered.
-            unreadable: Number of answers without a readable report, which count as rejected.
+            unreadable: Number of answers without a readable report. They count as rejected.
 
         Returns:
             ``clients`` and ``rejected`` of this round, the step's ``update_norm`` and the mean of the clients'

@@ -71,7 +71,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def append(path: Path, content: bytes | str) -> None:
-    """Append bytes, or text that is encoded as UTF-8, to a file, which is made if it is missing.
+    """Append bytes, or text encoded as UTF-8, to a file. A missing file is made.
 
     Raises:
         UnwritableError: If the file cannot be written or is a link.
@@ -84,7 +84,7 @@ def append(path: Path, content: bytes | str) -> None:
 
 
 def check_no_links(folder: Path) -> None:
-    """Raise an error for a folder that contains a link, through which a write would change other files.
+    """Raise an error for a folder that contains a link. A write through a link would change other files.
 
     Args:
         folder: The folder. The path to the folder may contain links.
@@ -130,7 +130,7 @@ def owned(folder: Path) -> Iterator[None]:
     as some network file systems, it warns instead.
 
     Args:
-        folder: The folder, which is made if it is missing.
+        folder: The folder. A missing folder is made.
 
     Raises:
         TakenError: If another process has locked it.

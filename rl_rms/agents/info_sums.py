@@ -1,4 +1,4 @@
-"""Sums of chosen entries of ``info`` over env steps, whose means are logged."""
+"""Adds up chosen entries of ``info`` over env steps, to log their means."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence

@@ -102,7 +102,7 @@ class Learner(ABC):
         self.is_half_stepped = False
         self._regime_changes = RegimeChangeHandler(config, optimizer)
         self._ent_coef = as_schedule(config.ent_coef)
-        # None for a constant rate, which the user may change in the optimizer.
+        # None for a constant rate. The user may change a constant rate in the optimizer.
         rates = [as_schedule(rate) for rate in group_rates(config)]
         self._rates: list[Schedule | None] = [None if isinstance(rate, Constant) else rate for rate in rates]
         # A timescale that the user has set is kept.
@@ -143,7 +143,7 @@ class Learner(ABC):
         """Learn from a rollout, and update the normalizers.
 
         Args:
-            backend: The policy's backend, which drew the rollout's actions.
+            backend: The policy's backend. It drew the rollout's actions.
             rollout: This worker's transitions, not normalized.
             state: Recurrent state before the rollout; None unless the policy is recurrent.
             totals: The rollouts of all workers.

@@ -67,8 +67,8 @@ _ENV = "env/"
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     """The layout of TensorBoard's Custom Scalars tab: for each heading, charts by title.
 
-    A chart is included if the run has one of its tags. It then names all of its tags, because TensorBoard
-    separates charts that differ between runs.
+    A chart is included if the run has one of the chart's tags. The chart then lists all of its tags, because
+    TensorBoard separates charts that differ between runs.
 
     Args:
         tags: Tags of the run.
@@ -278,7 +278,7 @@ class Logger:
         Args:
             num_timesteps: Env steps so far.
             tag: Tag of the image.
-            encoded: A PNG, or a GIF, which may be animated.
+            encoded: A PNG, or a GIF with or without animation.
         """
         self._add(lambda events: events.picture(num_timesteps, tag, encoded))
 

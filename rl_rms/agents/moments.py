@@ -14,7 +14,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class RunningMeanVariance:
-    """Bias-corrected running mean and variance of each coordinate, which may forget earlier values.
+    """Bias-corrected running mean and variance of each coordinate, with or without forgetting.
 
     ``mean = sum(w_i x_i) / sum(w_i)`` and ``variance = sum(w_i (x_i - mean)**2) / sum(w_i)``, where the weights
     ``w_i`` of earlier values decay.
@@ -125,7 +125,7 @@ class Weighting(NamedTuple):
 
 
 def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -> Weighting:
-    """Weights of a rollout's values, which halve every ``half_life`` env steps.
+    """Weights of a rollout's values. A weight halves every ``half_life`` env steps.
 
     A vector step with ``k`` valid transitions, summed over all workers, multiplies the weights of all earlier
     values by ``2 ** (-k / half_life)``, so weights do not depend on the length of rollouts.

@@ -114,7 +114,7 @@ class ActorCriticPolicy(nn.Module):
         Args:
             features: Features of the present observations, shape ``(batch, num_features)``.
             state: Recurrent state before the step, shape ``(batch, state_size)``; initially zeros.
-            start: Whether an episode begins, which resets the state, bool, shape ``(batch,)``.
+            start: Whether an episode begins, bool, shape ``(batch,)``. The state of a new episode is reset.
 
         Returns:
             The inputs of actor and critic, and the recurrent state after the step.

@@ -135,7 +135,7 @@ class PPOLearner(A2CLearner):
 
 
 class PPO(Agent):
-    """Proximal policy optimization whose optimizer has a stated half-life.
+    """Proximal policy optimization with a half-life for the optimizer.
 
     After every ``n_steps`` vector steps the agent minimizes `rl_rms.agents.clipped_loss.clipped_loss` in
     ``n_epochs`` passes over minibatches of ``batch_size`` transitions. An update is one optimizer step on one

@@ -57,8 +57,8 @@ class Rollout:
             ``observations``, shape ``(num_finals, 2)``.
         final_observations: The observations that follow these transitions, shape ``(num_finals, *observation)``.
         episodes: The episodes that ended, in order.
-        masked: Transitions that contain an imputed value, which the loss ignores, same shape as ``valid``; None if
-            there are none.
+        masked: Transitions that contain an imputed value, same shape as ``valid``; None if there are none. The
+            loss ignores them.
     """
 
     observations: Tree
@@ -122,7 +122,7 @@ class Step(NamedTuple):
         terminated: Whether the episode was terminated.
         truncated: Whether the episode was truncated.
         valid: False for reset frames, and for steps in which the sub-environment failed.
-        finals: Truncated sub-environments whose final observation was replaced, with their final observations.
+        finals: Each truncated sub-environment whose final observation was replaced, with this observation.
         masked: Transitions that contain an imputed value; None if there are none.
         broken: Sub-environments that failed and were restarted. Their episodes ended one step earlier. None if
             none failed.

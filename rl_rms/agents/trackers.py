@@ -60,7 +60,7 @@ class MLflowCallback(Callback):
 
 
 def _import(module: str, name: str) -> Any:
-    """Import a tracker's package, whose extra has the same name."""
+    """Import a tracker's package. The extra of rl_rms has the same name."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -31,7 +31,7 @@ class Trainer:
         session: The environment and the episodes in progress.
         actor: Chooses the actions.
         learner: Takes the optimizer steps.
-        training: The counters, which the loop advances.
+        training: The counters. The loop advances them.
         backend: The policy's backend.
     """
 

@@ -167,7 +167,7 @@ def as_gif(frames: Sequence[Any], fps: float) -> bytes:
 
 
 def _recorder(env: gym.Env[Any, Any] | VectorEnv, folder: str) -> Any:
-    """Wrap an environment in Gymnasium's recorder, which records each episode."""
+    """Wrap an environment in Gymnasium's recorder, and record each episode."""
     if isinstance(env, VectorEnv):
         return vector.RecordVideo(env, folder, episode_trigger=lambda _: True)
     return RecordVideo(env, folder, episode_trigger=lambda _: True, disable_logger=True)

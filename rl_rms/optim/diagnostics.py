@@ -37,14 +37,14 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over some
       thousand coordinates.
     - ``median_rate``: median of ``lr / d`` over the same coordinates.
-    - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if it lags behind
-    growing gradients.
-    - ``containment_margin``: distance of the longest step from its bound ``lr / sqrt(1 - rho)``, as a share of the
-      bound; missing if centered.
-    - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator, or of the term
-      under the root.
+    - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind
+      growing gradients.
+    - ``containment_margin``: 1 minus the longest step of a coordinate divided by its bound ``lr / sqrt(1 - rho)``;
+      missing if centered.
+    - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator. With
+      ``eps_in_sqrt``, eps is compared with the term under the root.
     - ``gradient_norm``: global norm of the gradients, before clipping; present only if the optimizer's clipping
-    computes it.
+      computes it.
     - ``clip_share``: share of clipped updates among roughly the last hundred updates.
     - ``num_nonfinite``: number of updates so far that were skipped because a gradient was not finite.
     - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator

@@ -1,4 +1,4 @@
-"""Games: each player's optimizer minimizes its own loss, which also depends on the other players' parameters.
+"""Games: each player's optimizer minimizes the player's loss. A loss depends on all players' parameters.
 
 Simultaneous gradient steps rotate around an equilibrium and may not converge. Alternating and extragradient steps
 damp the rotation (Gidel et al., "A variational inequality perspective on generative adversarial networks",

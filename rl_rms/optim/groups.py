@@ -132,8 +132,8 @@ class GroupRMSprop(Optimizer):
 
         Args:
             gradients: Gradients by group, in the order of the parameters, as from `group_gradients`.
-            weights: Weights by group, >= 0, which are normalized to the sum 1. None gives equal weights. To get
-                the mean over samples, pass each group's number of samples.
+            weights: Weights by group, >= 0. They are normalized to the sum 1. None gives equal weights. To get the
+                mean over samples, pass each group's number of samples.
 
         Raises:
             ValueError: If there is no group, if the number of a group's gradients is not the number of parameters,

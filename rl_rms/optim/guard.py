@@ -84,7 +84,7 @@ class GradientGuard:
         self.clip_share = 0.0
 
     def check_can_read(self, *, is_symbolic: bool) -> None:
-        """Raise an error in a differentiable or captured step, in which the guard cannot read gradients.
+        """Raise an error in a differentiable or captured step, because the guard cannot read its gradients.
 
         Raises:
             ValueError: If the step is symbolic and an argument of the guard is set.

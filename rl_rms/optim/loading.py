@@ -19,7 +19,7 @@ TRACKING = "tracking"
 
 
 class Loaded(NamedTuple):
-    """A checked state dict, which shares no memory with the given one.
+    """A checked state dict that shares no memory with the original.
 
     Attributes:
         groups: The groups. Options that were missing are added.

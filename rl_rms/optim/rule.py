@@ -109,8 +109,8 @@ def rmsprop_update(
     ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of real numbers.
 
     Args:
-        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``, which are
-            updated separately with the same hyperparameters.
+        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``. Each is updated
+            separately, with the same hyperparameters.
         grad: Its gradient g, of the same shape; or gradients by the same names.
         state: State from `rmsprop_init` or the previous update; or states by the same names.
         lr: Learning rate.

@@ -100,7 +100,7 @@ class Regime:
 
 
 def regime_number(agent: TrainedAgent) -> int | None:
-    """The index of the present regime; None for an environment without regimes."""
+    """The index of the current regime; None for an environment without regimes."""
     changing = None if agent.env is None else find_changing(agent.env)
     return None if changing is None else int(np.max(changing.regime))
 
@@ -192,7 +192,7 @@ class AdaptationCallback(Callback):
             self._close(agent, logger)
 
     def state_dict(self) -> dict[str, Any]:
-        """The finished regimes, and the episodes of the present regime."""
+        """The finished regimes, and the episodes of the current regime."""
         if self._before_end is not None:
             return self._before_end
         return {
@@ -203,7 +203,7 @@ class AdaptationCallback(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`, and continue its present regime."""
+        """Restore a state from `state_dict`, and continue its current regime."""
         self.regimes = [Regime(*regime) for regime in state["regimes"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._start, self._number = int(state["start"]), state["number"]

@@ -325,7 +325,7 @@ class Agent:
             policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` must equal
                 the saved configuration. Passing it allows `load` to import the user's classes that the file names.
             optimizer: The optimizer's class; needed unless it is torch's or this library's.
-            device: A torch device; None for the saved one.
+            device: A torch device; None keeps the saved device.
 
         Raises:
             FileNotFoundError: If the file does not exist.

@@ -89,7 +89,7 @@ def constructor_arguments(
         config_class: The class of the agent's configuration.
         policy: See `rl_rms.agents.agent.Agent.load`.
         optimizer: See `rl_rms.agents.agent.Agent.load`.
-        device: A torch device; None for the saved one.
+        device: A torch device; None keeps the saved device.
 
     Raises:
         ValueError: If a field is damaged, the policy differs from the saved one, or the file names a class that is

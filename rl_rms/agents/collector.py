@@ -276,7 +276,7 @@ class Collector:
         num_valid = self._tracker.count(rewards, None if valid is self._all else valid)
         self.num_timesteps += num_valid * self.num_workers
         if broken is not None:
-            # A failure, not the policy, ended a broken episode, so its return does not count.
+            # A failure ended these episodes, not the policy. Their returns do not count.
             done = done & ~broken
         if self.info_sums is not None:
             self.info_sums.add(info, valid, done, info.get("final_info"))

@@ -103,7 +103,7 @@ class AgentConfig:
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
             RMSprop gets ``eps=1e-5`` and ``bias_correction=True`` unless they are set here.
         policy: The policy network.
-        fused: Whether small networks of linear layers on a CPU run in numpy. It computes the same gradients as
+        fused: Whether small networks of linear layers on a CPU run in numpy. numpy computes the same gradients as
             autograd, but faster, see `rl_rms.agents.numpy_backend`. false always uses autograd.
         device: torch device of the network; ``"auto"`` is the CPU for a network that ``fused`` runs in numpy,
             and otherwise CUDA if there is one.

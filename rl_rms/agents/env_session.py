@@ -167,7 +167,7 @@ class EnvSession:
         return True
 
     def abandon_episodes(self) -> None:
-        """Begin new episodes at the next `start`, with the present clock, drift and curriculum."""
+        """Begin new episodes at the next `start`, with the current clock, drift and curriculum."""
         place = self._place(within_episodes=False)
         self.collector.stop()
         self._saved_place = place

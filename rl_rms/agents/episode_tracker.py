@@ -50,8 +50,8 @@ class EpisodeTracker:
 
         Args:
             rewards: Shape ``(num_envs,)``.
-            valid: False for reset frames and failures, same shape. An episode begins after each of them. None if
-                all are valid.
+            valid: False for reset frames and failures, same shape; None if all are valid. A new episode begins
+                after a False.
         """
         # An in-place sum takes twice as long for one sub-environment.
         self.returns = self.returns + rewards

@@ -121,7 +121,7 @@ class Imputer:
 
     Args:
         num_envs: Number of sub-environments.
-        on_nonfinite: ``"raise"`` an error, or ``"skip"``: impute the values and mask the transition.
+        on_nonfinite: ``"raise"`` raises an error. ``"skip"`` imputes the values and masks the transition.
 
     Attributes:
         num_nonfinite: Number of non-finite rewards and observations since the collector last set it to 0.

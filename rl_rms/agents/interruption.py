@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the first Ctrl-C ends it after the present update, the second ends it at once."""
+"""Ctrl-C: the first Ctrl-C ends a training after the current update, the second ends it at once."""
 
 import os
 import signal

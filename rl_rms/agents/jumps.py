@@ -57,7 +57,7 @@ class JumpDetector:
         self._mean, self._between, self._within = np.zeros((3, *self._shape))
 
     def update(self, moments: RunningMeanVariance, weighting: Weighting) -> RunningMeanVariance | None:
-        """Add a rollout to the present block.
+        """Add a rollout to the current block.
 
         Args:
             moments: The statistics of the rollout's values.

@@ -233,7 +233,7 @@ class Learner(ABC):
     def _step(
         self, batch: Batch, env_steps: float, share: float, num_timesteps: int, metrics: dict[str, float]
     ) -> int:
-        """Take one optimizer step with the present gradients.
+        """Take one optimizer step with the current gradients.
 
         Args:
             batch: The batch from which the gradients were computed.

@@ -209,7 +209,7 @@ class Logger:
                 )
 
     def _usable_file(self, folder: Path) -> EventFile:
-        """The event file. If the last one has failed or the log was deleted, a new file."""
+        """The event file; a new file if the last file has failed or the log was deleted."""
         if self._events is not None and not self._is_deleted():
             return self._events
         was_deleted, self._events = self._events is not None, None

@@ -48,7 +48,7 @@ class MetaGradient:
     Attributes:
         logs: Logarithms of the ratios of the adapted hyperparameters to their configured values.
         path: ``logs`` after each meta-gradient step.
-        scalars: The last meta-gradient and the first group's present hyperparameters, by TensorBoard tag.
+        scalars: The last meta-gradient and the first group's current hyperparameters, by TensorBoard tag.
             ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
             rollouts, divided by their root mean square. It is -1 or 1 if all gradients agree, and about 0 for
             noise. A positive value means that a smaller hyperparameter decreases the loss.

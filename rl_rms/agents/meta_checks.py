@@ -42,7 +42,7 @@ def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]],
 
     Args:
         update: Plain data of `rl_rms.agents.meta_window.to_plain`.
-        groups: The present options of the optimizer's groups; none for a batch that only evaluates.
+        groups: The current options of the optimizer's groups; none for a batch that only evaluates.
         is_recurrent: Whether the policy is recurrent.
 
     Raises:

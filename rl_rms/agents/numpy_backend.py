@@ -1,10 +1,9 @@
 """Acting and gradients in numpy, without autograd, for small plain networks on a CPU.
 
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
-backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. Its updates reuse
-the activations that the actor computed while acting. The backend implements
-`rl_rms.agents.losses.actor_critic_loss` and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare its gradients
-with autograd's.
+backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. Updates reuse the
+activations that the actor computed while it acted. The backend implements `rl_rms.agents.losses.actor_critic_loss`
+and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare its gradients with autograd's.
 """
 
 import functools

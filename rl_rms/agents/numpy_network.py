@@ -83,7 +83,7 @@ class Network:
         self._layers = [(weight, values[bias]) for weight, (_, bias) in zip(weights, places, strict=True)]
 
     def forward(self, inputs: Floats, passed: list[Floats]) -> Floats:
-        """The last layer's outputs, with the weights of the last `look`. ``passed`` gets all layers' outputs."""
+        """Return the last layer's outputs for the weights of the last `look`. Write all outputs to ``passed``."""
         activate, last = ACTIVATIONS[self._activation][0], passed[-1]
         # np.dot has half the overhead of np.matmul.
         for (weight, bias), out in zip(self._layers, passed, strict=True):

@@ -112,7 +112,7 @@ class ActorCriticPolicy(nn.Module):
         """Take one step of the recurrent cell.
 
         Args:
-            features: Features of the present observations, shape ``(batch, num_features)``.
+            features: Features of the current observations, shape ``(batch, num_features)``.
             state: Recurrent state before the step, shape ``(batch, state_size)``; initially zeros.
             start: Whether an episode begins, bool, shape ``(batch,)``. The state of a new episode is reset.
 

@@ -41,7 +41,7 @@ class RegimeChangeHandler:
         """Apply ``on_change`` if the regime has changed since the last call.
 
         Args:
-            regime: Index of the present regime.
+            regime: Index of the current regime.
 
         Returns:
             Whether the regime changed; the first regime is not a change.

@@ -86,7 +86,7 @@ class Rollout:
 
     @property
     def cut(self) -> Bools:
-        """Transitions at which sums of advantages end: ends of episodes, masked steps, and steps before those."""
+        """Mask of the transitions at which advantages end: episode ends, masked steps, and steps before those."""
         if self.masked is None:
             return self.done
         cut = self.done | self.masked

@@ -20,7 +20,7 @@ class TrainingState:
         num_rollouts: Rollouts so far.
         num_nonfinite: Number of non-finite rewards and observations, and of updates with non-finite gradients, so
             far.
-        target_timesteps: Env steps at which the present `learn` ends.
+        target_timesteps: Env steps at which the current `learn` ends.
         episodes: The last 100 finished episodes.
         new_episodes: The episodes that finished in the last rollout.
         is_interrupted: Whether the training should end after the update in progress.

@@ -9,8 +9,8 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# An average counts only if the known gradients in it have at least this weight. It is far above the smallest
-# float64, so the quotient of two decayed averages stays precise.
+# An average counts only if the known gradients in it have at least this weight. This weight is far above the
+# smallest float64, so the quotient of two decayed averages stays precise.
 _LEAST_WEIGHT = 1e-200
 
 

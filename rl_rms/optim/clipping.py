@@ -9,7 +9,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """The norm over all coordinates and processes. A single gradient has a faster path."""
+    """The norm over all coordinates and processes."""
     if len(grads) == 1:
         return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))

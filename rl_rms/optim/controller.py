@@ -129,12 +129,12 @@ class HalfLifeController:
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life, or the last update's if the current one is unknown, such as after loading."""
+        """The current half-life. If it is unknown, as after loading, the half-life of the last update."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay; the last update's decay if the half-life cannot be converted."""
+        """The current decay. If the half-life is unknown, the decay of the last update."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 

@@ -18,8 +18,8 @@ class HalfLifeEstimator(ABC):
     Attributes:
         block: Updates between two calls of `observe`.
         num_probes: Number of coordinates to observe.
-        timescale: Autocorrelation time of the environment's changes, in updates; the optimizer sets it, and only
-            `Matched` reads it.
+        timescale: Autocorrelation time of the environment's changes, in updates. The optimizer sets this
+            attribute, and only `Matched` reads it.
 
     Args:
         bounds: Shortest and longest half-life in updates.

@@ -113,7 +113,7 @@ class GradientGuard:
         """Check the norm of all gradients.
 
         Returns:
-            The norm. If the update must be skipped, None; the skipped update is counted.
+            The norm; None if the update must be skipped. A skipped update is counted.
 
         Raises:
             FloatingPointError: If the norm is not finite and ``on_nonfinite="raise"``.

@@ -45,8 +45,9 @@ class Probes:
         """Read the gradients of one update, after clipping and without autograd.
 
         Returns:
-            None until the block is full; then its gradients, oldest update first, shape ``(block, num_probes)``.
-            The next call overwrites this tensor. Parameters without a gradient have zeros.
+            None until the block is full; then the block's gradients, oldest update first, shape
+            ``(block, num_probes)``. The next call overwrites this tensor. Parameters without a gradient have
+            zeros.
         """
         row = self._rows[self._filled]
         row.copy_(torch.cat([_take(param.grad, offsets) for param, offsets in self._sources]))

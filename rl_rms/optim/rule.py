@@ -251,7 +251,7 @@ def _by_name(update: Callable[..., tuple[Tensor, State]], param: Any, grad: Any,
 
 
 def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Tensor:
-    """The estimate v^ of the second moment; the denominator is computed from it.
+    """The estimate v^ of the second moment, as in the denominator.
 
     Args:
         state: State of the parameter; before the first update v^ is the first value of v.

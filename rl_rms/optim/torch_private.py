@@ -1,6 +1,6 @@
 """The only module that uses private names of torch.
 
-torch may rename or remove them in any release. `tests/optim/test_torch_private.py` fails if an upgrade breaks one.
+torch may rename or remove these names in any release. `tests/optim/test_torch_private.py` then fails.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Half-lives in env steps for Stable-Baselines3: env steps per update, and a callback that logs the half-life.
 
-Stable-Baselines3 does not pass the env steps between two updates to the optimizer, so they are computed from the
+Stable-Baselines3 does not tell the optimizer the env steps between two updates. This module computes them from the
 algorithm's arguments. Source: ``train`` and ``learn`` of each algorithm in ``stable_baselines3``.
 """
 
@@ -200,7 +200,7 @@ class HalfLifeCallback(BaseCallback):
 
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
-    """The timescale of environments that change, in env steps of all environments together; None without one."""
+    """The timescale of changing environments, in env steps of all of them together; None if none changes."""
     # Check first, because a worker of SubprocVecEnv ends when a missing attribute is read.
     if not env.has_attr("timescale"):
         return None

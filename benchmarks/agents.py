@@ -11,7 +11,7 @@ of a round.
 
 "sync" is Gymnasium's SyncVectorEnv (without copies of observations) or Stable-Baselines3's DummyVecEnv. Random
 actions use SyncVectorEnv. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3
-cannot use it. It uses a DummyVecEnv with the same number of environments.
+cannot use native environments, and uses a DummyVecEnv with the same number of environments.
 
 At the end, a run of a million env steps measures how much the RAM of the process grows after the first tenth.
 

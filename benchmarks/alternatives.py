@@ -7,14 +7,14 @@ the tables have medians.
 
 The first table has the share of A2C's CPU time in the backend, which draws actions and computes gradients. A
 backend that takes no time would multiply the env steps a second by ``limit``. A compiled backend also needs the
-matrix products and activations of the backend. ``limit with products`` keeps their time.
+time of the matrix products and activations. ``limit with products`` includes this time.
 
 The second table compares these products and activations in numpy with loops that numba compiles: the forward pass
 of an actor with two hidden layers of 64 units. Both use float32 and the same weights.
 
 The third table has the time of a forward and backward pass of such an actor: in torch, in torch with
-torch.compile, and in numpy with the backend's `Network`. The compilation is not in these times. Its seconds are
-below the table.
+torch.compile, and in numpy with the backend's `Network`. These times exclude the compilation. The seconds of the
+compilation are below the table.
 
 The fourth table has the env steps a second, in wall time, of training in Sync, Async and native vector
 environments. An AsyncVectorEnv has one process for each sub-environment.
@@ -52,7 +52,7 @@ HIDDEN = 64
 
 
 def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) -> Callable[..., Any]:
-    """A function that adds its CPU time to ``seconds[part]``."""
+    """Wrap a function so that it adds its CPU time to ``seconds[part]``."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         start = time.thread_time()
@@ -132,7 +132,7 @@ def compiled_forward() -> Callable[..., None]:
 def numpy_forward(
     inputs: Floats, weights: tuple[Floats, ...], hidden: tuple[Floats, ...], outputs: Floats
 ) -> None:
-    """The same forward pass, as `rl_rms.agents.numpy_network.Network` computes it."""
+    """Compute the same forward pass as `rl_rms.agents.numpy_network.Network`."""
     for i, out in enumerate((*hidden, outputs)):
         np.dot(inputs, weights[2 * i], out=out)
         np.add(out, weights[2 * i + 1], out=out)
@@ -142,7 +142,7 @@ def numpy_forward(
 
 
 def forward_times(num_rows: int, rounds: int) -> dict[str, float]:
-    """Median microseconds of both forward passes."""
+    """Measure the median microseconds of both forward passes."""
     random = np.random.default_rng(0)
 
     def floats(*shape: int) -> Floats:
@@ -167,7 +167,7 @@ def forward_times(num_rows: int, rounds: int) -> dict[str, float]:
 
 
 def torch_times(num_rows: int, rounds: int) -> dict[str, float]:
-    """Median microseconds of a forward and backward pass, and the seconds of the first compiled one."""
+    """Measure median microseconds of a forward and backward pass, and the seconds of the first compiled pass."""
     layers = [torch.nn.Linear(4, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.Tanh()]
     actor = torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN, 2))
     inputs, slopes = torch.randn(num_rows, 4), torch.randn(num_rows, 2)
@@ -225,7 +225,7 @@ def vector_speeds(num_envs: int, rounds: int) -> dict[str, float]:
 
 
 def tables(measured: dict[str, Any]) -> str:
-    """Format both tables as Markdown."""
+    """Format the tables as Markdown."""
     lines = [
         "A2C on CartPole, CPU time, one thread.",
         "",

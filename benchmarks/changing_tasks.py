@@ -40,7 +40,7 @@ class Task:
     """An environment that changes.
 
     Attributes:
-        id: Of the environments.
+        id: Gymnasium's id of the environments.
         regime: Length of a regime in env steps.
         changes: Schedules by target.
         curriculum: First and last task of a curriculum; None without a curriculum.
@@ -100,7 +100,7 @@ def cart_pole(regime: int) -> dict[str, Task]:
 
 
 def sinusoids(regime: int, speed: float = 1.0) -> dict[str, Schedule]:
-    """Length and gravity of CartPole in slow waves of two periods."""
+    """Make slow sine waves with two different periods for CartPole's length and gravity."""
     return {
         "length": Sinusoid(mean=1.0, amplitude=0.9, period=2 * regime / speed),
         "gravity": Sinusoid(mean=12.0, amplitude=8.0, period=3 * regime / speed),

@@ -215,7 +215,7 @@ def resumes(row: Row) -> str:
 
 def films(row: Row) -> str:
     """Record one episode."""
-    # A TimeLimit is also a wrapper, which the training needs too.
+    # The time limit adds a wrapper. The video's environment and the training need the same wrappers.
     limit = {} if row.native else {"max_episode_steps": 30}
     with tempfile.TemporaryDirectory() as folder:
         if row.native:

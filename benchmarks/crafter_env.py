@@ -14,7 +14,8 @@ import numpy as np
 class Crafter(gym.Env[np.ndarray, int]):
     """Crafter. The seed of each episode comes from ``np_random``.
 
-    Crafter iterates over its creatures in the order of memory addresses. Two episodes with the same seed differ.
+    Crafter iterates over its creatures in the order of memory addresses. Two episodes with the same seed therefore
+    differ.
     """
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -37,7 +38,7 @@ class Crafter(gym.Env[np.ndarray, int]):
         return observation, float(reward), terminated, bool(done) and not terminated, info
 
     def render(self) -> np.ndarray:
-        """The picture that the player sees, larger."""
+        """Return an enlarged picture of the player's view."""
         return self.game.render((256, 256))
 
 

@@ -6,10 +6,10 @@ The gradients of a dead unit are 0. Its second moment halves in each half-life. 
 half-lives, and remains subnormal because of rounding. A CPU takes several times as long for subnormal numbers.
 `rl_rms.RMSprop` replaces them by 0 every 256 updates.
 
-Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first are 0 after the
-first step. The table shows the median and the quartiles of the ratios of the two times within rounds. The last row
-compares the fused gradients of two policies: one gives an action the probability 1e-40, the other 1e-20. All
-measurements use one thread.
+Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first network are 0
+after the first step. The table shows the median and the quartiles of the ratios of the two times within rounds.
+The last row compares the fused gradients of two policies: one gives an action the probability 1e-40, the other
+1e-20. All measurements use one thread.
 """
 
 import argparse

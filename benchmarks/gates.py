@@ -26,7 +26,7 @@ GATES: dict[str, Callable[[], Gate]] = {
 
 
 def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
-    """Return the number of the episode after which a gate is open, or None if it stays closed.
+    """Return the number of episodes after which a gate is open, or None if it stays closed.
 
     Args:
         gate: The gate.

@@ -113,7 +113,7 @@ ROWS = (*CONTENDERS, *RETIRED)
 
 
 def train(task: str, contender: str, rate: float, seed: int, life: int | None = None) -> list[float]:
-    """One training's score in each bin.
+    """Train an agent, and return its score in each bin.
 
     Args:
         task: Name of a task.
@@ -183,7 +183,7 @@ def difference(gained: Floats) -> str:
 def rows(
     best: Mapping[str, Mapping[str, tuple[float, Floats]]],
 ) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """Task, contender, learning rate, and interquartile mean with its interval in each part of the training."""
+    """Make rows of task, contender, learning rate, and interquartile means with intervals."""
     for task in TASKS:
         for contender in ROWS:
             if contender in best.get(task, {}):

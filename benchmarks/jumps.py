@@ -2,10 +2,11 @@
 
 Run: python benchmarks/jumps.py [--steps 320000] [--seeds 4] [--processes 2]
 
-It writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are detected jumps in the
-observations of 16 sub-environments that do not change. The observations come from a random policy and from A2C
-during learning. The benchmark also uses only four sub-environments, or one, of the same streams. Delays are
-measured while A2C learns the task "observation offsets" of benchmarks/half_life.py in 16 sub-environments.
+The benchmark writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are detected jumps
+in the observations of 16 sub-environments that do not change. The observations come from a random policy and from
+A2C during learning. The benchmark also counts false alarms with only four sub-environments, or one
+sub-environment, of the same streams. Delays are measured while A2C learns the task "observation offsets" of
+benchmarks/half_life.py in 16 sub-environments.
 """
 
 import argparse
@@ -137,7 +138,7 @@ def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
 
 
 def delays(seed: int) -> dict[str, Any]:
-    """Rollouts until each change is detected (None for more than ten), and other alarms, by rule and rollout."""
+    """Count the rollouts until each change is detected (None for more than ten), and the other alarms."""
     stream = record("CartPole-v1", seed, 5 * REGIME, CHANGES, learns=True)
     measured: dict[str, Any] = {"seed": seed}
     for n_steps in (8, 128):

@@ -85,7 +85,7 @@ Measured = Mapping[str, Mapping[str, tuple[float, Floats]]]
 REGIME, ACROBOT_REGIME, PENDULUM_REGIME = 20_000, 40_000, 25_600
 _CART_POLE = cart_pole(REGIME)
 _ACROBOT = Task("Acrobot-v1", ACROBOT_REGIME, {}, score=steps_saved, jumps=False)
-# All episodes of Pendulum have 200 env steps: each bin has one of each environment.
+# All episodes of Pendulum have 200 env steps, so each bin has one episode of each environment.
 _PENDULUM = Task(
     "Pendulum-v1", PENDULUM_REGIME, {}, ent_coef=0.0, gamma=0.9, score=return_above_2_000, jumps=False
 )
@@ -124,7 +124,7 @@ class Contender:
     """An agent of a library.
 
     Attributes:
-        algorithm: Name of its class, in Stable-Baselines3 or in rl_rms.
+        algorithm: Name of the agent's class, in Stable-Baselines3 or in rl_rms.
         start: Learning rate at which the climb begins; without a climb, the learning rate.
         options: Arguments of the class.
         vec_normalize: Whether Stable-Baselines3's VecNormalize is around the environments.
@@ -153,7 +153,7 @@ THEIRS = {
 }
 
 
-# Ratios need both of these on a task.
+# Ratios need both of these contenders on a task.
 NEEDED = ("SB3 A2C, VecNormalize", "SB3 PPO, VecNormalize")
 
 # Stable-Baselines3 with the arguments of rl_rms's agents, apart from optimizer and normalizers.
@@ -198,7 +198,7 @@ OURS = {
     "rl_rms PPO, normalized, Adam": _ppo(**_normalized(), **_ADAM),
 }
 CONTENDERS = {**THEIRS, **MATCHED, **OURS}
-# The figure shows these and the best agent of Stable-Baselines3.
+# The figure shows these contenders and the best agent of Stable-Baselines3.
 SHOWN = {
     "SB3 PPO, defaults": "#999999",
     "rl_rms PPO, defaults": "#56B4E9",
@@ -212,14 +212,14 @@ IN_README = ("dynamics jumps", "observation offsets", "reward x100")
 
 
 def train(task: str, contender: str, rate: float, seed: int, life: int | None = None) -> list[float]:
-    """One training's score in each bin.
+    """Train an agent, and return its score in each bin.
 
     Args:
         task: Name of a task.
         contender: Name of a contender.
         rate: Learning rate.
         seed: Seed of the agent, its environments and the drift.
-        life: Env steps of the training; None for the task's.
+        life: Env steps of the training; None uses the number of the task.
     """
     torch.set_num_threads(1)
     which, chosen = TASKS[task], CONTENDERS[contender]
@@ -262,7 +262,7 @@ def _learn_theirs(
                     episodes.append(Episode(ended["r"], ended["l"], index, self.num_timesteps))
             return True
 
-    # VecMonitor is inside VecNormalize: it counts the environments' own rewards.
+    # VecMonitor is inside VecNormalize, so that it counts the environments' own rewards.
     env: VecEnv = make_vec_env(task.id, NUM_ENVS, task.changes, curriculum=task.make_curriculum(), seed=seed)
     if contender.vec_normalize:
         discrete = isinstance(env.observation_space, gym.spaces.Discrete)
@@ -313,7 +313,8 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
     """The best trained contender of Stable-Baselines3 with its own arguments.
 
-    None unless both tuned agents with VecNormalize are trained, because one of them is usually the best.
+    The result is None unless both tuned agents with VecNormalize are trained, because one of them is usually the
+    best.
     """
     if not all(one in measured for one in NEEDED):
         return None

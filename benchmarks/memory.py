@@ -3,9 +3,9 @@
 Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 
 The benchmark adds an observation to CartPole that is always 0, so the first layer's weights for it have no
-gradient. During training it sets v of one of these weights to 1, which does not affect the run, and counts the env
-steps until v has halved. Between two updates, it interpolates exponentially. In PPO, the updates on a rollout get
-equal shares of the env steps of the rollout.
+gradient. During training, the benchmark sets v of one of these weights to 1. This does not affect the run. The
+benchmark then counts the env steps until v has halved. Between two updates, it interpolates exponentially. In PPO,
+the updates on a rollout get equal shares of the env steps of the rollout.
 
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
 ``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
@@ -77,7 +77,7 @@ def with_dead_input(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 class Marker:
     """A coordinate of v whose gradient is always 0.
 
-    It is set to 1 after an update, and read after every later update.
+    The coordinate is set to 1 after an update, and read after every later update.
 
     Args:
         optimizer: The optimizer, whose state has v under ``"square_avg"``.
@@ -102,7 +102,7 @@ class Marker:
 
     @property
     def has_halved(self) -> bool:
-        """True if the last value is at most half of the first."""
+        """True if the last value is at most half of the first value."""
         return bool(self.values) and self.values[-1] <= self.values[0] / 2
 
     def half_life(self, clocks: Sequence[float]) -> float:
@@ -119,7 +119,7 @@ def env_steps_to_halve(clocks: Sequence[float], values: Sequence[float]) -> floa
 
     Args:
         clocks: Env steps after each update.
-        values: Values after each update. Only the last may be at most half of the first.
+        values: Values after each update. Only the last value may be at most half of the first value.
 
     Raises:
         ValueError: If the last value is above half of the first.

@@ -11,8 +11,9 @@ The update is measured in three forms:
 For torch, the first two forms are the same. Each round times every contender. The table shows the medians of the
 times, the ratio of these medians, and the median of the ratios within rounds, because a slow phase of the machine
 affects all contenders. Before each timed update, the benchmark fills the gradients. Their norm is so large that
-clipping reduces it, as in A2C training. If `zero_grad` does not zero the gradients in place, they are new tensors
-at each update, as after a backward pass. Times are CPU times for one thread, and wall times for more.
+clipping reduces it, as in A2C training. If `zero_grad` does not zero the gradients in place, the gradients are new
+tensors at each update, as after a backward pass. Times are CPU times for one thread, and wall times for more
+threads.
 
 A second table compares `rl_rms.RMSprop` with a matched and with an estimated half-life, in the default form.
 """
@@ -137,13 +138,13 @@ def measure(network: str, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def relative(times: list[float], to: list[float]) -> str:
-    """The ratio of the medians and, in brackets, the median of the ratios."""
+    """Format the ratio of the medians and, in brackets, the median of the ratios."""
     of_medians = statistics.median(times) / statistics.median(to)
     return f"{of_medians:.2f} ({statistics.median(one / own for one, own in zip(times, to, strict=True)):.2f})"
 
 
 def table(rows: list[dict[str, Any]], rounds: int) -> list[str]:
-    """Both tables in Markdown."""
+    """Format both tables as Markdown."""
     lines = [
         f"Clip, step and zero_grad in microseconds; medians of {rounds} rounds. Relative times are the ratio of",
         "the medians and, in brackets, the median of the ratios.",

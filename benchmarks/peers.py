@@ -273,7 +273,7 @@ def measure(num_envs: int, rounds: int) -> dict[str, list[float]]:
         if find_spec(package) is None:
             continue
         train = make(num_envs)
-        # A multiple of the unit that a call of the training does at once.
+        # The env steps of a call are a multiple of this unit.
         unit = getattr(train, "unit", N_STEPS * num_envs)
         train(20 * unit if unit == N_STEPS * num_envs else unit)
         steps, seconds = unit, 0.0

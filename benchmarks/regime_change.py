@@ -71,7 +71,7 @@ WARM_UP = 80
 # The true second moment is estimated at each of the first EVERY_UNTIL updates after the jump, and elsewhere at
 # every fourth update.
 EVERY_UNTIL, SPARSE = 100, 4
-# For each phase: its first update, and the update after its last, counted from the jump.
+# For each phase: its first update, and the update after its last update, counted from the jump.
 PHASES = {"before": (-100, 0), "just after": (0, 50), "long after": (200, 300)}
 Floats = NDArray[np.float64]
 
@@ -213,8 +213,8 @@ class Shadow:
 def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
     """Compute ``(s/v - 1 - log(s/v)) / 2``, averaged over coordinates, for s the mean of ``squares``.
 
-    The logarithm of a mean of n noisy squares is too small by about c/n, and the logarithm of a mean of n/2
-    squares by 2 c/n, for any v. The difference of the two estimates the part of the error that is noise of s
+    For any v, the logarithm of a mean of n noisy squares is too small by about c/n. With n/2 squares, it is too
+    small by about 2 c/n. The difference between both errors is an estimate of the part that is noise of s
     (jackknife).
 
     Args:
@@ -248,7 +248,7 @@ def run(
         seed: Seed of agent, environment and copies.
         max_grad_norm: Norm at which the run clips gradients.
         jump: Env step of the jump.
-        window: First and end of the measured updates, relative to the jump.
+        window: The first measured update and the update after the last one, relative to the jump.
         num_copies: Independent gradients per estimate.
         warm_up: Updates that the copies play before the first estimate.
 
@@ -326,7 +326,7 @@ def expected_jump(number: int, clock: int, jump: int) -> int:
     """Predict the update of the jump before update ``number``.
 
     Args:
-        number: Number of the next update.
+        number: Index of the next update.
         clock: Env steps before this update.
         jump: Env step of the jump. The jump may come some updates later because of reset frames.
     """
@@ -384,7 +384,7 @@ def medians(runs: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
         runs: Results of `thinned`.
 
     Returns:
-        One number for each of `SHOWN`, by phase.
+        One median for each of `SHOWN`, by phase.
     """
     return {
         phase: np.median(

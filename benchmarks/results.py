@@ -11,11 +11,12 @@ from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ou
 benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
 Both libraries train for the number of env steps in the zoo. The deterministic policy plays 20 episodes in separate
-environments at ten times during training, and 100 at the end. A score is the mean return of the last evaluation. A
-row of the table has the interquartile mean of the scores over seeds and its 95 % stratified bootstrap interval,
-both computed by rliable. With fewer than three seeds, it has only the mean. A seed has collapsed late if its score
-is below the midpoint between the return of a random policy and the best evaluation of the seed. Stable-Baselines3
-uses the hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try`` use different seeds.
+environments at ten times during training, and 100 episodes at the end. A score is the mean return of the last
+evaluation. A row of the table has the interquartile mean of the scores over seeds and its 95 % stratified
+bootstrap interval, both computed by rliable. With fewer than three seeds, the row has only the mean. A seed has
+collapsed late if its score is below the midpoint between the return of a random policy and the best evaluation of
+the seed. Stable-Baselines3 uses the hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try``
+use different seeds.
 """
 
 import argparse
@@ -234,7 +235,7 @@ ENVS = list(A2C_RECIPES)
 
 
 def train_ours(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
-    """Train rl_rms; return the mean returns of the evaluations during training and all returns of the last one."""
+    """Train rl_rms; return mean returns of evaluations during training, and all returns of the last evaluation."""
     options = {"ent_coef": 0.0, **recipe.ours}
     steps = recipe.steps
     falling = {"lr": "learning_rate", "ent": "ent_coef", "clip": "clip_range"}
@@ -256,7 +257,7 @@ def train_ours(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list
 
 
 def linear(start: float) -> Callable[[float], float]:
-    """A schedule of Stable-Baselines3 that falls linearly to 0."""
+    """Make a schedule of Stable-Baselines3 that falls linearly to 0."""
     return lambda remaining: start * remaining
 
 
@@ -398,7 +399,7 @@ def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int
 
 
 def _cell(runs: list[tuple[list[float], list[float]]], random: float) -> str:
-    """The scores of an agent in words."""
+    """Format the scores of an agent as a table cell."""
     if not runs:
         return "not run"
     scores = np.array([statistics.fmean(last) for _, last in runs])

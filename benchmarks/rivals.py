@@ -42,7 +42,7 @@ class Average:
 
 
 class LeftOut:
-    """The average without the present gradient, which ADOPT divides by (Taniguchi 2024, arXiv:2411.02853)."""
+    """The average without the present gradient, as in ADOPT (Taniguchi 2024, arXiv:2411.02853)."""
 
     def __init__(self, rho: float = 0.99) -> None:
         self.gain, self.average = 1.0 - rho, Average()

@@ -301,7 +301,7 @@ def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
 
 
 def main() -> None:
-    """Run both and write the table."""
+    """Run both parts and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1_000_000, help="env steps of the training")
     parser.add_argument("--updates", type=int, default=10_000_000, help="updates of the optimizer")

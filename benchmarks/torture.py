@@ -2,7 +2,7 @@
 
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 
-Each module of benchmarks/faults has one kind of faults and defines which ones count as lost. The command injects
+Each module of benchmarks/faults has one kind of faults and defines which faults count as lost. The command injects
 the named kinds, or all of them, and replaces their counts in benchmarks/results/torture.json.
 """
 

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/trace.py [--package rl_rms.agents]
 
-It ignores comprehensions, lambdas and nested functions.
+The output omits comprehensions, lambdas and nested functions.
 """
 
 import argparse

@@ -101,7 +101,7 @@ def stationary(rng: np.random.Generator, updates: int, coordinates: int) -> Arra
 
 
 def switch(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Keep the variance constant in the first half, and let it jump with dwell time 100 in the second."""
+    """Keep the variance constant in the first half, and let it jump with dwell time 100 in the second half."""
     log_variance = jumps(25.0, 100.0)(rng, updates, coordinates).copy()
     log_variance[: updates // 2] = 0.0
     return log_variance

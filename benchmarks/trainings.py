@@ -30,17 +30,17 @@ Train = Callable[[str, str, float, int], list[float]]
 def bin_scores(
     episodes: Iterable[Episode], score: Callable[[Episode], float], bin: int, count: int
 ) -> list[float]:
-    """Mean score of the episodes that ended in each bin.
+    """Compute the mean score of the episodes that ended in each bin.
 
     Args:
         episodes: Episodes with the env steps at which they ended.
         score: Function that computes the score of an episode.
         bin: Number of env steps of a bin.
-        count: Number of bins; later episodes count in the last.
+        count: Number of bins; later episodes count in the last bin.
 
     Returns:
-        Scores with one decimal. If no episode ended in a bin, it has the score of the previous bin. At the start,
-        it has the score of the next bin in which an episode ended.
+        Scores with one decimal. A bin in which no episode ended has the score of the previous bin. At the start,
+        such a bin has the score of the next bin in which an episode ended.
     """
     inside: list[list[float]] = [[] for _ in range(count)]
     for episode in episodes:
@@ -162,8 +162,8 @@ def bootstrap(differences: Floats) -> tuple[float, float]:
 def ratio(pairs: Mapping[str, tuple[Floats, Floats]]) -> tuple[float, float, float]:
     """Geometric mean over tasks of the ratio of two contenders' mean scores, and its 95 % interval.
 
-    For each task separately, the bootstrap draws seeds, each with the scores of both contenders. Mean scores below
-    1 count as 1.
+    The bootstrap draws seeds for each task separately. A drawn seed keeps the scores of both contenders. Mean
+    scores below 1 count as 1.
 
     Args:
         pairs: Scores of both contenders by task, each of shape ``(seeds,)``.

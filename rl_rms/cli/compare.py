@@ -29,8 +29,8 @@ class Row:
 
     Attributes:
         group: Name of the group.
-        seeds: Number of its runs.
-        returns: Interquartile mean of its scores.
+        seeds: Number of runs in the group.
+        returns: Interquartile mean of the group's scores.
         difference: Interquartile mean of the differences from the first group, paired by seed; None for the first
             group, and if no seeds match.
         pairs: Number of pairs.
@@ -47,7 +47,7 @@ class Row:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compare with the arguments after ``rl-rms compare``.
+    """Compare the runs in the arguments after ``rl-rms compare``.
 
     Raises:
         UserError: If a folder has no run or no returns, the runs have different environments or no common env
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
-    """The first and the last env step that all runs logged. A message reports a run that ends far earlier.
+    """The first and the last env step that all runs logged. A message names a run that ends far earlier.
 
     Raises:
         UserError: If the runs have no common env steps.
@@ -118,7 +118,7 @@ def score(log: Log, measure: str, begin: float, end: float) -> float:
 
 
 def compare(groups: Sequence["Group"], measure: str, begin: float, end: float) -> list[Row]:
-    """Compare groups with the first by a score of their runs, ``"whole_run"`` or ``"end"``."""
+    """Compare each group with the first group by a score of their runs, ``"whole_run"`` or ``"end"``."""
     from rl_rms.studies.intervals import probability_of_improvement
 
     scores = [[score(log, measure, begin, end) for log in group.logs] for group in groups]

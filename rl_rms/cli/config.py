@@ -127,7 +127,7 @@ class RunConfig:
 
     @property
     def pace(self) -> int:
-        """Env steps per tick of the environment's clock: the number of independent clocks."""
+        """Env steps of all sub-environments for each step of a clock: 1, or the number of independent clocks."""
         return self.env.num_envs if self.env.sharing == "independent" else 1
 
     def to_yaml(self) -> str:
@@ -201,7 +201,7 @@ def _check_address(tree: Mapping[str, Any]) -> None:
     """Raise an error for a Ray address in a file, because the file may be untrusted.
 
     Raises:
-        UserError: If there is one.
+        UserError: If the file contains a Ray address.
     """
     scale = tree.get("scale")
     if isinstance(scale, dict) and scale.get("address") is not None:
@@ -244,7 +244,7 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
     """Raise an error for unknown keys, and for sections that are not mappings.
 
     Raises:
-        UserError: If there is one.
+        UserError: If a key is unknown, or a section is not a mapping.
     """
     for key, value in tree.items():
         place = f"{where}{key}"
@@ -282,7 +282,7 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
     """Raise an error for a key ``class_path``, because jsonargparse would build the class that it names.
 
     Raises:
-        UserError: If there is one.
+        UserError: If the tree contains such a key.
     """
     for place, value in walk(tree):
         if place.rpartition(".")[2] == "class_path":
@@ -340,7 +340,7 @@ def find_config(config: str | Path, kind: str = "") -> Path:
         kind: As for `packaged_configs`.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no such file.
     """
     if Path(config).is_file():
         return Path(config)

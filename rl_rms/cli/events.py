@@ -79,7 +79,8 @@ def without_seed(name: str) -> str:
 def _name(folder: Path) -> tuple[str, str | None]:
     """The part of a folder's name that is equal for all seeds, and the environment's id.
 
-    CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers them, ``A2C_1``, ``A2C_2``.
+    CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers its folders, ``A2C_1``,
+    ``A2C_2``.
     """
     parts = folder.name.split("__")
     if len(parts) == 4:

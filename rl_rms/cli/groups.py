@@ -40,7 +40,7 @@ class Group:
     """Runs of one configuration with different seeds.
 
     Attributes:
-        name: Its name.
+        name: Name of the group.
         logs: One log per seed.
     """
 

@@ -17,7 +17,7 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Read ``--KEY VALUE`` and ``--KEY=VALUE`` from left to right.
 
     Yields:
-        Key and text of each.
+        The key and the text of each option.
 
     Raises:
         UserError: If a word is not a key, or a key has no value.
@@ -36,7 +36,7 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a tree with its dotted key, parents before children."""
+    """Yield every value of a tree with its dotted key, parents before children."""
     yield place, value
     pairs = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()

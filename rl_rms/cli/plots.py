@@ -45,8 +45,8 @@ def learning_curve(
 ) -> "Figure":
     """Draw return over env steps and, below, the changes of the environment.
 
-    For a group of several seeds, it draws the interquartile mean and its 95 % band up to the env step that all
-    seeds reached. Only changes that all runs share are drawn; the title names the others.
+    For a group of several seeds, the figure shows the interquartile mean and its 95 % band, up to the env step
+    that all seeds reached. Only changes that all runs share are drawn; the title names the others.
 
     Args:
         groups: Groups of runs in the same environment.

@@ -30,7 +30,7 @@ _SUMMARY: dict[str, type | tuple[type, ...]] = {
 
 
 def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
-    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If it exists, append a number.
+    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If the folder exists, append a number.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -76,14 +76,14 @@ class Run(Log):
     """A run that was read from its folder.
 
     Attributes:
-        config: Its configuration.
+        config: Configuration of the run.
     """
 
     config: RunConfig
 
     @property
     def seed(self) -> int:
-        """The seed of its configuration."""
+        """The seed of the run's configuration."""
         return self.config.seed
 
 
@@ -93,7 +93,7 @@ def read_run(folder: str | Path) -> Run:
     Damaged rows and cells of the metrics are skipped and reported on standard error.
 
     Raises:
-        UserError: If the folder is not a run's.
+        UserError: If the folder is not the folder of a run.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -142,7 +142,7 @@ def require_checkpoint(folder: Path) -> None:
     """Check that a run has a checkpoint to resume from.
 
     Raises:
-        UserError: If it has no checkpoint except ``best``.
+        UserError: If the run has no checkpoint except ``best``.
     """
     if not _checkpoints(folder):
         raise UserError(f"{folder} has no checkpoint to resume from{_mend(folder)}")

@@ -72,7 +72,7 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
         yield ALONE
         return
     # This imports torch's compiler, as optimizers do. An import within a process group keeps the group alive until
-    # the interpreter exits, where its threads sometimes abort the process.
+    # the interpreter exits. The group's threads then sometimes abort the process.
     torch.compiler.reset()
 
     timeout = timedelta(seconds=scale.timeout)

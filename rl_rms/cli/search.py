@@ -263,7 +263,7 @@ def read_varied(sweep: Path, config: str) -> dict[str, Any]:
     """Read the configuration that a sweep varies, by path or packaged name, as plain data.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no such configuration.
     """
     beside = sweep.parent / config
     file = beside if beside.is_file() else find_config(config)

@@ -71,7 +71,7 @@ def parse_jobs(text: str | None) -> int:
     """Read the number of processes, which is the number of CPUs by default.
 
     Raises:
-        UserError: If it is not a whole number >= 1.
+        UserError: If the number is not a whole number >= 1.
     """
     if text is None:
         return os.cpu_count() or 1
@@ -191,7 +191,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
 def _supervise(
     trainings: list[Training], command: Sequence[str], waiting: list[int], jobs: int, view: "_View"
 ) -> None:
-    """Start the waiting seeds as processes become free, until all have ended."""
+    """Start the training of each waiting seed when a process is free, until all trainings have ended."""
     while True:
         running = [one for one in trainings if not one.has_ended()]
         for seed in waiting[: max(jobs - len(running), 0)]:

@@ -173,7 +173,7 @@ class LocalWorkers:
         return len(self._processes)
 
     def keep(self, number: int) -> None:
-        """Start workers until there are this many."""
+        """Start workers until ``number`` workers run."""
         for _ in range(number - self.busy()):
             process = self._context.Process(target=_work_until_terminated, args=self._given)
             with signals_deferred():
@@ -220,7 +220,7 @@ class _Ray:
         return len(self._running)
 
     def keep(self, number: int) -> None:
-        """Start workers until there are this many."""
+        """Start workers until ``number`` workers run."""
         for _ in range(number - self.busy()):
             self._running.append(self._task.remote(*self._given))
 

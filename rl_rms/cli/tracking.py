@@ -5,14 +5,15 @@ give the exponentially weighted mean of the squared gradients between them,
 
     m = (v_now - rho^k v_then) / (1 - rho^k),
 
-over all updates, including updates that were not logged. Their *level* is m or the geometric mean of m over three
-readings of the same regime, whichever is nearer to v. A single outlier of m then does not count as a lag, and
-neither does a v with a very short half-life. The *lag* of the second moment is ``log(v / level)``: 0 if v tracks
-the level, ``log 4`` if v is four times too large and steps are half as long as they should be.
+over all updates, including updates that were not logged. The *level* of the squared gradients is m, or the
+geometric mean of m over three readings of the same regime. The value nearer to v is used, so that neither a single
+outlier of m nor a very short half-life counts as a lag. The *lag* of the second moment is ``log(v / level)``. The
+lag is 0 if v tracks the level. The lag is ``log 4`` if v is four times too large; steps are then half as long as
+they should be.
 
-If the squared gradients fall by a factor R and stay there, the lag is ``log(1 + (R - 1) 2^(-t/h))`` t updates
-later, and v is more than twice too large for ``h log2(R - 1)`` updates. If they rise, v is within a factor of 2
-after one half-life.
+Let the squared gradients fall by a factor R and stay there. After t updates with the half-life h, the lag is
+``log(1 + (R - 1) 2^(-t/h))``. v is more than twice too large for ``h log2(R - 1)`` updates. If the squared
+gradients rise, v is within a factor of 2 of the level after one half-life.
 """
 
 import math
@@ -73,8 +74,8 @@ class Following(NamedTuple):
             neighbors, 0 for a steady decay.
         state: ``lags`` if v was off by more than a factor of 2 for more than a quarter of the regime; else
             ``fluctuates`` if v swings by more than a factor of ``sqrt(2)``; else ``tracks``.
-        limit: If v lags, the longest half-life in updates with which it would not lag. If it fluctuates, the
-            shortest half-life with which it would not. NaN if v tracks.
+        limit: If v lags, the longest half-life in updates with which v would not lag. If v fluctuates, the
+            shortest half-life in updates with which v would not fluctuate. NaN if v tracks.
     """
 
     half_life: float

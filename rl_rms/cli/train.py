@@ -190,7 +190,7 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
 
 
 def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callback]") -> int:
-    """Train an agent until it has the run's env steps. Every worker calls this.
+    """Train an agent until it has made the run's env steps. Every worker calls this.
 
     Args:
         config: The configuration.
@@ -265,7 +265,7 @@ def console_of(config: RunConfig, rank: int = 0) -> "Console":
 
 
 def make_callbacks(config: RunConfig, folder: Path, named: "Sequence[Callback]") -> "list[Callback]":
-    """The callbacks of a run, with those that the configuration names."""
+    """Make the callbacks of a run, including the callbacks that the configuration names."""
     from rl_rms.agents.checkpoint_callback import CheckpointCallback
     from rl_rms.agents.eval_callback import EvalCallback
     from rl_rms.agents.histogram_callback import HistogramCallback

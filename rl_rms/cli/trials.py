@@ -130,7 +130,7 @@ def is_orphan(parent: int | None) -> bool:
 
 
 def work(search: Search, storage: str, parent: int | None = None) -> None:
-    """Train trials until the sweep has enough of them.
+    """Train trials until the sweep has enough trials.
 
     Args:
         search: The sweep.

@@ -43,7 +43,7 @@ def read_file(path: Path, name: str | None = None) -> dict[str, Any]:
         name: Name of the file in errors; its path by default.
 
     Raises:
-        UserError: If the file is not UTF-8, or `read_yaml` raises it.
+        UserError: If the file is not UTF-8, or `read_yaml` rejects its text.
     """
     name = str(path) if name is None else name
     try:

@@ -57,7 +57,7 @@ class Adversary:
         for bound in bounds:
             if bound not in tried:
                 return bound
-        # If no episode has ended in a bound's bursts, the bound counts as harmless.
+        # A bound counts as harmless until an episode has ended in one of its bursts.
         means = {
             bound: total / count if count else math.inf for bound, (total, count) in self._burst_returns.items()
         }
@@ -79,10 +79,10 @@ class Adversary:
 
 
 def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
-    """An adversary for each target whose schedule is an AdversarialBurst.
+    """Make an adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule, because such a schedule does not get the
+        ValueError: If an AdversarialBurst is part of another schedule. The other schedule does not get the
             returns.
     """
     adversaries = {}

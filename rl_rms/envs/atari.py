@@ -78,7 +78,8 @@ def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, *
         **kwargs: Other arguments of ``ale_py.vector_env.AtariVectorEnv``.
 
     Raises:
-        ValueError: If a life is an episode and the autoreset mode is not ``NextStep``, or with ``episodic_life``.
+        ValueError: If ``episodic_life`` is true, or if ``life_loss_info`` is true and the autoreset mode is not
+            ``NextStep``.
     """
     if kwargs.pop("episodic_life", False):
         raise ValueError(
@@ -99,7 +100,8 @@ def as_single(config: EnvConfig) -> EnvConfig:
     """Convert a configuration of the native vector environment to a single environment with Gymnasium's wrappers.
 
     Returns:
-        The configuration, with the same spaces. It is unchanged if it has wrappers or is not for Atari.
+        The converted configuration, which has the same spaces. A configuration that has wrappers or is not for
+        Atari is returned unchanged.
     """
     if config.wrappers or find_spec(config.id).entry_point != ATARI:
         return config

@@ -12,7 +12,7 @@ from rl_rms.envs.sub_envs import SubEnvs
 
 
 def make_backend(env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> Backend:
-    """The backend of a vector environment.
+    """Make the backend for a vector environment.
 
     Args:
         env: The vector environment.

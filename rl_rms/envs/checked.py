@@ -1,8 +1,8 @@
 """Checks that the values that an environment returns conform to its observation space and Gymnasium's interface.
 
-Without the check, a vector environment silently broadcasts or casts an observation of the wrong shape into its
-row. A Box's bounds are not checked, because Gymnasium's own checker only warns about them. Dtypes that NumPy casts
-safely or within the same kind, such as float64 to float32, are allowed.
+Without the check, a vector environment silently broadcasts or casts an observation of the wrong shape or dtype
+into the batch. A Box's bounds are not checked, because Gymnasium's own checker only warns about them. Dtypes that
+NumPy casts safely or within the same kind, such as float64 to float32, are allowed.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class ReturnCheck:
         self._is_box = isinstance(space, spaces.Box)
 
     def reset(self, result: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the result of a reset.
+        """Check the result of a reset, and return it.
 
         Raises:
             ValueError: If the result is not an observation of the space and an info.
@@ -45,7 +45,7 @@ class ReturnCheck:
         return observation, info
 
     def step(self, transition: Any) -> Transition:
-        """Return the result of a step.
+        """Check the result of a step, and return it.
 
         Raises:
             ValueError: If a part of the result has a wrong type.
@@ -88,14 +88,14 @@ class ReturnCheck:
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
     """Raises a ValueError if an environment returns a value outside its observation space or of a wrong type.
 
-    A Box's bounds are not checked, nor are dtypes that NumPy casts within the same kind. In a worker, it checks
-    observations before they are written to shared memory.
+    A Box's bounds are not checked. Dtypes that NumPy casts within the same kind are allowed. In a worker, the
+    wrapper checks observations before they are written to shared memory.
 
     Args:
         env: The environment.
 
     Attributes:
-        reset_is_due: Whether the next step starts an episode instead, as an autoreset does.
+        reset_is_due: Whether the next call of ``step`` starts an episode, as an autoreset does.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -112,12 +112,12 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def outer_wrapper_names(self) -> Names:
-        """The classes of the wrappers around the changing environment, except this one."""
+        """The classes of the wrappers around the changing environment, except this wrapper."""
         return self._layers.names
 
     @property
     def wrapper_states(self) -> State:
-        """The state of the wrappers around the changing environment, except this one."""
+        """The state of the wrappers around the changing environment, except this wrapper."""
         return self._layers.state_dict()
 
     @wrapper_states.setter

@@ -41,7 +41,7 @@ def check_number(
     """Check that a value is a finite number in range, and convert it to float.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the value is not such a number.
     """
     good = is_number(value) and _is_finite(value)
     if not (good and least <= value <= most and above < value < below):
@@ -54,10 +54,10 @@ def check_number(
 def check_int(name: str, value: Any, *, least: int, unit: str = "") -> int:
     """Check that a value is a whole number in range, and convert it to int.
 
-    A float such as ``20000.0`` is allowed, because YAML reads ``2.0e4`` as one.
+    A float such as ``20000.0`` is allowed, because YAML reads ``2.0e4`` as a float.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the value is not such a number.
     """
     good = is_number(value) and _is_finite(value) and float(value).is_integer()
     if not good or value < least:
@@ -71,7 +71,7 @@ def check_flag(name: str, value: Any) -> bool:
     """Check that a value is a Python or NumPy bool, and convert it to bool.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the value is not a bool.
     """
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be true or false, got {value!r}")
@@ -82,7 +82,7 @@ def check_one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Check that a value is one of the allowed values.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the value is not allowed.
     """
     if value not in allowed:
         choices = ", ".join("null" if one is None else str(one) for one in allowed)
@@ -116,7 +116,7 @@ def check_reward(reward: Any) -> Any:
     """Raise an error if a reward is not one number.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the reward is not one number.
     """
     if isinstance(reward, (float, int, np.floating, np.integer)) or is_scalar(reward, "iuf"):
         return reward
@@ -138,7 +138,7 @@ def check_keys(name: str, value: Any) -> None:
     """Check that a value is a dictionary whose keys are strings.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the value is not such a dictionary.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{name} must be a dictionary with strings as keys, got {value!r}; leave it out for none")

@@ -111,9 +111,9 @@ class SharedClock(Clock):
         shard: See `rl_rms.envs.NonStationaryVector`.
     """
 
-    # This many readings are computed at once.
+    # Number of readings that are computed at once.
     _span = BLOCK
-    # The schedules use the random numbers of this sub-environment.
+    # Index of the sub-environment whose random numbers the schedules use.
     _env_index = 0
     _block: Block
     _columns: Any

@@ -23,7 +23,7 @@ class Configurable:
     _kind: ClassVar[str]
     _example: ClassVar[str]
     _classes: ClassVar[dict[str, type[Any]]]
-    # The attribute of an argument, if a method or property already has the argument's name.
+    # The attribute that stores an argument, if a method or property already has the argument's name.
     _kept_as: ClassVar[Mapping[str, str]] = {}
     # If a list is given instead of named arguments, this argument gets the list.
     _list_argument: ClassVar[str | None] = None

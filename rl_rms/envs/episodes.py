@@ -13,7 +13,7 @@ SUCCESS_KEYS = ("is_success", "success")
 
 
 class EpisodeCounter:
-    """Counts returns and lengths in one or several environments."""
+    """Sums the rewards and counts the steps of the episodes in one or several environments."""
 
     def __init__(self, num_envs: int = 1) -> None:
         self._returns = [0.0] * num_envs
@@ -36,7 +36,7 @@ class EpisodeCounter:
             rewards: Rewards, shape ``(num_envs,)``.
             valid: Whether each frame is a transition; False for reset frames.
             done: Whether each transition is the last of its episode.
-            successes: Success of each episode that ends, as the environment reports; None if it reports nothing.
+            successes: Success that the environment reports for each episode that ends; None if it reports nothing.
 
         Returns:
             The finished episodes in the order of their environments, without tasks.
@@ -76,7 +76,7 @@ def success_keys(success_key: str | None) -> tuple[str, ...]:
 
 
 def success_in(info: Mapping[str, Any], keys: Sequence[str] = SUCCESS_KEYS) -> bool | None:
-    """The success that an environment reports; None if it reports nothing."""
+    """Return the success that an environment reports; None if it reports nothing."""
     for key in keys:
         if key in info:
             return bool(info[key])

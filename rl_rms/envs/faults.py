@@ -27,13 +27,15 @@ class EnvError(RuntimeError):
     """The error that is raised when sub-environments fail.
 
     Args:
-        indices: Their numbers.
-        seeds: The seed of each sub-environment's last seeded reset; None if there was none, or if it is unknown.
+        indices: Indices of the sub-environments that failed.
+        seeds: The seed of each sub-environment's last seeded reset; None if no reset was seeded, or if the seed is
+            unknown.
         problem: The cause in words.
         mend: The remedy in words.
 
     Attributes:
-        when: Text about the step in which they failed. The caller, which counts steps, sets it.
+        when: Text about the step in which the sub-environments failed. The caller sets the text, because it counts
+            the steps.
     """
 
     def __init__(self, indices: Sequence[int], seeds: Sequence[int | None], problem: str, mend: str) -> None:
@@ -88,7 +90,7 @@ class FaultLog:
 
     Attributes:
         on_env_error: ``"raise"`` or ``"restart"``.
-        first_index: Number of the first sub-environment in errors and warnings.
+        first_index: Index of the first sub-environment in errors and warnings.
         seeds: The seed of each sub-environment's last seeded reset.
         restarts: Restarts of each sub-environment.
         num_restarts: Restarts of all sub-environments together.

@@ -35,7 +35,7 @@ WRAPPER_STATES: Mapping[type, tuple[str, ...]] = {
 
 
 def check_attributes(env: SyncVectorEnv | AsyncVectorEnv) -> None:
-    """Raise an error for versions of Gymnasium whose vector environments lack these attributes.
+    """Raise an error if Gymnasium's vector environment lacks an attribute that this library uses.
 
     Raises:
         RuntimeError: If an attribute is missing.
@@ -79,8 +79,8 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
     """Start a worker process that replaces another worker, and close the pipe of the replaced worker.
 
     Returns:
-        The worker's shared memory. The caller must keep it, because a spawned worker can open its lock only while
-        it exists.
+        The worker's shared memory. The caller must keep this object, because a spawned worker can open the
+        memory's lock only while the object exists.
     """
     context: Any = multiprocessing.get_context(env.context)
     here, there = context.Pipe()

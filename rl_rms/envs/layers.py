@@ -163,7 +163,7 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
     """Find the wrapper of each saved state. Wrappers without a state may have been added or removed.
 
     Returns:
-        The wrapper's number for each state.
+        The index of the wrapper for each state.
 
     Raises:
         OtherWrappersError: If the state is of other wrappers.

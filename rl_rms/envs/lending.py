@@ -97,7 +97,7 @@ class Lending(gym.Env[Observation, np.int64]):
         self.action_space = Discrete(2)
 
     def applicants(self, count: int, rng: np.random.Generator) -> Applicants:
-        """Draw a batch of applicants with the current parameters.
+        """Draw a batch of applicants from the current distribution.
 
         Args:
             count: Number of applicants.
@@ -111,7 +111,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return Applicants(observations, groups, rng.random(count) < probabilities)
 
     def rewards(self, actions: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:
-        """The rewards of actions with the current parameters.
+        """Compute the rewards of actions with the current parameters.
 
         Args:
             actions: 1 for a loan, 0 for none.
@@ -120,7 +120,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
 
     def chances(self, observations: npt.ArrayLike) -> Floats:
-        """The exact probabilities of repayment given the observations, with the current parameters.
+        """Compute the exact probabilities of repayment given the observations, with the current parameters.
 
         Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``, where
         ``k = 1 / (1 + noise**2)``. The probability is the mean of the sigmoid over ``importance @ traits``.

@@ -43,8 +43,8 @@ def make_vec(
     """Make a non-stationary vector environment; the counterpart of ``gymnasium.make_vec``.
 
     Args:
-        id: Id or specification of the environment, or a function that makes a new one at each call. The id of a
-            ready-made task, such as ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and
+        id: Id or specification of the environment, or a function that makes a new environment at each call. The id
+            of a ready-made task, such as ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and
             curriculum.
         num_envs: Number of sub-environments.
         changes: See `NonStationaryVector`. They override the changes of a ready-made task, target by target.

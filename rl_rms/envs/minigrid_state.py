@@ -30,7 +30,7 @@ CLASSES = (
     f"{_ENVS}.unlock:UnlockEnv",
     f"{_ENVS}.unlockpickup:UnlockPickupEnv",
 )
-"""Names of the classes whose `step` uses no other attributes than these functions save. Others replay episodes."""
+"""Names of the classes whose `step` uses only saved attributes. Environments of other classes replay episodes."""
 _ATTRIBUTES = (
     "agent_pos",
     "agent_dir",
@@ -90,10 +90,10 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
 
 
 class _Objects:
-    """Replaces objects of the grid by their numbers.
+    """Replaces objects of the grid by their indices.
 
     Attributes:
-        packed: The class and the attributes of each object, by number.
+        packed: The class and the attributes of each object, in the order of the indices.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class _Objects:
 
 
 def _unpack(value: Any, made: list[Any]) -> Any:
-    """Replace numbers by objects."""
+    """Replace the indices of objects by the objects."""
     if isinstance(value, list):
         return [_unpack(one, made) for one in value]
     return made[value["object"]] if isinstance(value, dict) else value

@@ -129,7 +129,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`. It contains which sub-environments begin an episode in the next step."""
+        """Restore a `snapshot`, which marks the sub-environments that begin an episode in the next step."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)

@@ -25,7 +25,7 @@ class NoiseKey(NamedTuple):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        drifts: Number of each environment's drift. Environments with the same drift share the draws that are made
+        drifts: Index of each environment's drift. Environments with the same drift share the draws that are made
             once per drift.
         env_indices: Index of each environment.
         clocks: Clock of each environment, in env steps.

@@ -25,10 +25,10 @@ from rl_rms.envs.seeds import first_seed
 class NonStationary(Changing, Parametrized):
     """An environment whose parameters change while an agent acts in it.
 
-    The clock counts transitions across episodes. ``reset()`` does not rewind it, ``reset(seed=s)`` does, and
-    ``reset(options={"rl_rms.clock": k})`` sets it. After a step, the clock, parameters and regime already belong
-    to the next transition. ``info["rl_rms.regime"]`` counts the regime changes: the clocks at which a target
-    jumped, and the changes of the curriculum's stage.
+    The clock counts transitions across episodes. ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to
+    0, and ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. After a step, the clock, parameters and
+    regime already belong to the next transition. ``info["rl_rms.regime"]`` counts the regime changes: the clocks
+    at which a target jumped, and the changes of the curriculum's stage.
 
     Args:
         env: The environment.

@@ -38,7 +38,7 @@ class ParameterSetter:
 
     Attributes:
         targets: Names of the targets.
-        values: The current values, in the order of the targets; None for each until they are first set.
+        values: The current values, in the order of the targets. Each is None until the values are first set.
         has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
         late: Targets that take effect only at the next reset.
@@ -68,7 +68,8 @@ class ParameterSetter:
         self._spaces = (observation_space, action_space)
         # The values of all transforms, including transforms that are not targets.
         self._transforms = dict(NEUTRAL)
-        # An environment in which all targets exist. If a reset creates attributes, it is a copy after a reset.
+        # An environment in which all targets exist. This is a copy after a reset if a reset creates their
+        # attributes.
         self._example = _find_example(env, self.targets)
         for target in self.targets:
             _check(self._example, target, observation_space, action_space, target in arrays)

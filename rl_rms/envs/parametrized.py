@@ -62,7 +62,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_values(self) -> tuple[Any, ...]:
-        """The current values, in the order of the targets; None for each until they are first set."""
+        """The current values, in the order of the targets. Each is None until the values are first set."""
         return self._setter.values
 
     @parameter_values.setter
@@ -127,9 +127,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, from which another environment continues exactly.
 
-        It is None before the first reset, and if the state cannot be saved. Reasons are an episode of too many env
-        steps, actions that cannot be written as JSON, and an unknown type of random generator. Assigning a state
-        restores it, in an environment that was made with the same arguments. If a state was not saved, or not
+        The state is None before the first reset, and if it cannot be saved. It cannot be saved if the episode is
+        too long, an action cannot be written as JSON, or the type of the random generator is unknown. Assigning a
+        state restores it in an environment that was made with the same arguments. If a state was not saved, or not
         restored exactly, `parameter_problem` contains the reason.
         """
         self._problem = None
@@ -179,7 +179,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_problem(self) -> str | None:
-        """The reason why the last state was not saved, or not restored exactly; None if it was."""
+        """The reason why the last state was not saved, or not restored exactly; None if there was no problem."""
         return self._problem
 
     def _warn_of_problem(self) -> None:

@@ -69,6 +69,6 @@ class PhaseClocks(SharedClock):
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:
-    """The sub-environments' phases in env steps: shares of a schedule's cycle, or else of its timescale."""
+    """Return phases in env steps: shares of a schedule's cycle, or of its timescale if it has no cycle."""
     span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
     return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

@@ -1,9 +1,10 @@
 """Replays of episodes, for environments whose state cannot be read.
 
 The saved state consists of the random generator at the start of the episode, and the actions and parameter values
-since then. Another environment repeats them. A replay is exact if all random numbers come from ``np_random`` and
-the episode does not depend on earlier ones. Box2D needs replays, because the contacts of its solver cannot be read
-or set. Loading repeats all env steps of the episode. An episode of more than `LONGEST` env steps is not saved.
+since then. Another environment repeats the actions with the same parameter values. A replay is exact if all random
+numbers come from ``np_random`` and the episode does not depend on earlier episodes. Box2D needs replays, because
+the contacts of its solver cannot be read or set. Loading repeats all env steps of the episode. An episode of more
+than `LONGEST` env steps is not saved.
 """
 
 import json
@@ -36,7 +37,7 @@ class Replay:
         self._obstacle: str | None = None
         self._arguments: dict[str, Any] = {}
         self._actions: list[Any] = []
-        # The parameter values before the reset, and each later change with the number of the next step.
+        # The parameter values before the reset, and each later change with the index of the next step.
         self._values: list[tuple[int, Values]] = []
 
     def begin(self, seed: int | None, options: dict[str, Any] | None, values: Values) -> None:

@@ -33,9 +33,9 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     """An AsyncVectorEnv that names, restarts and saves its sub-environments, and ends workers that hang.
 
     If a worker fails, either a new worker replaces it, or all workers are ended and `EnvError` is raised. The
-    transition in which a worker failed is truncated, shows the first observation of the new worker, and has
-    ``rl_rms.restarted`` in its info. Each sub-environment gets wrappers that check what it returns and save its
-    state within an episode. Workers ignore Ctrl-C, which a terminal sends to them too.
+    transition in which a worker failed is truncated. Its observation is the first observation of the new worker,
+    and its info contains ``rl_rms.restarted``. Each sub-environment gets wrappers that check the returned values
+    and save the state within an episode. Workers ignore Ctrl-C.
 
     Args:
         env_fns: Functions that make the sub-environments.
@@ -197,7 +197,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return answers
 
     def _answer(self, i: int, end: float) -> Any:
-        """A worker's answer, or its fault if there is none at the time ``end``."""
+        """Return a worker's answer, or its fault if it has not answered at the time ``end``."""
         pipe, process = self.parent_pipes[i], self.processes[i]
         try:
             if end < math.inf and not pipe.poll(max(0.0, end - time.monotonic())):

@@ -29,7 +29,8 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
     """A SyncVectorEnv that names, restarts and saves its sub-environments.
 
     If a sub-environment fails, its function makes a new one, or `EnvError` is raised. The failed transition is
-    truncated. It has the first observation of the new sub-environment, and ``rl_rms.restarted`` in its info.
+    truncated. Its observation is the first observation of the new sub-environment, and its info contains
+    ``rl_rms.restarted``.
 
     Each sub-environment gets a wrapper that saves its state within an episode.
 

@@ -27,10 +27,11 @@ _NATIVE = {
 
 
 def native(spec: EnvSpec) -> EnvSpec | None:
-    """Return a specification with the native vector environment of rl_rms.
+    """Return a specification with a native vector environment that rl_rms provides.
 
-    None if rl_rms has no native vector environment for it, or the specification has another one. For Atari games,
-    it is ale-py's native vector environment in a wrapper.
+    The result is None if rl_rms provides no native vector environment for this environment, or if the
+    specification already has another native vector environment. For Atari games, rl_rms wraps ale-py's native
+    vector environment.
     """
     name = _NATIVE.get(str(spec.entry_point))
     if spec.entry_point == ATARI:

@@ -23,7 +23,8 @@ class SubEnvs(Backend):
     """The backend of Sync and Async vector environments.
 
     Args:
-        env: The vector environment. The sub-environments of a SyncVectorEnv get a wrapper, unless they have it.
+        env: The vector environment. The sub-environments of a SyncVectorEnv get a wrapper, unless they already
+            have it.
         targets: The targets.
 
     Raises:
@@ -37,8 +38,7 @@ class SubEnvs(Backend):
         assert isinstance(base, (SyncVectorEnv, AsyncVectorEnv))
         self._base: SyncVectorEnv | AsyncVectorEnv = base
         self._is_ready = _make_ready(self._base, tuple(targets))
-        # If they are in this process: the sub-environments, their Parametrized wrappers, and the wrappers around
-        # these.
+        # The sub-environments in this process, their Parametrized wrappers, and the wrappers around Parametrized.
         self._outermost: list[Any] = []
         self._sub_envs: list[Parametrized] = []
         self._sub_layers: list[Layers] = []
@@ -199,7 +199,7 @@ class SubEnvs(Backend):
                 self._notices.give(problem)
 
     def _check_wrappers(self, snapshot: Any) -> None:
-        """Raise an error if the snapshot was saved with other wrappers. Nothing has been changed then.
+        """Raise an error if the snapshot was saved with other wrappers. The check changes nothing.
 
         Raises:
             OtherWrappersError: If the wrappers differ.

@@ -77,8 +77,8 @@ class TaskSwitch(gym.Env[Any, Any]):
         """Begin an episode of the current task.
 
         Args:
-            seed: Seed of the current task. At their next episodes, the other tasks get seeds that are derived from
-                it.
+            seed: Seed of the current task. The other tasks get derived seeds at the beginning of their next
+                episodes.
             options: Reset options of the current task.
         """
         super().reset(seed=seed)

@@ -1,8 +1,8 @@
 """Ready-made non-stationary tasks, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
 
 ``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports the module. Each task is a
-`NonStationary` around an environment of Gymnasium or `rl_rms.envs.toys`. `rl_rms.envs.make_vec` accepts their ids
-too, and uses one clock for all sub-environments.
+`NonStationary` around an environment of Gymnasium or `rl_rms.envs.toys`. `rl_rms.envs.make_vec` also accepts the
+ids of the tasks, and uses one clock for all sub-environments.
 
 Time scales suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
 100,000. An agent can learn the task at every value in the range of a change. The values are not tuned for an

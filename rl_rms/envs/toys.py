@@ -68,7 +68,7 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
 
 
 class TwoStates(gym.Env[Observation, np.int64]):
-    """Two states and two actions: action 0 stays in the state, and action 1 goes to the other.
+    """Two states and two actions: action 0 stays in the state, and action 1 goes to the other state.
 
     A transition to state i has the reward ``reward_i``. With probability ``slip`` the other action is executed. If
     the two rewards are swapped, the best action changes in both states. A converged policy has small gradients. An
@@ -104,7 +104,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
     def values(self, policy: npt.ArrayLike, gamma: float) -> Floats:
         """The exact values of both states under a policy, with the current parameters.
 
-        They solve ``v = r + gamma P v``.
+        The values solve ``v = r + gamma P v``.
 
         Args:
             policy: Probability of each action in each state, shape ``(2, 2)``.

@@ -8,8 +8,8 @@
 ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the share of
 env steps in which a random action replaces the agent's. Permutations are numbered, and number 0 is the identity.
 ``mask`` is the share of an observation's components that are set to 0. Observations of uint8 are rounded and
-clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; a part of a
-Tuple has its number as name. Random numbers come from `rl_rms.envs.noise`.
+clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of
+a part of a Tuple is its index. Random numbers come from `rl_rms.envs.noise`.
 
 The functions transform one element with scalars, or a batch with scalars or arrays of shape ``(num_envs,)``.
 """
@@ -48,7 +48,7 @@ NEUTRAL = {
     "action.bias": 0.0,
     "action.noise": 0.0,
 }
-# Targets that need random numbers at each env step, and targets that need them once.
+# Targets that need random numbers at each env step, and targets that need random numbers once.
 NOISES = ("reward.noise", "observation.noise", "action.noise")
 DRAWN = (
     "observation.offsets",
@@ -147,7 +147,7 @@ def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], A
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
-    """The property that a target needs but the spaces lack; None if they have it."""
+    """Describe the property that a target needs and the spaces lack; None if they lack nothing."""
     if target.startswith("reward."):
         return None
     space: Space | None = action_space
@@ -253,7 +253,7 @@ def check_value(target: str, value: Any, bounds: tuple[float, float]) -> None:
 
 
 def reward(reward: Any, scale: Any, offset: Any, noise: Any = 0.0) -> Any:
-    """``scale * reward + offset + noise``.
+    """Return ``scale * reward + offset + noise``.
 
     Args:
         reward: One reward, or a batch, shape ``(num_envs,)``.
@@ -265,7 +265,7 @@ def reward(reward: Any, scale: Any, offset: Any, noise: Any = 0.0) -> Any:
 
 
 def observation(observation: Array, gain: Any, offset: Any) -> Array:
-    """``gain * observation + offset`` for every component, in the observation's dtype.
+    """Return ``gain * observation + offset`` for every component, in the observation's dtype.
 
     Args:
         observation: One observation, or a batch, shape ``(num_envs, *observation)``.
@@ -308,7 +308,8 @@ def hide(batch: Array, ranks: Array, share: Any) -> Array:
 def action(action: Any, space: Space, flip: Any, gain: Any, shift: Any = 0.0) -> Any:
     """Mirror actions if ``flip >= 0.5``, then clip ``gain * action + shift`` to the bounds.
 
-    Mirroring turns action ``a`` of ``Discrete(n)`` into ``n - 1 - a``, and of a Box into ``-a``.
+    Mirroring turns an action ``a`` of ``Discrete(n)`` into ``n - 1 - a``, and an action ``a`` of a Box into
+    ``-a``.
 
     Args:
         action: One action, or a batch, shape ``(num_envs, *action)``.
@@ -343,14 +344,14 @@ def relabel(actions: Array, space: Discrete, orders: Array) -> Array:
 
 
 def replace(actions: Array, space: Discrete, share: Any, uniforms: Array) -> Array:
-    """Replace a share of Discrete actions by uniformly random ones.
+    """Replace a share of Discrete actions by uniformly random actions.
 
     Args:
         actions: Actions, shape ``(num_envs,)``.
         space: The space of one action.
         share: Scalar, or shape ``(num_envs,)``.
-        uniforms: Random numbers in [0, 1), shape ``(num_envs, 2)``. The first decides on a replacement, and the
-            second selects it.
+        uniforms: Random numbers in [0, 1), shape ``(num_envs, 2)``. The first number decides whether to replace
+            the action, and the second number selects the new action.
     """
     drawn = space.start + np.floor(uniforms[:, 1] * space.n).astype(actions.dtype)
     return np.where(uniforms[:, 0] < share, drawn, actions)

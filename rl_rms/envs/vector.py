@@ -41,9 +41,10 @@ class NonStationaryVector(Changing, VectorWrapper):
     """A vector environment whose parameters change while an agent acts in it.
 
     The clock counts true transitions, not the frames in which a sub-environment is only reset. As in
-    `NonStationary`, ``reset()`` does not rewind it, ``reset(seed=s)`` does, and
-    ``reset(options={"rl_rms.clock": k})`` sets it. A reset with a ``reset_mask`` never rewinds it. All frames of a
-    vector step, including the first ones of new episodes, use the values at the beginning of the step.
+    `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
+    ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A reset with a ``reset_mask`` never sets the
+    clock to 0. All frames of a vector step, including the first frames of new episodes, use the values at the
+    beginning of the step.
 
     Args:
         env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
@@ -353,7 +354,7 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # A new array, because the infos contain the old one.
+    # A new array, because the infos contain the old array.
     array.flags.writeable = False
     return array
 

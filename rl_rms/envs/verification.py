@@ -23,8 +23,8 @@ from rl_rms.envs.checks import number_of
 from rl_rms.envs.parameters import NoEffectError, Parameter
 from rl_rms.envs.parameters.parameter import ParameterOfEach
 
-# Env steps before the change, which show that the copies are equal; maximum env steps of an episode; and all env
-# steps. Several episodes are needed because small environments may not differ in one.
+# Env steps before the change, maximum env steps of an episode, and env steps in total. The steps before the change
+# show that the copies are equal. Small environments may need several episodes to show a difference.
 WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
 # Verified parameters by the environment's class. Each parameter is verified only once per class.
@@ -40,7 +40,7 @@ class _CrashError(Exception):
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
-    """Verify on copies of an environment that each parameter has an effect. A process verifies a parameter once.
+    """Verify on copies of an environment that each parameter has an effect, once per process and parameter.
 
     The environment, its random generators and its class do not change. The value is changed by 10 % first, and
     then by more within its bounds. If the parameter has no effect alone, it is tried again with the other
@@ -276,7 +276,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 def _needs_reset(env: Any, ended: Any) -> bool:
     """Whether an environment needs a reset after a step that ended its episode in this way."""
     mode = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED)
-    # Before Gymnasium 1.4, a SyncVectorEnv writes its mode into the metadata of its sub-environments.
+    # Before Gymnasium 1.4, a SyncVectorEnv writes its autoreset mode into the metadata of its sub-environments.
     resets = isinstance(env, VectorEnv) and mode is not AutoresetMode.DISABLED
     return bool(np.any(ended)) and not resets
 

@@ -25,6 +25,6 @@ STUDIES = {
 
 
 def load(name: str) -> Study:
-    """A study by its name, one of `STUDIES`."""
+    """Load a study by its name, one of `STUDIES`."""
     study: Study = import_module(f"rl_rms.studies.{name}").STUDY
     return study

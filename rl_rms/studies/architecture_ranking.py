@@ -44,14 +44,14 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Networks by optimizers; a cell covers all rates of its optimizer."""
+    """Return a cell for each network and optimizer. A cell covers all learning rates of its optimizer."""
     if quick:
         return grid(network=["linear", "8", "32", "64-64"], by=["SGD", "RMSprop 200"], num_steps=[2_000])
     return grid(network=NETWORKS, by=OPTIMIZERS, num_steps=[NUM_STEPS])
 
 
 def measure(seed: int, *, network: str, by: str, num_steps: int) -> dict[str, Any]:
-    """Mean episode length of a training, by learning rate."""
+    """Train at each learning rate, and return the mean episode lengths."""
     options, rates = OPTIMIZERS[by]
     return {
         "scores": [
@@ -77,7 +77,7 @@ def _train(seed: int, network: dict[str, Any], options: dict[str, Any], num_step
 
 
 def at_best_rates(results: Results, by: str) -> Floats:
-    """Scores under an optimizer, each network at its best rate, shape ``(networks, seeds)``."""
+    """Return scores under an optimizer, each network at its best rate, shape ``(networks, seeds)``."""
     found = []
     for network in results.levels("network"):
         scores = results.values("scores", network=network, by=by)
@@ -86,7 +86,7 @@ def at_best_rates(results: Results, by: str) -> Floats:
 
 
 def at_rate(results: Results, by: str, number: int) -> Floats:
-    """Scores under an optimizer with one rate for all networks, same shape."""
+    """Return scores under an optimizer at one rate for all networks, shape ``(networks, seeds)``."""
     return np.array([results.values("scores", network=n, by=by)[:, number] for n in results.levels("network")])
 
 
@@ -98,12 +98,12 @@ def taus(results: Results) -> dict[tuple[str, str], tuple[float, float, float]]:
 
 
 def floors(results: Results) -> dict[str, float]:
-    """Tau between two halves of an optimizer's seeds."""
+    """Kendall's tau between the rankings by two halves of an optimizer's seeds, by optimizer."""
     return {by: noise_floor(at_best_rates(results, by), np.random.default_rng(0)) for by in results.levels("by")}
 
 
 def between_rates(results: Results, by: str) -> float:
-    """Tau between the rankings at an optimizer's two best rates, the same for all networks."""
+    """Kendall's tau between the rankings at an optimizer's two best rates, each rate used for all networks."""
     rng = np.random.default_rng(0)
     rates = range(len(OPTIMIZERS[by][1]))
     best, second, *_ = sorted(rates, key=lambda i: -at_rate(results, by, i).mean())
@@ -111,7 +111,7 @@ def between_rates(results: Results, by: str) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Scores and ranks of the networks, then taus."""
+    """Tabulate the scores and ranks of the networks, then the taus."""
     optimizers = results.levels("by")
     scores = {by: at_best_rates(results, by) for by in optimizers}
     ranks = {by: (-own.mean(1)).argsort().argsort() + 1 for by, own in scores.items()}

@@ -1,7 +1,8 @@
 """Tests whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
-If later layers have ReLU and no biases, gamma scales all their activations and the gradients of all earlier
-weights: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every gamma.
+If later layers have ReLU and no biases, gamma scales the activations of these layers and the gradients of all
+earlier weights: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every
+gamma.
 """
 
 import functools
@@ -44,7 +45,7 @@ MEASURED = ("first", "updates")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Constant gammas for every optimizer, and jumps of gamma for every rho."""
+    """Return a cell for each optimizer and constant gamma, and for each rho and jump of gamma."""
     if quick:
         return [
             *grid(by=["SGD", "RMSprop, eps 1e-8", "RMSpropTFLike, eps 1e-5"], gamma=[0.01, 1.0, 100.0]),
@@ -82,7 +83,7 @@ class Gradients:
 
 @functools.cache
 def moved(seed: int, by: str, gamma: float) -> Tensor:
-    """Displacement of the first weights in a hundred updates."""
+    """Return the displacement of the first weights in a hundred updates."""
     source = Gradients(seed)
     before = source.weights.detach().clone()
     optimizer = KINDS[by]([source.weights])
@@ -98,13 +99,13 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def _constant(seed: int, *, by: str, gamma: float) -> dict[str, float]:
-    """Length of the weights' displacement, and its relative difference from gamma 1."""
+    """Measure the length of the weights' displacement, and its relative difference from gamma 1."""
     own, usual = moved(seed, by, gamma), moved(seed, by, 1.0)
     return {"distance": float(own.norm()), "difference": float((own - usual).norm() / usual.norm())}
 
 
 def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
-    """First step after a jump of gamma relative to the step without it, and updates until the two agree."""
+    """Measure the first step after a jump of gamma relative to no jump, and the updates until both steps agree."""
     lengths = []
     for factor in (1.0, jump):
         source = Gradients(seed)
@@ -126,7 +127,7 @@ def worst(results: Results, by: str) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Relative differences from gamma 1; then jumps."""
+    """Tabulate the relative differences from gamma 1, then the effects of jumps."""
     gammas = results.levels("gamma")
     rows = [
         [by, *(short(results.middle("difference", by=by, gamma=gamma)) for gamma in gammas)]

@@ -1,7 +1,8 @@
 """Measures how much and how long a burst of gradients affects v, with each kind of clipping.
 
-Gradients are noise in a thousand coordinates, each with its own scale. A burst multiplies all coordinates, or one,
-in a single update. A lasting change multiplies all of them from then on.
+Gradients are noise in a thousand coordinates, each with its own scale. A burst multiplies all coordinates, or one
+coordinate, in a single update. A lasting change multiplies all coordinates in this update and in all later
+updates.
 """
 
 import math
@@ -24,8 +25,9 @@ NUM_TENSORS = 5
 SCALES = torch.logspace(-2, 0, 1_000, dtype=torch.float64)
 WARM_UP = 300
 NEAR = 0.1
-# Bounds: twice the ordinary norms and root mean square of the quotient; three root mean squares of the largest
-# coordinate or of each coordinate.
+# Bounds of norms are twice the ordinary norms. ``max_grad_value`` is three root mean squares of the largest
+# coordinate, and ``max_grad_ratio`` is three root mean squares of each coordinate. ``max_update_rms`` is twice the
+# ordinary root mean square of a step.
 CLIPS: dict[str, dict[str, Any]] = {
     "none": {},
     "max_grad_norm": {"max_grad_norm": 2.0 * float(SCALES.norm())},
@@ -35,19 +37,19 @@ CLIPS: dict[str, dict[str, Any]] = {
     "max_update_rms": {"max_update_rms": 2.0},
 }
 BEFORE = ("max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio")
-# A burst in all coordinates, or in one of large or small scale, and a lasting change.
+# A burst in all coordinates, a burst in one coordinate of large or small scale, and a lasting change.
 WHERE = {"all": slice(None), "large": slice(-1, None), "small": slice(0, 1), "lasting": slice(None)}
 BURSTS = ("all", "large", "small")
 SIZE, LASTING_SIZE = 1_000.0, 10.0
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Kind of clipping, coordinates of the burst, and number of updates measured from the burst on."""
+    """Return a cell for each kind of clipping and of burst, with the number of updates measured from the burst."""
     return grid(clip=CLIPS, burst=WHERE, after=[60 if quick else 1_200])
 
 
 def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
-    """The effects of a burst, compared with the same noise without burst and clipping.
+    """Measure the effects of a burst, compared with the same noise without burst and clipping.
 
     Returns:
         ``root``: root v of the coordinates in the burst, divided by its expected value, at `moments`.
@@ -76,7 +78,7 @@ def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
 
 
 def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tuple[Tensor, Tensor]:
-    """RMSprop on tensors with these gradients.
+    """Update tensors by RMSprop with given gradients.
 
     Args:
         grads: Shape ``(WARM_UP + after, coordinates)``.
@@ -128,7 +130,7 @@ def contained(results: Results, clip: str) -> list[str]:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Pollution and recovery by clip and burst, and the effect of a burst in one coordinate on the others."""
+    """Tabulate v after a burst and the recovery, and the effect of a burst in one coordinate on the others."""
     rows = []
     for clip in CLIPS:
         row = [short(pollution(results, clip, burst)) for burst in BURSTS]
@@ -152,7 +154,7 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the clips that contain every burst."""
+    """Judge by the kinds of clipping that contain every burst."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
     worst = {clip: max(pollution(results, clip, burst) for burst in BURSTS) for clip in CLIPS}
     best, *others = sorted(BEFORE, key=worst.__getitem__)

@@ -1,8 +1,8 @@
 """Measures how long RMSprop's v lags behind a curriculum's stages, and which half-life has the best return.
 
-When gradients become R times as large, root v is within a tenth of their size after ``t`` updates with
-``1 - rho**t = 0.81``, so ``t = 1.66 / (1 - rho)``. When they become R times smaller, ``rho**t R**2 = 0.21``, so t
-grows with log R.
+v has adapted when root v is within a tenth of the gradients' size. If gradients become R times as large, this
+takes ``t = 1.66 / (1 - rho)`` updates, the solution of ``1 - rho**t = 0.81``. If gradients become smaller by the
+factor R, t solves ``rho**t R**2 = 0.21`` and grows with log R.
 """
 
 import math
@@ -35,7 +35,7 @@ STAGES = [{"length": length} for length in (1.0, 0.5, 0.25, 0.12)]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Streams of gradients whose scale changes once, and A2C in a curriculum."""
+    """Return cells for streams of gradients whose scale changes once, and for A2C in a curriculum."""
     if quick:
         return grid(rho=[0.9, 0.97, 0.99], ratio=[4.0, 0.25, 100.0, 0.01])
     streams = grid(rho=RHOS, ratio=[ratio**sign for ratio in RATIOS for sign in (1, -1)])
@@ -74,7 +74,7 @@ def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
 
 
 def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
-    """Mean return, and the last stage."""
+    """Train A2C in a curriculum, and return the mean return and the last stage."""
     env = make_vec("CartPole-v1", 16, curriculum=Staged(STAGES, threshold=100, window=30), seed=seed)
     options = {"n_steps": 8, "gae_lambda": 0.95, "ent_coef": 0.0, **NOT_NORMALIZED}
     agent = A2C(env, half_life=half_life, learning_rate=rate, seed=seed, device="cpu", **options)
@@ -97,7 +97,7 @@ def expected(ratio: float) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Adaptation times by ratio and rho, slopes; then returns."""
+    """Tabulate adaptation times by ratio and rho, slopes and returns."""
     rhos = results.levels("rho")
     rows = []
     for ratio in results.levels("ratio"):

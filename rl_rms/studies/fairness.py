@@ -42,7 +42,7 @@ Step = Callable[[Tensor, Mapping[Label, Tensor], Mapping[Label, float]], Tensor]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Settings, shared or own weights of the groups, and optimizers."""
+    """Return a cell for each setting, kind of weights (shared or own for each group) and optimizer."""
     if quick:
         few = [by for by in EQUAL_WEIGHTS if by != "equalized"]
         return grid(setting=["supervised"], weights=["shared", "own"], by=few, updates=[200])
@@ -50,7 +50,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def inputs(applicants: Applicants, weights: str) -> Tensor:
-    """Observations; for own weights, the second group's features are appended."""
+    """Return the policy's inputs: observations and, for own weights, the features of the second group."""
     x = torch.from_numpy(applicants.observations)
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
 
@@ -78,7 +78,7 @@ def make_step(by: str, like: Tensor) -> Step:
 
 
 def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> dict[str, Any]:
-    """Evaluate a policy on unseen applicants at checkpoints, at the rate of the best late score."""
+    """Evaluate a policy on unseen applicants at checkpoints, at the learning rate with the best late score."""
     env, rng = Lending(), np.random.default_rng(seed)
     tested, taught = env.applicants(TESTED, rng), env.applicants(BATCH * updates, rng)
     x_tested, in_tested = inputs(tested, weights), np.eye(2)[tested.groups]
@@ -125,7 +125,7 @@ def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> 
 
 @functools.cache
 def best_rule() -> tuple[float, float, float]:
-    """Gap, accuracy and return of the optimal rule."""
+    """Return the gap, the accuracy and the return of the optimal rule."""
     env = Lending()
     people = env.applicants(100_000, np.random.default_rng(0))
     actions = env.best_actions(people.observations)
@@ -139,7 +139,7 @@ def narrowed(results: Results, when: str, by: str, rival: str = "RMSprop", **of:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Gaps and scores by setting, weights and optimizer."""
+    """Tabulate gaps and scores by setting, weights and optimizer."""
     header = ["setting, weights", "optimizer", "early gap", "late gap", "early reduction", "late reduction"]
     rows = []
     for cell in results.cells:

@@ -51,7 +51,7 @@ ON_FLOWER = 2
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Each placement by difference and participation of clients, and on CartPole, in one process and on Flower."""
+    """Return the cells of each placement, for quadratic clients and for CartPoles in one process and on Flower."""
     if quick:
         return grid(placement=PLACEMENTS, unlike=[0.0, 10.0], share=[1.0], rounds=[120])
     return [
@@ -73,7 +73,7 @@ def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
 def _quadratic(
     seed: int, placement: Placement, rate: float, *, unlike: float, share: float, rounds: int
 ) -> dict[str, float]:
-    """Squared distance from the best x in the last rounds, and the clients' losses relative to the best x."""
+    """Measure the squared distance from the best x in the last rounds, and the clients' losses relative to it."""
     generator = torch.Generator().manual_seed(seed)
     centers = unlike * torch.randn(CLIENTS, COORDINATES, generator=generator)
     best = centers.mean(0)
@@ -104,7 +104,7 @@ def _quadratic(
 
 
 def _cartpoles(seed: int, placement: Placement, engine: str, rate: float) -> dict[str, float]:
-    """Mean return of the clients without reward noise in the last fifth of the rounds."""
+    """Return the mean return of the clients without reward noise in the last fifth of the rounds."""
     if engine == "flower":
         return {"return": _on_flower(seed, placement, rate) if seed < ON_FLOWER else math.nan}
     config = FederationConfig(
@@ -137,7 +137,7 @@ def _agent(changes: Mapping[str, float], seed: int) -> A2C:
 
 
 def _on_flower(seed: int, placement: Placement, rate: float) -> float:
-    """The same return by ``rl-rms federate``."""
+    """Measure the same return as `_cartpoles`, with ``rl-rms federate``."""
     import yaml
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Scores of PPO by the half-life of each of its running statistics, in CartPoles that change.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
-RMSprop's second moment. Each training changes the half-life of one of them.
+RMSprop's second moment. Each training changes the half-life of one of these statistics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ _QUICK = (
 
 
 def cells(*, quick: bool) -> list[Cell]:
-    """The changes with every setting of one statistic; the other two statistics have the reference's settings."""
+    """Return cells for each setting of one statistic. The other two statistics keep the reference's settings."""
     if quick:
         return [{"changes": CHANGES[0], **settings, "num_steps": 20_000} for settings in _QUICK]
     chosen = [{**REFERENCE, name: setting} for name, settings in SETTINGS.items() for setting in settings]
@@ -55,7 +55,7 @@ def schedules(changes: str, regime: int) -> dict[str, Schedule]:
 
 
 def training(seed: int, changes: str, num_steps: int = NUM_STEPS, **settings: str) -> dict[str, float]:
-    """Mean over equal windows of a training of the mean length of the episodes that ended in the window."""
+    """Train PPO, and return the mean episode length, averaged over equal windows of the training."""
     env = make_vec("CartPole-v1", NUM_ENVS, schedules(changes, num_steps // NUM_REGIMES), seed=seed)
     agent = PPO(
         env,
@@ -101,7 +101,7 @@ def gain(results: Results, changes: str, statistic: str, setting: str) -> Estima
 
 
 def table(results: Results) -> Table:
-    """Episode lengths, and gains over the reference, by statistic and setting."""
+    """Tabulate episode lengths, and gains over the reference, by statistic and setting."""
     changes = results.levels("changes")
     rows = []
     for statistic in SETTINGS:
@@ -116,7 +116,7 @@ def table(results: Results) -> Table:
 
 
 def name_of(setting: str) -> str:
-    """A setting in words."""
+    """Describe a setting in words."""
     names = {NONE: "not normalized", NEVER: "never forget", JUMPS: "forget at jumps"}
     return names.get(setting, setting.replace("_", ","))
 

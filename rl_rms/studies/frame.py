@@ -30,7 +30,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def to_markdown(self) -> str:
-        """The table in Markdown, with the first column aligned left and the others right."""
+        """Format the table in Markdown, with the first column aligned left and the other columns right."""
         lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -87,7 +87,7 @@ class Results:
         """A metric of the one cell with these settings, shape ``(seeds, ...)``.
 
         Raises:
-            KeyError: Unless there is exactly one.
+            KeyError: If there is no such cell, or more than one.
         """
         found = self.where(**which)
         if len(found) != 1:
@@ -103,7 +103,7 @@ class Results:
         return interquartile(self.values(metric, **which))
 
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
-        """The value of a setting at which a metric's interquartile mean is best; the first of equal ones.
+        """The value of a setting at which a metric's interquartile mean is best; the first of several best values.
 
         Args:
             metric: Name of a scalar metric.
@@ -128,9 +128,9 @@ class Study:
         mechanism: The features of the library that the claim is about.
         setup: Description of the measurement.
         caveat: Limits of the experiment.
-        cells: Function that returns the settings to measure, as arguments of ``measure``; for True, it returns
-            fewer settings.
-        measure: Function from a seed and a cell's settings to metrics: numbers, or lists of them.
+        cells: Function that returns the settings to measure, as arguments of ``measure``. With the argument True,
+            it returns fewer settings.
+        measure: Function from a seed and a cell's settings to metrics, which are numbers or lists of numbers.
         tables: Function from the results to tables.
         verdict: Function from the results to the verdict.
         draw: Function that draws the results.
@@ -172,7 +172,7 @@ def run(
     Args:
         study: The study.
         quick: Whether to use fewer cells and seeds.
-        seeds: Number of seeds; None for the study's own.
+        seeds: Number of seeds; None for the study's own number.
         processes: Number of processes; 1 measures in this process.
         progress: Function of the number of finished measurements and of all measurements; called after each.
 
@@ -231,6 +231,6 @@ def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, 
 
 
 def _rounded(value: Any) -> Floats:
-    """Round as the file does, so that saved and fresh results give the same page."""
+    """Round values as the saved file does, so that saved and fresh results give the same page."""
     values = np.asarray(value, dtype=np.float64)
     return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)

@@ -1,6 +1,7 @@
 """Measures the steps during and after a burst of gradients, and the return that an agent loses by a burst.
 
-A burst of size B is one update whose gradients are B times as large as the others' root mean square.
+A burst of size B is one update whose gradients are B times as large as the root mean square of the other
+gradients.
 """
 
 import math
@@ -40,7 +41,7 @@ NUM_ENVS, NUM_STEPS = 16, 8
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Normalizer: rho, clipping and size of the burst. Agents: rho, clipping, event and learning rate."""
+    """Return cells for bursts by rho, clipping and size, and for agents by rho, clipping, event and rate."""
     bursts = [
         *grid(of=["normalizer"], rho=RHOS[:2] if quick else RHOS, clips=[False], size=SIZES),
         *grid(of=["normalizer"], rho=[0.99], clips=[True], size=SIZES[-1:]),
@@ -61,7 +62,7 @@ def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
 
 
 def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
-    """A burst in all coordinates, compared with the same noise without it.
+    """Compare a burst in all coordinates with the same noise without the burst.
 
     Returns:
         ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after the burst
@@ -173,7 +174,7 @@ def sooner(results: Results) -> list[float]:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Steps, recovery and lost steps by rho and size; then agents' returns and losses."""
+    """Tabulate steps, recovery and lost steps by rho and size, then agents' returns and losses."""
     rows = []
     for cell in results.cells:
         if cell["of"] == "normalizer":
@@ -238,7 +239,7 @@ def verdict(results: Results) -> Verdict:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Longest step and recovery by rho and size; returns by rho and event."""
+    """Draw the longest step and the recovery by rho and size, and returns by rho and event."""
     first, second, third = figure.subplots(1, 3)
     of = {"of": "normalizer", "clips": False}
     rhos = results.levels("rho", **of)

@@ -97,7 +97,7 @@ FOUND = ("time scale", "match", "auto")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Streams by the time between jumps; environments, half-lives and rates; settings of each statistic."""
+    """Return cells for streams, for A2C by environment, half-life and rate, and for PPO's running statistics."""
     if quick:
         return [
             *grid(jumps_every=[10, 100, 500]),
@@ -121,7 +121,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
-    """Tracking errors by half-life: mean of ``(s/v - 1 - log(s/v)) / 2`` with the true variance s."""
+    """Measure the mean of ``(s/v - 1 - log(s/v)) / 2`` by half-life, with the true variance s."""
     random = np.random.default_rng(seed)
     updates = max(4_000, 8 * jumps_every)
     gains = 1 - 2.0 ** (-1 / np.array(TRACKED))[:, None]
@@ -196,12 +196,12 @@ def scores(results: Results, task: str, half_life: str) -> Floats:
 
 
 def gain(results: Results, task: str, half_life: str) -> Estimate:
-    """Gain of a half-life over 69 updates, paired by seed."""
+    """Gain in score of a half-life over the half-life of 69 updates, paired by seed."""
     return interquartile_mean(scores(results, task, half_life) - scores(results, task, "69 updates"))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tracking by the time between jumps, scores by environment, episode lengths by setting."""
+    """Tabulate tracking by the time between jumps, scores by environment, and PPO's episode lengths."""
     header = ["", "best half-life", "error at the best", "error at half-life = T", "error at 69"]
     rows = []
     for time, best in best_half_lives(results).items():
@@ -226,7 +226,7 @@ def _signed(one: Estimate) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the power law of tracking, and by the returns with each setting of the statistics."""
+    """Judge by the power law of tracking, and by the returns with each memory of the statistics."""
     names = results.levels("task")
     power = exponent(results)
     won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}

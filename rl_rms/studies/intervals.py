@@ -52,7 +52,7 @@ def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
 
 
 def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
-    """An aggregate of several columns of scores, and its 95 % interval by rliable's bootstrap.
+    """Compute an aggregate of several columns of scores, and its 95 % interval by rliable's bootstrap.
 
     Args:
         scores: A column for each setting, shape ``(seeds, columns)``; the bootstrap draws whole rows.
@@ -108,7 +108,7 @@ def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[F
 def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, Floats, Floats]:
     from rliable import library
 
-    # rliable accepts a random state, but draws from NumPy's global one.
+    # rliable accepts a random state, but draws from NumPy's global random generator.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:

@@ -31,7 +31,7 @@ NUM_STEPS = 25_000
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Tasks with and without LayerNorm and bias correction."""
+    """Return a cell for each task, with and without LayerNorm and bias correction."""
     if quick:
         return grid(task=["regression"], layer_norm=[False, True], bias_correction=[False, True], updates=[150])
     return [
@@ -114,7 +114,7 @@ def deviation(scores: Floats) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Spread over half-lives and the score itself, by task, LayerNorm and bias correction."""
+    """Tabulate the spread over half-lives and the score, by task, LayerNorm and bias correction."""
     rows = []
     for cell in results.cells:
         scores = at_best_rate(results, **{key: cell[key] for key in ("task", "layer_norm", "bias_correction")})

@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Optimizers and their half-lives, and periods."""
+    """Return a cell for each optimizer with its half-life, and each period."""
     if quick:
         return grid(by=["SGD", "RMSprop, 4 updates", "RMSprop, 69 updates"], period=[40])
     return grid(by=KINDS, period=[40, 400, 4_000])
@@ -78,7 +78,7 @@ def ratio(results: Results, **which: Any) -> Estimate:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Losses by phase, and the ratio of in phase to opposite phase."""
+    """Tabulate losses by phase, and the ratio of the loss in phase to the loss in opposite phase."""
     rows = []
     for by in results.levels("by"):
         for period in results.levels("period", by=by):

@@ -42,14 +42,14 @@ MOST = {"lr": 1.0, "half_life": 1e4, "eps": 1.0}
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """The signal of each number of unrolled updates, and initial, learned and grid-searched hyperparameters."""
+    """Return cells for the meta-gradient at each unroll length, and for each method to choose hyperparameters."""
     if quick:
         return [*grid(length=[3, 30]), *grid(by=["start", "learned"], penalty=[0.0])]
     return [*grid(length=LENGTHS), *grid(by=["start", "grid"]), *grid(by=["learned"], penalty=PENALTIES)]
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Measure the signal, or a method to choose hyperparameters."""
+    """Measure the meta-gradient, or a method to choose hyperparameters."""
     return _signal(seed, **cell) if "length" in cell else _scores(seed, **cell)
 
 
@@ -113,7 +113,7 @@ def logs(values: Mapping[str, float]) -> Tensor:
 
 
 def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
-    """Plain updates with given hyperparameters."""
+    """Return a function that makes RMSprop updates with given hyperparameters."""
     states: Any = None
 
     def step(params: Params, grads: Params) -> Params:
@@ -172,7 +172,7 @@ def share(results: Results, penalty: float) -> Estimate:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Signal to noise and cost by unroll length; scores and hyperparameters by method."""
+    """Tabulate signal to noise and cost by unroll length, then scores and hyperparameters by method."""
     signal = []
     for length in results.levels("length"):
         clear = [str(results.estimate(name, length=length)) for name in NAMES]

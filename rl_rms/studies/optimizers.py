@@ -34,8 +34,8 @@ def half_decades(low: float, high: float) -> list[float]:
 class Ladder:
     """One problem trained at several learning rates at once.
 
-    These optimizers update each coordinate by itself, in proportion to the learning rate. One of them with
-    learning rate 1, on the gradients of all copies of the problem, therefore gives every copy's step.
+    These optimizers update each coordinate by itself, in proportion to the learning rate. One optimizer with the
+    learning rate 1 and the gradients of all copies of the problem therefore gives the step of every copy.
 
     Args:
         name: One of `OPTIMIZERS`.
@@ -49,12 +49,13 @@ class Ladder:
         self._unit: Tensor | None = None
 
     def step(self, params: Tensor, grad: Tensor, factor: float | Tensor = 1.0) -> Tensor:
-        """The parameters after an update.
+        """Return the parameters after an update.
 
         Args:
             params: Shape ``(rates, ...)``.
             grad: Gradients of the same shape.
-            factor: Factor of all rates in this update, as by a schedule; broadcasts to the parameters.
+            factor: Factor of all learning rates in this update, for example from a schedule. It broadcasts to the
+                parameters.
         """
         if self._unit is None:
             self._unit = torch.zeros_like(params, requires_grad=True)

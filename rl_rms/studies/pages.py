@@ -23,7 +23,7 @@ class Finding:
 
     Attributes:
         study: The study.
-        results: Its results.
+        results: Results of the study.
         tables: One or more tables.
         verdict: The verdict.
     """
@@ -117,7 +117,7 @@ def read(study: Study, folder: Path) -> Results:
 
 
 def _write_events(finding: Finding, folder: Path, figure: "Figure") -> None:
-    """Write one TensorBoard run per cell, and one with verdict, tables and figure."""
+    """Write one TensorBoard run per cell, and one run with verdict, tables and figure."""
     from torch.utils.tensorboard import SummaryWriter
 
     study, results = finding.study, finding.results

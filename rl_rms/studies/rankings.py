@@ -13,7 +13,7 @@ def tau(one: Floats, other: Floats) -> float:
 
     Args:
         one: Scores, shape ``(networks,)``.
-        other: Likewise.
+        other: Scores, shape ``(networks,)``.
     """
     from scipy.stats import kendalltau
 
@@ -25,7 +25,7 @@ def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[flo
 
     Args:
         one: Scores of shape ``(networks, seeds)``.
-        other: Likewise.
+        other: Scores of shape ``(networks, seeds)``.
         rng: Source of random numbers.
     """
     drawn = []
@@ -54,7 +54,7 @@ def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
 
 
 def regret(scores: Floats, chosen: int) -> tuple[float, float, float]:
-    """A network's gap to the best one under an optimizer, with Student's 95 % interval over seeds.
+    """Compute a network's gap to the best network under an optimizer, with Student's 95 % interval over seeds.
 
     Args:
         scores: Shape ``(networks, seeds)``.

@@ -34,7 +34,7 @@ class Regression:
         return torch.randn(*shape, generator=self.generator)
 
     def losses(self, params: Params) -> Tensor:
-        """Losses of all copies on a new batch, shape ``(copies,)``."""
+        """Compute the losses of all copies on a new batch, shape ``(copies,)``."""
         inputs = self._normal(BATCH, INPUTS)
         targets = torch.tanh(inputs @ self.teacher["in"]) @ self.teacher["out"]
         hidden = inputs @ params["in"] + params["bias"]
@@ -45,7 +45,7 @@ class Regression:
         return losses
 
     def train(self, step: Callable[[Params, Params], Params], updates: int) -> Tensor:
-        """Losses before every update, shape ``(updates, copies)``.
+        """Train all copies, and return the losses before every update, shape ``(updates, copies)``.
 
         Args:
             step: Function from parameters and gradients to the next parameters.

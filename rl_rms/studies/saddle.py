@@ -1,6 +1,7 @@
 """Counts the updates to leave a saddle that is steep along one axis and nearly flat along the other.
 
-The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y the flat axis, b its curvature.
+The surface is ``f(x, y) = (100 x**2 - b y**2) / 2``: x is the steep axis, y is the flat axis, and b is the
+curvature of the flat axis.
 """
 
 import functools
@@ -33,7 +34,7 @@ NOISES = [0.0, 0.01, 0.1, 1.0, 10.0]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Curvature and start of the flat axis, gradient noise, and bound on the steep axis."""
+    """Return a cell for each curvature and start of the flat axis, noise, and bound on the steep axis."""
     if quick:
         return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], hold=[HOLD, HOLD / 10], by=RIVALS, most=[5_000])
     return [
@@ -60,7 +61,7 @@ def descend(
 def measure(
     seed: int, *, flat: float, start: float, noise: float, hold: float, by: str, most: int
 ) -> dict[str, float]:
-    """Updates until ``|y| > 1`` with x within ``hold``, at the best learning rate; at most ``most``."""
+    """Count the updates until ``|y| > 1`` with x within ``hold``, at the best learning rate; at most ``most``."""
     # Without noise all seeds are equal.
     steps, rate = _escape(seed if noise else 0, flat, start, noise, hold, by, most)
     return {"steps": steps, "rate": rate}
@@ -82,7 +83,7 @@ def _escape(
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Updates to leave the saddle, by surface and optimizer."""
+    """Tabulate the updates to leave the saddle, by surface and optimizer."""
     rows = []
     for values in dict.fromkeys(tuple(cell[one] for one in SURFACE) for cell in results.cells):
         of = dict(zip(SURFACE, values, strict=True))

@@ -49,15 +49,14 @@ CURES = ("optimism 1", "alternating", "extragradient")
 JUDGED = ("momentum 0.5", "momentum 0.9", "momentum -0.5", *CURES)
 NOISES = (0.0, 0.1)
 
-# CartPole: source of the pushes in training, and their strength in training and in evaluation, in rad/s per env
-# step.
-# The pushes in training, and their description.
+# The pushes in training on CartPole, and their description.
 TRAININGS = {
     "none": "no pushes",
     "random": "random pushes",
     "simultaneous adversary": "a simultaneous adversary",
     "alternating adversary": "an alternating adversary",
 }
+# Strength of the pushes in training and in evaluation, in rad/s per env step.
 STRENGTHS = (0.03, 0.05)
 UNSEEN = ("gusts", "swings", "lean")
 NUM_ENVS, NUM_STEPS = 32, 8
@@ -65,7 +64,7 @@ UPDATES_IN_TURN = 10
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """The game x y for each player and gradient noise, and CartPole for each training and learning rate."""
+    """Return the game x y for each player and gradient noise, and CartPole for each training and rate."""
     if quick:
         return [
             *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[0.0]),
@@ -120,7 +119,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def circle(seed: int, *, player: str, noise: float) -> dict[str, Any]:
-    """Root mean square of the distance over the last fifth of the rounds, at each rate."""
+    """Measure the root mean square of the distance over the last fifth of the rounds, at each rate."""
     angles = 2 * math.pi * torch.rand(STARTS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     way = distances(PLAYERS[player], RATES, angles, noise, seed)
     found = np.array([next(way) for _ in range(ROUNDS)])[-ROUNDS // 5 :]
@@ -135,7 +134,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
             env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always in the direction in which the
             pole leans.
         num_envs: Size of the batch.
-        seed: Seed of its random numbers.
+        seed: Seed of the policy's random numbers.
     """
     rng, clock = np.random.default_rng(seed), itertools.count()
     sides = np.ones(num_envs)
@@ -157,7 +156,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
 
 
 def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, Any]:
-    """Mean return of 32 episodes under each kind of pushes, and over the kinds not used in training."""
+    """Train on CartPole, and return mean returns under each kind of pushes, and over the unseen kinds."""
     config = A2CConfig(
         learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
         n_steps=NUM_STEPS,
@@ -211,7 +210,7 @@ def formula(player: str, rate: float) -> float | None:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Distances at the best rate, and at the largest rate with the formula's; returns at the best rate."""
+    """Tabulate distances at the best and the largest rate, the theoretical radius, and CartPole's returns."""
     rows = []
     for player in results.levels("player"):
         row = [player]

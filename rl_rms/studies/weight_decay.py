@@ -26,7 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "coupled": {},
     "decoupled": {"decoupled_weight_decay": True},
 }
-# Scale of a weight's gradients, and factor of the single burst among them.
+# Scale of a weight's gradients, and factor by which one of the gradients is larger.
 HISTORIES = {
     "none, unused": (0.0, 1.0),
     "0.01": (0.01, 1.0),
@@ -44,7 +44,7 @@ STRONG = 0.1
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Form and strength of the decay, for weights with given gradients and, by learning rate, for agents."""
+    """Return cells by form and strength of the decay, for weights with given gradients and for agents."""
     decay = grid(of=["weights"], form=FORMS, strength=[1e-3, STRONG])
     if quick:
         return [*decay, *grid(of=["agent"], form=STRENGTHS, strength=[0.01], rate=[3e-3], num_steps=[10_000])]
@@ -61,9 +61,9 @@ def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
 
 
 def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
-    """Remaining share of a weight by history of its gradients, while the learning rate falls linearly to 0.
+    """Measure the share of a weight that remains after training, by history of its gradients.
 
-    The movement by the gradients themselves, measured without decay, is subtracted.
+    The learning rate falls linearly to 0. The movement that the gradients cause without decay is subtracted.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, bursts = torch.tensor(list(HISTORIES.values()), dtype=torch.float64).T.unsqueeze(-1)
@@ -90,7 +90,7 @@ def due(strength: float) -> float:
 
 
 def scored(seed: int, *, form: str, strength: float, rate: float, num_steps: int) -> dict[str, Any]:
-    """Mean return in the second half of A2C's training on CartPole, and the spread of decay over its weights.
+    """Measure A2C's mean return in the second half of a training on CartPole, and the spread of decay.
 
     Returns:
         ``return``; and ``spread``, the 90th percentile of the strength of coupled decay over the weights, divided
@@ -140,7 +140,7 @@ def spread(results: Results) -> Estimate:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Remaining weights, and agents' returns."""
+    """Tabulate the remaining weights, and the agents' returns."""
     rows = []
     for strength in results.levels("strength", of="weights"):
         by_form = [remaining(results, form, strength) for form in FORMS]

@@ -42,7 +42,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
 
     @abstractmethod
     def _observe(self, state: Array) -> npt.NDArray[np.float32]:
-        """The observations of n states of shape ``(state size, n)``, shape ``(n, observation size)``."""
+        """Return the observations, shape ``(n, observation size)``, of states of shape ``(state size, n)``."""
 
     @abstractmethod
     def _draw(self, generator: np.random.Generator, low: Any, high: Any) -> Array:

@@ -79,7 +79,7 @@ class Curriculum(
 
     @property
     def stage(self) -> int:
-        """Number of the present stage, from 0; always 0 for a curriculum without stages."""
+        """Index of the present stage, from 0; always 0 for a curriculum without stages."""
         return 0
 
     @property
@@ -91,9 +91,9 @@ class Curriculum(
     def timescale(self) -> float:
         """Env steps between two changes of the distribution of tasks.
 
-        This is the running mean of the spans between changes, in which the latest span has a weight of 0.3. If the
-        time since the last change is longer, it is this time. It is ``inf`` before the first change. Only env
-        steps of finished episodes count, over all sub-environments.
+        The timescale is the running mean of the spans between changes, in which the latest span has a weight of
+        0.3. If the time since the last change is longer, the timescale is this time. The timescale is ``inf``
+        before the first change. Only env steps of finished episodes count, over all sub-environments.
         """
         return max(self._mean_span, self._env_steps - self._changed_at)
 

@@ -86,7 +86,7 @@ def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], floa
 
 
 def mixed(weights: Floats, uniform: float) -> Floats:
-    """Probabilities in proportion to weights >= 0, mixed with a uniform share; uniform if all weights are 0."""
+    """Mix probabilities in proportion to weights >= 0 with a uniform share; uniform if all weights are 0."""
     even = np.full(len(weights), 1 / len(weights))
     total = weights.sum()
     return even if total <= 0 else uniform * even + (1 - uniform) * weights / total

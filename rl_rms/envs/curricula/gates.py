@@ -1,10 +1,10 @@
 """Gates, which decide when the next stage of a curriculum begins.
 
-A mean success rate over few episodes, checked after each episode, often passes by luck: with a threshold of 0.8
-over 20 episodes, half of the agents with a success rate of 0.5 pass within 500 episodes. `WilsonGate` therefore
-requires a minimum number of episodes, and compares a lower confidence bound with the threshold. No agent with a
-success rate of 0.5 passes this gate. Of the agents with a success rate of 0.75, 11 % pass (``python
-benchmarks/gates.py``).
+A gate often opens by luck if it checks the mean success rate of few episodes after each episode. For example, a
+gate may require a mean of 0.8 over 20 episodes. Half of the agents with a success rate of 0.5 pass this gate
+within 500 episodes. `WilsonGate` therefore requires a minimum number of episodes, and compares a lower confidence
+bound with the threshold. No agent with a success rate of 0.5 passes a `WilsonGate`. Of the agents with a success
+rate of 0.75, 11 % pass (``python benchmarks/gates.py``).
 """
 
 import math

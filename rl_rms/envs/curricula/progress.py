@@ -19,8 +19,7 @@ class LearningProgress(Choice):
     agent improves at a task or forgets it, it gets the task more often.
 
     Source: Matiisen et al., "Teacher-student curriculum learning" (2017), and for success rates Kanitscheider et
-        al.
-    (2021).
+    al. (2021).
 
     Args:
         tasks: The tasks, ``{target: value}``, all with the same targets.
@@ -98,8 +97,7 @@ class Learnability(Choice):
     This prefers tasks that are neither too easy nor too hard. The success rate starts at one half.
 
     Source: Tzannetos et al., "Proximal curriculum for reinforcement learning agents" (TMLR 2023), and Rutherford
-        et
-    al., "No regrets" (NeurIPS 2024).
+    et al., "No regrets" (NeurIPS 2024).
 
     Args:
         tasks: The tasks, ``{target: value}``, all with the same targets.

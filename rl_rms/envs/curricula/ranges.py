@@ -114,7 +114,7 @@ class ExpandingBox(Climb):
 
     @property
     def last_stage(self) -> int:
-        """The number of the last stage, which is the number of steps."""
+        """Index of the last stage, which equals the number of steps."""
         return self.steps
 
     @property

@@ -21,16 +21,16 @@ class Climb(Curriculum):
     @property
     @abstractmethod
     def last_stage(self) -> int:
-        """Number of the last stage."""
+        """Index of the last stage."""
 
     @property
     def stage(self) -> int:
-        """Number of the present stage, from 0."""
+        """Index of the present stage, from 0."""
         return self._stage
 
     @property
     def difficulty(self) -> float:
-        """The stage's number divided by the last stage's number; 1 with a single stage."""
+        """The index of the stage divided by the index of the last stage; 1 with a single stage."""
         return self._stage / self.last_stage if self.last_stage else 1.0
 
     def log(self) -> dict[str, float]:
@@ -114,7 +114,7 @@ class Staged(Climb):
 
     @property
     def last_stage(self) -> int:
-        """Number of the last stage."""
+        """Index of the last stage."""
         return len(self.stages) - 1
 
     def _draw(self) -> tuple[Task, Any]:
@@ -125,9 +125,9 @@ class SuccessGated(Climb):
     """Levels that rise when the agent succeeds, and fall when a level is too hard.
 
     The next level begins when a `WilsonGate` opens. The gate also computes an upper confidence bound of the
-    success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again:
-    the agent passed it by luck, or no longer masters it. The level stays for at least ``cooldown`` episodes after
-    a change.
+    success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again,
+    because the agent passed it by luck or no longer masters it. The level stays for at least ``cooldown`` episodes
+    after a change.
 
     Args:
         levels: The task of each level, ``{target: value}``, all with the same targets.
@@ -173,7 +173,7 @@ class SuccessGated(Climb):
 
     @property
     def last_stage(self) -> int:
-        """Number of the last level."""
+        """Index of the last level."""
         return len(self.levels) - 1
 
     def _draw(self) -> tuple[Task, Any]:

@@ -66,7 +66,7 @@ class Teacher(Curriculum):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """As given."""
+        """The targets, as given to the constructor."""
         return self._targets
 
     @property

@@ -38,7 +38,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
         return self._judge(forward, costs, {**infos, "reward_forward": forward, "reward_ctrl": -costs})
 
     def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
-        """The rewards, the terminations and the infos."""
+        """Compute the rewards, the terminations and the infos."""
         return forward - costs, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def _argument(self, name: str) -> Any:

@@ -117,7 +117,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
     Args:
         env: The unwrapped environment, or the wrapper.
-        name: A name registered for its class, an attribute that is a number, or the path to one, such as
+        name: A name registered for its class, an attribute that is a number, or the path to a number, such as
             ``"model.opt.gravity[2]"``.
 
     Raises:

@@ -17,7 +17,7 @@ _Rows = dict[int, list[_Outcome]]
 
 
 def _intended(rows: _Rows, action: int) -> _Outcome:
-    # The intended move is the only outcome without slipping, else the middle one of three outcomes.
+    # Without slipping, the intended move is the only outcome. With slipping, it is the second of three outcomes.
     return rows[action][len(rows[action]) // 2]
 
 

@@ -92,14 +92,14 @@ class _Combined(Schedule):
 class Sum(_Combined):
     """The sum of schedules; numbers stand for constants.
 
-    The bounds and the amplitude are the sums of the parts' bounds and amplitudes; values may stay within tighter
-    limits. The timescale is the shortest timescale of any part.
+    The bounds and the amplitude are the sums of the parts' bounds and amplitudes; the values may stay within
+    tighter limits. The timescale is the shortest timescale of any part.
 
     Args:
         schedules: The parts.
 
     Raises:
-        ValueError: If it is not a list of schedules.
+        ValueError: If ``schedules`` is not a list of schedules.
     """
 
     name: ClassVar[str] = "sum"
@@ -136,7 +136,7 @@ class Product(_Combined):
         schedules: The parts.
 
     Raises:
-        ValueError: If it is not a list of schedules.
+        ValueError: If ``schedules`` is not a list of schedules.
     """
 
     name: ClassVar[str] = "product"

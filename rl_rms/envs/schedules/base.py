@@ -68,8 +68,8 @@ class Schedule(
     def amplitude(self) -> float:
         """The distance of the extremes from the center.
 
-        Half of the range between finite bounds, else the standard deviation over time, which is infinite for a
-        random walk without walls.
+        This is half of the range between finite bounds. Without finite bounds, it is the standard deviation over
+        time. The amplitude of a random walk without walls is infinite.
         """
         low, high = self.bounds
         return (high - low) / 2
@@ -99,8 +99,8 @@ class Schedule(
         The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Ramps and
         sinusoids have their own laws; all other schedules use `matched_half_life` with their timescale. The result
         is exact for jumps at random times to independent levels and for an Ornstein-Uhlenbeck process. For other
-        schedules it is accurate if it is short compared with the timescale; if it is close to the timescale, the
-        best half-life for periodic jumps is a third shorter.
+        schedules, a result that is short compared with the timescale is accurate. If the result for periodic jumps
+        is close to the timescale, the best half-life is a third shorter.
 
         Args:
             steps_per_update: Env steps between two measurements, > 0.

@@ -1,10 +1,10 @@
 """Markov processes with access at any clock, sampled from coarse to fine by bridges.
 
-Given two values of a Markov process, the value in the middle between them has a known distribution, the bridge,
-and does not depend on anything outside (Levy's construction of Brownian motion). The values at clock 0 and at
-``2**62`` are drawn first, then the value in the middle, then the middles of both halves, and so on. The random
-numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution of the
-process that is simulated step by step.
+Given two values of a Markov process, the value midway between them has a known distribution, the bridge. The
+bridge does not depend on earlier or later values (Levy's construction of Brownian motion). The values at clock 0
+and at ``2**62`` are drawn first, then the value in the middle, then the middles of both halves, and so on. The
+random numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution
+of the process that is simulated step by step.
 
 A value at a distant clock needs 50 draws. After that, other clocks in the same block of 4096 need no draws.
 """
@@ -49,7 +49,7 @@ class Bridged(Schedule):
 
     @property
     def random(self) -> bool:
-        """True."""
+        """Whether the values depend on the key; always True."""
         return True
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
@@ -83,7 +83,8 @@ def _end(schedule: Bridged, key: Key, block: int) -> float:
     if block == _BLOCKS:
         begin = np.array([_end(schedule, key, 0)])
         return float(schedule._advance(begin, _BLOCKS * BLOCK, uniform)[0])
-    # The block lies midway between two blocks at the distance of the largest power of two that divides its number.
+    # Let d be the largest power of two that divides the block's index. The block lies midway between the blocks at
+    # the distance d before and after it.
     distance = block & -block
     before = np.array([_end(schedule, key, block - distance)])
     after = np.array([_end(schedule, key, block + distance)])

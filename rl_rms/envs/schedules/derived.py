@@ -9,23 +9,23 @@ from rl_rms.envs.schedules.rng import Key
 
 
 class Derived(Schedule):
-    """A schedule derived from another schedule, whose properties it has unless a subclass overrides them."""
+    """A schedule that has the properties of another schedule, unless a subclass overrides them."""
 
     schedule: Schedule
 
     @property
     def bounds(self) -> Bounds:
-        """The schedule's own."""
+        """The bounds of the other schedule."""
         return self.schedule.bounds
 
     @property
     def center(self) -> float:
-        """The schedule's own."""
+        """The center of the other schedule."""
         return self.schedule.center
 
     @property
     def amplitude(self) -> float:
-        """The schedule's own."""
+        """The amplitude of the other schedule."""
         return self.schedule.amplitude
 
     @property
@@ -35,7 +35,7 @@ class Derived(Schedule):
 
     @property
     def cycle(self) -> float:
-        """The schedule's own."""
+        """The cycle of the other schedule."""
         return self.schedule.cycle
 
     def _timescale(self) -> float:
@@ -49,7 +49,7 @@ class Derived(Schedule):
 
 
 def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
-    """A key for each part of a combination; only random parts are counted."""
+    """Make a key for each part of a combination. Each of several random parts gets its own key."""
     if sum(part.random for part in parts) <= 1:
         return [key] * len(parts)
     indices = accumulate((int(part.random) for part in parts), initial=0)

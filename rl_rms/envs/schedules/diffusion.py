@@ -85,9 +85,9 @@ class RandomWalk(Bridged):
     """A sum of independent Gaussian steps, with optional reflecting walls.
 
     Over k env steps the value changes with the standard deviation ``std * sqrt(k)``. With two walls, the
-    distribution over time is uniform between them. The timescale is then ``(high - low)**2 / (6 std**2)``, the
-    initial decay time of the autocovariance. The half-life is then `rl_rms.laws.random_walk_half_life` if it is
-    short compared with the timescale. Without two walls the variance grows without limit, and the amplitude and
+    distribution over time is uniform between the walls, and the timescale is ``(high - low)**2 / (6 std**2)``, the
+    initial decay time of the autocovariance. A half-life that is short compared with the timescale equals
+    `rl_rms.laws.random_walk_half_life`. Without two walls, the variance grows without limit, and the amplitude and
     the timescale are infinite.
 
     Args:

@@ -60,7 +60,7 @@ class _Drawn(Schedule):
 
     @property
     def random(self) -> bool:
-        """True."""
+        """Whether the values depend on the key; always True."""
         return True
 
     def _level(self, uniforms: Floats) -> Floats:
@@ -104,7 +104,7 @@ class Redraw(_Drawn):
         object.__setattr__(self, "every", check_int("Redraw: every", every, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The level of draw number ``t // every``."""
+        """The level of the draw with index ``t // every``."""
         draws = np.asarray(t) // self.every
         return self._level(by_block(draws, DRAWS, lambda block, inside: uniforms(key, block)[inside % DRAWS]))
 

@@ -24,9 +24,9 @@ class Markov(Bridged):
     """A Markov chain on a list of values, stationary from clock 0 on.
 
     With ``mean_dwell``, the duration of a value is geometrically distributed and all other values are equally
-    likely to follow. The timescale is the initial decay time of the autocovariance: the variance over time divided
-    by half the mean square of the change in one env step. For two values with ``mean_dwell`` it is
-    ``mean_dwell / 2``.
+    likely to follow. The timescale is the initial decay time of the autocovariance. This is the variance over time
+    divided by half the mean square of the change in one env step. For two values with ``mean_dwell``, the
+    timescale is ``mean_dwell / 2``.
 
     Args:
         values: The values, at least two.

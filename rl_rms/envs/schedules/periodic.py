@@ -55,7 +55,7 @@ class Sinusoid(Schedule):
 
     @property
     def amplitude(self) -> float:
-        """As given."""
+        """``amplitude``, as given to the constructor."""
         return self.swing
 
     @property
@@ -153,8 +153,8 @@ class Square(_Wave):
 class Sawtooth(_Wave):
     """A repeated ramp: ``low + (high - low) * (t mod period) / period``.
 
-    The timescale is ``period / 6``, the initial decay time of the autocovariance, because with a short half-life
-    the jumps cause more error than the ramps.
+    With a short half-life, the jumps cause more error than the ramps. The timescale is therefore ``period / 6``,
+    the initial decay time of the autocovariance.
 
     Args:
         low: Value at the beginning of a period.

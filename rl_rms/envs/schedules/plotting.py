@@ -40,7 +40,7 @@ class Drawable(Protocol):
 
 
 def plot(schedule: Drawable, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
-    """Plot a schedule; several seeds if it is random.
+    """Plot a schedule. A random schedule is plotted with several seeds.
 
     Args:
         schedule: The schedule.

@@ -22,15 +22,15 @@ End = Literal["hold", "repeat"]
 class Trace(Schedule):
     """Recorded values at regular intervals.
 
-    The timescale is the lag at which the autocorrelation first falls below ``1 / e``. If it never does, the
-    timescale is the length of the recording.
+    The timescale is the lag at which the autocorrelation first falls below ``1 / e``. If the autocorrelation never
+    falls so low, the timescale is the length of the recording.
 
     Args:
         values: The values, or the path of a ``.npy`` or ``.csv`` file with one number per line. The file is read
             once. Relative paths start at the working directory.
         every: Env steps between two values, >= 1.
         between: ``hold`` keeps each value until the next value. ``linear`` interpolates.
-        end: After the last value, ``hold`` keeps it, and ``repeat`` starts again with the first value.
+        end: ``hold`` keeps the last value after the recording's end. ``repeat`` starts again with the first value.
 
     Raises:
         ValueError: If an argument is invalid, or the file cannot be read.
@@ -114,7 +114,7 @@ class Trace(Schedule):
         return 1.25 * len(self.samples) * self.every
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which the value jumps; none if it is interpolated."""
+        """The clocks in ``(t0, t1]`` at which the value jumps; none if values are interpolated."""
         if self.between == "linear":
             return np.empty(0, dtype=np.int64)
         last = t1 if self.end == "repeat" else min(t1, (len(self.samples) - 1) * self.every)
@@ -243,7 +243,7 @@ def _check_samples(samples: Any, where: str) -> tuple[float, ...]:
     """Convert recorded values to a tuple.
 
     Raises:
-        ValueError: If they are not a list of finite numbers.
+        ValueError: If the values are not a list of finite numbers.
     """
     try:
         array = np.asarray(samples)

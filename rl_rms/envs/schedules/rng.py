@@ -49,7 +49,7 @@ class Key(NamedTuple):
 
 
 def stream_of(target: str) -> int:
-    """A target's number, which is equal on all machines, unlike Python's ``hash``."""
+    """Return the number of a target. Unlike Python's ``hash``, the number is equal on all machines."""
     return zlib.crc32(target.encode())
 
 
@@ -66,8 +66,8 @@ def draw(key: Key, block: int, lane: int, count: int) -> Floats:
 
     Args:
         key: Stream of random numbers.
-        block: Number of the block, >= 0.
-        lane: Number of the lane, >= 0.
+        block: Index of the block, >= 0.
+        lane: Index of the lane, >= 0.
         count: Number of draws, at most ``2**60``.
     """
     return philox((key.seed % 2**64, key.stream << 32 | key.env_index), (0, block, lane, key.part), count)
@@ -78,7 +78,7 @@ def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int)
 
     Args:
         key: Two words of 64 bits.
-        counter: Four words; the generator increments the first one after every four numbers.
+        counter: Four words; the generator increments the first word after every four numbers.
         count: Number of draws.
     """
     generator = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=np.array(counter, dtype=np.uint64))
@@ -105,7 +105,7 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
     Args:
         clocks: Clocks in any order, shape ``(n,)``.
         span: Number of clocks in a block.
-        read: Function of a block's number and of clocks inside the block, which returns the clocks' values.
+        read: Function of a block's index and of clocks inside the block, which returns the clocks' values.
 
     Returns:
         Values, shape ``(n,)``.
@@ -124,7 +124,7 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
 
 
 def jump_span(mean_dwell: float) -> int:
-    """Env steps in a block of jumps, proportional to the dwell time, on which the cost then does not depend."""
+    """Return the env steps in a block of jumps, in proportion to the dwell time to keep the cost constant."""
     return math.ceil(_JUMPS * mean_dwell)
 
 
@@ -138,7 +138,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
     Args:
         mean_dwell: Mean time between two jumps in env steps, >= 1.
         key: Stream of random numbers.
-        block: Number of the block, >= 0.
+        block: Index of the block, >= 0.
 
     Returns:
         The clocks of the jumps, ascending, and a uniform number for each, which selects the new level.

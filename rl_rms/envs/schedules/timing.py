@@ -239,7 +239,7 @@ class Then(Schedule):
         return self.at + max(self.second._plot_span(), float(self.at))
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The shorter half-life of the two schedules. If both are constant, the half-life of a `Step`."""
+        """Return the shorter half-life of the two schedules, or the half-life of a `Step` if both are constant."""
         parts = [part for part in (self.first, self.second) if part.amplitude > 0]
         if not parts:
             return super()._half_life(steps_per_update, snr)
@@ -260,7 +260,7 @@ class Then(Schedule):
 
 
 def _limit_before(schedule: Schedule, t: int, key: Key) -> float:
-    """The value that a schedule would have at a clock without a jump there."""
+    """Return the value that a schedule would have at a clock if it did not jump there."""
     return schedule.value(t - 1 if schedule.events(t - 1, t, key).size else t, key)
 
 

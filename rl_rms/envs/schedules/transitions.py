@@ -11,11 +11,12 @@ from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.rng import Floats, Key
 from rl_rms.laws import ramp_half_life
 
-# Length, in units of tau, of the ramp with the same best half-life as an exponential approach over 3 tau, which
-# covers 95 % of it. An average lags by its time constant times the slope, so the best half-life depends on the
-# variance divided by the mean squared slope, which is length**2 / 12 for a ramp.
+# The first 3 tau of an exponential approach cover 95 % of it. This is the length, in units of tau, of the ramp
+# with the same best half-life. An average lags by its time constant times the slope. The best half-life therefore
+# depends on the variance divided by the mean squared slope. For a ramp, this ratio is length**2 / 12.
 _RAMPS_PER_TAU = 2.18
-# The ratio for half a cosine, which has the variance 1 / 8 and the mean squared slope pi**2 / (8 length**2).
+# Length of the equivalent ramp for half a cosine, divided by the cosine's length. Half a cosine has the variance
+# 1 / 8 and the mean squared slope pi**2 / (8 length**2).
 _RAMPS_PER_COSINE = math.sqrt(12.0) / math.pi
 
 
@@ -89,9 +90,9 @@ class Linear(_Timed):
 class Cosine(_Timed):
     """Half a cosine: ``end + (start - end) (1 + cos(pi min(t / over, 1))) / 2``.
 
-    For learning rates it is cosine annealing (Loshchilov and Hutter, "SGDR", 2017); with a warm-up it is
-    ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. The timescale is ``over``. The half-life is
-    the best half-life during the transition.
+    As a learning rate, this is cosine annealing (Loshchilov and Hutter, "SGDR", 2017). Cosine annealing with a
+    warm-up is ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. The timescale is ``over``. The
+    half-life is the best half-life during the transition.
 
     Args:
         start: Value at clock 0.
@@ -155,8 +156,8 @@ class Sigmoid(_Transition):
     """A smooth step: ``start + (end - start) / (1 + exp(-8 (t - at) / over))``.
 
     The ``over`` env steps around ``at`` cover 96 % of the transition. The timescale is ``over``. The half-life
-    equals the half-life of a ramp of this length. Its ratio of variance to mean squared slope is the same within 1
-    %.
+    equals the half-life of a ramp of this length, because both have the same ratio of variance to mean squared
+    slope within 1 %.
 
     Args:
         start: Value long before ``at``.

@@ -247,7 +247,7 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
 
 
 def growth(total: int) -> float:
-    """Growth of the process's peak RAM in MB, from a tenth of a training to its end."""
+    """Measure the growth of the process's peak RAM in MB, from a tenth of a training to its end."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(total // 10)
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

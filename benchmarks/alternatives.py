@@ -65,7 +65,7 @@ def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) ->
 
 
 def shares(num_envs: int, mode: str, rounds: int) -> dict[str, float]:
-    """The median shares of the backend and of its products in the CPU time of `A2C.learn` on CartPole."""
+    """Measure the median shares of the backend and of its products in the CPU time of `A2C.learn` on CartPole."""
     seconds: dict[str, float] = defaultdict(float)
     before = [getattr(owner, name) for owner, name, _ in METHODS]
     found: dict[str, list[float]] = {BACKEND: [], PRODUCTS: []}
@@ -89,7 +89,7 @@ def shares(num_envs: int, mode: str, rounds: int) -> dict[str, float]:
 
 
 def compiled_forward() -> Callable[..., None]:
-    """The forward pass of an actor with two hidden layers of tanh units, compiled by numba."""
+    """Return the forward pass of an actor with two hidden layers of tanh units, compiled by numba."""
     from numba import njit
 
     @njit(fastmath=True)
@@ -196,7 +196,7 @@ def torch_times(num_rows: int, rounds: int) -> dict[str, float]:
 
 
 def alternate(ways: dict[str, Callable[[], object]], calls: int, rounds: int) -> dict[str, float]:
-    """The median microseconds of a call of each function."""
+    """Measure the median microseconds of a call of each function."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, call in ways.items():
@@ -208,7 +208,7 @@ def alternate(ways: dict[str, Callable[[], object]], calls: int, rounds: int) ->
 
 
 def vector_speeds(num_envs: int, rounds: int) -> dict[str, float]:
-    """The median env steps a second of `A2C.learn` by vectorization mode."""
+    """Measure the median env steps a second of `A2C.learn` by vectorization mode."""
     agents = {
         mode: A2C(make_vec("CartPole-v1", num_envs, vectorization_mode=mode), seed=0).learn(100 * num_envs)
         for mode in MODES

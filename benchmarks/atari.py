@@ -58,7 +58,7 @@ TRAININGS: dict[str, Callable[[], Callable[[], None]]] = {
 
 
 def measure_speed(rounds: int) -> dict[str, list[float]]:
-    """Env steps a second of CPU time of each training in each round, after one round to warm up."""
+    """Measure env steps a second of CPU time of each training in each round, after one round to warm up."""
     trainings = {name: make() for name, make in TRAININGS.items()}
     speeds: dict[str, list[float]] = {name: [] for name in trainings}
     for number in range(rounds + 1):
@@ -82,7 +82,7 @@ def read_curve(folder: Path) -> list[list[float]]:
 
 
 def table(speeds: Mapping[str, Sequence[float]], curve: Sequence[Sequence[float]]) -> str:
-    """The tables of the measurements in Markdown."""
+    """Format the tables of the measurements in Markdown."""
     rival = statistics.median(speeds["Stable-Baselines3, `make_atari_env`"])
     rounds = len(next(iter(speeds.values())))
     lines = [

@@ -1,6 +1,6 @@
 """The tasks of half_life.py and lifelong.py: environments that change, and the score of an episode.
 
-A training has five regimes of equal length. Parameters that jump do so at the end of each regime. All tuned agents
+A training has five regimes of equal length. Jumps of parameters occur at the end of each regime. All tuned agents
 use the entropy coefficient and the discount of the task.
 """
 

@@ -183,7 +183,7 @@ def drifts(row: Row) -> str:
 
 
 def _changed(row: Row, base: Any, target: str) -> float:
-    """A value of a target near its present one."""
+    """Return a value of a target near its present value."""
     from rl_rms.envs.parameters import find_parameter
     from rl_rms.envs.parameters.registry import find_owner
 
@@ -278,12 +278,12 @@ def run_row(name: str) -> None:
 
 
 def versions_of(row: Row) -> str:
-    """The packages of a row with their versions."""
+    """Return the packages of a row with their versions."""
     return ", ".join(f"{package} {version(package)}" for package in row.packages)
 
 
 def table(cells: Mapping[str, Mapping[str, str]]) -> str:
-    """The table in Markdown."""
+    """Format the table in Markdown."""
     head = ["environment", "package", *CELLS]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, row in cells.items():

@@ -4,7 +4,7 @@ Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/d
 
 The gradients of a dead unit are 0. Its second moment halves in each half-life. It becomes subnormal after 126
 half-lives, and remains subnormal because of rounding. A CPU takes several times as long for subnormal numbers.
-`rl_rms.RMSprop` replaces them by 0 every 256 updates.
+`rl_rms.RMSprop` replaces subnormal numbers by 0 every 256 updates.
 
 Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first network are 0
 after the first step. The table shows the median and the quartiles of the ratios of the two times within rounds.
@@ -37,7 +37,7 @@ MAKERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 
 
 def trained(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], *, dies: bool) -> torch.optim.Optimizer:
-    """An optimizer after 1,024 updates. If ``dies``, all gradients after the first are 0."""
+    """Return an optimizer after 1,024 updates. If ``dies``, all gradients after the first are 0."""
     torch.manual_seed(0)
     params = [nn.Parameter(torch.randn(9_155))]
     optimizer = make(params)
@@ -62,7 +62,7 @@ def writing(gap: float) -> Callable[[], None]:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Mean CPU time of one call in seconds."""
+    """Measure the mean CPU time of one call in seconds."""
     began = time.thread_time()
     for _ in range(REPEATS):
         function()

@@ -159,7 +159,7 @@ def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
 
 
 def ratio_to_hand_written(microseconds: Mapping[str, list[float]]) -> float:
-    """The time that a drifting parameter adds, divided by the time that the hand-written wrapper adds.
+    """Return the time that a drifting parameter adds, divided by the time that the hand-written wrapper adds.
 
     Both times are differences of the lowest deciles, because these depend least on other processes.
     """

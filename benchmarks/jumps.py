@@ -58,7 +58,7 @@ class Stream:
     valid: NDArray[np.bool_]
 
     def moments(self, columns: slice, n_steps: int) -> Iterator[tuple[int, RunningMeanVariance, Weighting]]:
-        """Env steps before each rollout, the statistics of its observations and their weighting."""
+        """Return env steps before each rollout, the statistics of its observations and their weighting."""
         valid, values = self.valid[:, columns], self.observations[:, columns]
         num_steps, num_envs = len(valid) // n_steps * n_steps, valid.shape[1]
         weights = valid[:num_steps].reshape(-1, n_steps * num_envs, 1).astype(np.float64)
@@ -75,7 +75,7 @@ class Stream:
 
 
 def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, learns: bool) -> Stream:
-    """The observations of A2C. With a learning rate near 0, A2C keeps its initial policy."""
+    """Record the observations of A2C. With a learning rate near 0, A2C keeps its initial policy."""
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}
@@ -112,7 +112,7 @@ class Simple:
 
 
 def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
-    """Env steps before the rollouts in which the rule and the detector fire."""
+    """Return env steps before the rollouts in which the rule and the detector fire."""
     simple, detector = Simple(), JumpDetector(stream.observations.shape[2:])
     found: dict[str, list[int]] = {"simple": [], "detector": []}
     for before, moments, weighting in stream.moments(columns, n_steps):
@@ -154,7 +154,7 @@ def delays(seed: int) -> dict[str, Any]:
 
 
 def report(results: Mapping[str, Any]) -> str:
-    """The tables in Markdown."""
+    """Format the tables in Markdown."""
     alarms, found = results["false_alarms"], results["delays"]
     steps = sum(one["steps"] for one in alarms)
     lines = [

@@ -311,7 +311,7 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
-    """The best trained contender of Stable-Baselines3 with its own arguments.
+    """Return the best trained contender of Stable-Baselines3 with its own arguments.
 
     The result is None unless both tuned agents with VecNormalize are trained, because one of them is usually the
     best.

@@ -106,7 +106,7 @@ class Marker:
         return bool(self.values) and self.values[-1] <= self.values[0] / 2
 
     def half_life(self, clocks: Sequence[float]) -> float:
-        """Env steps until the value has halved.
+        """Compute the env steps until the value has halved.
 
         Args:
             clocks: Env steps after each update, beginning with the first.

@@ -45,7 +45,7 @@ def actor_critic() -> nn.Module:
 
 
 def gru() -> nn.Module:
-    """A recurrent policy of 64 units with two heads: 10 tensors, 25,475 parameters."""
+    """Make a recurrent policy of 64 units with two heads: 10 tensors, 25,475 parameters."""
     return nn.ModuleList([nn.Linear(4, 64), nn.GRU(64, 64), nn.Linear(64, 2), nn.Linear(64, 1)])
 
 
@@ -55,7 +55,7 @@ def many() -> nn.Module:
 
 
 def nature_cnn() -> nn.Module:
-    """The Nature CNN with two heads: 12 tensors, 1.7 million parameters."""
+    """Make the Nature CNN with two heads: 12 tensors, 1.7 million parameters."""
     body = [nn.Conv2d(4, 32, 8, 4), nn.Conv2d(32, 64, 4, 2), nn.Conv2d(64, 64, 3), nn.Linear(3136, 512)]
     return nn.ModuleList([*body, nn.Linear(512, 6), nn.Linear(512, 1)])
 

@@ -84,7 +84,7 @@ def sbx(num_envs: int) -> Train:
 
 
 def cleanrl(num_envs: int) -> Train:
-    """A training loop in one function, as in CleanRL's scripts."""
+    """Make a training loop in one function, as in CleanRL's scripts."""
 
     def network(outputs: int) -> nn.Sequential:
         hidden = [nn.Linear(4, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()]
@@ -267,7 +267,7 @@ PEERS: dict[str, tuple[str, Callable[[int], Train]]] = {
 
 
 def measure(num_envs: int, rounds: int) -> dict[str, list[float]]:
-    """Env steps per CPU second of each peer in each round."""
+    """Measure the env steps per CPU second of each peer in each round."""
     trainings: dict[str, tuple[Train, int]] = {}
     for name, (package, make) in PEERS.items():
         if find_spec(package) is None:

@@ -110,7 +110,7 @@ class Copies:
         return self.collector.collect(act, agent.learner.rollout_done)
 
     def squared_gradients(self, agent: A2C, rollout: Rollout) -> Tensor:
-        """Squared gradient of each copy, shape ``(num_copies, num_coordinates)``."""
+        """Compute the squared gradient of each copy, shape ``(num_copies, num_coordinates)``."""
         grads = gradients_of_parts(agent, rollout, self.num_copies)
         return torch.stack([clipped(grad, agent.config.max_grad_norm) for grad in grads]).square()
 
@@ -248,7 +248,7 @@ def run(
         seed: Seed of agent, environment and copies.
         max_grad_norm: Norm at which the run clips gradients.
         jump: Env step of the jump.
-        window: The first measured update and the update after the last one, relative to the jump.
+        window: The first measured update and the update after the last measured update, relative to the jump.
         num_copies: Independent gradients per estimate.
         warm_up: Updates that the copies play before the first estimate.
 

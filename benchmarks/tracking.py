@@ -163,7 +163,7 @@ def divergence(variance: Array, v: Array) -> Array:
 
 
 def half_lives(make_estimator: Callable[[], HalfLifeEstimator], gradients: Array, timescale: float) -> Array:
-    """Half-lives of an estimator for wide and for default bounds, shape (2, updates, seeds)."""
+    """Compute the half-lives of an estimator for wide and for default bounds, shape (2, updates, seeds)."""
     updates, seeds, _ = gradients.shape
     chosen = np.empty((2, updates, seeds))
     for seed in range(seeds):
@@ -191,7 +191,7 @@ def errors_of_half_lives(chosen: Array, variances: Array, gradients: Array) -> A
 
 
 def error_of_rival(rival: rivals.Rival, variances: Array, gradients: Array) -> Array:
-    """Errors of a rival, shape (seeds,)."""
+    """Compute the errors of a rival, shape (seeds,)."""
     total = np.zeros(gradients.shape[1])
     for t, g in enumerate(gradients):
         v = rival.step(g)
@@ -272,7 +272,7 @@ def keep_retired(results: dict[str, dict[str, Any]], earlier: dict[str, Any], si
 
     Args:
         results: Results by stream, which are changed.
-        earlier: Contents of the earlier file, empty without one.
+        earlier: Contents of the earlier file; empty if there is no earlier file.
         sizes: Seeds, updates and coordinates of the present streams.
     """
     if {key: earlier.get(key) for key in sizes} != sizes:

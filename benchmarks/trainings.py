@@ -87,7 +87,7 @@ class Records:
         return self.scores[key]
 
     def mean(self, task: str, contender: str, rate: float, seeds: tuple[int, ...]) -> float:
-        """Mean score over the whole training and over seeds."""
+        """Compute the mean score over the whole training and over seeds."""
         return statistics.fmean(statistics.fmean(self.get(task, contender, rate, seed)) for seed in seeds)
 
 
@@ -119,7 +119,7 @@ def climb(score: Callable[[float], float], start: float, factor: float) -> float
 
 
 def stretches(scores: Floats) -> dict[str, Floats]:
-    """Mean scores ``(seeds,)`` in each part of the training, from scores of shape ``(seeds, bins)``.
+    """Compute mean scores ``(seeds,)`` in each part of the training, from scores of shape ``(seeds, bins)``.
 
     The first quarter of every regime but the first is ``after changes``, the last quarter of every regime is
     ``late``.
@@ -153,7 +153,7 @@ def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
 
 
 def bootstrap(differences: Floats) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of differences, ``(seeds,)``."""
+    """Compute the 95 % bootstrap interval of the mean of differences, ``(seeds,)``."""
     drawn = np.random.default_rng(0).choice(differences, (10_000, len(differences)))
     low, high = np.percentile(drawn.mean(1), [2.5, 97.5])
     return float(low), float(high)

@@ -58,7 +58,7 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
 
 
 def _missing_extra(config: RunConfig, error: BaseException) -> str | None:
-    """The message for a missing module that an extra of this package installs; None for other errors."""
+    """Return the message for a missing module that an extra of this package installs; None for other errors."""
     cause: BaseException | None = error
     while cause is not None:
         name = cause.name if isinstance(cause, ModuleNotFoundError) else None

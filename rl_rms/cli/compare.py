@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
-    """The first and the last env step that all runs logged. A message names a run that ends far earlier.
+    """Return the first and the last env step that all runs logged. A message names a run that ends far earlier.
 
     Raises:
         UserError: If the runs have no common env steps.
@@ -106,7 +106,7 @@ def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
 
 
 def score(log: Log, measure: str, begin: float, end: float) -> float:
-    """The score of a run: its mean return over env steps from ``begin`` to ``end``, or its return at ``end``."""
+    """Return a run's score: the mean return from env step ``begin`` to ``end``, or the return at ``end``."""
     import numpy as np
 
     steps, returns = map(np.array, log.series(RETURN))
@@ -145,7 +145,7 @@ def compare(groups: Sequence["Group"], measure: str, begin: float, end: float) -
 
 
 def _by_seed(group: "Group", scores: Sequence[float]) -> dict[int, float]:
-    """Scores by seed, without runs whose seed is unknown or occurs twice in the group."""
+    """Return scores by seed, without runs whose seed is unknown or occurs twice in the group."""
     seeds = [log.seed for log in group.logs]
     return {
         seed: value

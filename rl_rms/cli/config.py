@@ -131,14 +131,14 @@ class RunConfig:
         return self.env.num_envs if self.env.sharing == "independent" else 1
 
     def to_yaml(self) -> str:
-        """The configuration as YAML for `read_config`, without the Ray address."""
+        """Format the configuration as YAML for `read_config`, without the Ray address."""
         from rl_rms.agents.config_file import to_yaml
 
         return to_yaml(asdict(replace(self, scale=replace(self.scale, address=None))))
 
 
 def run_parser(algorithm: str = "a2c") -> Parser:
-    """The parser of a run's keys, with the agent's keys of one algorithm.
+    """Make the parser of a run's keys, with the agent's keys of one algorithm.
 
     Raises:
         UserError: If the algorithm is unknown.
@@ -236,7 +236,7 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
 
 
 def _annotations(algorithm: str) -> dict[str, Any]:
-    """The type of each dotted key of a run that uses an algorithm."""
+    """Return the type of each dotted key of a run that uses an algorithm."""
     return annotations_of(RunConfig, agent=ALGORITHMS[_check_algorithm(algorithm)])
 
 
@@ -321,7 +321,7 @@ def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
 
 
 def packaged_configs(kind: str = "") -> dict[str, Path]:
-    """The packaged files by name.
+    """Return the packaged files by name.
 
     Args:
         kind: ``"sweep"`` or ``"federation"``; empty for configurations of runs.

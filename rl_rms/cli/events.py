@@ -72,12 +72,12 @@ def read_events(folder: Path) -> EventLog:
 
 
 def without_seed(name: str) -> str:
-    """A folder's name without the number of its seed; empty if the name contains only the seed."""
+    """Return a folder's name without the number of its seed; empty if the name contains only the seed."""
     return re.sub(r"(^|[-_]|[-_]?seed[-_=]?)\d+$", "", name)
 
 
 def _name(folder: Path) -> tuple[str, str | None]:
-    """The part of a folder's name that is equal for all seeds, and the environment's id.
+    """Return the part of a folder's name that is equal for all seeds, and the environment's id.
 
     CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers its folders, ``A2C_1``,
     ``A2C_2``.

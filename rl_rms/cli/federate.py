@@ -45,7 +45,7 @@ clientapp = "rl_rms.cli.flower:client_app"
 folder = "{folder}"
 """
 
-# Short descriptions; agents.federated.FederationConfig has the full ones, but imports torch.
+# Short descriptions; agents.federated.FederationConfig has the full descriptions, but imports torch.
 _MEANINGS = {
     "rounds": "Rounds of local training and aggregation.",
     "local_updates": "Updates that a client takes in a round.",

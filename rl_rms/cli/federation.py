@@ -41,7 +41,7 @@ class Federation:
             raise ValueError("clients must be a list of at least one client, got none")
 
     def run_config(self, client: int) -> RunConfig:
-        """The run configuration of a client: the common agent, with plain SGD, in the client's environment.
+        """Make the run configuration of a client: the common agent, with plain SGD, in the client's environment.
 
         Clients do not normalize observations or rewards, because their statistics would differ.
 

@@ -106,7 +106,7 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
 
 
 def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) -> Path:
-    """The folder of a client's agent.
+    """Return the folder of a client's agent.
 
     Args:
         node_config: The node's configuration, whose key ``folder`` sets the folder.
@@ -219,7 +219,7 @@ class Rounds:
 
 
 def first_params(federation: Federation) -> dict[str, Tensor]:
-    """The initial policy parameters of the first client's agent."""
+    """Return the initial policy parameters of the first client's agent."""
     from rl_rms.cli.build import build, make_env
 
     config = federation.run_config(0)
@@ -232,7 +232,7 @@ def first_params(federation: Federation) -> dict[str, Tensor]:
 
 
 def most_env_steps(federation: Federation, config: FederationConfig) -> int:
-    """The largest number of env steps that any client can take in one round.
+    """Return the largest number of env steps that any client can take in one round.
 
     An episode of an environment without a time limit counts as 1,000,000 env steps.
     """
@@ -307,7 +307,7 @@ def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: 
 
 
 def _scalars(of_server: dict[str, float], reports: Sequence[Report], *, dropped: int) -> dict[str, float]:
-    """A round's scalars by TensorBoard tag: the server's, and each client's return, update size and env steps."""
+    """Return a round's scalars of the server and of each client, by TensorBoard tag."""
     scalars = {f"federation/{name}": value for name, value in of_server.items()}
     scalars["federation/dropped"] = float(dropped)
     for report in reports:

@@ -77,7 +77,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
-    """The logs of the newest run of each configuration and seed."""
+    """Return the logs of the newest run of each configuration and seed."""
     runs = [log for log in logs if isinstance(log, Run) and not is_of_script(log.folder)]
     newest = {
         f"{run.config.seed} {run.config.env.drift_seed} {_identity(run)}": run.folder
@@ -125,7 +125,7 @@ def print_comparison(groups: Sequence[Group], output: Path) -> None:
 
 
 def _folders(word: str) -> tuple[str | None, list[Path]]:
-    """The group name in a command-line word, or None, and the run folders that the word matches."""
+    """Return the group name in a command-line word, or None, and the run folders that the word matches."""
     if Path(word).exists():
         return None, _runs_in(Path(word))
     name, separator, pattern = word.partition("=")
@@ -164,7 +164,7 @@ def _read(folder: Path) -> Run | EventLog:
 
 
 def _identity(log: Run | EventLog) -> str:
-    """A text that is equal for all seeds of one configuration."""
+    """Return a text that is equal for all seeds of one configuration."""
     if isinstance(log, EventLog):
         return f"{log.library} {log.name} {log.env_id} {_seedless(log.folder.parent)}"
     settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in _OWN}
@@ -174,7 +174,7 @@ def _identity(log: Run | EventLog) -> str:
 
 
 def _seedless(folder: Path) -> str:
-    """A folder's path without the seed at its end, such as ``runs/a`` for ``runs/a-seed3``."""
+    """Return a folder's path without the seed at its end, such as ``runs/a`` for ``runs/a-seed3``."""
     return re.sub(r"[-_]?seed[-_=]?\d+$", "", str(folder.resolve()))
 
 

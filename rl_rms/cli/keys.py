@@ -40,7 +40,7 @@ _ALL = "--help=all"
 
 
 def help_of(config: str | None, words: Sequence[str]) -> str | None:
-    """The help text if the words after ``rl-rms train`` contain a help option; otherwise None.
+    """Return the help text if the words after ``rl-rms train`` contain a help option; otherwise None.
 
     Raises:
         UserError: If the configuration or the algorithm does not exist.

@@ -85,7 +85,7 @@ def _warnings_as_sentences() -> Iterator[None]:
 
 
 def usage() -> str:
-    """The text that ``rl-rms --help`` prints."""
+    """Return the text that ``rl-rms --help`` prints."""
     commands = "\n".join(f"  {name:<13} {summary}" for name, summary in COMMANDS.items())
     return (
         "usage: rl-rms COMMAND ...\n\n"

@@ -91,7 +91,7 @@ def _parts(key: str) -> list[str]:
         return parts
     end = 4
     if parts[2] == "observation":
-        # Imports Gymnasium, which other keys do not need.
+        # This module imports Gymnasium, which other keys do not need.
         from rl_rms.envs.transforms import NEUTRAL
 
         # The key of an entry of a Dict observation comes before the name of the transform.
@@ -100,7 +100,7 @@ def _parts(key: str) -> list[str]:
 
 
 def annotations_of(kind: type, **instead: type) -> dict[str, Any]:
-    """The type of each dotted key of a dataclass and of the dataclasses in it."""
+    """Return the type of each dotted key of a dataclass and of the dataclasses in it."""
     found: dict[str, Any] = {}
     hints = get_type_hints(kind)
     for one in fields(kind):

@@ -21,7 +21,7 @@ class _HelpFormatter(DefaultHelpFormatter):
         super().__init__(prog, max_help_position=30, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
 
     def _format_action_invocation(self, action: Action) -> str:
-        """The names of an option, without jsonargparse's ``--key+``, which appends to a list."""
+        """Return the names of an option, without jsonargparse's ``--key+``, which appends to a list."""
         text: str = super()._format_action_invocation(action)
         return ", ".join(part for part in text.split(", ") if "+" not in part)
 
@@ -76,7 +76,7 @@ class Parser(ArgumentParser):
         return super().parse_args(*args, **options)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """The help, with the examples at its end."""
+        """Return the help, with the examples at its end."""
         shown = "".join(f"  {example}\n" for example in self.examples)
         given = () if formatter is None else (formatter,)  # jsonargparse 4.49 does not accept a formatter
         return super().format_help(*given) + (f"\nexamples:\n{shown}" if shown else "")

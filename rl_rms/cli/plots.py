@@ -170,7 +170,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:
-    """A line for the title that names the changes that differ between runs; empty if none differ."""
+    """Return a line for the title that names the changes that differ between runs; empty if none differ."""
     changing = dict.fromkeys(target for run in runs for target in run.config.env.schedules())
     different = [target for target in changing if target not in traces]
     if len(runs) > 1 and any(run.config.env.curriculum for run in runs):
@@ -221,7 +221,7 @@ def _draw_returns(axis: "Axes", group: Group, index: int) -> None:
 
 
 def on_a_grid(group: Group) -> tuple[Floats, Floats]:
-    """A group's returns on a common grid of env steps. A single run keeps its logged env steps.
+    """Return a group's returns on a common grid of env steps. A single run keeps its logged env steps.
 
     Returns:
         Env steps, shape ``(points,)``, and returns, shape ``(seeds, points)``.
@@ -234,7 +234,7 @@ def on_a_grid(group: Group) -> tuple[Floats, Floats]:
 
 
 def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
-    """The changes of the environment that all runs share."""
+    """Return the changes of the environment that all runs share."""
     clocks = np.linspace(0, end, _TRACE_POINTS).astype(np.int64)
     configs = [run.config for run in runs]
     first, *others = [trace(one.env.schedules(), clocks // one.pace, one.drift_seed) for one in configs]

@@ -8,7 +8,7 @@ from rl_rms.cli.runs import Run
 
 
 def read_regimes(run: Run) -> list[Regime]:
-    """The regimes that `rl_rms.agents.adaptation` logged, in order.
+    """Read the regimes that `rl_rms.agents.adaptation` logged, in order.
 
     A run that was resumed within a regime logged this regime twice. The second entry is used.
     """

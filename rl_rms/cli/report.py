@@ -124,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def page(groups: "Sequence[Group]") -> str:
-    """The HTML page of groups of runs."""
+    """Return the HTML page of groups of runs."""
     from rl_rms.cli.plots import learning_curve
 
     sections = []
@@ -207,7 +207,7 @@ def _setting(log: "Run | EventLog", seeds: int) -> str:
 
 
 def describe_result(log: Log) -> str:
-    """A sentence about the last and the best return."""
+    """Return a sentence about the last and the best return."""
     steps, returns = log.series(RETURN)
     best = max(range(len(returns)), key=returns.__getitem__)
     return (
@@ -217,7 +217,7 @@ def describe_result(log: Log) -> str:
 
 
 def describe_half_life(run: Run) -> str:
-    """A sentence about the half-life that the optimizer used."""
+    """Return a sentence about the half-life that the optimizer used."""
     half_lives = run.series("optim/half_life_updates")[1]
     if not half_lives:
         return f"The optimizer, {run.config.agent.optimizer}, logged no half-life."
@@ -246,7 +246,7 @@ def describe_normalizers(run: Run) -> str:
 
 
 def describe_tracking(followings: Sequence[Following]) -> str:
-    """A sentence about how well v tracked the squared gradients in all regimes."""
+    """Return a sentence about how well v tracked the squared gradients in all regimes."""
     if not followings:
         return "The log does not show how the second moment v tracked the squared gradients."
     states = [one.state for one in followings]
@@ -261,7 +261,7 @@ def _summary(run: Run, followings: Sequence[Following]) -> str:
 
 
 def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
-    """Each regime with its `Following`, which is None if the log does not show the tracking."""
+    """Return each regime with its `Following`, which is None if the log does not show the tracking."""
     tracking = read_tracking(run)
     return [
         (regime, None if tracking is None else follow(tracking, regime.start, regime.end))
@@ -270,7 +270,7 @@ def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
 
 
 def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
-    """A table of the regimes."""
+    """Return a table of the regimes."""
     if not followings:
         return ""
     groups = "".join(f'<th colspan="{len(columns)}">{name}</th>' for name, columns in _COLUMNS.items())
@@ -290,7 +290,7 @@ def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """The cells about v in a regime's row."""
+    """Return the cells about v in a regime's row."""
     if following is None:
         return ["-"] * 5
     way = "too large" if following.worst > 0 else "too small"
@@ -320,7 +320,7 @@ def _recovery(regime: Regime) -> str:
 
 
 def _configuration(run: Run) -> str:
-    """A collapsed section with configuration and versions."""
+    """Return a collapsed section with configuration and versions."""
     config = escape((run.folder / CONFIG).read_text())
     versions = ""
     if (run.folder / SUMMARY).is_file():
@@ -334,7 +334,7 @@ def _configuration(run: Run) -> str:
 
 
 def _figure(figure: "Figure", shows: str) -> str:
-    """A figure embedded in the page."""
+    """Return a figure embedded in the page."""
     import matplotlib as mpl
 
     file = io.BytesIO()

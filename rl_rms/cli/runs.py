@@ -65,7 +65,7 @@ class Log:
     steps: list[float]
 
     def series(self, tag: str) -> tuple[list[float], list[float]]:
-        """The env steps at which a tag was logged, and its values."""
+        """Return the env steps at which a tag was logged, and its values."""
         values = self.metrics.get(tag, [])
         known = [(step, value) for step, value in zip(self.steps, values, strict=False) if not math.isnan(value)]
         return [step for step, _ in known], [value for _, value in known]
@@ -149,7 +149,7 @@ def require_checkpoint(folder: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints to resume from, including damaged ones."""
+    """Return the checkpoints to resume from, including damaged checkpoints."""
     return sorted(path for path in (folder / CHECKPOINTS).glob("*.safetensors") if path != _best(folder))
 
 
@@ -158,7 +158,7 @@ def _best(folder: Path) -> Path:
 
 
 def _mend(folder: Path) -> str:
-    """The fix in error messages about a run without a usable checkpoint."""
+    """Return the fix in error messages about a run without a usable checkpoint."""
     best = _best(folder)
     if best.is_file():
         return f"; only {best} exists: copy it to {best.with_stem('final')} to resume from the best evaluation"
@@ -184,7 +184,7 @@ def _has_ended(folder: Path) -> bool:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The content of a run's ``summary.json``.
+    """Read the content of a run's ``summary.json``.
 
     Raises:
         UserError: If the file is missing or damaged.

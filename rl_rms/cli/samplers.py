@@ -59,7 +59,7 @@ class SeededByTrial(samplers.BaseSampler):
 
 
 def make_sampler(search: Search) -> samplers.BaseSampler:
-    """The sampler of a sweep."""
+    """Make the sampler of a sweep."""
     sweep = search.sweep
     if sweep.sampler == "grid":
         grid = {key: [label(one) for one in given.ends] for key, given in sweep.distributions.items()}
@@ -76,7 +76,7 @@ def _make_tpe(seed: int) -> samplers.BaseSampler:
 
 
 def make_pruner(search: Search) -> pruners.BasePruner:
-    """The pruner of a sweep."""
+    """Make the pruner of a sweep."""
     if search.sweep.pruner == "median":
         return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=STRETCHES // 4)
     return pruners.NopPruner()

@@ -57,7 +57,7 @@ class ScaleConfig:
 
 @contextmanager
 def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
-    """The workers that a launcher such as torchrun started; a single worker without a launcher."""
+    """Yield the workers that a launcher such as torchrun started; a single worker without a launcher."""
     import torch
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore

@@ -171,7 +171,7 @@ class SweepConfig:
         return min(self.trials, math.prod(len(one.ends) for one in self.distributions.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The sweep as plain data."""
+        """Return the sweep as plain data."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
 
@@ -190,7 +190,7 @@ class Search:
     tree: dict[str, Any]
 
     def run_config(self, values: Mapping[str, Any], seed: int) -> RunConfig:
-        """The configuration of one training.
+        """Make the configuration of one training.
 
         Args:
             values: Values by dotted key.

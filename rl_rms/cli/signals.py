@@ -16,7 +16,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def status_of(interrupt: KeyboardInterrupt) -> int:
-    """The usual exit status for the signal: 130 for SIGINT, 143 for SIGTERM."""
+    """Return the usual exit status for the signal: 130 for SIGINT, 143 for SIGTERM."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 

@@ -144,7 +144,7 @@ def _supervise(
 
 
 def _trainings(ended: "Sequence[FrozenTrial]", trials: "Sequence[FrozenTrial]", search: Search) -> tuple[int, int]:
-    """The numbers of finished trainings and of all trainings. A trial has one training for each seed."""
+    """Return the numbers of finished trainings and of all trainings. A trial has one training for each seed."""
     of_trial = len(search.sweep.seeds)
     running = sum(
         (one.last_step + 1) // STRETCHES for one in trials if one not in ended and one.last_step is not None
@@ -162,7 +162,7 @@ class LocalWorkers:
         self._processes: list[Any] = []
 
     def busy(self) -> int:
-        """The number of running workers.
+        """Return the number of running workers.
 
         Raises:
             RuntimeError: If a worker ended with an error. A killed worker raises nothing.
@@ -213,7 +213,7 @@ class _Ray:
         self._running: list[Any] = []
 
     def busy(self) -> int:
-        """The number of running workers."""
+        """Return the number of running workers."""
         if self._running:
             ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=0)
             self._ray.get(ended)  # ray.get raises the worker's error
@@ -282,7 +282,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """Each parameter's share of the variance of the trials' values (fANOVA); empty if all values are equal."""
+    """Compute each parameter's share of the variance of the trials' values (fANOVA); empty if all are equal."""
     import optuna
 
     values = {
@@ -294,7 +294,7 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
 
 
 def _evaluator() -> Any:
-    """The evaluator of parameter importances, for the table and the plot."""
+    """Make the evaluator of parameter importances, for the table and the plot."""
     import optuna
 
     return optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -339,7 +339,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
 
 
 def _last(key: str) -> str:
-    """The last word of a dotted key."""
+    """Return the last word of a dotted key."""
     return key.rsplit(".", 1)[-1]
 
 

@@ -121,7 +121,7 @@ def _spaced(updates: Floats) -> NDArray[np.int64]:
 
 
 def _weight(updates: Floats, rho: Floats) -> Floats:
-    """The divisor of bias correction, ``1 - rho^t`` for a constant rho."""
+    """Compute the divisor of bias correction, ``1 - rho^t`` for a constant rho."""
     spans = np.diff(updates, prepend=0.0)
     return 1.0 - np.exp(np.cumsum(spans * np.log(rho)))
 
@@ -173,13 +173,13 @@ def _lag(log_v: Floats, log_squares: Floats) -> Floats:
 
 
 def _swing(log_v: Floats) -> float:
-    """The ``swing`` of `Following`."""
+    """Compute the ``swing`` of `Following`."""
     middle = log_v[1:-1] - 0.5 * (log_v[:-2] + log_v[2:])
     return float(np.median(np.abs(middle))) * _TO_DEVIATION
 
 
 def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[State, float]:
-    """The ``state`` and ``limit`` of `Following`."""
+    """Compute the ``state`` and ``limit`` of `Following`."""
     if share_off > _SHARE:
         # v is off for h log2(R - 1) updates if the squared gradients fell by a factor R, and for h updates if they
         # rose.

@@ -260,7 +260,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
-    """The run's console. It prints only in the first worker, and not if a script reads the output."""
+    """Make the run's console. It prints only in the first worker, and not if a script reads the output."""
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 
@@ -305,7 +305,7 @@ def make_callbacks(config: RunConfig, folder: Path, named: "Sequence[Callback]")
 def summarize(
     agent: "Agent", adaptation: "AdaptationCallback", wall_time: float, *, interrupted: bool
 ) -> dict[str, Any]:
-    """The content of a run's ``summary.json``, for all its sessions together."""
+    """Make the content of a run's ``summary.json``, for all its sessions together."""
     from rl_rms.cli.tensorboard import versions
 
     returns = [episode.ret for episode in agent.episodes]

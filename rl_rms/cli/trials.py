@@ -233,7 +233,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
 
 
 def results(trials: "Sequence[FrozenTrial]", search: Search) -> list[dict[str, Any]]:
-    """The trials as rows. The best trial is the first row, and trials without a value are the last rows."""
+    """Return the trials as rows. The best trial is the first row, and trials without a value are the last rows."""
     rows = []
     for trial in counted(trials):
         scores = {

@@ -26,7 +26,7 @@ def see_working_folder() -> None:
 
 
 def named_code(config: RunConfig) -> dict[str, str]:
-    """The user code that a run of the configuration would import, by dotted key."""
+    """Return the user code that a run of the configuration would import, by dotted key."""
     named = {}
     if ":" in config.env.id and not config.env.id.startswith(KNOWN_ENVS):
         named["env.id"] = config.env.id

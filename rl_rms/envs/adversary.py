@@ -64,7 +64,7 @@ class Adversary:
         return min(bounds, key=lambda bound: means[bound])
 
     def state_dict(self) -> dict[str, Any]:
-        """The bursts and returns so far, as plain JSON data."""
+        """Return the bursts and returns so far, as plain JSON data."""
         return {
             "strikes": [list(strike) for strike in self.schedule.strikes],
             "returns": list(self._returns),

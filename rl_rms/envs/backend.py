@@ -69,7 +69,7 @@ class Backend(ABC):
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
-        """The current values of the targets."""
+        """Return the current values of the targets."""
 
     @abstractmethod
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -85,7 +85,7 @@ class Backend(ABC):
 
     @abstractmethod
     def snapshot(self) -> Any:
-        """The sub-environments' state within their episodes as plain JSON data, or None with a warning."""
+        """Return the sub-environments' state within their episodes as plain JSON data, or None with a warning."""
 
     @abstractmethod
     def restore(self, snapshot: Any, resetting: Mask) -> None:

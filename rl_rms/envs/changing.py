@@ -84,7 +84,7 @@ class Changing:
         return drifting if self.curriculum is None else min(drifting, self.curriculum.timescale)
 
     def oracle(self, t0: int, t1: int) -> dict[str, Floats]:
-        """The values of the schedules in an interval of the clock; agents do not see them.
+        """Return the values of the schedules in an interval of the clock. Agents do not see these values.
 
         Args:
             t0: First clock in env steps, >= 0; with independent clocks, the clock of each sub-environment.
@@ -145,7 +145,7 @@ class Changing:
 
     @abstractmethod
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The whole state as plain JSON data."""
+        """Return the whole state as plain JSON data."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ class Changing:
             self._clock.changes = self._feedback.schedules
 
     def _changes_state(self) -> dict[str, Any]:
-        """The state of everything except the wrapped environment."""
+        """Return the state of everything except the wrapped environment."""
         return {**self._clock.state_dict(), **self._feedback.state_dict()}
 
     def _load_changes_state(self, state: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def arguments(one: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a function and their defaults; ``inspect.Parameter.empty`` means no default."""
+    """Return the arguments of a function and their defaults; ``inspect.Parameter.empty`` means no default."""
     return {name: parameter.default for name, parameter in inspect.signature(one).parameters.items()}
 
 
@@ -124,7 +124,7 @@ def check_reward(reward: Any) -> Any:
 
 
 def is_scalar(value: Any, kinds: str) -> bool:
-    """Whether a value is an array of shape () whose dtype is of one of these kinds."""
+    """Whether a value is an array of shape () with a dtype of one of the given kinds."""
     return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
 
 

@@ -86,15 +86,15 @@ class Clock(ABC):
 
     @abstractmethod
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """The values after these transitions, in the order of the schedules."""
+        """Return the values after these transitions, in the order of the schedules."""
 
     @abstractmethod
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Values at other readings, shape ``(n,)``, or ``(num_envs, n)`` if sub-environments differ."""
+        """Return the values at other readings, shape ``(n,)``, or ``(num_envs, n)`` if sub-environments differ."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Readings and seed as plain JSON data."""
+        """Return the readings and the seed as plain JSON data."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -178,16 +178,16 @@ class SharedClock(Clock):
         self._look_up()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """The values after these transitions, in the order of the schedules."""
+        """Return the values after these transitions, in the order of the schedules."""
         made = 0 if self.is_frozen else int(np.count_nonzero(valid)) * self._rate
         return tuple(values[..., 0] for values in self.oracle(np.array([self._reading + made])).values())
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Values at other readings, shape ``(n,)``."""
+        """Return the values at other readings, shape ``(n,)``."""
         return trace(self._changes, readings, self.seed, self._env_index)
 
     def state_dict(self) -> dict[str, Any]:
-        """Reading and seed."""
+        """Return the reading and the seed."""
         return {"clock": self._reading, "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ class EnvConfig:
                 )
 
     def schedules(self) -> dict[str, Schedule]:
-        """The schedules of ``changes``.
+        """Return the schedules of ``changes``.
 
         Raises:
             ValueError: If a schedule is invalid; the message names the target.

@@ -76,14 +76,14 @@ class Configurable:
         return known[name](**given)
 
     def to_config(self) -> dict[str, Any]:
-        """The YAML form, ``{name: {argument: value}}``, without default values."""
+        """Return the YAML form, ``{name: {argument: value}}``, without default values."""
         return {self.name: {name: plain(value) for name, value in self._given().items()}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
 
     def _given(self) -> dict[str, Any]:
-        """The constructor's arguments whose values differ from their defaults."""
+        """Return the constructor's arguments whose values differ from their defaults."""
         defaults = arguments(type(self))
         values = {name: getattr(self, self._kept_as.get(name, name)) for name in defaults}
         return {name: value for name, value in values.items() if value != defaults[name]}

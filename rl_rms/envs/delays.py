@@ -33,7 +33,7 @@ class Delays:
             self._actions[row] = []
 
     def state_dict(self) -> list[list[Any]]:
-        """The stored actions of each environment, for `rl_rms.envs.encoding.encode`."""
+        """Return the stored actions of each environment, for `rl_rms.envs.encoding.encode`."""
         return [list(queue) for queue in self._actions]
 
     def load_state_dict(self, state: list[list[Any]]) -> None:
@@ -41,7 +41,7 @@ class Delays:
         self._actions = [list(queue) for queue in state]
 
     def exchange(self, actions: npt.NDArray[Any], delays: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Store the new actions, and return the delayed ones.
+        """Store the new actions, and return the delayed actions.
 
         Args:
             actions: New actions, shape ``(num_envs, *action)``.

@@ -53,7 +53,7 @@ def trace(
 
 
 def regime_changes(changes: Mapping[str, Schedule], t0: int, t1: int, seed: int, env_index: int = 0) -> Ints:
-    """The readings in ``(t0, t1]`` at which any target jumps, ascending and distinct.
+    """Return the readings in ``(t0, t1]`` at which any target jumps, ascending and distinct.
 
     Args:
         changes: Targets and their schedules.
@@ -69,7 +69,7 @@ def regime_changes(changes: Mapping[str, Schedule], t0: int, t1: int, seed: int,
 
 
 def count_regimes(changes: Mapping[str, Schedule], clock: int, seed: int, env_index: int = 0) -> int:
-    """The regime at a reading: the number of `regime_changes` in ``(0, clock]``."""
+    """Return the regime at a reading: the number of `regime_changes` in ``(0, clock]``."""
     starts = range(0, clock, COUNTED_AT_ONCE)
     return sum(
         regime_changes(changes, start, min(start + COUNTED_AT_ONCE, clock), seed, env_index).size
@@ -102,5 +102,5 @@ def compute_block(
 
 
 def timescale(changes: Mapping[str, Schedule]) -> float:
-    """The shortest timescale of any target, in env steps of the clock; ``inf`` if nothing changes."""
+    """Return the shortest timescale of any target, in env steps of the clock; ``inf`` if nothing changes."""
     return min((schedule.timescale for schedule in changes.values()), default=math.inf)

@@ -51,7 +51,7 @@ class EpisodeCounter:
         return ended
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns and lengths so far, as plain JSON data."""
+        """Return the returns and lengths so far, as plain JSON data."""
         return {"returns": list(self._returns), "lengths": list(self._lengths)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ class EpisodeCounter:
 
 
 def success_keys(success_key: str | None) -> tuple[str, ...]:
-    """The entries of info in which an environment reports successes.
+    """Return the entries of info in which an environment reports successes.
 
     Raises:
         ValueError: If the key is not a string or is empty.

@@ -143,7 +143,7 @@ class FaultLog:
         return error
 
     def state_dict(self) -> dict[str, Any]:
-        """All counts as plain JSON data."""
+        """Return all counts as plain JSON data."""
         return {"seeds": list(self.seeds), "restarts": list(self.restarts), "in_a_row": list(self.in_a_row)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ class FaultLog:
 
 
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """The sub-environments that failed in a vector step and made no transition; None if none failed.
+    """Return the sub-environments that failed in a vector step and made no transition; None if none failed.
 
     Args:
         infos: Infos of the vector step.

@@ -16,7 +16,7 @@ class Feedback:
     """Reports episodes to the curriculum and the adversaries, and stores the tasks of the episodes in progress.
 
     Args:
-        schedules: Targets and their schedules. Each adversary begins with them.
+        schedules: Targets and their initial schedules. Adversaries add bursts.
         curriculum: The curriculum; None for none.
         env_indices: Index of each environment for the curriculum.
 
@@ -78,7 +78,7 @@ class Feedback:
         """Add a transition in each environment, and report the episodes that ended.
 
         Returns:
-            Whether an adversary begins a burst at ``clock``, which changes the schedules.
+            Whether an adversary begins a burst at ``clock``. A burst changes the schedules.
         """
         struck = False
         for episode in self._episodes.add(rewards, valid, done, successes):
@@ -94,7 +94,7 @@ class Feedback:
         return struck
 
     def state_dict(self) -> dict[str, Any]:
-        """Curriculum, adversaries and episodes in progress as plain JSON data, without the tasks."""
+        """Return the curriculum, adversaries and episodes in progress as plain JSON data, without the tasks."""
         return {
             "adversaries": {target: one.state_dict() for target, one in self._adversaries.items()},
             "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),

@@ -64,7 +64,7 @@ def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDAr
 
 
 def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
-    """The workers that caused an error of a step or a reset; empty if they are unknown."""
+    """Return the workers that caused an error of a step or a reset; empty if they are unknown."""
     check_attributes(env)
     # Gymnasium removes the pipes of workers that report an error.
     reported = [i for i, pipe in enumerate(env.parent_pipes) if pipe is None]
@@ -99,7 +99,7 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
 
 
 def stored_as(argument: str) -> str:
-    """The attribute in which Gymnasium's MuJoCo environments store an argument of their constructor."""
+    """Return the attribute in which Gymnasium's MuJoCo environments store an argument of their constructor."""
     return f"_{argument}"
 
 
@@ -111,7 +111,7 @@ def new_box2d_world(env: Any) -> None:
 
 
 def _memory(space: Any, observations: Any, context: Any) -> Any:
-    """The shared memory of the workers' observations, taken from the arrays that refer to it."""
+    """Return the shared memory of the workers' observations, taken from the arrays that refer to it."""
     if isinstance(space, spaces.Dict):
         return {key: _memory(part, observations[key], context) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):

@@ -77,19 +77,19 @@ class IndependentClocks(Clock):
         self._look_up()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """The values after these transitions, in the order of the schedules."""
+        """Return the values after these transitions, in the order of the schedules."""
         clocks = self._readings if self.is_frozen else self._readings + valid
         rows = self._indices.tolist()
         each = [trace(self._changes, clocks[i : i + 1], self.seed, row) for i, row in enumerate(rows)]
         return tuple(np.concatenate([one[target] for one in each]) for target in self._changes)
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Values at other readings of each clock, shape ``(num_envs, n)``."""
+        """Return the values at other readings of each clock, shape ``(num_envs, n)``."""
         each = [trace(self._changes, readings, self.seed, i) for i in self._indices.tolist()]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 
     def state_dict(self) -> dict[str, Any]:
-        """Readings and seed."""
+        """Return the readings and the seed."""
         return {"clocks": self._readings.tolist(), "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

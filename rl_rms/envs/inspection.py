@@ -103,7 +103,7 @@ def _numbers(env: Any) -> list[Target]:
 
 
 def _state_of(clone: Any, names: list[str]) -> set[str]:
-    """The paths whose values a reset or random env steps of a copy change."""
+    """Return the paths whose values a reset or random env steps of a copy change."""
     before = {name: _value(clone, name) for name in names}
     try:
         clone.action_space.seed(0)

@@ -135,7 +135,7 @@ class Layers:
         return sorted({type(one).__name__ for one in self._wrappers if not _read(one)[1]})
 
     def state_dict(self) -> State:
-        """The wrappers' attributes as plain JSON data, from the outermost wrapper inward."""
+        """Return the wrappers' attributes as plain JSON data, from the outermost wrapper inward."""
         states = []
         for wrapper, first in zip(self._wrappers, self._first, strict=True):
             values, _ = _read(wrapper)
@@ -187,7 +187,7 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
 
 
 def lost_sentence(names: Sequence[str]) -> str:
-    """A warning that the state of wrappers cannot be saved."""
+    """Return a warning that the state of wrappers cannot be saved."""
     return (
         f"the state of {' and '.join(names)} within episodes cannot be saved, because an attribute holds neither "
         "numbers, arrays, strings nor containers of them; keep the state in such attributes"
@@ -205,7 +205,7 @@ def _name(wrapper: Any) -> str:
 
 
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
-    """The attributes of a wrapper as JSON data, and whether all of them can be saved."""
+    """Return the attributes of a wrapper as JSON data, and whether all of them can be saved."""
     values, is_all = {}, True
     # In CPython 3.11, attribute lookups are slower after an object's `__dict__` was read.
     for name in WRAPPER_STATES.get(type(wrapper)) or vars(wrapper):

@@ -141,7 +141,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return probabilities
 
     def best_actions(self, observations: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The actions with the largest expected reward under the current parameters, as a reference for regret.
+        """Return the actions with the largest expected reward under the current parameters.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.
@@ -169,7 +169,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return observation
 
     def _noises(self) -> Floats:
-        """Standard deviation of the noise of each group's features, shape ``(2, num_features)``."""
+        """Return the standard deviation of the noise of each group's features, shape ``(2, num_features)``."""
         is_noisy = np.arange(self.num_features) % 2 == 0
         noises: Floats = np.array([[self.noise_0], [self.noise_1]]) * is_noisy
         return noises

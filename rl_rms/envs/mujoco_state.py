@@ -35,7 +35,7 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
 
 
 def _arrays(env: Any) -> list[tuple[str, npt.NDArray[Any]]]:
-    """The arrays of MuJoCo's data by name."""
+    """Return the arrays of MuJoCo's data by name."""
     arrays = [(name, getattr(env.data, name)) for name in dir(env.data) if not name.startswith("_")]
     return [
         (name, one) for name, one in arrays if isinstance(one, np.ndarray) and one.size and one.flags.writeable

@@ -56,7 +56,7 @@ class Native(Backend):
         self._setter.place(noise_key)
 
     def current(self) -> tuple[float, ...]:
-        """The current values of the targets."""
+        """Return the current values of the targets."""
         return self._setter.current()
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
@@ -98,7 +98,7 @@ class Native(Backend):
         """Do nothing, because the constructor raises an error for episodic targets."""
 
     def snapshot(self) -> Any:
-        """The state of the vector environment and its last observations."""
+        """Return the state of the vector environment and its last observations."""
         if self.last is None:
             return None
         if not has_known_state(self._env):

@@ -186,7 +186,7 @@ class NativeVectorEnv(VectorEnv):
             self._generators[row].bit_generator.state = decode(saved)
 
     def _checked(self, actions: Any) -> Array:
-        """The actions as an array.
+        """Return the actions as an array.
 
         Raises:
             ValueError: If the shape is wrong, or a discrete action is not in the action space.
@@ -222,7 +222,7 @@ def _check_mask(mask: Any, num_envs: int) -> Mask:
 
 
 def _with_masks(values: Mapping[str, Array], rows: Mask) -> dict[str, Any]:
-    """The infos of some sub-environments, with Gymnasium's mask of each entry."""
+    """Return the infos of some sub-environments, with Gymnasium's mask of each entry."""
     infos: dict[str, Any] = {}
     if values and rows.any():
         is_all = rows.all()
@@ -233,7 +233,7 @@ def _with_masks(values: Mapping[str, Array], rows: Mask) -> dict[str, Any]:
 
 
 def _final(observations: Array, values: Mapping[str, Array], ended: Mask) -> dict[str, Any]:
-    """The last observations and infos of episodes, as a SyncVectorEnv reports them."""
+    """Return the last observations and infos of episodes, as a SyncVectorEnv reports them."""
     final = np.full(len(ended), None, dtype=object)
     for row in np.flatnonzero(ended):
         final[row] = observations[row]

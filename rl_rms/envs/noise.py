@@ -38,7 +38,7 @@ class NoiseKey(NamedTuple):
 
 
 def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Independent standard normal numbers by the Box-Muller transform ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
+    """Draw independent standard normal numbers by the Box-Muller transform ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
 
     Args:
         target: Name of the target; each target has its own numbers.
@@ -53,27 +53,27 @@ def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) 
 
 
 def uniforms(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Independent uniform numbers in [0, 1), with the arguments of `normals`."""
+    """Draw independent uniform numbers in [0, 1), with the arguments of `normals`."""
     return _rows(target, noise_key, size, first)
 
 
 @lru_cache(maxsize=1024)
 def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats:
-    """Standard normal numbers drawn once per drift and ``number``, shape ``(size,)``."""
+    """Draw standard normal numbers once per drift and ``number``, shape ``(size,)``."""
     words = 2 * math.ceil(size / 2)
     return _frozen(_normal(_draw(target, seed, number, _ONCE, drift, 1, words))[0, :size])
 
 
 @lru_cache(maxsize=1024)
 def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
-    """A random permutation of ``range(size)``, drawn once per drift and ``number``; number 0 is the identity."""
+    """Draw a permutation of ``range(size)`` once per drift and ``number``; number 0 is the identity."""
     if number == 0:
         return _frozen(np.arange(size))
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))
 
 
 def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Uniform numbers for each environment, with one generator for all environments at the same clock."""
+    """Draw uniform numbers for each environment, with one generator for all environments at the same clock."""
     rows = np.empty((len(noise_key.clocks), size))
     groups: dict[tuple[int, bool], list[int]] = {}
     for row, when in enumerate(zip(noise_key.clocks, map(bool, first), strict=True)):
@@ -88,7 +88,7 @@ def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) ->
 
 
 def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
-    """Uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
+    """Draw uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
     # A separate stream makes the numbers independent of the target's schedule.
     key = (seed % 2**64, _stream(target) << 32)
     # Each increment of the counter's first word yields four numbers.

@@ -172,7 +172,7 @@ class NonStationary(Changing, Parametrized):
         return dict(zip(self.parameter_targets, self.parameter_values, strict=True))
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The clock, the seed, the curriculum and the environment within its episode, as plain JSON data.
+        """Return the clock, the seed, the curriculum and the environment within its episode, as plain JSON data.
 
         Args:
             environment: Whether to include the wrapped environment and its episode.

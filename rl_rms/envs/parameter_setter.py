@@ -138,7 +138,7 @@ class ParameterSetter:
         return any(values[index] != self.values[index] for index in self.episodic)
 
     def current(self) -> tuple[float, ...]:
-        """The current value of each target, even if it was never set."""
+        """Return the current value of each target, even if it was never set."""
         return tuple(
             self._value(target) if transform_of(target) is None else self._transforms[target]
             for target in self.targets
@@ -280,7 +280,7 @@ class ParameterSetter:
         return (noise.uniforms if uniform else noise.normals)(target, self.noise_key, size, begins)
 
     def _once(self, target: str, numbers: Any, draw: Callable[[int, int], Any]) -> npt.NDArray[Any]:
-        """The cached rows of ``draw(drift, number)``, shape ``(1 or num_envs, size)``."""
+        """Return the cached rows of ``draw(drift, number)``, shape ``(1 or num_envs, size)``."""
         if target not in self._drawn:
             drifts = self.noise_key.drifts
             if np.ndim(numbers) == 0 and len(set(drifts)) == 1:

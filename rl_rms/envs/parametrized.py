@@ -96,7 +96,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_upcoming(self) -> tuple[float, ...] | None:
-        """Values to set after the next transition, which then truncates the episode; None for no truncation."""
+        """Values to set after the next transition, if this truncates the episode; None for no truncation."""
         return self._upcoming
 
     @parameter_upcoming.setter
@@ -125,7 +125,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
-        """The state within the episode as plain JSON data, from which another environment continues exactly.
+        """The state within the episode as plain JSON data, with which another environment can continue exactly.
 
         The state is None before the first reset, and if it cannot be saved. It cannot be saved if the episode is
         too long, an action cannot be written as JSON, or the type of the random generator is unknown. Assigning a
@@ -188,7 +188,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._notices.give(self._problem)
 
     def current_values(self) -> tuple[float, ...]:
-        """The current value of each target, even if it was never set."""
+        """Return the current value of each target, even if it was never set."""
         return self._setter.current()
 
     def reset(
@@ -262,7 +262,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 def find_parametrized(env: Any) -> Parametrized:
-    """The `Parametrized` wrapper inside other wrappers."""
+    """Return the `Parametrized` wrapper inside other wrappers."""
     while not isinstance(env, Parametrized):
         env = env.env
     return env

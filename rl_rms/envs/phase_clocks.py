@@ -35,7 +35,7 @@ class PhaseClocks(SharedClock):
         super().__init__(changes, seed, num_envs, shard)
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Values at other readings, shape ``(num_envs, n)``."""
+        """Return the values at other readings, shape ``(num_envs, n)``."""
         each = [trace(changes, readings, self.seed) for changes in self._each]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 

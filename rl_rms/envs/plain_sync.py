@@ -39,7 +39,7 @@ class PlainSync:
         return sorted({name for layers in (self._outer, *self._layers) for name in layers.lost})
 
     def snapshot(self) -> dict[str, Any] | None:
-        """The sub-environments' state within their episodes as plain JSON data, or None with a warning."""
+        """Return the sub-environments' state within their episodes as plain JSON data, or None with a warning."""
         if self.last is None:
             return None
         lost = self.lost_wrappers

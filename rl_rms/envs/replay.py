@@ -64,7 +64,7 @@ class Replay:
             self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
 
     def state_dict(self, shown: Any) -> dict[str, Any]:
-        """The episode as plain JSON data.
+        """Return the episode as plain JSON data.
 
         Raises:
             ValueError: If the episode is longer than `LONGEST`, or a part of it cannot be written as JSON.

@@ -214,7 +214,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return answer if is_good else self._error(i)
 
     def _error(self, i: int) -> Fault:
-        """The error that a worker reported."""
+        """Return the error that a worker reported."""
         while i not in self._errors:
             try:
                 index, _, error, trace = self.error_queue.get(timeout=GRACE)
@@ -227,7 +227,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return Fault.of(error, trace)
 
     def _batch(self, observations: Sequence[Any]) -> Any:
-        """The batch of observations."""
+        """Return the batch of observations."""
         if not self.shared_memory:
             self.observations = concatenate(self.single_observation_space, observations, self.observations)
         return deepcopy(self.observations) if self.copy else self.observations
@@ -324,7 +324,7 @@ def _faults_in(answers: Sequence[Any]) -> dict[int, Fault]:
 
 
 def _end_after(limit: float | None) -> float:
-    """The reading of the monotonic clock after some seconds; None for no time limit."""
+    """Return the reading of the monotonic clock after some seconds; None for no time limit."""
     return math.inf if limit is None else time.monotonic() + limit
 
 

@@ -177,7 +177,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
                 fault = Fault.of(error)
 
     def _observations_now(self) -> Any:
-        """The batch of the last observations."""
+        """Return the batch of the last observations."""
         if self._joined is None:
             self._batch = concatenate(self.single_observation_space, self._last, self._batch)
         else:

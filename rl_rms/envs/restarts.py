@@ -44,7 +44,7 @@ def is_set(value: Any) -> bool:
 
 
 def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
-    """The sub-environments' seeds at a reset: consecutive seeds for a number, or the elements of a sequence.
+    """Return the sub-environments' seeds at a reset: consecutive seeds for an int, or the sequence's elements.
 
     Raises:
         ValueError: If the length of a sequence is wrong.

@@ -1,4 +1,4 @@
-"""Saves an environment's state within an episode as JSON data, from which another environment continues exactly.
+"""Saves an environment's state within an episode as JSON data, so that another environment continues exactly.
 
 The registered attributes (classic control, toy text, `register_state`) or MuJoCo's own data are saved with the
 random generator. Other environments replay their episodes, see `rl_rms.envs.replay`.
@@ -155,7 +155,7 @@ def set_generator(env: Any, state: Mapping[str, Any]) -> None:
 
 
 def qualified(one: type) -> str:
-    """The name of a class as ``"module:Class"``."""
+    """Return the name of a class as ``"module:Class"``."""
     return f"{one.__module__}:{one.__qualname__}"
 
 

@@ -73,7 +73,7 @@ class SubEnvs(Backend):
         return sorted({*self._lost_outer_wrappers(), *(name for names in inner for name in names)})
 
     def _lost_outer_wrappers(self) -> set[str]:
-        """Names of the wrappers outside of the environments that a replay restores."""
+        """Return the names of the wrappers outside of the environments that a replay restores."""
         if isinstance(self._base, SyncVectorEnv):
             each = [layers.lost for layers in self._sub_layers]
         else:
@@ -119,7 +119,7 @@ class SubEnvs(Backend):
         self._put("parameter_noise_key", rows)
 
     def current(self) -> tuple[float, ...]:
-        """The values of the first sub-environment, which equal the values of the others."""
+        """Return the values of the first sub-environment, which equal the values of the others."""
         values: tuple[float, ...] = self._base.call("current_values")[0] if self._is_ready else ()
         return values
 
@@ -146,7 +146,7 @@ class SubEnvs(Backend):
         self._columns = (None,) * len(columns)
 
     def snapshot(self) -> Any:
-        """The snapshot of each sub-environment, and the last observations."""
+        """Return the snapshot of each sub-environment, and the last observations."""
         if self.last is None:
             return None
         if not self._can_save:

@@ -242,7 +242,7 @@ def make_task(name: str, **kwargs: Any) -> NonStationary:
 
 
 def task_config(name: str) -> EnvConfig:
-    """The configuration of a registered task.
+    """Return the configuration of a registered task.
 
     Args:
         name: Name of the task, without ``rl_rms/``.

@@ -1,7 +1,7 @@
 """Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
-They simulate no physics, so a run takes seconds. The regret is exact. Their parameters are plain attributes, which
-`rl_rms.envs.NonStationary` can change.
+The environments simulate no physics, so a run takes seconds. The regret is exact. `rl_rms.envs.NonStationary` can
+change the parameters, which are plain attributes.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
         return np.array([getattr(self, f"mean_{arm}") for arm in range(self.num_arms)])
 
     def optimal_reward(self) -> float:
-        """The current expected reward of the best arm, as a reference for regret."""
+        """Return the current expected reward of the best arm, as a reference for regret."""
         return float(self.means.max())
 
     def reset(
@@ -102,7 +102,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         self.state = 0
 
     def values(self, policy: npt.ArrayLike, gamma: float) -> Floats:
-        """The exact values of both states under a policy, with the current parameters.
+        """Return the exact values of both states under a policy, with the current parameters.
 
         The values solve ``v = r + gamma P v``.
 
@@ -120,7 +120,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
         return np.linalg.solve(np.eye(2) - gamma * transitions, rewards).astype(np.float64)
 
     def optimal_policy(self, gamma: float) -> npt.NDArray[np.int64]:
-        """The best action in each state with the current parameters, shape ``(2,)``; 0 if both are equal."""
+        """Return the best action in each state with the current parameters, shape ``(2,)``; 0 for a tie."""
         candidates = [(first, second) for first in (0, 1) for second in (0, 1)]
         best = max(candidates, key=lambda actions: self.values(np.eye(2)[list(actions)], gamma).sum().round(9))
         return np.array(best, dtype=np.int64)

@@ -72,7 +72,7 @@ BOUNDS = {
 
 
 def transform_of(target: str) -> str | None:
-    """The target's key in `NEUTRAL`, which omits the part of the observation; None for other targets.
+    """Return the target's key in `NEUTRAL`, which omits the part of the observation; None for other targets.
 
     Examples:
         >>> transform_of("observation.image.noise")
@@ -84,7 +84,7 @@ def transform_of(target: str) -> str | None:
 
 
 def keys_of(target: str) -> tuple[str, ...]:
-    """The keys of the part that an ``observation.*`` target changes; empty for the whole observation."""
+    """Return the keys of the part that an ``observation.*`` target changes; empty for the whole observation."""
     return tuple(target.split(".")[1:-1])
 
 
@@ -99,7 +99,7 @@ def is_drawn(targets: Iterable[str]) -> bool:
 
 
 def transform_names(observation_space: Space) -> list[str]:
-    """The names of all transforms: the keys of `NEUTRAL`, also with the parts of a Dict or Tuple observation."""
+    """Return the names of all transforms: the keys of `NEUTRAL`, and their forms for parts of observations."""
     parts = list(_leaves(observation_space))
     names = []
     for kind in NEUTRAL:
@@ -109,7 +109,7 @@ def transform_names(observation_space: Space) -> list[str]:
 
 
 def _leaves(space: Space) -> Iterator[tuple[str, ...]]:
-    """The keys of each part that is neither a Dict nor a Tuple."""
+    """Yield the keys of each part that is neither a Dict nor a Tuple."""
     items = _items(space)
     if items is None:
         yield ()
@@ -125,7 +125,7 @@ def _items(space: Space) -> list[tuple[str, Space]] | None:
 
 
 def part_space(space: Space, keys: tuple[str, ...]) -> Space | None:
-    """The space of a part; None if there is no such part."""
+    """Return the space of a part; None if there is no such part."""
     for key in keys:
         part = dict(_items(space) or ()).get(key)
         if part is None:
@@ -192,12 +192,12 @@ def is_uint8_box(space: Space) -> bool:
 
 
 def components(space: Space) -> int:
-    """Number of items that a permutation rearranges: components of a Box, or actions of a Discrete."""
+    """Return the number of items that a permutation rearranges: components of a Box, or actions of a Discrete."""
     return int(space.n) if isinstance(space, Discrete) else math.prod(space.shape or ())
 
 
 def moved_space(space: Space, targets: Iterable[str]) -> Space:
-    """The space of transformed observations, in which each changed Box of floats has no bounds.
+    """Return the space of transformed observations, in which each changed Box of floats has no bounds.
 
     Args:
         space: The space of one observation. Parts that wrappers have removed are ignored.
@@ -226,7 +226,7 @@ def _without_bounds(space: Space, keys: tuple[str, ...]) -> Space:
 
 
 def bounds_of(target: str, action_space: Space) -> tuple[float, float] | None:
-    """The bounds of a target's values; None if it has no bounds."""
+    """Return the bounds of a target's values; None if it has no bounds."""
     if target == "action.noise" and isinstance(action_space, Discrete):
         return 0.0, 1.0
     return BOUNDS.get(transform_of(target) or "")

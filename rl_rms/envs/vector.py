@@ -227,7 +227,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._backend.wrapper_states = [states[i % len(states)] for i in range(own)]
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """The clocks, the seed, the curriculum and the sub-environments within their episodes, as plain JSON data.
+        """Return clocks, seed, curriculum and the sub-environments within their episodes, as plain JSON data.
 
         Args:
             environment: Whether to include the sub-environments and their episodes.
@@ -312,7 +312,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._backend.set(self._values())
 
     def _observed(self, observations: Any) -> Any:
-        """Observations with the observer's additions."""
+        """Return the observations with the observer's additions."""
         if self._observer is not None:
             changed = np.not_equal(self._regimes, self.regime)
             observations = self._observer.add(observations, self._values(), self.clocks, changed)
@@ -320,7 +320,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         return observations
 
     def _observed_final(self, final: Any) -> Any:
-        """The last observations of episodes with the observer's additions; None for other sub-environments."""
+        """Return the last observations of episodes with the observer's additions; None elsewhere."""
         assert self._observer is not None
         values = [np.broadcast_to(one, self.num_envs) for one in self._values()]
         changed, clocks = np.not_equal(self._regimes, self.regime), self.clocks

@@ -93,7 +93,7 @@ def _equal_env(env: Any) -> Any:
 
 
 def why_unverified(env: Any, target: str, parameter: Parameter, others: Sequence[Parameter] = ()) -> str | None:
-    """The reason why an effect could not be verified; None if the parameter has an effect.
+    """Return the reason why an effect could not be verified; None if the parameter has an effect.
 
     Args:
         env: The unwrapped environment.
@@ -196,7 +196,7 @@ def copy_env(env: Any) -> Any:
 
 
 def _values_near(env: Any, parameter: Parameter) -> Iterator[float]:
-    """Other values within the bounds, nearest first; for an enumeration, its other members."""
+    """Yield other values within the bounds, nearest first; for an enumeration, its other members."""
     present = parameter.read(env)
     before = number_of(present)
     step = before if before != 0.0 else 1.0

@@ -122,7 +122,7 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
 
 
 def worst(results: Results, by: str) -> float:
-    """The largest relative difference over gammas for an optimizer."""
+    """Return the largest relative difference over gammas for an optimizer."""
     return max(results.middle("difference", by=by, gamma=gamma) for gamma in results.levels("gamma", by=by))
 
 

@@ -25,9 +25,9 @@ NUM_TENSORS = 5
 SCALES = torch.logspace(-2, 0, 1_000, dtype=torch.float64)
 WARM_UP = 300
 NEAR = 0.1
-# Bounds of norms are twice the ordinary norms. ``max_grad_value`` is three root mean squares of the largest
-# coordinate, and ``max_grad_ratio`` is three root mean squares of each coordinate. ``max_update_rms`` is twice the
-# ordinary root mean square of a step.
+# Bounds of norms are twice the ordinary norms. ``max_grad_value`` is three times the root mean square of the
+# largest coordinate, and ``max_grad_ratio`` is three times the root mean square of each coordinate.
+# ``max_update_rms`` is twice the ordinary root mean square of the gradients divided by root v.
 CLIPS: dict[str, dict[str, Any]] = {
     "none": {},
     "max_grad_norm": {"max_grad_norm": 2.0 * float(SCALES.norm())},
@@ -115,17 +115,17 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def moments(after: int) -> list[int]:
-    """The updates at which the second moment is recorded, counted from the burst."""
+    """Return the updates at which the second moment is recorded, counted from the burst."""
     return sorted({round(moment) - 1 for moment in np.geomspace(1, after, 40)})
 
 
 def pollution(results: Results, clip: str, burst: str) -> float:
-    """The root second moment right after a burst, divided by its expected value."""
+    """Return the root second moment right after a burst, divided by its expected value."""
     return interquartile(results.values("root", clip=clip, burst=burst)[:, 0])
 
 
 def contained(results: Results, clip: str) -> list[str]:
-    """The bursts right after which the root second moment is at most a tenth above its expected value."""
+    """Return the bursts right after which the root second moment is at most a tenth above its expected value."""
     return [burst for burst in BURSTS if pollution(results, clip, burst) <= 1 + NEAR]
 
 

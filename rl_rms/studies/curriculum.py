@@ -48,9 +48,9 @@ def measure(seed: int, **cell: Any) -> dict[str, float]:
 
 
 def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
-    """Updates after the change until root v is within a tenth of the gradients' size, and the first step's length.
+    """Measure the updates until root v has adapted to a change, and the length of the first step after the change.
 
-    The step is relative to its length after v has adapted. It is above 1 while v is too small.
+    The step's length is divided by its length after v has adapted. The ratio is above 1 while v is too small.
     """
     generator = torch.Generator().manual_seed(seed)
     param = torch.zeros(COORDINATES, requires_grad=True)
@@ -84,7 +84,7 @@ def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
 
 
 def slope(results: Results, ratio: float) -> float:
-    """Slope of the adaptation time over ``1 / (1 - rho)``, by least squares through 0."""
+    """Return the slope of the adaptation time over ``1 / (1 - rho)``, by least squares through 0."""
     rhos = results.levels("rho", ratio=ratio)
     memories = np.array([1 / (1 - rho) for rho in rhos])
     times = np.array([interquartile(results.values("updates", rho=rho, ratio=ratio)) for rho in rhos])
@@ -92,7 +92,7 @@ def slope(results: Results, ratio: float) -> float:
 
 
 def expected(ratio: float) -> float:
-    """The theoretical slope, for rho near 1."""
+    """Return the theoretical slope, for rho near 1."""
     return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
 
 

@@ -9,7 +9,7 @@ NOT_NORMALIZED: dict[str, Any] = {"normalize_observation": False, "normalize_rew
 
 
 def episode_returns(agent: Agent, num_steps: int, since: float = 0.0) -> list[float]:
-    """The returns of the episodes that end after env step ``since`` in a training of ``num_steps`` env steps."""
+    """Train for ``num_steps`` env steps, and return the returns of the episodes that end after step ``since``."""
     returns: list[float] = []
 
     def collect(trained: Agent) -> None:

@@ -134,7 +134,7 @@ def best_rule() -> tuple[float, float, float]:
 
 
 def narrowed(results: Results, when: str, by: str, rival: str = "RMSprop", **of: Any) -> Estimate:
-    """A rival's gap minus an optimizer's gap, paired by seed."""
+    """Return a rival's gap minus an optimizer's gap, paired by seed."""
     return interquartile_mean(results.values(when, by=rival, **of) - results.values(when, by=by, **of))
 
 

@@ -164,20 +164,20 @@ def _on_flower(seed: int, placement: Placement, rate: float) -> float:
 
 
 def at_best(results: Results, metric: str, **which: Any) -> Floats:
-    """A metric of the quadratic clients at the rate with the least error, shape ``(seeds,)``."""
+    """Return a metric of the quadratic clients at the rate with the least error, shape ``(seeds,)``."""
     best = int(results.values("error", **which).mean(0).argmin())
     values: Floats = results.values(metric, **which)[:, best]
     return values
 
 
 def ratio(results: Results, placement: str, against: str, **which: Any) -> Estimate:
-    """Ratio of the errors of two placements, paired by seed, each at its best rate."""
+    """Return the ratio of the errors of two placements, paired by seed, each at its best rate."""
     of, other = (at_best(results, "error", placement=one, **which) for one in (placement, against))
     return interquartile_mean(of / other)
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """A table of errors and losses by placement, and a table of returns."""
+    """Make a table of errors and losses by placement, and a table of returns."""
     rows = []
     for unlike, share in dict.fromkeys((c["unlike"], c["share"]) for c in results.cells if "unlike" in c):
         of = {"unlike": unlike, "share": share}

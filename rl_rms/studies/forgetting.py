@@ -48,7 +48,7 @@ def cells(*, quick: bool) -> list[Cell]:
 
 
 def schedules(changes: str, regime: int) -> dict[str, Schedule]:
-    """The schedules of an environment that jumps every ``regime`` env steps."""
+    """Make the schedules of an environment that jumps every ``regime`` env steps."""
     if changes == "observation offsets":
         return {"observation.offset": Redraw(low=-1.0, high=1.0, every=regime)}
     return {"reward.scale": Square(low=1.0, high=100.0, period=2 * regime)}
@@ -76,7 +76,7 @@ def training(seed: int, changes: str, num_steps: int = NUM_STEPS, **settings: st
 
 
 def _observations(setting: str) -> bool | dict[str, Any]:
-    """The argument ``normalize_observation`` for a setting."""
+    """Return the argument ``normalize_observation`` for a setting."""
     if setting == NONE:
         return False
     if setting == JUMPS:
@@ -85,17 +85,17 @@ def _observations(setting: str) -> bool | dict[str, Any]:
 
 
 def settings_of(results: Results, statistic: str) -> list[str]:
-    """The settings of a statistic that the results have, in the order of `SETTINGS`."""
+    """Return the settings of a statistic that the results have, in the order of `SETTINGS`."""
     return [setting for setting in SETTINGS[statistic] if results.where(**{**REFERENCE, statistic: setting})]
 
 
 def lengths(results: Results, changes: str, statistic: str, setting: str) -> Floats:
-    """Episode lengths with one setting, shape ``(seeds,)``."""
+    """Return episode lengths with one setting, shape ``(seeds,)``."""
     return results.values("length", changes=changes, **{**REFERENCE, statistic: setting})
 
 
 def gain(results: Results, changes: str, statistic: str, setting: str) -> Estimate:
-    """Gain of a setting over the reference, seed by seed."""
+    """Return the gain of a setting over the reference, seed by seed."""
     reference = results.values("length", changes=changes, **REFERENCE)
     return interquartile_mean(lengths(results, changes, statistic, setting) - reference)
 
@@ -126,7 +126,7 @@ def _signed(one: Estimate) -> str:
 
 
 def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], list[str]]:
-    """The changes in which a setting makes episodes significantly longer, and significantly shorter."""
+    """Return the changes in which a setting makes episodes significantly longer, and significantly shorter."""
     gains = {one: gain(results, one, statistic, setting) for one in results.levels("changes")}
     return [one for one in gains if gains[one].low > 0], [one for one in gains if gains[one].high < 0]
 
@@ -155,7 +155,7 @@ def summary(results: Results) -> tuple[str, list[str]]:
 
 
 def _subject(statistic: str, setting: str) -> str:
-    """A statistic with its setting, such as ``rewards normalized with the half-life 5,000 steps``."""
+    """Return a statistic with its setting, such as ``rewards normalized with the half-life 5,000 steps``."""
     if setting == JUMPS:
         return f"{statistic} normalized with forgetting at jumps"
     normalized = "" if statistic == "RMSprop" else "normalized "

@@ -76,15 +76,15 @@ class Results:
     measured: Sequence[Mapping[str, Floats]]
 
     def where(self, **which: Any) -> list[int]:
-        """The indices of the cells with these settings."""
+        """Return the indices of the cells with these settings."""
         return [i for i, cell in enumerate(self.cells) if all(cell.get(key) == which[key] for key in which)]
 
     def levels(self, setting: str, **which: Any) -> list[Any]:
-        """The values of a setting, in order of appearance."""
+        """Return the values of a setting, in order of appearance."""
         return list(dict.fromkeys(self.cells[i][setting] for i in self.where(**which) if setting in self.cells[i]))
 
     def values(self, metric: str, **which: Any) -> Floats:
-        """A metric of the one cell with these settings, shape ``(seeds, ...)``.
+        """Return a metric of the one cell with these settings, shape ``(seeds, ...)``.
 
         Raises:
             KeyError: If there is no such cell, or more than one.
@@ -99,7 +99,7 @@ class Results:
         return interquartile_mean(self.values(metric, **which))
 
     def middle(self, metric: str, **which: Any) -> float:
-        """The interquartile mean without an interval, which needs no bootstrap."""
+        """Return the interquartile mean without an interval, which needs no bootstrap."""
         return interquartile(self.values(metric, **which))
 
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
@@ -155,7 +155,7 @@ class Study:
 
 
 def grid(**settings: Iterable[Any]) -> list[dict[str, Any]]:
-    """Every combination of the settings' values, as cells."""
+    """Make every combination of the settings' values, as cells."""
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
 
 
@@ -205,7 +205,8 @@ def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
 
     def map_in_pool(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        # pool.map cancels its futures at an exception, and a pool whose processes end cannot handle canceled ones.
+        # pool.map cancels its futures at an exception, and a pool whose processes end cannot handle canceled
+        # futures.
         with signals_deferred():  # submit starts the processes
             futures = [pool.submit(function, task) for task in tasks]
         return (future.result() for future in futures)

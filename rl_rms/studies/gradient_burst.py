@@ -137,18 +137,18 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_st
 
 
 def bound(rho: float) -> float:
-    """The bound on a step for any gradients, in learning rates."""
+    """Return the bound on a step for any gradients, in learning rates."""
     return 1.0 / math.sqrt(1.0 - rho)
 
 
 def contenders(results: Results) -> list[Cell]:
-    """The combinations of rho and clipping that agents are trained with."""
+    """Return the combinations of rho and clipping that agents are trained with."""
     found = [{"rho": c["rho"], "clips": c["clips"]} for c in results.cells if c["of"] == "agent"]
     return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 def best_rate(results: Results, which: Cell) -> float:
-    """The best learning rate without an event."""
+    """Return the best learning rate without an event."""
     rate: float = results.best("return", "rate", highest=True, of="agent", event="none", **which)
     return rate
 
@@ -164,7 +164,7 @@ def lost(results: Results, event: str, **which: Any) -> Estimate:
 
 
 def sooner(results: Results) -> list[float]:
-    """The sizes of bursts after which a smaller rho recovers sooner."""
+    """Return the sizes of bursts after which a smaller rho recovers sooner."""
 
     def recoveries(size: float) -> list[float]:
         of = {"of": "normalizer", "clips": False, "size": size}

@@ -138,7 +138,7 @@ def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
 
 
 def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int | None = None) -> dict[str, float]:
-    """Mean score of a training: episode length, mean reward per env step, or the bandit's negative regret."""
+    """Train an agent, and return its mean score: episode length, reward per env step, or negative regret."""
     of = TASKS[task]
     num_steps = num_steps or of.num_steps
     if half_life == "time scale":
@@ -176,7 +176,7 @@ def expected_return(agent: Agent, of: World, seed: int) -> float:
 
 
 def best_half_lives(results: Results) -> dict[int, float]:
-    """The half-life with the least tracking error, by the updates between jumps."""
+    """Return the half-life with the least tracking error, by the updates between jumps."""
     return {
         time: TRACKED[int(results.values("error", jumps_every=time).mean(0).argmin())]
         for time in results.levels("jumps_every")
@@ -184,19 +184,19 @@ def best_half_lives(results: Results) -> dict[int, float]:
 
 
 def exponent(results: Results) -> float:
-    """The exponent of the best half-life's growth with the time between jumps, from 100 updates on."""
+    """Return the exponent of the best half-life's growth with the time between jumps, from 100 updates on."""
     best = {time: h for time, h in best_half_lives(results).items() if time >= 100}
     return float(np.polyfit(np.log(list(best)), np.log(list(best.values())), 1)[0])
 
 
 def scores(results: Results, task: str, half_life: str) -> Floats:
-    """Scores at the best rate, shape ``(seeds,)``."""
+    """Return scores at the best rate, shape ``(seeds,)``."""
     of = {"task": task, "half_life": half_life}
     return results.values("score", rate=results.best("score", "rate", highest=True, **of), **of)
 
 
 def gain(results: Results, task: str, half_life: str) -> Estimate:
-    """Gain in score of a half-life over the half-life of 69 updates, paired by seed."""
+    """Return the gain in score of a half-life over the half-life of 69 updates, paired by seed."""
     return interquartile_mean(scores(results, task, half_life) - scores(results, task, "69 updates"))
 
 
@@ -226,7 +226,7 @@ def _signed(one: Estimate) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the power law of tracking, and by the returns with each memory of the statistics."""
+    """Judge by the power law of tracking, and by the returns with each setting of the statistics."""
     names = results.levels("task")
     power = exponent(results)
     won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}

@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 
 
 def interquartile(values: Floats) -> float:
-    """The interquartile mean without an interval; nan counts as infinity."""
+    """Compute the interquartile mean without an interval; nan counts as infinity."""
     from scipy.stats import trim_mean
 
     return float(trim_mean(np.nan_to_num(values, nan=np.inf), 0.25))
@@ -119,7 +119,7 @@ def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, F
 
 
 def short(number: float) -> str:
-    """A number with three digits, commas for thousands and no decimals if it is large."""
+    """Format a number with three digits, commas for thousands and no decimals if it is large."""
     if not np.isfinite(number):
         return str(number)
     if number == 0:

@@ -43,7 +43,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 def measure(
     seed: int, *, task: str, layer_norm: bool, bias_correction: bool, updates: int = UPDATES
 ) -> dict[str, Any]:
-    """Scores by half-life and learning rate, shape ``(half-lives, rates)``; higher is better."""
+    """Measure scores by half-life and learning rate, shape ``(half-lives, rates)``; higher is better."""
     if task == "regression":
         return {"scores": _regression(seed, layer_norm, bias_correction, updates)}
     scores = [
@@ -54,7 +54,7 @@ def measure(
 
 
 def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int) -> list[list[float]]:
-    """Minus log10 of the mean loss in the last tenth of the updates."""
+    """Train networks, and return minus log10 of the mean loss in the last tenth of the updates."""
     copies = len(HALF_LIVES) * len(RATES)
     half_life = torch.tensor(HALF_LIVES, dtype=torch.float32).repeat_interleave(len(RATES)).view(-1, 1, 1)
     lr = torch.tensor(RATES).repeat(len(HALF_LIVES)).view(-1, 1, 1)
@@ -75,7 +75,7 @@ def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int
 
 
 def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float, rate: float) -> float:
-    """Mean length of the episodes that end in the last quarter of a short training."""
+    """Train an agent, and return the mean length of the episodes that end in the last quarter."""
     agent = A2C(
         make_vec("CartPole-v1", 16, seed=seed),
         policy=PolicyConfig(norm="layer" if layer_norm else "none"),
@@ -94,7 +94,7 @@ def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float,
 
 
 def best_rate(scores: Floats) -> int:
-    """The index of the rate with the best mean over half-lives.
+    """Return the index of the rate with the best mean over half-lives.
 
     Args:
         scores: Scores, shape ``(seeds, half-lives, rates)``.
@@ -103,13 +103,13 @@ def best_rate(scores: Floats) -> int:
 
 
 def at_best_rate(results: Results, **which: Any) -> Floats:
-    """Scores at the best common rate, shape ``(seeds, half-lives)``."""
+    """Return scores at the best common rate, shape ``(seeds, half-lives)``."""
     scores = results.values("scores", **which)
     return scores[:, :, best_rate(scores)]
 
 
 def deviation(scores: Floats) -> float:
-    """Standard deviation over half-lives of the means over seeds."""
+    """Return the standard deviation over half-lives of the means over seeds."""
     return float(scores.mean(0).std())
 
 
@@ -133,7 +133,7 @@ def _name(cell: Cell) -> str:
 
 
 def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
-    """Decrease of a task's spread from one setting to another."""
+    """Return the decrease of a task's spread from one setting to another."""
     both = [at_best_rate(results, task=task, **setting) for setting in (before, after)]
     number = both[0].shape[1]
     return estimate(np.hstack(both), lambda x: deviation(x[:, :number]) - deviation(x[:, number:]))

@@ -42,7 +42,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, by: str, period: int) -> dict[str, Any]:
-    """Mean squared distance from the optimum and its relative fluctuation in time, shape ``(phases, rates)``."""
+    """Measure the mean squared distance from the optimum, and its fluctuation, shape ``(phases, rates)``."""
     updates = max(2_000, 3 * period)
     clocks, key = np.arange(updates), Key(seed=0, stream=0)
     sigma = torch.from_numpy(Sinusoid(1.0, SWING, period).values(clocks, key)).float()
@@ -63,7 +63,7 @@ def measure(seed: int, *, by: str, period: int) -> dict[str, Any]:
 
 
 def at_best(results: Results, metric: str, phase: float, **which: Any) -> Floats:
-    """A metric at the rate with the least loss, shape ``(seeds,)``."""
+    """Return a metric at the rate with the least loss, shape ``(seeds,)``."""
     number = PHASES.index(phase)
     best = int(np.nanargmin(results.values("loss", **which)[:, number].mean(0)))
     values: Floats = results.values(metric, **which)[:, number, best]
@@ -71,7 +71,7 @@ def at_best(results: Results, metric: str, phase: float, **which: Any) -> Floats
 
 
 def ratio(results: Results, **which: Any) -> Estimate:
-    """Loss with rate and noise in phase, divided by the loss in opposite phase, each at its best rate."""
+    """Return the loss with rate and noise in phase divided by the loss in opposite phase, at the best rates."""
     return interquartile_mean(
         at_best(results, "loss", phase=IN, **which) / at_best(results, "loss", phase=AGAINST, **which)
     )

@@ -54,7 +54,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: float) -> Tensor:
-    """The meta-objective of a training, differentiable with respect to x.
+    """Compute the meta-objective of a training, differentiable with respect to x.
 
     Args:
         task: Task that gives the batches.
@@ -84,7 +84,7 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 
 
 def _signal(seed: int, length: int) -> dict[str, Any]:
-    """Mean of the meta-gradient over batches divided by its standard deviation, and its relative cost."""
+    """Measure the signal-to-noise ratio of the meta-gradient over batches, and its relative cost."""
     task = Regression(seed, 1, layer_norm=False)
     task.train(descent(START), 100)
     begin, gradients, times, saved = task.params, [], [], SavedTensors()
@@ -108,7 +108,7 @@ def _signal(seed: int, length: int) -> dict[str, Any]:
 
 
 def logs(values: Mapping[str, float]) -> Tensor:
-    """The logarithms of hyperparameters, in the order of `NAMES`."""
+    """Return the logarithms of hyperparameters, in the order of `NAMES`."""
     return torch.tensor([values[name] for name in NAMES]).log()
 
 
@@ -129,13 +129,13 @@ def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
 
 
 def _score(seed: int, values: Mapping[str, float]) -> float:
-    """Minus log10 of the mean loss in the last tenth of a training."""
+    """Train, and return minus log10 of the mean loss in the last tenth of a training."""
     losses = Regression(seed, 1, layer_norm=False).train(descent(values), NUM_STEPS)[-NUM_STEPS // 10 :]
     return -math.log10(min(float(losses.mean().nan_to_num(nan=1e9)), 1e9))
 
 
 def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
-    """The score of a training with the hyperparameters of a method, and these hyperparameters."""
+    """Train with the hyperparameters of a method, and return the score and these hyperparameters."""
     if by == "grid":
         points = [dict(zip(NAMES, point, strict=True)) for point in itertools.product(RATES, HALF_LIVES, EPSILONS)]
         found = max(points, key=lambda point: _score(10_000 + seed, point))
@@ -145,7 +145,7 @@ def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
 
 
 def _learned(seed: int, penalty: float) -> dict[str, float]:
-    """Hyperparameters after steps of meta-gradient descent, each over a window of a training."""
+    """Learn hyperparameters by steps of meta-gradient descent, each over a window of a training."""
     x, state = logs(START), None
     task = Regression(seed, 1, layer_norm=False)
     first, windows = task.params, NUM_STEPS // HORIZON
@@ -165,7 +165,7 @@ def _learned(seed: int, penalty: float) -> dict[str, float]:
 
 
 def share(results: Results, penalty: float) -> Estimate:
-    """Gain of the learned hyperparameters over the start, as a share of the grid's gain, paired by seed."""
+    """Return the gain of the learned hyperparameters as a share of the grid's gain, paired by seed."""
     start, best = (results.values("score", by=by) for by in ("start", "grid"))
     learned = results.values("score", by="learned", penalty=penalty)
     return interquartile_mean((learned - start) / (best - start))

@@ -39,7 +39,7 @@ class Finding:
         return cls(study, results, study.tables(results), study.verdict(results))
 
     def to_markdown(self) -> str:
-        """The study's page."""
+        """Format the study's page as Markdown."""
         study = self.study
         return f"""# {study.name}
 

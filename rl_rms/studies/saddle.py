@@ -105,7 +105,7 @@ def _steps(results: Results, by: str, of: Cell) -> str:
 
 
 def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
-    """Updates of a rival divided by updates of RMSprop."""
+    """Return updates of a rival divided by updates of RMSprop."""
     return results.middle("steps", by=rival, **of) / results.middle("steps", by="RMSprop", **of)
 
 

@@ -78,10 +78,10 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: float, seed: int) -> Iterator[Floats]:
-    """Distances from the equilibrium before each round, shape ``(rates, starts)``, starting at 1.
+    """Yield the distances from the equilibrium before each round, shape ``(rates, starts)``, starting at 1.
 
-    The parameters are x and y in units of the rate (for SGD, of its square root), so that one optimizer with
-    learning rate 1 covers all rates. The rate is the length of a steady step, ``lr / (1 - momentum)``.
+    The parameters are x and y divided by the rate, or for SGD by the square root of the rate. One optimizer with
+    learning rate 1 then covers all rates. The rate is the length of a steady step, ``lr / (1 - momentum)``.
 
     Args:
         player: A value of `PLAYERS`.
@@ -127,7 +127,7 @@ def circle(seed: int, *, player: str, noise: float) -> dict[str, Any]:
 
 
 def pushes(kind: str, num_envs: int, seed: int) -> Rival:
-    """A fixed policy that pushes poles: an action in [-1, 1] for each observation of a batch.
+    """Make a fixed policy that pushes poles: an action in [-1, 1] for each observation of a batch.
 
     Args:
         kind: ``"none"``; ``"random"``, uniform in [-1, 1]; ``"gusts"``, full strength to one side for 10 of 20
@@ -190,18 +190,18 @@ def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, A
 
 
 def best(results: Results, player: str, noise: float) -> int:
-    """The index of the rate with the smallest distance."""
+    """Return the index of the rate with the smallest distance."""
     values = results.values("distance", player=player, noise=noise)
     return int(np.argmin([interquartile(values[:, rate]) for rate in range(len(RATES))]))
 
 
 def nearest(results: Results, player: str) -> float:
-    """The distance at the best rate, without noise."""
+    """Return the distance at the best rate, without noise."""
     return interquartile(results.values("distance", player=player, noise=0.0)[:, best(results, player, 0.0)])
 
 
 def formula(player: str, rate: float) -> float | None:
-    """The theoretical radius of simultaneous RMSprop; None for other players."""
+    """Return the theoretical radius of simultaneous RMSprop; None for other players."""
     by, play, options = PLAYERS[player]
     if by == "SGD" or play != "simultaneous":
         return None
@@ -246,13 +246,13 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def unseen(results: Results, training: str) -> float:
-    """Mean return under kinds of pushes not used in training, at the best rate."""
+    """Return the mean return under kinds of pushes not used in training, at the best rate."""
     rate = results.best("unseen", over="rate", highest=True, training=training)
     return results.middle("unseen", training=training, rate=rate)
 
 
 def largest(results: Results, player: str) -> float:
-    """The distance at the largest rate, without noise."""
+    """Return the distance at the largest rate, without noise."""
     return interquartile(results.values("distance", player=player, noise=0.0)[:, -1])
 
 

@@ -85,7 +85,7 @@ def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
 
 
 def due(strength: float) -> float:
-    """The expected remaining share under decoupled decay."""
+    """Return the expected remaining share under decoupled decay."""
     return float(np.prod([1 - strength * LR * (1 - update / UPDATES) for update in range(UPDATES)]))
 
 
@@ -117,25 +117,25 @@ def scored(seed: int, *, form: str, strength: float, rate: float, num_steps: int
 
 
 def remaining(results: Results, form: str, strength: float) -> dict[str, float]:
-    """Share of a weight that decay leaves, by history of its gradients."""
+    """Return the share of a weight that decay leaves, by history of its gradients."""
     values = results.values("left", of="weights", form=form, strength=strength)
     return {history: interquartile(column) for history, column in zip(HISTORIES, values.T, strict=True)}
 
 
 def best(results: Results, form: str, strength: float) -> Cell:
-    """An agent's cell at the learning rate with the highest return."""
+    """Return an agent's cell at the learning rate with the highest return."""
     of = {"of": "agent", "form": form, "strength": strength}
     return {**of, "rate": results.best("return", "rate", highest=True, **of)}
 
 
 def returns(results: Results, form: str) -> dict[float, Estimate]:
-    """An agent's return by strength of decay."""
+    """Return an agent's return by strength of decay."""
     strengths = results.levels("strength", of="agent", form=form)
     return {strength: results.estimate("return", **best(results, form, strength)) for strength in strengths}
 
 
 def spread(results: Results) -> Estimate:
-    """Spread of coupled decay over an agent's weights, 90th over 10th percentile."""
+    """Return the spread of coupled decay over an agent's weights, 90th over 10th percentile."""
     return results.estimate("spread", **best(results, "none", results.levels("strength", form="none")[0]))
 
 

@@ -49,7 +49,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
         """Draw an initial state, shape ``(state size,)``."""
 
     def render(self) -> tuple[Array, ...] | None:
-        """A picture of each sub-environment, drawn by the single environment; None without a render mode."""
+        """Return a picture of each sub-environment from the single environment; None without a render mode."""
         if self.render_mode is None or self.state is None:
             return None
         return tuple(self._picture(row) for row in range(self.num_envs))
@@ -65,7 +65,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
         return single
 
     def _bounds(self, options: dict[str, Any]) -> tuple[Any, Any]:
-        """The bounds of initial states."""
+        """Return the bounds of initial states."""
         return maybe_parse_reset_bounds(options, *self._BOUNDS)
 
     def _begin(self, begins: Mask, options: dict[str, Any], infos: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ class Curriculum(
 
     @abstractmethod
     def _kept(self) -> dict[str, Any]:
-        """The state of the rule, as plain JSON data."""
+        """Return the state of the rule, as plain JSON data."""
 
     @abstractmethod
     def _keep(self, kept: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ class Curriculum(
 
     @property
     def stage_changes(self) -> int:
-        """Number of stage changes so far, up or down. Each of them is a change of regime."""
+        """Number of stage changes so far, up or down. Each stage change is a change of regime."""
         return self._stage_changes
 
     @property
@@ -98,7 +98,7 @@ class Curriculum(
         return max(self._mean_span, self._env_steps - self._changed_at)
 
     def log(self) -> dict[str, float]:
-        """Scalars of the curriculum's progress by name."""
+        """Return the scalars of the curriculum's progress by name."""
         return {"difficulty": self.difficulty}
 
     def task(self, env_index: int) -> Task:
@@ -150,7 +150,7 @@ class Curriculum(
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the rule and the episodes in progress, as plain JSON data."""
+        """Return the state of the rule and the episodes in progress, as plain JSON data."""
         return {
             "name": self.name,
             "random": self._random.bit_generator.state,
@@ -238,7 +238,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
 
 
 def succeeded(owner: str, outcome: Episode, success_return: float | None) -> bool:
-    """Whether an episode was a success. ``success_return`` decides if it is given, else the environment.
+    """Whether an episode was a success, by ``success_return`` if it is given, else as the environment reports.
 
     Raises:
         ValueError: If ``success_return`` is None and the environment reports nothing.

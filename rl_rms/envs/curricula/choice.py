@@ -40,7 +40,7 @@ class Choice(Curriculum):
         return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))
 
     def log(self) -> dict[str, float]:
-        """Difficulty, the mean of each target, and the probability of each task."""
+        """Return the difficulty, the mean of each target, and the probability of each task."""
         probabilities = self.probabilities
         scalars = {"difficulty": self.difficulty}
         for target in self.targets:

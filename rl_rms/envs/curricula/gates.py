@@ -37,7 +37,7 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """The recorded episodes as plain JSON data."""
+        """Return the recorded episodes as plain JSON data."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ class _Windowed(Gate):
         self._last: deque[float] = deque(maxlen=self.window)
 
     def state_dict(self) -> dict[str, Any]:
-        """The recorded results of the last episodes."""
+        """Return the recorded results of the last episodes."""
         return {"last": list(self._last)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -201,7 +201,7 @@ class _Counting(Gate):
         self._count = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The count."""
+        """Return the count."""
         return {"count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -277,7 +277,7 @@ class _Several(Gate):
             gate.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each gate."""
+        """Return the state of each gate."""
         return {"gates": [gate.state_dict() for gate in self.gates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

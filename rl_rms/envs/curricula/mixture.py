@@ -68,7 +68,7 @@ class ALPGMM(Curriculum):
         return float(np.mean(self._places[-self.fit_every :])) if self._places else 0.0
 
     def log(self) -> dict[str, float]:
-        """Number of Gaussians; difficulty, mean progress and mean of each target over the last episodes."""
+        """Return the number of Gaussians, the difficulty, and recent means of progress and targets."""
         scalars = {"difficulty": self.difficulty, "components": float(len(self._gaussians))}
         if self._places:
             scalars["progress"] = float(np.mean(self._progress[-self.fit_every :]))

@@ -65,7 +65,7 @@ class LearningProgress(Choice):
         return mixed(self.progress, self.uniform)
 
     def log(self) -> dict[str, float]:
-        """The scalars of `Choice`, and the progress on each task."""
+        """Return the scalars of `Choice`, and the progress on each task."""
         return {**super().log(), **{f"progress/{number}": float(one) for number, one in enumerate(self.progress)}}
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:
@@ -131,7 +131,7 @@ class Learnability(Choice):
         return mixed(self._rates * (1 - self._rates), self.uniform)
 
     def log(self) -> dict[str, float]:
-        """The scalars of `Choice`, and the success rate of each task."""
+        """Return the scalars of `Choice`, and the success rate of each task."""
         return {
             **super().log(),
             **{f"success_rate/{number}": float(one) for number, one in enumerate(self._rates)},

@@ -130,7 +130,7 @@ class ExpandingBox(Climb):
         }
 
     def log(self) -> dict[str, float]:
-        """Stage, difficulty, and the ends of each range."""
+        """Return the stage, the difficulty, and the ends of each range."""
         ends = {
             f"box/{target}/{end}": one[i]
             for target, one in self.box.items()

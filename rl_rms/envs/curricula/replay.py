@@ -74,7 +74,7 @@ class PrioritizedLevelReplay(Choice):
         return self.replay * replayed + (1 - self.replay) * ~played / np.count_nonzero(~played)
 
     def _among(self, played: Any) -> Floats:
-        """The probabilities of the levels that have been played."""
+        """Return the probabilities of the levels that have been played."""
         # Ranks start at 1 for the highest score. Equal scores keep the order of the list.
         order = np.argsort(-self._scores[played], kind="stable")
         ranks = np.empty(len(order))

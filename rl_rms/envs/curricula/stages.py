@@ -34,7 +34,7 @@ class Climb(Curriculum):
         return self._stage / self.last_stage if self.last_stage else 1.0
 
     def log(self) -> dict[str, float]:
-        """Stage and difficulty, and the success rate if the gate estimates it."""
+        """Return the stage and the difficulty, and the success rate if the gate estimates it."""
         scalars = {"stage": float(self.stage), "difficulty": self.difficulty}
         if isinstance(self._gate, WilsonGate) and self._gate.knows_enough:
             scalars["success_rate"] = self._gate.mean

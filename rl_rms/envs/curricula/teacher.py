@@ -80,7 +80,7 @@ class Teacher(Curriculum):
         return 0.0
 
     def log(self) -> dict[str, float]:
-        """The mean of each target in the history."""
+        """Return the mean of each target in the history."""
         return {
             f"mean/{target}": float(np.mean([one.task[target] for one in self._history]))
             for target in self.targets
@@ -88,7 +88,7 @@ class Teacher(Curriculum):
         }
 
     def to_config(self) -> dict[str, dict[str, Any]]:
-        """The YAML form, if the function was given by its import path.
+        """Return the YAML form, if the function was given by its import path.
 
         Raises:
             ValueError: If the function was not given by its import path.

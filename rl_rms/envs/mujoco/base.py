@@ -2,7 +2,8 @@
 
 Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo steps it without Python's
 global lock, so several threads step several sub-environments at once. ``mujoco.rollout`` is not used, because it
-does not return the warm start of the constraint solver, without which trajectories differ from Gymnasium's.
+does not return the warm start of the constraint solver. Without the warm start, trajectories differ from
+Gymnasium's.
 """
 
 import copy
@@ -59,7 +60,7 @@ class MujocoVectorEnv(NativeVectorEnv):
             mujoco_state.write(env, state)
 
     def render(self) -> tuple[Array, ...] | None:
-        """A picture of each sub-environment; None without a render mode."""
+        """Return a picture of each sub-environment; None without a render mode."""
         return None if self.render_mode is None else tuple(env.render() for env in self.envs)
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -116,7 +117,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         return np.concatenate(self._views[name]).reshape(self.num_envs, -1)
 
     def _each(self, name: str) -> Array:
-        """An attribute of each sub-environment, shape ``(num_envs, ...)``."""
+        """Return an attribute of each sub-environment, shape ``(num_envs, ...)``."""
         return np.array([getattr(env, name) for env in self.envs])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class MujocoVectorEnv(NativeVectorEnv):
 
 
 def _available_cores() -> int:
-    """Number of cores that the process may use."""
+    """Return the number of cores that the process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -42,11 +42,11 @@ class RunnerVectorEnv(MujocoVectorEnv):
         return forward - costs, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def _argument(self, name: str) -> Any:
-        """An argument of the sub-environments' constructor, which they all share."""
+        """Return an argument of the sub-environments' constructor, which they all share."""
         return getattr(self._single, stored_as(name))
 
     def _place(self) -> Floats:
-        """The positions from which the velocity is computed, shape ``(num_envs, axes)``."""
+        """Return the positions from which the velocity is computed, shape ``(num_envs, axes)``."""
         return self._gather("qpos")[:, : self._AXES]
 
     def _position_infos(self) -> dict[str, Array]:
@@ -158,7 +158,7 @@ class AntVectorEnv(HealthyRunnerVectorEnv):
         return finite & (ranges[:, 0] <= position[:, 2]) & (position[:, 2] <= ranges[:, 1])
 
     def _forces(self) -> Floats:
-        """The clipped contact forces of all bodies, shape ``(num_envs, 6 * bodies)``."""
+        """Compute the clipped contact forces of all bodies, shape ``(num_envs, 6 * bodies)``."""
         ranges = self._each(stored_as("contact_force_range"))
         return clip(self._gather("cfrc_ext"), ranges[:, :1], ranges[:, 1:])
 

@@ -147,7 +147,7 @@ def _body_mass(body: str, env: Any) -> float:
 
 @cache
 def _mass_of(target: str, body: str) -> Parameter:
-    """The mass of a body in kg, before ``mass_scale``. The inertia scales with it."""
+    """Return the mass of a body in kg, before ``mass_scale``. The inertia scales with it."""
     return Parameter(target, set=partial(_set_body_mass, body), get=partial(_body_mass, body), above=0)
 
 
@@ -204,7 +204,7 @@ _register_scale("control_range_scale", "actuator_ctrlrange", "ranges of control"
 
 
 def _moved_dofs(env: Any) -> npt.NDArray[np.intp]:
-    """The degrees of freedom that have a motor."""
+    """Return the degrees of freedom that have a motor."""
     import mujoco
 
     moves_joint = env.model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT  # pyright: ignore[reportAttributeAccessIssue]

@@ -92,15 +92,15 @@ class Parameter:
         return partial(self._check_and_assign, assign, type(env).__name__)
 
     def read(self, env: Any) -> Any:
-        """The parameter's current value, in its own type."""
+        """Return the parameter's current value, in its own type."""
         return getattr(env, self.name) if self.get is None else self.get(env)
 
     def value(self, env: Any) -> float:
-        """The parameter's current value as a number; see `rl_rms.envs.checks.number_of`."""
+        """Return the parameter's current value as a number; see `rl_rms.envs.checks.number_of`."""
         return number_of(self.read(env))
 
     def why_inert(self, env: Any) -> str | None:
-        """The reason why a change has no effect, or None."""
+        """Return the reason why a change has no effect, or None."""
         return None if self.inert is None else self.inert(env)
 
     @property
@@ -147,12 +147,12 @@ class ParameterOfEach(Parameter):
         return _SetterOfEach([self.single.setter(one) for one in env.envs])
 
     def read(self, env: Any) -> Any:
-        """The current value in the first environment, in its own type."""
+        """Return the current value in the first environment, in its own type."""
         return self.single.read(env.envs[0])
 
 
 def of_each(single: Parameter) -> ParameterOfEach:
-    """The parameter of a vector environment with the bounds of a single environment's parameter."""
+    """Return the parameter of a vector environment with the bounds of a single environment's parameter."""
     bounds = {name: getattr(single, name) for name in ("low", "above", "high", "effect")}
     return ParameterOfEach(single.name, batched=True, single=single, **bounds)
 

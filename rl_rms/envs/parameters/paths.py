@@ -47,7 +47,7 @@ class AttributePath:
         return tuple(name or int(index) for name, index in found)
 
     def get(self, env: Any) -> Any:
-        """The current value."""
+        """Return the current value."""
         return _walk(env, self.steps)
 
     def set(self, env: Any, value: Any) -> None:
@@ -65,7 +65,7 @@ class AttributePath:
 
 
 def find_path(env: Any, text: str) -> AttributePath | None:
-    """The path to a number in an environment, or None if the environment lacks the path's first attribute.
+    """Return the path to a number in an environment, or None if the environment lacks the path's first attribute.
 
     Raises:
         ValueError: If the path does not lead to a number, or the number is read-only.
@@ -105,7 +105,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
 
 
 def number_paths(env: Any) -> Iterator[tuple[str, int]]:
-    """Paths of the numbers in an environment's public attributes, and the number of elements of each.
+    """Yield the paths of the numbers in an environment's public attributes, and the number of elements of each.
 
     If an array or list has more than 10 elements, only the first element is listed. It represents all elements.
     """

@@ -146,7 +146,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
 
 def parameter_names(env: Any) -> list[str]:
-    """Names of the parameters registered for an environment's class, or else of its numeric attributes."""
+    """Return the registered parameters of an environment's class, or else the names of its numeric attributes."""
     single = _single_of(env)
     if single is not None:
         return parameter_names(single)
@@ -167,7 +167,7 @@ def parameter_names(env: Any) -> list[str]:
 
 
 def _single_of(env: Any) -> Any:
-    """The first sub-environment of a vector environment of `_OF_SINGLES`, else None."""
+    """Return the first sub-environment of a vector environment of `_OF_SINGLES`, else None."""
     return env.envs[0] if any(_qualified(one) in _OF_SINGLES for one in type(env).__mro__) else None
 
 

@@ -79,7 +79,7 @@ class AdversarialBurst(Schedule):
             )
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The value of the burst that began within the last ``duration`` clocks, else ``base``."""
+        """Return the value of the burst that began within the last ``duration`` clocks, else ``base``."""
         t = np.asarray(t)
         values = np.full(t.shape, self.base)
         for start, value in self.strikes:
@@ -119,7 +119,7 @@ class AdversarialBurst(Schedule):
         return float(self.duration)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which a burst began or ends."""
+        """Return the clocks in ``(t0, t1]`` at which a burst began or ends."""
         edges = {edge for start, _ in self.strikes for edge in (start, start + self.duration)}
         return self._where_changed(np.array(sorted(one for one in edges if t0 < one <= t1), dtype=np.int64), key)
 

@@ -56,7 +56,7 @@ class _Combined(Schedule):
         return cycles.pop() if len(cycles) == 1 else math.inf
 
     def _timescale(self) -> float:
-        """The shortest timescale of any part."""
+        """Compute the shortest timescale of any part."""
         return min(part.timescale for part in self.schedules)
 
     def _plot_span(self) -> float:
@@ -75,17 +75,17 @@ class _Combined(Schedule):
         return math.hypot(*weights) / rate if rate > 0 else math.inf
 
     def _weights(self) -> list[float]:
-        """Each part's contribution to the amplitude."""
+        """Return each part's contribution to the amplitude."""
         return [part.amplitude for part in self.schedules]
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which a part jumps and the combined value changes."""
+        """Return the clocks in ``(t0, t1]`` at which a part jumps and the combined value changes."""
         keys = part_keys(self.schedules, key)
         parts = [part.events(t0, t1, its) for part, its in zip(self.schedules, keys, strict=True)]
         return self._where_changed(np.unique(np.concatenate(parts)), key)
 
     def to_config(self) -> dict[str, Any]:
-        """The YAML form, ``{name: [schedules]}``."""
+        """Return the YAML form, ``{name: [schedules]}``."""
         return {self.name: plain(self.schedules)}
 
 
@@ -105,7 +105,7 @@ class Sum(_Combined):
     name: ClassVar[str] = "sum"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The sum of the parts' values."""
+        """Return the sum of the parts' values."""
         total: Floats = np.sum(self._parts(t, key), axis=0)
         return total
 
@@ -142,7 +142,7 @@ class Product(_Combined):
     name: ClassVar[str] = "product"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The product of the parts' values."""
+        """Return the product of the parts' values."""
         product: Floats = np.prod(self._parts(t, key), axis=0)
         return product
 
@@ -169,7 +169,7 @@ class Product(_Combined):
         return amplitude_of(self.bounds, deviation)
 
     def _weights(self) -> list[float]:
-        """Each part's amplitude times the other parts' centers. If all products are 0, the amplitudes."""
+        """Return each part's amplitude times the other parts' centers, or the amplitudes if all products are 0."""
         centers = [abs(part.center) for part in self.schedules]
         weights = [
             part.amplitude * math.prod(centers[:index] + centers[index + 1 :]) if part.amplitude else 0.0
@@ -202,14 +202,14 @@ class _Limited(Derived):
 
     @abstractmethod
     def _limit(self, values: Floats) -> Floats:
-        """Values within the limits."""
+        """Return the values within the limits."""
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The schedule's values within the limits."""
+        """Return the schedule's values within the limits."""
         return self._limit(self.schedule.values(t, key))
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's events at which the limited value changes."""
+        """Return the schedule's events at which the limited value changes."""
         return self._where_changed(self.schedule.events(t0, t1, key), key)
 
 

@@ -43,7 +43,7 @@ class Schedule(
 
     @abstractmethod
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Values at the given clocks.
+        """Return the values at the given clocks.
 
         Args:
             t: Clocks in env steps, integers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
@@ -86,7 +86,7 @@ class Schedule(
 
     @abstractmethod
     def _timescale(self) -> float:
-        """The autocorrelation time of a schedule whose value changes."""
+        """Compute the autocorrelation time of a schedule whose value changes."""
 
     @property
     def random(self) -> bool:
@@ -94,7 +94,7 @@ class Schedule(
         return False
 
     def half_life(self, *, steps_per_update: float, snr: float) -> float:
-        """The half-life of the exponential average that tracks the value with least mean squared error.
+        """Compute the half-life of the exponential average that tracks the value with least mean squared error.
 
         The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Ramps and
         sinusoids have their own laws; all other schedules use `matched_half_life` with their timescale. The result
@@ -126,7 +126,7 @@ class Schedule(
         return self._half_life(steps_per_update, snr)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The half-life of a schedule whose value changes, for arguments in their range and ``snr > 0``."""
+        """Compute `half_life` for a schedule whose value changes, arguments in range and ``snr > 0``."""
         return matched_half_life(self.timescale / steps_per_update, snr)
 
     def value(self, t: int, key: Key) -> float:
@@ -134,7 +134,7 @@ class Schedule(
         return float(self.values(np.array([t]), key)[0])
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks at which the value jumps.
+        """Return the clocks at which the value jumps.
 
         Args:
             t0: Clock in env steps.
@@ -157,7 +157,7 @@ class Schedule(
         object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
-        """The given clocks (>= 1) at which the value differs from the value at the previous clock."""
+        """Return the given clocks (>= 1) at which the value differs from the value at the previous clock."""
         changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
         return changed
 
@@ -179,7 +179,7 @@ class Schedule(
         return plot(self, ax, until=until, seeds=seeds)
 
     def __add__(self, other: "Schedule | float") -> "Schedule":
-        """The sum of both values at each clock."""
+        """Return the sum of both values at each clock."""
         if not _is_operand(other):
             return NotImplemented
         return _make("sum", [self, other])
@@ -188,7 +188,7 @@ class Schedule(
         return self + other
 
     def __mul__(self, other: "Schedule | float") -> "Schedule":
-        """The product of both values at each clock."""
+        """Return the product of both values at each clock."""
         if not _is_operand(other):
             return NotImplemented
         return _make("product", [self, other])

@@ -33,15 +33,15 @@ class Bridged(Schedule):
 
     @abstractmethod
     def _begin(self, uniform: Floats) -> Floats:
-        """States at clock 0, shape ``(n,)``, from uniform random numbers of shape ``(2, n)``."""
+        """Draw states at clock 0, shape ``(n,)``, from uniform random numbers of shape ``(2, n)``."""
 
     @abstractmethod
     def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
-        """States ``steps`` clocks after the given states."""
+        """Draw states ``steps`` clocks after the given states."""
 
     @abstractmethod
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
-        """States midway between the states ``steps`` clocks before and ``steps`` clocks after."""
+        """Draw states midway between the states ``steps`` clocks before and ``steps`` clocks after."""
 
     def _held(self, states: Floats) -> Floats:
         """Convert states to values."""
@@ -53,14 +53,14 @@ class Bridged(Schedule):
         return True
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The process's values."""
+        """Return the process's values."""
         return self._held(by_block(t, BLOCK, lambda block, inside: _states(self, key, block)[inside % BLOCK]))
 
 
 # The caches store 8 MB of blocks, and the block ends of a few hundred streams.
 @lru_cache(maxsize=256)
 def _states(schedule: Bridged, key: Key, block: int) -> Floats:
-    """States at a block's clocks, shape ``(BLOCK,)``."""
+    """Return the states at a block's clocks, shape ``(BLOCK,)``."""
     states = np.empty(BLOCK + 1)
     states[0], states[BLOCK] = _end(schedule, key, block), _end(schedule, key, block + 1)
     uniform = draw(key, block, _INSIDE, 2 * BLOCK).reshape(2, BLOCK)
@@ -76,7 +76,7 @@ def _states(schedule: Bridged, key: Key, block: int) -> Floats:
 
 @lru_cache(maxsize=16_384)
 def _end(schedule: Bridged, key: Key, block: int) -> float:
-    """State at a block's first clock."""
+    """Return the state at a block's first clock."""
     uniform = draw(key, block, _END, 2).reshape(2, 1)
     if block == 0:
         return float(schedule._begin(uniform)[0])

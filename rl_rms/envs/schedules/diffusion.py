@@ -157,7 +157,7 @@ class RandomWalk(Bridged):
         return 0.5 * (before + after) + math.sqrt(0.5 * steps) * normals(*uniform)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The walk's values."""
+        """Return the walk's values."""
         return fold(super().values(t, key), self.low, self.high)
 
     def _held(self, states: Floats) -> Floats:

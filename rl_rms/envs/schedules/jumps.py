@@ -64,7 +64,7 @@ class _Drawn(Schedule):
         return True
 
     def _level(self, uniforms: Floats) -> Floats:
-        """Levels for uniform numbers in [0, 1)."""
+        """Return the levels for uniform numbers in [0, 1)."""
         if self.levels is not None:
             return np.array(self.levels)[(uniforms * len(self.levels)).astype(np.int64)]
         low, high = self.bounds
@@ -104,7 +104,7 @@ class Redraw(_Drawn):
         object.__setattr__(self, "every", check_int("Redraw: every", every, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The level of the draw with index ``t // every``."""
+        """Return the level of the draw with index ``t // every``."""
         draws = np.asarray(t) // self.every
         return self._level(by_block(draws, DRAWS, lambda block, inside: uniforms(key, block)[inside % DRAWS]))
 
@@ -112,7 +112,7 @@ class Redraw(_Drawn):
         return 0.8 * self.every
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The multiples of ``every`` in ``(t0, t1]`` at which the level changes."""
+        """Return the multiples of ``every`` in ``(t0, t1]`` at which the level changes."""
         draws = np.arange(t0 // self.every + 1, t1 // self.every + 1, dtype=np.int64)
         return self._where_changed(draws * self.every, key)
 
@@ -151,7 +151,7 @@ class PoissonJumps(_Drawn):
         object.__setattr__(self, "mean_dwell", check_number("PoissonJumps: mean_dwell", mean_dwell, least=1))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The level of the last jump at or before ``t``."""
+        """Return the level of the last jump at or before ``t``."""
 
         def read(block: int, inside: Ints) -> Floats:
             times, brought = jumps(self.mean_dwell, key, block)
@@ -166,11 +166,11 @@ class PoissonJumps(_Drawn):
         return self.mean_dwell
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The jumps in ``(t0, t1]`` at which the level changes."""
+        """Return the jumps in ``(t0, t1]`` at which the level changes."""
         return self._where_changed(jumps_between(self.mean_dwell, key, t0, t1), key)
 
     def _carried(self, key: Key, block: int) -> float:
-        """The uniform draw of the last jump before a block, or of the first level if there was no jump."""
+        """Return the uniform draw of the last jump before a block, or of the first level if there was no jump."""
         last = last_jump(self.mean_dwell, key, block)
         return float(uniforms(key, 0, lane=2)[0]) if last is None else last[1]
 
@@ -249,7 +249,7 @@ class Burst(Schedule):
         return 5.0 * (self._mean_wait if self.every is None else self.every)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which a burst begins or ends."""
+        """Return the clocks in ``(t0, t1]`` at which a burst begins or ends."""
         before = t0 - self.duration
         if self.every is not None:
             begins = np.arange(max(before, 0) // self.every + 1, t1 // self.every + 1, dtype=np.int64) * self.every
@@ -265,7 +265,7 @@ class Burst(Schedule):
         return 1.0 / self.rate
 
     def _last_begin(self, t: Ints, key: Key) -> Ints:
-        """The clock at which the last burst began; ``-duration`` if there was none."""
+        """Return the clock at which the last burst began; ``-duration`` if there was none."""
         if self.every is not None:
             return np.where(t < self.every, -self.duration, t - t % self.every)
 

@@ -138,7 +138,7 @@ class PiecewiseConstant(Schedule):
         object.__setattr__(self, "points", read)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The value of the last point at or before ``t``."""
+        """Return the value of the last point at or before ``t``."""
         clocks, levels = np.array([clock for clock, _ in self.points]), np.array([one for _, one in self.points])
         held: Floats = levels[np.searchsorted(clocks, np.asarray(t), side="right") - 1]
         return held
@@ -156,6 +156,6 @@ class PiecewiseConstant(Schedule):
         return 1.25 * max(self.points[-1][0], 1)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks of the points in ``(t0, t1]`` at which the value changes."""
+        """Return the clocks of the points in ``(t0, t1]`` at which the value changes."""
         clocks = np.array([clock for clock, _ in self.points[1:] if t0 < clock <= t1], dtype=np.int64)
         return self._where_changed(clocks, key)

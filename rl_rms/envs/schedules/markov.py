@@ -105,7 +105,7 @@ class Markov(Bridged):
         return float(2 * variance / changes)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which the value changes."""
+        """Return the clocks in ``(t0, t1]`` at which the value changes."""
         found = [np.empty(0, dtype=np.int64)]
         for start in range(t0, t1, _COMPARED_AT_ONCE):
             values = self.values(np.arange(start, min(start + _COMPARED_AT_ONCE, t1) + 1), key)
@@ -133,7 +133,7 @@ class Markov(Bridged):
 
 @lru_cache(maxsize=1024)
 def _power(chain: Markov, squarings: int) -> Floats:
-    """Probabilities of every value ``2**squarings`` env steps after each value."""
+    """Compute the probabilities of every value ``2**squarings`` env steps after each value."""
     if squarings == 0:
         return chain.matrix
     root = _power(chain, squarings - 1)

@@ -45,7 +45,7 @@ class Sinusoid(Schedule):
         object.__setattr__(self, "phase", check_number("Sinusoid: phase", phase))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the sine wave."""
+        """Return the values of the sine wave."""
         return self.mean + self.swing * np.sin(2 * math.pi * np.asarray(t) / self.period + self.phase)
 
     @property
@@ -100,7 +100,7 @@ class _Wave(Schedule):
         return 4.0 * self.period
 
     def _returns(self, t0: int, t1: int, phase: int = 0) -> Ints:
-        """The clocks in ``(t0, t1]`` that lie ``phase`` after a multiple of the period."""
+        """Return the clocks in ``(t0, t1]`` that lie ``phase`` after a multiple of the period."""
         first, last = (t0 - phase) // self.period + 1, (t1 - phase) // self.period
         return np.arange(first, last + 1, dtype=np.int64) * self.period + phase
 
@@ -135,7 +135,7 @@ class Square(_Wave):
         return min(max(round(self.duty * self.period), 1), self.period - 1)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The wave's values."""
+        """Return the wave's values."""
         return np.where(np.asarray(t) % self.period < self._falls_at, self.high, self.low)
 
     def _timescale(self) -> float:
@@ -143,7 +143,7 @@ class Square(_Wave):
         return share * (1 - share) * self.period
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which the value rises or falls."""
+        """Return the clocks in ``(t0, t1]`` at which the value rises or falls."""
         if self.low == self.high:
             return np.empty(0, dtype=np.int64)
         return np.sort(np.concatenate([self._returns(t0, t1), self._returns(t0, t1, self._falls_at)]))
@@ -168,12 +168,12 @@ class Sawtooth(_Wave):
     name: ClassVar[str] = "sawtooth"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The ramps' values."""
+        """Return the ramps' values."""
         return self.low + (self.high - self.low) * (np.asarray(t) % self.period) / self.period
 
     def _timescale(self) -> float:
         return self.period / 6
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The multiples of the period in ``(t0, t1]``, at which a new ramp begins."""
+        """Return the multiples of the period in ``(t0, t1]``, at which a new ramp begins."""
         return np.empty(0, dtype=np.int64) if self.low == self.high else self._returns(t0, t1)

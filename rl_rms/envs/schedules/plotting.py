@@ -27,11 +27,11 @@ class Drawable(Protocol):
         ...
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Values at the given clocks."""
+        """Return the values at the given clocks."""
         ...
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which the value jumps."""
+        """Return the clocks in ``(t0, t1]`` at which the value jumps."""
         ...
 
     def _plot_span(self) -> float:
@@ -104,7 +104,7 @@ def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> N
 
 
 def line(schedule: Drawable, until: int, key: Key) -> tuple[Floats, Floats]:
-    """Points of the line that shows a schedule, with a vertical segment at each jump.
+    """Return the points of the line that shows a schedule, with a vertical segment at each jump.
 
     Args:
         schedule: The schedule.

@@ -75,7 +75,7 @@ class Trace(Schedule):
         return np.array(self.samples)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The recorded or interpolated values."""
+        """Return the recorded or interpolated values."""
         index, rest = np.divmod(np.asarray(t), self.every)
         held = self._array[self._wrap(index)]
         if self.between == "hold":
@@ -114,7 +114,7 @@ class Trace(Schedule):
         return 1.25 * len(self.samples) * self.every
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The clocks in ``(t0, t1]`` at which the value jumps; none if values are interpolated."""
+        """Return the clocks in ``(t0, t1]`` at which the value jumps; none if values are interpolated."""
         if self.between == "linear":
             return np.empty(0, dtype=np.int64)
         last = t1 if self.end == "repeat" else min(t1, (len(self.samples) - 1) * self.every)
@@ -170,7 +170,7 @@ class Function(Schedule, in_yaml=False):
         object.__setattr__(self, "middle", check_number("Function: center", center))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values that the function returns."""
+        """Return the values that the function returns."""
         clocks = np.asarray(t, dtype=np.int64)
         values = np.asarray(self.function(clocks), dtype=np.float64)
         if values.shape != clocks.shape:

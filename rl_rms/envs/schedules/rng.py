@@ -43,7 +43,7 @@ class Key(NamedTuple):
     part: int = 0
 
     def of_part(self, index: int) -> "Key":
-        """The key of a part of an expression. Parts with different indices have independent random numbers."""
+        """Return the key of a part of an expression. Different indices give independent random numbers."""
         digest = hashlib.blake2b(f"{self.part}/{index}".encode(), digest_size=8).digest()
         return self._replace(part=int.from_bytes(digest, "big"))
 
@@ -55,14 +55,14 @@ def stream_of(target: str) -> int:
 
 @lru_cache(maxsize=1024)
 def uniforms(key: Key, block: int, lane: int = 0) -> Floats:
-    """A block's uniform numbers in [0, 1), shape ``(DRAWS,)``. Blocks and lanes are independent."""
+    """Return a block's uniform numbers in [0, 1), shape ``(DRAWS,)``. Blocks and lanes are independent."""
     drawn = draw(key, block, lane, DRAWS)
     drawn.flags.writeable = False
     return drawn
 
 
 def draw(key: Key, block: int, lane: int, count: int) -> Floats:
-    """The first ``count`` uniform numbers in [0, 1) of a block, without caching.
+    """Draw the first ``count`` uniform numbers in [0, 1) of a block, without caching.
 
     Args:
         key: Stream of random numbers.
@@ -74,7 +74,7 @@ def draw(key: Key, block: int, lane: int, count: int) -> Floats:
 
 
 def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int) -> Floats:
-    """Uniform numbers in [0, 1), 53 random bits each.
+    """Draw uniform numbers in [0, 1), 53 random bits each.
 
     Args:
         key: Two words of 64 bits.
@@ -89,7 +89,7 @@ def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int)
 
 
 def normals(first: Floats, second: Floats) -> Floats:
-    """Standard normal numbers by the Box-Muller transform ``sqrt(-2 ln(1 - u)) cos(2 pi w)``.
+    """Compute standard normal numbers by the Box-Muller transform ``sqrt(-2 ln(1 - u)) cos(2 pi w)``.
 
     Args:
         first: Uniform numbers u in [0, 1), any shape.
@@ -130,7 +130,7 @@ def jump_span(mean_dwell: float) -> int:
 
 @lru_cache(maxsize=1024)
 def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
-    """A block's jumps. A jump occurs at each clock >= 1 with probability ``1 / mean_dwell``.
+    """Draw a block's jumps. A jump occurs at each clock >= 1 with probability ``1 / mean_dwell``.
 
     Geometric waiting times are memoryless, so each block of ``jump_span(mean_dwell)`` env steps can draw its own
     waiting times.
@@ -141,7 +141,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
         block: Index of the block, >= 0.
 
     Returns:
-        The clocks of the jumps, ascending, and a uniform number for each, which selects the new level.
+        The clocks of the jumps, ascending, and for each jump a uniform number that selects the new level.
     """
     span = jump_span(mean_dwell)
     log_stay = math.log1p(-1.0 / mean_dwell) if mean_dwell > 1 else -math.inf
@@ -152,7 +152,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
 
 
 def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | None:
-    """The clock and the uniform draw of the last of the `jumps` before a block; None if there was none."""
+    """Return the clock and the uniform draw of the last of the `jumps` before a block; None if there was none."""
     while block > 0:
         block -= 1
         times, brought = jumps(mean_dwell, key, block)
@@ -162,7 +162,7 @@ def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | No
 
 
 def jumps_between(mean_dwell: float, key: Key, t0: int, t1: int) -> Ints:
-    """The clocks of the `jumps` in ``(t0, t1]``, ascending and >= 0."""
+    """Return the clocks of the `jumps` in ``(t0, t1]``, ascending and >= 0."""
     span = jump_span(mean_dwell)
     blocks = range(max(t0, 0) // span, t1 // span + 1)
     times = np.concatenate([np.empty(0, dtype=np.int64), *(jumps(mean_dwell, key, block)[0] for block in blocks)])

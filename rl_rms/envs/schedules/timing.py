@@ -43,14 +43,14 @@ class Delay(_Shifted):
     name: ClassVar[str] = "delay"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The schedule's values at ``t - steps``."""
+        """Return the schedule's values at ``t - steps``."""
         return self.schedule.values(np.maximum(np.asarray(t) - self.steps, 0), key)
 
     def _plot_span(self) -> float:
         return self.steps + self.schedule._plot_span()
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's events, ``steps`` later."""
+        """Return the schedule's events, ``steps`` later."""
         if t1 <= self.steps:
             return np.empty(0, dtype=np.int64)
         return self.schedule.events(max(t0 - self.steps, 0), t1 - self.steps, key) + self.steps
@@ -70,11 +70,11 @@ class Ahead(_Shifted):
     name: ClassVar[str] = "ahead"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The schedule's values at ``t + steps``."""
+        """Return the schedule's values at ``t + steps``."""
         return self.schedule.values(np.asarray(t) + self.steps, key)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's events, ``steps`` earlier."""
+        """Return the schedule's events, ``steps`` earlier."""
         return self.schedule.events(t0 + self.steps, t1 + self.steps, key) - self.steps
 
 
@@ -83,8 +83,8 @@ class During(Derived):
     """A schedule between two clocks, with constant values before and after.
 
     The schedule keeps its own clock and is not shifted to ``start``. Without ``rest``, the value is ``s(start)``
-    before and ``s(end)`` after. With ``rest``, it is ``s(t)`` for ``start <= t < end`` and ``rest`` elsewhere; the
-    timescale is then at most ``end - start``.
+    before and ``s(end)`` after. With ``rest``, the value is ``s(t)`` for ``start <= t < end`` and ``rest``
+    elsewhere. The timescale is then at most ``end - start``.
 
     Args:
         schedule: The schedule.
@@ -114,7 +114,7 @@ class During(Derived):
         object.__setattr__(self, "rest", None if rest is None else check_number("During: rest", rest))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The schedule's values inside of the interval, constant values outside."""
+        """Return the schedule's values inside of the interval, constant values outside."""
         t = np.asarray(t)
         shown = self.schedule.values(np.clip(t, self.start, self.end), key)
         return shown if self.rest is None else np.where((t >= self.start) & (t < self.end), shown, self.rest)
@@ -153,7 +153,7 @@ class During(Derived):
         return Schedule._half_life(self, steps_per_update, snr)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The schedule's events inside of the interval, and its ends if the value differs from ``rest`` there."""
+        """Return the schedule's events in the interval, and its ends if the value differs from ``rest`` there."""
         first, last = max(t0, self.start), min(t1, self.end if self.rest is None else self.end - 1)
         inside = self.schedule.events(first, last, key) if first < last else np.empty(0, dtype=np.int64)
         if self.rest is None:
@@ -202,7 +202,7 @@ class Then(Schedule):
         object.__setattr__(self, "at", check_int("Then: at", at, least=1, unit="env steps"))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the schedule that is active at each clock."""
+        """Return the values of the schedule that is active at each clock."""
         t = np.asarray(t)
         first, second = part_keys((self.first, self.second), key)
         values = np.empty(t.shape)
@@ -246,7 +246,7 @@ class Then(Schedule):
         return min(part.half_life(steps_per_update=steps_per_update, snr=snr) for part in parts)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """The events of the active schedule, and ``at`` if the value jumps there."""
+        """Return the events of the active schedule, and ``at`` if the value jumps there."""
         first, second = part_keys((self.first, self.second), key)
         found = [np.empty(0, dtype=np.int64)]
         if t0 < self.at - 1:

@@ -37,7 +37,7 @@ class _Transition(Schedule):
         return min(self.start, self.end), max(self.start, self.end)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """The half-life of an equivalent ramp with a range of 1, whose variance over time is 1/12."""
+        """Compute the half-life of an equivalent ramp with a range of 1, whose variance over time is 1/12."""
         return ramp_half_life(steps_per_update / self._ramp(), 1.0 / (12.0 * snr))
 
     def _plot_span(self) -> float:
@@ -81,7 +81,7 @@ class Linear(_Timed):
     name: ClassVar[str] = "linear"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the ramp."""
+        """Return the values of the ramp."""
         t = np.asarray(t)
         return np.where(t < self.over, self.start + (self.end - self.start) * t / self.over, self.end)
 
@@ -106,7 +106,7 @@ class Cosine(_Timed):
     name: ClassVar[str] = "cosine"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the transition."""
+        """Return the values of the transition."""
         share = np.minimum(np.asarray(t) / self.over, 1.0)
         return self.end + (self.start - self.end) * (1.0 + np.cos(math.pi * share)) / 2.0
 
@@ -138,7 +138,7 @@ class Exponential(_Transition):
         self._keep_number("tau", above=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the exponential."""
+        """Return the values of the exponential."""
         return self.end + (self.start - self.end) * np.exp(-np.asarray(t) / self.tau)
 
     def _timescale(self) -> float:
@@ -180,7 +180,7 @@ class Sigmoid(_Transition):
         self._keep_number("over", above=0)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """The values of the sigmoid."""
+        """Return the values of the sigmoid."""
         # 1 / (1 + exp(-2 x)) as a tanh, which cannot overflow.
         share = 0.5 + 0.5 * np.tanh(4.0 * (np.asarray(t) - self.at) / self.over)
         return self.start + (self.end - self.start) * share

@@ -168,7 +168,7 @@ def ratio_to_hand_written(microseconds: Mapping[str, list[float]]) -> float:
 
 
 def groups(quick: bool) -> dict[str, tuple[Mapping[str, Make], Any, int, Callable[[], float]]]:
-    """For each group: its contenders, the function that steps them, the steps per round, and the clock."""
+    """Return the contenders, the function that steps them, the steps per round and the clock of each group."""
     if quick:
         return {
             "single": (singles(), step_single, 20, time.process_time),

@@ -4,7 +4,7 @@ Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ..
      python benchmarks/half_life.py report
 
 ``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips trainings in this file.
-You can stop and restart it. ``report`` writes benchmarks/results/half_life.md and
+You can stop and restart ``run``. ``report`` writes benchmarks/results/half_life.md and
 docs/images/half_life_returns.png; it needs the extra ``plots``.
 
 | | CartPole | FrozenLake |

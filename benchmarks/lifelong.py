@@ -4,7 +4,7 @@ Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...
      python benchmarks/lifelong.py report
 
 ``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips trainings in this file.
-You can stop and restart it. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
+You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
 docs/images/returns.png. It needs the extra ``plots``.
 
 A training has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600
@@ -287,7 +287,7 @@ def duel(task: str, contender: str) -> str:
 
 
 def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
-    """Pairs of task and contender in the order of their work.
+    """Return the pairs of task and contender in the order in which they are trained.
 
     The first tasks come first, contender by contender, then each other task with all contenders.
     """

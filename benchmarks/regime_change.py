@@ -11,12 +11,12 @@ and keeps the global norm constant. The table also reports a second run with cli
 *The true second moment* ``s = E[g*g]`` of an update is the expectation of the squared gradient for the fixed
 policy in the environment of that update. It is estimated from 64 independent copies of the run's 16
 sub-environments. The copies play every policy of the run, beginning 80 updates (640 steps, more than any episode)
-before the window. They have their own random generators and do not affect the run. From each copy, the benchmark
-computes one gradient of the agent's loss, from a rollout of the same length as the update, with the same clipping.
-Three differences remain. The copies do not include the run's last transitions, which shaped its policy. In the
-copies, the jump may be one vector step earlier or later, because reset frames do not advance the clock. The 64
-squares are noisy. The noise adds the same amount to the tracking error of all half-lives, and the table shows this
-amount.
+before the window. The copies have their own random generators and do not affect the run. From each copy, the
+benchmark computes one gradient of the agent's loss, from a rollout of the same length as the update, with the same
+clipping. Three differences remain. The copies do not include the run's last transitions, which shaped its policy.
+In the copies, the jump may be one vector step earlier or later, because reset frames do not advance the clock. The
+64 squares are noisy. The noise adds the same amount to the tracking error of all half-lives, and the table shows
+this amount.
 
 *v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Shadow
 accumulators receive the run's gradients and have many fixed half-lives and the estimates of "match" and "auto".

@@ -5,9 +5,9 @@ Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents "rl
      python benchmarks/results.py report
 
 ``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file.
-You can stop and restart it, also with more seeds. ``try`` trains rl_rms with changed hyperparameters and the seeds
-from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr": 0.004,
-"num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` computes
+You can stop and restart ``run``, also with more seeds. ``try`` trains rl_rms with changed hyperparameters and the
+seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr":
+0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` computes
 benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
 Both libraries train for the number of env steps in the zoo. The deterministic policy plays 20 episodes in separate
@@ -394,7 +394,7 @@ def try_out(
 
 
 def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int:
-    """Count the runs whose score is below the midpoint of a random policy's return and their best evaluation."""
+    """Count the runs whose score is below the midpoint of a random return and the run's best evaluation."""
     return sum(statistics.fmean(last) < random + 0.5 * (max(on_the_way) - random) for on_the_way, last in runs)
 
 

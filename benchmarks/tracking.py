@@ -293,7 +293,7 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Measure every stream, print the table, and write it and the results by seed."""
+    """Measure every stream, print the table, and write the table and the results by seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--streams", nargs="+", choices=STREAMS, default=list(STREAMS), metavar="NAME")

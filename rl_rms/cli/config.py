@@ -313,7 +313,7 @@ def _too_large(tree: Mapping[str, Any]) -> str:
 
 
 def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
-    """Read the algorithm from a tree and command-line words. The last word that sets it wins."""
+    """Read the algorithm from a tree and command-line words. The last word that sets the algorithm wins."""
     chosen = [text for key, text in read_words(overrides) if key == "agent.algorithm"]
     agent = tree.get("agent")
     of_tree = agent.get("algorithm", "a2c") if isinstance(agent, dict) else "a2c"

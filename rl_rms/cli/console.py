@@ -63,7 +63,7 @@ class Counter:
             self._bar.stop()
 
     def show(self, done: int, total: int) -> None:
-        """Show the number of finished parts and of all parts, unless it was just shown."""
+        """Show the number of finished parts and of all parts, unless the progress was just shown."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
             return

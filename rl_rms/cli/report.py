@@ -229,7 +229,7 @@ def describe_half_life(run: Run) -> str:
 
 
 def describe_normalizers(run: Run) -> str:
-    """Sentences about the half-lives of the normalizers, and the jumps at which they forgot earlier values."""
+    """Return sentences about the normalizers' half-lives, and the jumps at which normalizers forgot values."""
     described = []
     for name in ("observation", "reward"):
         half_lives = run.series(f"half_life/{name}")[1]

@@ -98,7 +98,7 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
         trust: Whether the user trusts the folder. Imports then also search the working folder.
 
     Raises:
-        UserError: If the folder is not trusted, and its configuration names code or it contains links.
+        UserError: If the folder is not trusted, and contains links or a configuration that names code.
     """
     if trust:
         see_working_folder()

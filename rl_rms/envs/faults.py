@@ -1,7 +1,7 @@
 """Failing sub-environments: an error that names them, and counters of their restarts.
 
-A sub-environment fails if it raises, or if it returns anything that its spaces or Gymnasium's interface do not
-allow. A sub-environment in a worker also fails if the worker ends or does not answer in time.
+A sub-environment fails if it raises an error, or if it returns anything that its spaces or Gymnasium's interface
+do not allow. A sub-environment in a worker also fails if the worker ends or does not answer in time.
 """
 
 import re
@@ -19,7 +19,7 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.seeds import derive_seeds
 
-# After this many restarts of a sub-environment without a valid step, its error is raised.
+# Number of restarts of a sub-environment without a valid step, after which its error is raised.
 MAX_RESTARTS_IN_A_ROW = 5
 
 

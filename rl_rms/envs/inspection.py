@@ -23,7 +23,7 @@ class Target:
 
     Attributes:
         name: The target's name.
-        kind: Type of its value, with the number of elements if only the first of an array is listed.
+        kind: Type of its value, with the number of elements if only the first element of an array is listed.
         value: Its current value.
         known: The effect, if it is known without a verification.
         parameter: The parameter to verify; None if the effect is known.

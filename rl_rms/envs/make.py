@@ -132,7 +132,7 @@ def make_vec(
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:
-    """Make the vector environment of a configuration, or one process's equal part of it.
+    """Make the vector environment of a configuration, or the equal part of one process.
 
     Args:
         config: The configuration.

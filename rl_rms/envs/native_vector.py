@@ -90,7 +90,7 @@ class NativeVectorEnv(VectorEnv):
 
     @abstractmethod
     def _observations(self, has_first: bool) -> Array:
-        """Compute the observations. With ``has_first``, some may be the first of their episodes."""
+        """Compute the observations. With ``has_first``, some observations may be the first of their episodes."""
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

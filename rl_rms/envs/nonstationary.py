@@ -50,8 +50,8 @@ class NonStationary(Changing, Parametrized):
         last_observation: The last observation; None before the first reset.
 
     Raises:
-        ValueError: If the environment does not have a target, a change of it would have no effect, or both changes
-            and curriculum set it.
+        ValueError: If the environment does not have a target, a change of a target would have no effect, or both
+            changes and curriculum set a target.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step

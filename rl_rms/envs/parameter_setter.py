@@ -43,11 +43,11 @@ class ParameterSetter:
         is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
         late: Targets that take effect only at the next reset.
         episodic: Indices of the targets whose changes end the episode in progress.
-        noise_key: The environments that draw noise, and their clocks. If ``is_drawn``, it must be set before a
-            transition.
+        noise_key: The environments that draw noise, and their clocks. If ``is_drawn``, the key must be set before
+            a transition.
 
     Raises:
-        ValueError: If the environment does not have a target, or a change of it would have no effect.
+        ValueError: If the environment does not have a target, or a change of a target would have no effect.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class ParameterSetter:
     def _rearranged(
         self, part: "_Part", first: npt.NDArray[np.bool_] | bool, batch: npt.NDArray[Any]
     ) -> npt.NDArray[Any]:
-        """Apply the transforms of a part that need random numbers, to a batch."""
+        """Apply to a batch those transforms of a part that need random numbers."""
         values, targets, prefix, size = self._transforms, self.targets, part.prefix, components(part.space)
         shift = np.zeros((1, size))
         if f"{prefix}offsets" in targets:
@@ -373,7 +373,7 @@ class _Part(NamedTuple):
 
     @property
     def is_affine(self) -> bool:
-        """Whether it is the whole observation, and needs only gain and offset."""
+        """Whether the part is the whole observation, and needs only gain and offset."""
         return not (self.keys or self.is_integer or self.rearranges)
 
 

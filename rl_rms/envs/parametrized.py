@@ -31,7 +31,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     the declared bounds. A pickled or copied environment continues exactly.
 
     Raises:
-        ValueError: If the environment lacks a target, or changing it would have no effect.
+        ValueError: If the environment lacks a target, or a change of a target would have no effect.
     """
 
     def __init__(self, env: gym.Env[Any, Any], targets: Sequence[str]) -> None:

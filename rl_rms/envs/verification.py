@@ -43,8 +43,8 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
     """Verify on copies of an environment that each parameter has an effect, once per process and parameter.
 
     The environment, its random generators and its class do not change. The value is changed by 10 % first, and
-    then by more within its bounds. If the parameter has no effect alone, it is tried again with the other
-    parameters changed in both copies. For example, wind needs air with a density. In a vector environment of
+    then by more within its bounds. If the parameter has no effect alone, the verification is repeated with the
+    other parameters changed in both copies. For example, wind needs air with a density. In a vector environment of
     single environments, the first environment is verified.
 
     Raises:

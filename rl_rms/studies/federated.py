@@ -1,8 +1,8 @@
 """Compares the places for RMSprop's normalizer in a federation with noisy and different clients.
 
 Ten clients have losses ``|x - c_i|**2 / 2``. Two of them give gradients with thirty times the noise. The standard
-deviation of the c_i is the difference between clients, and the best x is their mean. A second experiment has six
-clients with CartPoles.
+deviation of the c_i is the difference between clients, and the best x is the mean of the c_i. A second experiment
+has six clients with CartPoles.
 """
 
 import csv

@@ -197,7 +197,7 @@ def run(
 
 @contextmanager
 def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """``map``, in other processes if there are several. An exception terminates them at once."""
+    """Yield ``map``, or a ``map`` in several processes, which an exception terminates at once."""
     if processes == 1:
         yield map
         return

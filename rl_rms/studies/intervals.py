@@ -35,7 +35,7 @@ def interquartile(values: Floats) -> float:
 
 
 def interquartile_mean(scores: ArrayLike) -> Estimate:
-    """Interquartile mean of scores and its 95 % interval by rliable's bootstrap; deterministic.
+    """Compute the interquartile mean of scores and its 95 % interval by rliable's bootstrap; deterministic.
 
     Args:
         scores: One score per seed, shape ``(seeds,)``.

@@ -15,8 +15,8 @@ class LearningProgress(Choice):
 
         progress = |fast average - slow average|
 
-    The results are successes if they are defined, else returns. Both averages start with the first result. If an
-    agent improves at a task or forgets it, it gets the task more often.
+    The results are successes if they are defined, else returns. Both averages start with the first result. If the
+    agent improves at a task or forgets it, the curriculum draws this task more often.
 
     Source: Matiisen et al., "Teacher-student curriculum learning" (2017), and for success rates Kanitscheider et
     al. (2021).

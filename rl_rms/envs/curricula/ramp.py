@@ -14,8 +14,8 @@ class LinearRamp(Curriculum):
 
         value = start + min(count / over, 1) * (end - start)
 
-    Unlike the schedule `Linear`, it changes values only between episodes, and it can count episodes instead of env
-    steps.
+    Unlike the schedule `Linear`, the ramp changes values only between episodes, and can count episodes instead of
+    env steps.
 
     Args:
         start: The first task, ``{target: value}``.

@@ -20,7 +20,7 @@ class Teacher(Curriculum):
         targets: Names of the targets that the tasks set.
         choose: ``choose(history, random)`` returns a task, ``{target: value}``. ``history`` holds the finished
             episodes as `Episode`, oldest first. ``random`` is the curriculum's random generator, from which all
-            random numbers must come. In YAML it is a path ``"module:function"``, imported at first use.
+            random numbers must come. In YAML, ``choose`` is a path ``"module:function"``, imported at first use.
         memory: Maximum number of episodes in the history, >= 1.
 
     Raises:

@@ -63,7 +63,7 @@ class _Combined(Schedule):
         return max(part._plot_span() for part in self.schedules)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """``(sum s_i / h_i**2) ** (-1/2)`` with the parts' half-lives h_i and their shares s_i of the variance.
+        """Return ``(sum s_i / h_i**2) ** (-1/2)`` for half-lives h_i of the parts and shares s_i of the variance.
 
         The errors from lag add up. For jumps or a random walk the error is ``s_i theta / theta_i**2``, up to a
         factor. The shares are estimated from the amplitudes a_i as ``a_i**2 / sum a_j**2``.

@@ -68,8 +68,8 @@ class Sinusoid(Schedule):
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         frequency = steps_per_update / self.timescale
-        # The exact error is S x**2 / (1 + x**2) + R w / (2 x) at x = w theta. If w R >= S, it has no minimum below
-        # S, the error of an average over all time.
+        # The exact error is S x**2 / (1 + x**2) + R w / (2 x) at x = w theta. If w R >= S, the error has no
+        # minimum below S, the error of an average over all time.
         return sinusoid_half_life(1.0, frequency, 0.5 / snr) if frequency < snr else math.inf
 
 

@@ -1,7 +1,7 @@
 """Scores of PPO by the half-life of each of its running statistics, in CartPoles that change.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
-RMSprop's second moment. Each training changes the memory of one of these statistics. A *memory* is a half-life, or
+RMSprop's second moment. Each training changes the setting of one of these statistics: its half-life, or
 another rule for forgetting.
 """
 

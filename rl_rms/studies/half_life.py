@@ -271,7 +271,7 @@ def draw(results: Results, figure: "Figure") -> None:
         draw_estimates(axis, range(len(estimates)), estimates, color=COLORS[0])
         axis.set_xticks(range(len(estimates)), half_lives, rotation=60, ha="right", fontsize=7)
         axis.set_title(f"{task}: score of A2C")
-    forgetting.draw(results, below.subplots(1, len(forgetting.MEMORIES)))
+    forgetting.draw(results, below.subplots(1, len(forgetting.SETTINGS)))
 
 
 STUDY = Study(

@@ -9,8 +9,8 @@ The first table has the share of A2C's CPU time in the backend, which draws acti
 backend that takes no time would multiply the env steps a second by ``limit``. A compiled backend also needs the
 time of the matrix products and activations. ``limit with products`` includes this time.
 
-The second table compares these products and activations in numpy with loops that numba compiles: the forward pass
-of an actor with two hidden layers of 64 units. Both use float32 and the same weights.
+The second table has the time of a forward pass of an actor with two hidden layers of 64 units, in numpy and in
+loops compiled by numba. Both use float32 and the same weights.
 
 The third table has the time of a forward and backward pass of such an actor: in torch, in torch with
 torch.compile, and in numpy with the backend's `Network`. These times exclude the compilation. The seconds of the

@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "envs.json")
     arguments = parser.parse_args()
     lines = [
-        f"Microseconds a step (of a vector environment a vector step); medians of {arguments.rounds} rounds.",
+        f"Microseconds per step, or per step of a vector environment. Medians of {arguments.rounds} rounds.",
         "",
         "| CartPole | around it | microseconds | added (quartiles) | added |",
         "|---|---|---|---|---|",

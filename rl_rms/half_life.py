@@ -64,7 +64,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
         rho in [0, 1).
 
     Raises:
-        ValueError: If ``half_life`` is not above 0 and at most 1e15.
+        ValueError: If ``half_life`` is not in (0, 1e15].
 
     Examples:
         >>> round(rho_from_half_life(69), 4)
@@ -194,7 +194,7 @@ class HalfLife(Duration):
         unit: ``"updates"`` or ``"steps"``, see `Duration`.
 
     Raises:
-        ValueError: If the value is not above 0 and at most 1e15, or the unit is unknown.
+        ValueError: If the value is not in (0, 1e15], or the unit is unknown.
 
     Examples:
         >>> HalfLife.parse("20_000 steps").in_updates(steps_per_update=80)

@@ -173,8 +173,8 @@ def tracking_error(
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
         smoothness: Exponent p. The semivariogram of ``ln sigma**2`` grows like ``k**p``. p is 1 for jumps and
-            random walks, and 2 for smooth changes. For 2, the formula uses jumps whose lag has the same variance
-            as an approximation.
+            random walks, and 2 for smooth changes. For p = 2, the formula is an approximation: it
+            replaces the smooth changes by jumps whose lag has the same variance.
 
     Returns:
         The error in nats per coordinate.

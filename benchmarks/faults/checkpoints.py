@@ -1,11 +1,11 @@
 """Faults of checkpoints: trainings killed while they save, truncated files, changed bits.
 
-- *kills*: SIGKILL ends a training that saves every few updates at a random moment, repeatedly. Each time another
-  process continues from the newest checkpoint. A kill counts as lost if a checkpoint that was reported as saved
-  cannot be read. The last checkpoint must be bit-identical to the last checkpoint of an uninterrupted training. -
-  *cuts*: a checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
-  that can be read counts as lost. - *flips*: a random bit of a checkpoint is changed. A file that can be read with
-  other contents counts as lost.
+- *kills*: A training saves every few updates. SIGKILL ends it at a random moment, and another process continues
+  from the newest checkpoint. This is repeated. A kill counts as lost if a checkpoint that was reported as saved
+  cannot be read. The last checkpoint must be bit-identical to the last checkpoint of an uninterrupted training.
+- *cuts*: A checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
+  that can be read counts as lost.
+- *flips*: A random bit of a checkpoint is changed. A file that can be read with other contents counts as lost.
 """
 
 import os

@@ -2,13 +2,14 @@
 
 - *signals*: ``rl-rms train`` receives SIGINT and SIGTERM in turn, each at a random moment, and ``rl-rms resume``
   continues each time. A signal counts as lost if the newest checkpoint has fewer env steps than before. The last
-  checkpoint must be bit-identical to the last checkpoint of an uninterrupted run. - *full disks*: writes of a
-  checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost if the earlier one changes
-  or if a partial file remains. A log counts as lost if the training stops, or if ``metrics.csv`` or TensorBoard
-  cannot read entries from before or after the full disk. - *deleted folders*: a run's folder is deleted at a
-  random moment. A run counts as lost if it does not end, or if its last checkpoint cannot be read. - *second
-  writers*: a second process resumes a run while the first trains, and again after the first is killed. A run
-  counts as lost if the second process can write to it during the first, or cannot afterwards.
+  checkpoint must be bit-identical to the last checkpoint of an uninterrupted run.
+- *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost
+  if the earlier one changes or if a partial file remains. A log counts as lost if the training stops, or if
+  ``metrics.csv`` or TensorBoard cannot read entries from before or after the full disk.
+- *deleted folders*: a run's folder is deleted at a random moment. A run counts as lost if it does not end, or if
+  its last checkpoint cannot be read.
+- *second writers*: a second process resumes a run while the first trains, and again after the first is killed. A
+  run counts as lost if the second process can write to it during the first, or cannot afterwards.
 """
 
 import contextlib

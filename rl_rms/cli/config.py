@@ -287,8 +287,8 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
     for place, value in walk(tree):
         if place.rpartition(".")[2] == "class_path":
             raise UserError(
-                f"{place} must not be given, got {value!r}: a configuration builds no object from a path; give "
-                "the values themselves, or make the object in a script"
+                f"{place} must not be given, got {value!r}. A configuration file cannot create an object from its "
+                "import path. Give the values themselves, or create the object in a script"
             )
 
 

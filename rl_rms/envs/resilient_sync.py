@@ -152,7 +152,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         return due
 
     def _begin(self, i: int, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode. If the sub-environment fails, a new one replaces it."""
+        """Start an episode. Replace a failed sub-environment, or raise `EnvError`; see ``on_env_error``."""
         try:
             return self._checks[i].reset(self.envs[i].reset(seed=seed, options=options))
         except Exception as error:

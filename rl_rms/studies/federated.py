@@ -189,7 +189,7 @@ def tables(results: Results) -> Sequence[Table]:
                 at_best(results, kind, placement=placement, **of).mean() for kind in ("noisy", "quiet")
             )
             losses.append(f"{noisy:.3f}, {quiet:.3f}")
-        rows.append(["loss of noisy clients, of other clients", *losses])
+        rows.append(["excess loss of noisy clients, of other clients", *losses])
     returned = []
     for engine in results.levels("engine"):
         texts = []
@@ -266,11 +266,12 @@ STUDY = Study(
     setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates. {NOISY} of them have "
     f"{LOUD:g} times the gradient noise. The points c are drawn from a normal distribution. Its standard "
     "deviation is the difference between clients. The study measures the squared distance from the best x in the "
-    f"last {LATE} of {ROUNDS} rounds, at the best of three learning rates. In a round, each client sends one "
-    "gradient. The study repeats this with three of ten clients per round. In the second experiment, six clients "
-    "train on CartPole, and the rewards of one of them are mostly noise. The study measures the return of the "
-    f"other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning rates. The study also "
-    "trains the placement `client` with `rl-rms federate`, in Flower's simulation.",
+    f"last {LATE} of {ROUNDS} rounds, at the best of three learning rates. The excess loss is a client's loss "
+    "minus its loss at the best x. Distances and losses are means over coordinates. In a round, each client sends "
+    "one gradient. The study repeats this with three of ten clients per round. In the second experiment, six "
+    "clients train on CartPole, and the rewards of one of them are mostly noise. The study measures the return of "
+    f"the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning rates. The study "
+    "also trains the placement `client` with `rl-rms federate`, in Flower's simulation.",
     caveat="If clients normalize, a noisy client also has less weight in the optimum. This causes an error that "
     "does not vanish with more rounds. FedAdam normalizes on the server, as the placement `server` does.",
     cells=cells,

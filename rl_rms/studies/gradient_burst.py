@@ -283,8 +283,9 @@ STUDY = Study(
     name="gradient_burst",
     claim="The normalizer bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
     "faster recovery.",
-    mechanism="`rl_rms.RMSprop` has the bound |step| <= lr / sqrt(1 - rho), logged as `containment_margin`, "
-    "and can clip gradients. `rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's "
+    mechanism="Without momentum and optimism, a step of `rl_rms.RMSprop` is at most lr / sqrt(1 - rho) in each "
+    "coordinate. `containment_margin` logs 1 minus the longest step divided by this bound. `rl_rms.RMSprop` can "
+    "also clip gradients. `rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's "
     "policy.",
     setup="The gradients in 100 coordinates are normally distributed, except for one update with gradients of "
     "size B. The study measures the longest step, and the updates until root v is within 10 % of its value "

@@ -122,8 +122,8 @@ def verdict(results: Results) -> Verdict:
     for by, period in ratios:
         if (by, period) not in beyond:
             failed.setdefault(period, []).append(_in_words(by))
-    lost = listed(f"{listed(names)} at period {period:,}" for period, names in failed.items())
-    return Verdict("conditional", sentence, f"except for {lost}")
+    lost = listed(f"at period {period:,} for {listed(names)}" for period, names in failed.items())
+    return Verdict("conditional", sentence, f"except {lost}")
 
 
 def _in_words(by: str) -> str:

@@ -321,7 +321,8 @@ STUDY = Study(
     claim="In a bilinear game of two players, simultaneous RMSprop spirals away from the equilibrium, and "
     "momentum damps the spiral.",
     mechanism="`rl_rms.optim.games.play_round` updates the players simultaneously, in alternation or with "
-    "extragradient steps. `rl_rms.RMSprop` has `optimism` and `momentum` of either sign. "
+    "extragradient steps. `rl_rms.RMSprop` has the arguments `optimism` and `momentum`. `momentum` may be "
+    "negative. "
     "`rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
     setup=f"The game x y starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. RMSprop has "
     f"rho = {RHO} and bias correction. The study measures the root mean square of the distance over the last "

@@ -61,7 +61,7 @@ class UniformBatch(Batch):
     A batch is used in many steps. At each step, `collect` checks that the batch is still valid.
 
     Attributes:
-        averages: For each name, the averages of all states.
+        averages: The running averages of all parameters, by their key in the state, such as ``"square_avg"``.
         dtype: The precision of the parameters.
         divisor: Scalar tensor by which the fused kernel divides gradients.
         is_small: Whether kernels copy gradients and averages to flat tensors.

@@ -80,17 +80,13 @@ def run_page(page, folder):
 
 
 def of_pages():
-    """Pages with commands. Slow pages are marked, and so are pages that start Ray."""
+    """Pages with commands. Pages that take longer are marked slow."""
     for page in PAGES:
         listed = [
             one for language, text in blocks(page) if language in ("bash", "console") for one in commands(text)
         ]
-        listed = [command for command in listed if reason(command) is None]
-        if listed:
-            marks = [] if name(page) in QUICK else [pytest.mark.slow]
-            if any(re.search(r"\bfederate\b|\bray\b", command) for command in listed):
-                marks.append(pytest.mark.xdist_group("ray"))
-            yield pytest.param(page, id=name(page), marks=marks)
+        if any(reason(command) is None for command in listed):
+            yield pytest.param(page, id=name(page), marks=[] if name(page) in QUICK else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize("page", list(of_pages()))

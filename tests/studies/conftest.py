@@ -15,9 +15,8 @@ HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent == HERE:  # one quick run for all tests of a file; the study of federations starts Ray
-            group = "ray" if item.path.stem == "test_federated" else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+        if item.path.parent == HERE:  # one quick run for all tests of a file
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @functools.cache

@@ -150,3 +150,10 @@ def test_audit_without_a_working_service_fails(audit, tmp_path, script):
     assert done.returncode != 0
     assert re.search("nothing was audited.*jinja2 3.1.2", done.stdout)
     assert "constraints.txt" not in (tmp_path / "asked").read_text()
+
+
+@pytest.mark.xdist_group("alone")
+def test_groups_of_xdist_have_an_effect(request):
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("not under pytest-xdist")
+    assert request.node.nodeid.endswith("@alone")

@@ -83,12 +83,14 @@ def sbx(num_envs: int) -> Train:
     return lambda steps: model.learn(steps, reset_num_timesteps=False)
 
 
+def network(outputs: int) -> nn.Sequential:
+    """Make an actor or a critic in torch."""
+    hidden = [nn.Linear(4, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()]
+    return nn.Sequential(*hidden, nn.Linear(HIDDEN, outputs))
+
+
 def cleanrl(num_envs: int) -> Train:
     """Make a training loop in one function, as in CleanRL's scripts."""
-
-    def network(outputs: int) -> nn.Sequential:
-        hidden = [nn.Linear(4, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()]
-        return nn.Sequential(*hidden, nn.Linear(HIDDEN, outputs))
 
     env, actor, critic = sync(num_envs), network(2), network(1)
     parameters = [*actor.parameters(), *critic.parameters()]
@@ -139,10 +141,6 @@ def skrl(num_envs: int) -> Train:
 
     logger.setLevel("ERROR")
     env = wrap_env(sync(num_envs), verbose=False)
-
-    def network(outputs: int) -> nn.Sequential:
-        hidden = [nn.Linear(4, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()]
-        return nn.Sequential(*hidden, nn.Linear(HIDDEN, outputs))
 
     class Policy(CategoricalMixin, Model):  # type: ignore[misc]
         def __init__(self, **spaces: Any) -> None:

@@ -91,7 +91,6 @@ def network(outputs: int) -> nn.Sequential:
 
 def cleanrl(num_envs: int) -> Train:
     """Make a training loop in one function, as in CleanRL's scripts."""
-
     env, actor, critic = sync(num_envs), network(2), network(1)
     parameters = [*actor.parameters(), *critic.parameters()]
     optimizer = torch.optim.RMSprop(parameters, LEARNING_RATE, alpha=0.99, eps=1e-5)

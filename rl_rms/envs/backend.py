@@ -9,8 +9,8 @@ from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 
 OTHERWISE = (
-    "the state does not fit this vector environment; make it with the vectorization_mode and the wrappers of the "
-    "saved one"
+    "the state does not fit this vector environment; make it with the same vectorization_mode and wrappers as "
+    "the saved environment"
 )
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 

@@ -181,8 +181,8 @@ class Changing:
     def _check_state(self, state: Any) -> None:
         if not isinstance(state, Mapping) or self._STATE_KEY not in state:
             raise ValueError(
-                f"this is not the state of a {type(self).__name__}: it has no {self._STATE_KEY!r}; NonStationary "
-                "and NonStationaryVector each load only a state of their own state_dict()"
+                f"this is not the state of a {type(self).__name__}, because it has no {self._STATE_KEY!r}; load a "
+                "state that state_dict() of the same class returned"
             )
 
 

@@ -32,14 +32,13 @@ class EnvConfig:
         changes: Targets (a parameter of the environment, or ``reward.scale``, ``reward.offset``,
             ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and their schedules
             over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period:
-            20000}}``. Schedules are ``constant``,
-            ``step``, ``piecewise_constant``, ``linear``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``,
-            ``sawtooth``, ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``adversarial_burst``,
-            ``ornstein_uhlenbeck``, ``random_walk`` and ``trace``; a number is constant. ``sum`` and ``product``
-            combine a list of schedules and numbers; ``clip``, ``reflect``, ``delay``, ``ahead``, ``during`` and
-            ``then`` modify schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low:
-            5.0,
-            high: 15.0}}``. ``rl-rms plot-schedule`` plots any of them.
+            20000}}``. Schedules are ``constant``, ``step``, ``piecewise_constant``, ``linear``, ``cosine``,
+            ``exponential``, ``sigmoid``, ``sinusoid``, ``square``, ``sawtooth``, ``redraw``, ``poisson_jumps``,
+            ``markov``, ``burst``, ``adversarial_burst``, ``ornstein_uhlenbeck``, ``random_walk`` and ``trace``; a
+            number is constant. ``sum`` and ``product`` combine a list of schedules and numbers; ``clip``,
+            ``reflect``, ``delay``, ``ahead``, ``during`` and ``then`` modify schedules, such as ``{clip:
+            {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high: 15.0}}``. ``rl-rms plot-schedule``
+            plots any of them.
         curriculum: Rule that sets the targets' values at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             Curricula are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``,

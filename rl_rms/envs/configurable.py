@@ -58,7 +58,7 @@ class Configurable:
         if not isinstance(config, Mapping) or len(config) != 1 or next(iter(config)) not in known:
             raise ValueError(
                 f"a {cls._kind} must be one of {', '.join(sorted(known))} with its arguments, such as "
-                f"{cls._example}; got {config!r}"
+                f"{cls._example}, got {config!r}"
             )
         ((name, given),) = config.items()
         if isinstance(given, (list, tuple)) and known[name]._list_argument is not None:

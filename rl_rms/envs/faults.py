@@ -1,7 +1,8 @@
 """Failing sub-environments: an error that names them, and counters of their restarts.
 
-A sub-environment fails if it raises an error, or if it returns anything that its spaces or Gymnasium's interface
-do not allow. A sub-environment in a worker also fails if the worker ends or does not answer in time.
+A sub-environment fails if it raises an error, or if it returns a value that `rl_rms.envs.checked` rejects, such as
+an observation of a wrong shape. A sub-environment in a worker also fails if the worker ends or does not answer in
+time.
 """
 
 import re
@@ -135,7 +136,7 @@ class FaultLog:
         mend = "fix the environment, or restart it after each failure with on_env_error='restart'"
         if is_hopeless:
             times = f"{MAX_RESTARTS_IN_A_ROW} times in a row"
-            mend = f"it was restarted {times} without a valid step: fix the environment"
+            mend = f"fix the environment, which was restarted {times} without a valid step"
         problem = "; ".join(dict.fromkeys(fault.problem for fault in faults.values()))
         numbers = [self.first_index + index for index in faults]
         error = EnvError(numbers, [self.seeds[index] for index in faults], problem, mend)

@@ -115,7 +115,7 @@ class Feedback:
             )
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
-                f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, this "
+                f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, but this "
                 f"environment has adversaries of {sorted(self._adversaries) or 'nothing'}; make it with the same "
                 "adversaries"
             )

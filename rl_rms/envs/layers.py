@@ -181,7 +181,7 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
             return found
     own = [name for name, has_state in names if has_state]
     raise OtherWrappersError(
-        f"the state was saved with the wrappers {saved}, this environment has {own}; make it with the same "
+        f"the state was saved with the wrappers {saved}, but this environment has {own}; make it with the same "
         "wrappers, in the same order"
     )
 

@@ -71,7 +71,7 @@ def make_vec(
         The environment, with a clock and a regime even if nothing changes.
 
     Raises:
-        ValueError: See `NonStationaryVector`. If a wrapper is unknown or rejects its arguments, or if the
+        ValueError: As for `NonStationaryVector`; also if a wrapper is unknown or rejects its arguments, or if the
             vectorization mode does not support functions or wrappers.
         TypeError: If ``id`` or the environment has another type.
 
@@ -140,8 +140,8 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
         shard: See `NonStationaryVector`. Each process gets an equal share of ``num_envs``.
 
     Raises:
-        ValueError: See `NonStationaryVector`. If the sub-environments cannot be divided equally, or if ``kwargs``
-            has a key that is an argument of `make_vec`.
+        ValueError: As for `NonStationaryVector`; also if the sub-environments cannot be divided equally, or if
+            ``kwargs`` has a key that is an argument of `make_vec`.
     """
     if config.num_envs % shard[1]:
         raise ValueError(

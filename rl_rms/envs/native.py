@@ -103,9 +103,9 @@ class Native(Backend):
             return None
         if not has_known_state(self._env):
             self._notices.give(
-                f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known and cannot "
-                "be saved; a restored environment begins new episodes; use vectorization_mode 'sync', or declare "
-                "the state with register_state"
+                f"the state of {type(self._env.unwrapped).__name__} within its episodes is not known, so a "
+                "restored environment begins new episodes; use vectorization_mode 'sync', or declare the state "
+                "with register_state"
             )
             return None
         lost = self.lost_wrappers
@@ -129,7 +129,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`, which marks the sub-environments that begin an episode in the next step."""
+        """Restore a `snapshot`, which includes the information in ``resetting``."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)

@@ -137,8 +137,8 @@ class NativeVectorEnv(VectorEnv):
         is_mixed = bool(begins.any())
         if not self._generators or (is_mixed and self._mode is AutoresetMode.DISABLED):
             raise ResetNeeded(
-                "reset the environment before its first step, and with autoreset_mode Disabled each "
-                "sub-environment after its episode with reset(options={'reset_mask': ...})"
+                "reset the environment before its first step. With autoreset_mode Disabled, also reset each "
+                "sub-environment after its episode, with reset(options={'reset_mask': ...})"
             )
         rewards, terminated, values = self._advance(actions)
         self.steps += 1

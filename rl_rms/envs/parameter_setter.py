@@ -77,8 +77,8 @@ class ParameterSetter:
             needed = target.removesuffix("_draw")
             if transform_of(target) == "observation.offsets_draw" and needed not in self.targets:
                 raise ValueError(
-                    f"changing {target!r} would change nothing without {needed!r}, the standard deviation of the "
-                    "offsets; add it"
+                    f"changing {target!r} changes nothing without {needed!r}, the standard deviation of the "
+                    "offsets; add this target"
                 )
         self.has_noise = transforms.has_noise(self.targets)
         self.is_drawn = transforms.is_drawn(self.targets)
@@ -429,7 +429,7 @@ def _check(env: Any, target: str, observation_space: Space, action_space: Space,
     parameter = _parameter(env, target, observation_space, action_space)
     if batched and not parameter.batched:
         raise ValueError(
-            f"{type(env.unwrapped).__name__} is not registered to take one {target!r} for each sub-environment; "
+            f"{type(env.unwrapped).__name__} does not support one {target!r} for each sub-environment; "
             'use vectorization_mode="sync", or register_parameter(..., batched=True)'
         )
 
@@ -451,5 +451,5 @@ def _parameter(env: Any, target: str, observation_space: Space, action_space: Sp
             problem = f"{type(owner).__name__} has no {target!r} to change"
             if target[:1].isupper() and "." in target:
                 problem += ", and the drift is not outside a wrapper of this name"
-        raise ValueError(f"{problem}; {meant}it offers {', '.join(offered)}")
+        raise ValueError(f"{problem}; {meant}the possible targets are {', '.join(offered)}")
     return parameter

@@ -96,7 +96,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_upcoming(self) -> tuple[float, ...] | None:
-        """Values to set after the next transition, if this truncates the episode; None for no truncation."""
+        """Values to set after the next transition, which truncates the episode; None for no truncation."""
         return self._upcoming
 
     @parameter_upcoming.setter
@@ -146,8 +146,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 )
         except ValueError as error:
             self._problem = (
-                f"the state of {type(self.unwrapped).__name__} within its episode cannot be saved: {error}; a "
-                "restored environment begins a new episode; declare the environment's state with register_state"
+                f"the state of {type(self.unwrapped).__name__} within its episode cannot be saved: {error}. A "
+                "restored environment begins a new episode, unless register_state declares the environment's "
+                "state"
             )
             return None
         return {**inside, "wrappers": wrappers, "delayed": delayed}
@@ -171,8 +172,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._last_observation, is_exact = self._episode.repeat(snapshot["episode"], self._setter.set_all)
             if not is_exact:
                 self._problem = (
-                    f"{type(self.unwrapped).__name__} was not restored exactly: the replay of its episode gave "
-                    "other transitions; the environment continues from the end of the replay"
+                    f"{type(self.unwrapped).__name__} was not restored exactly, because the replay of its episode "
+                    "gave other transitions; the environment continues from the end of the replay"
                 )
         self._setter.delayed = decode(snapshot["delayed"])
         self._has_begun = True

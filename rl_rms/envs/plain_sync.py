@@ -50,8 +50,8 @@ class PlainSync:
         if unknown:
             self._notices.give(
                 f"the state of {' and '.join(unknown)} within episodes cannot be saved in a SyncVectorEnv; make "
-                "it with rl_rms.envs.make_vec or rl_rms.envs.ResilientSyncVectorEnv, or name its state with "
-                "rl_rms.envs.register_state"
+                "the vector environment with rl_rms.envs.make_vec or rl_rms.envs.ResilientSyncVectorEnv, or "
+                "declare the state with rl_rms.envs.register_state"
             )
             return None
         try:

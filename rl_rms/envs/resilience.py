@@ -16,7 +16,7 @@ from rl_rms.envs.resilient_async import ResilientAsyncVectorEnv
 from rl_rms.envs.resilient_sync import ResilientSyncVectorEnv
 from rl_rms.envs.restarts import check_restartable
 
-_MAKE = "make it with rl_rms.envs.make_vec(..., vectorization_mode={mode!r}) or rl_rms.envs.{kind}"
+_MAKE = "make the environment with rl_rms.envs.make_vec(..., vectorization_mode={mode!r}) or rl_rms.envs.{kind}"
 
 
 def set_reaction(
@@ -87,7 +87,7 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
         return None
     if not indices:
         return None
-    mend = "fix the environment, or make it with rl_rms.envs.make_vec and restart it with on_env_error='restart'"
+    mend = "fix the environment, or make it with rl_rms.envs.make_vec and set on_env_error='restart'"
     found = EnvError([first_index + i for i in indices], [seeds[i] for i in indices], fault.problem, mend)
     found.__cause__ = error
     return found

@@ -219,7 +219,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
             try:
                 index, _, error, trace = self.error_queue.get(timeout=GRACE)
             except Exception:  # the worker's error cannot be pickled or unpickled
-                return Fault("it raised an error that cannot be pickled; its worker may have printed it")
+                return Fault("it raised an error that cannot be pickled; its worker may have printed the error")
             self._errors[index] = (error, trace)
         error, trace = self._errors.pop(i)
         self.processes[i].join(GRACE)  # the worker closes its environment

@@ -39,8 +39,8 @@ def make_resilient_vec(
         env = ResilientSyncVectorEnv([make] * num_envs, **(vector_kwargs or {}))
         if callable(id) and len({builtins.id(one.unwrapped) for one in env.envs}) < num_envs:
             raise ValueError(
-                f"id must make a new environment at each call, got {id!r}, which returns the same one again; move "
-                "the making of the environment into the function"
+                f"id must make a new environment at each call, got {id!r}, which returns one environment several "
+                "times; create the environment inside the function"
             )
     if not callable(id):
         env.spec = id if isinstance(id, EnvSpec) else find_spec(id)

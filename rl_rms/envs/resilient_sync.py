@@ -66,9 +66,10 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
             self._joined = (-1, *space.shape[1:])
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start episodes. If a sub-environment fails, a new one replaces it.
+        """Start episodes. With ``on_env_error="restart"``, a new sub-environment replaces a failed one.
 
         Raises:
+            EnvError: If a sub-environment fails, and ``on_env_error`` is ``"raise"`` or restarts fail too.
             ValueError: If ``reset_mask`` is not a mask, or the number of seeds is wrong.
         """
         seeds = seeds_of(seed, self.num_envs)
@@ -82,9 +83,13 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         return self._observations_now(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Make a vector step. If a sub-environment fails, a new one replaces it and returns its first observation.
+        """Make a vector step.
+
+        With ``on_env_error="restart"``, a new sub-environment replaces a failed one, and returns its first
+        observation.
 
         Raises:
+            EnvError: If a sub-environment fails, and ``on_env_error`` is ``"raise"`` or restarts fail too.
             ResetNeeded: If autoreset is disabled and an episode has ended.
         """
         infos: dict[str, Any] = {}
@@ -145,7 +150,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         if self.autoreset_mode is AutoresetMode.DISABLED:
             ended = " and ".join(map(str, self._pending.nonzero()[0]))
             raise ResetNeeded(
-                f"the episodes of sub-environments {ended} are over and autoreset is disabled: begin others with "
+                f"the episodes of sub-environments {ended} are over, and autoreset is disabled; call "
                 'reset(options={"reset_mask": terminated | truncated}) before the next step'
             )
         due: list[bool] = self._pending.tolist()

@@ -33,8 +33,8 @@ def check_restartable(env: Any) -> None:
         )
     if getattr(env, "max_concurrency", None) is not None:
         raise ValueError(
-            "on_env_error='restart' does not work with max_concurrency, because a worker that is ended keeps its "
-            "turn; leave one of them out"
+            "on_env_error='restart' does not work with max_concurrency, because a killed worker keeps its "
+            "semaphore; leave one of them out"
         )
 
 

@@ -61,7 +61,7 @@ def register_state(
     """
     if (get is None) != (set is None):
         missing = "get" if get is None else "set"
-        raise ValueError(f"register_state needs both get and set, got {missing}=None; give the other one, too")
+        raise ValueError(f"register_state needs both get and set, got {missing}=None; give both functions")
     name = env_class if isinstance(env_class, str) else qualified(env_class)
     _STATES[name] = _Registered(attributes, get, set)
 

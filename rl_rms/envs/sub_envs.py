@@ -151,8 +151,9 @@ class SubEnvs(Backend):
             return None
         if not self._can_save:
             self._notices.give(
-                "the state of these AsyncVectorEnv's sub-environments within their episodes cannot be saved; make "
-                'it with rl_rms.envs.make_vec(..., vectorization_mode="async") or '
+                "the state of the AsyncVectorEnv's sub-environments within their episodes cannot be saved; make "
+                "the "
+                'vector environment with rl_rms.envs.make_vec(..., vectorization_mode="async") or '
                 "rl_rms.envs.ResilientAsyncVectorEnv",
             )
             return None
@@ -260,8 +261,9 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
         if not targets:
             return False
         raise ValueError(
-            "the sub-environments of an AsyncVectorEnv are in other processes and must be prepared there; make it "
-            'with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
+            "the sub-environments of an AsyncVectorEnv are in other processes and must be prepared there; make "
+            "the "
+            'vector environment with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
         )
     ready_for = env.call("parameter_targets")[0]
     if ready_for != targets:

@@ -87,9 +87,9 @@ TASKS: dict[str, Task] = {
         curriculum=_stages("length", (1.0, 0.5, 0.25, 0.15, 0.1), 450.0),
     ),
     "DriftingAcrobot-v0": Task(
-        "The second link gets heavier and lighter.", "Acrobot-v1", {"LINK_MASS_2": _slow(1.0, 0.5)}
+        "The mass of the second link oscillates slowly.", "Acrobot-v1", {"LINK_MASS_2": _slow(1.0, 0.5)}
     ),
-    "JumpingAcrobot-v0": Task("The motor's direction reverses.", "Acrobot-v1", _FLIP),
+    "JumpingAcrobot-v0": Task("The direction of the motor sometimes reverses.", "Acrobot-v1", _FLIP),
     "CurriculumAcrobot-v0": Task(
         "The motor gets weaker as swinging up succeeds.",
         "Acrobot-v1",
@@ -100,13 +100,13 @@ TASKS: dict[str, Task] = {
         "MountainCar-v0",
         {"gravity": _slow(0.0025, 0.0005)},
     ),
-    "JumpingMountainCar-v0": Task("The motor's direction reverses.", "MountainCar-v0", _FLIP),
+    "JumpingMountainCar-v0": Task("The direction of the motor sometimes reverses.", "MountainCar-v0", _FLIP),
     "CurriculumMountainCar-v0": Task(
         "The motor gets weaker as the car reaches the goal faster.",
         "MountainCar-v0",
         curriculum=_stages("force", (0.004, 0.002, 0.0015, 0.001), -150.0),
     ),
-    "DriftingPendulum-v0": Task("Gravity swings.", "Pendulum-v1", {"g": _slow(10.0, 4.0)}),
+    "DriftingPendulum-v0": Task("Gravity oscillates slowly.", "Pendulum-v1", {"g": _slow(10.0, 4.0)}),
     "JumpingPendulum-v0": Task("The pendulum's mass jumps.", "Pendulum-v1", {"m": _jumps(0.5, 1.5)}),
     "CurriculumPendulum-v0": Task(
         "Gravity grows as holding the pendulum up succeeds.",
@@ -114,9 +114,9 @@ TASKS: dict[str, Task] = {
         curriculum=_stages("g", (2.0, 5.0, 8.0, 10.0), -250.0),
     ),
     # -- Box2D ------------------------------------------------------------------------------------------------
-    "DriftingLunarLander-v0": Task("Gravity swings.", "LunarLander-v3", {"gravity": _slow(-8.0, 3.0)}),
+    "DriftingLunarLander-v0": Task("Gravity oscillates slowly.", "LunarLander-v3", {"gravity": _slow(-8.0, 3.0)}),
     "JumpingLunarLander-v0": Task(
-        "The wind changes.",
+        "The wind power jumps.",
         "LunarLander-v3",
         {"wind_power": _jumps(0.0, 20.0)},
         kwargs={"enable_wind": True},
@@ -126,9 +126,11 @@ TASKS: dict[str, Task] = {
         "LunarLander-v3",
         curriculum=_stages("gravity", (-4.0, -7.0, -10.0), 150.0),
     ),
-    "DriftingBipedalWalker-v0": Task("Gravity swings.", "BipedalWalker-v3", {"gravity": _slow(-10.0, 2.0)}),
+    "DriftingBipedalWalker-v0": Task(
+        "Gravity oscillates slowly.", "BipedalWalker-v3", {"gravity": _slow(-10.0, 2.0)}
+    ),
     "JumpingBipedalWalker-v0": Task(
-        "The motors' strength changes.", "BipedalWalker-v3", {"action.gain": _jumps(0.5, 1.0)}
+        "The strength of the motors jumps.", "BipedalWalker-v3", {"action.gain": _jumps(0.5, 1.0)}
     ),
     "CurriculumBipedalWalker-v0": Task(
         "Gravity grows as walking succeeds.",
@@ -136,23 +138,23 @@ TASKS: dict[str, Task] = {
         curriculum=_stages("gravity", (-6.0, -8.0, -10.0), 100.0),
     ),
     # -- MuJoCo -----------------------------------------------------------------------------------------------
-    "DriftingHopper-v0": Task("Gravity swings.", "Hopper-v5", {"gravity": _slow(-9.81, 2.0)}),
-    "JumpingHopper-v0": Task("The ground's grip changes.", "Hopper-v5", {"friction": _jumps(0.5, 2.0)}),
+    "DriftingHopper-v0": Task("Gravity oscillates slowly.", "Hopper-v5", {"gravity": _slow(-9.81, 2.0)}),
+    "JumpingHopper-v0": Task("The friction of the ground jumps.", "Hopper-v5", {"friction": _jumps(0.5, 2.0)}),
     "CurriculumHopper-v0": Task(
         "Gravity grows as hopping succeeds.",
         "Hopper-v5",
         curriculum=_stages("gravity", (-5.0, -7.5, -9.81), 1_000.0),
     ),
-    "DriftingHalfCheetah-v0": Task("Gravity swings.", "HalfCheetah-v5", {"gravity": _slow(-9.81, 2.0)}),
+    "DriftingHalfCheetah-v0": Task("Gravity oscillates slowly.", "HalfCheetah-v5", {"gravity": _slow(-9.81, 2.0)}),
     "JumpingHalfCheetah-v0": Task(
-        "The motors' strength changes.", "HalfCheetah-v5", {"action.gain": _jumps(0.5, 1.0)}
+        "The strength of the motors jumps.", "HalfCheetah-v5", {"action.gain": _jumps(0.5, 1.0)}
     ),
     "CurriculumHalfCheetah-v0": Task(
         "The motors get weaker as running succeeds.",
         "HalfCheetah-v5",
         curriculum=_stages("action.gain", (1.0, 0.75, 0.5), 1_000.0),
     ),
-    "DriftingAnt-v0": Task("Gravity swings.", "Ant-v5", {"gravity": _slow(-9.81, 2.0)}),
+    "DriftingAnt-v0": Task("Gravity oscillates slowly.", "Ant-v5", {"gravity": _slow(-9.81, 2.0)}),
     "SlipperyAnt-v0": Task(
         "The ground's friction jumps every two million env steps, as in Dohare et al., Nature 632 (2024).",
         "Ant-v5",

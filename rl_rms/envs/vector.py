@@ -107,8 +107,8 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._feedback = Feedback(schedules, curriculum, range(env.num_envs))
         if self._feedback.has_adversaries and sharing != "shared":
             raise ValueError(
-                f"an adversarial_burst reacts to the episodes of all sub-environments, which needs "
-                f"sharing='shared', got {sharing!r}"
+                "an adversarial_burst needs sharing='shared', because it reacts to the episodes of all "
+                f"sub-environments, got {sharing!r}"
             )
         arrays = self._targets[len(schedules) :] if sharing == "shared" else self._targets
         self._backend = make_backend(env, self._targets, arrays)
@@ -257,7 +257,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         saved = (state["sharing"], len(state["resetting"]))
         if saved != (self._sharing, self.num_envs):
             raise ValueError(
-                f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, this environment has "
+                f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, but this environment has "
                 f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the same values"
             )
         self._load_changes_state(state)
@@ -347,8 +347,8 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
     mode = env.metadata.get("autoreset_mode")
     if not isinstance(mode, AutoresetMode):
         raise ValueError(
-            f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; the clock "
-            "needs it to tell true transitions from reset frames"
+            f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; set it, "
+            "because the clock must distinguish transitions from reset frames"
         )
     return mode
 

@@ -66,8 +66,7 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         reason = why_unverified(example, target, parameter, others)
         if reason is not None:
             warnings.warn(
-                f"it could not be verified that changing {target!r} of {type(env).__name__} has an effect: "
-                f"{reason}",
+                f"the effect of changing {target!r} of {type(env).__name__} could not be verified: {reason}",
                 stacklevel=2,
             )
         shown[target, made_with] = parameter
@@ -125,7 +124,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
             try:
                 usual, moved = copy_env(env), copy_env(env)
             except Exception as error:
-                return f"it cannot be copied ({error})"
+                return f"the environment cannot be copied ({error})"
             try:
                 if not _can_read(parameter, moved):  # Box2D's copies lack the attributes that a reset creates
                     usual.reset(seed=0)
@@ -155,10 +154,10 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
         raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
     raise NoEffectError(
-        f"changing {target!r} of {owner} would change nothing: with {values} instead of {before:g}, "
-        f"observations, rewards and terminations of {ALL_STEPS} random steps, in episodes of up to {STEPS}, stay "
-        "the same; if it has an effect only in states that random actions seldom reach, move the environment "
-        "there with register_parameter(..., provoke=...)",
+        f"changing {target!r} of {owner} changes nothing: with {values} instead of {before:g}, observations, "
+        f"rewards and terminations stay the same in {ALL_STEPS} random steps, in episodes of up to {STEPS}. If "
+        "only rare states show the effect, move the environment to such a state with register_parameter(..., "
+        "provoke=...)",
         f"{ALL_STEPS} random steps stay the same",
     )
 

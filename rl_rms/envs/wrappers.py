@@ -57,8 +57,8 @@ class _Named:
         except Exception as error:  # Gymnasium's wrappers also use assert
             problem = " ".join(str(error).split())
             raise ValueError(
-                f"the wrapper {self.name} with {dict(self.kwargs)!r} refuses {env}: {type(error).__name__}: "
-                f"{problem}; change its arguments or its place among the wrappers, or leave it out"
+                f"the wrapper {self.name} with {dict(self.kwargs)!r} cannot wrap {env}: {type(error).__name__}: "
+                f"{problem}; change its arguments or its position, or leave it out"
             ) from error
         return _checked(self.name, wrapped)
 
@@ -151,8 +151,8 @@ def _parts(place: str, item: Any) -> tuple[Any, Mapping[str, Any] | None]:
 
 def _wrong_form(place: str, item: Any) -> ValueError:
     return ValueError(
-        f"{place} must be the name of a wrapper of Gymnasium or an import path, module:Class, alone or as "
-        f"{{name: {{argument: value}}}}, got {item!r}"
+        f"{place} must be the name of a wrapper of Gymnasium, or an import path module:Class, alone or with "
+        f"arguments as {{name: {{argument: value}}}}, got {item!r}"
     )
 
 
@@ -165,10 +165,10 @@ def _find(place: str, name: str) -> Callable[..., gym.Env[Any, Any]]:
     module, colon, attribute = name.partition(":")
     if not colon:
         close = difflib.get_close_matches(name.rpartition(".")[2], _KNOWN, n=1)
-        mend = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(_KNOWN))}."
+        mend = f"did you mean {close[0]}?" if close else f"the wrappers are {', '.join(sorted(_KNOWN))}."
         raise ValueError(
-            f"{place} {name!r} is no wrapper of Gymnasium; {mend} The import path of another one has the form "
-            "module:Class"
+            f"{place} {name!r} is not a wrapper of Gymnasium; {mend} The import path of any other wrapper has the "
+            "form module:Class"
         )
     try:
         found: Callable[..., gym.Env[Any, Any]] = getattr(importlib.import_module(module), attribute)
@@ -178,7 +178,7 @@ def _find(place: str, name: str) -> Callable[..., gym.Env[Any, Any]]:
             "Python's search path, as module:Class"
         ) from error
     if not callable(found):
-        raise ValueError(f"{place} {name!r} must name a class or a function, which {found!r} is not")
+        raise ValueError(f"{place} {name!r} must name a class or a function, got {found!r}")
     return found
 
 
@@ -211,7 +211,9 @@ def _as_annotated(value: Any, parameter: inspect.Parameter | None) -> Any:
 
 def _checked(name: str, wrapped: Any) -> gym.Env[Any, Any]:
     if not isinstance(wrapped, gym.Env):
-        raise TypeError(f"the wrapper {name} must return a gymnasium.Env, got {wrapped!r}; return the wrapped one")
+        raise TypeError(
+            f"the wrapper {name} must return a gymnasium.Env, got {wrapped!r}; return the wrapped environment"
+        )
     return wrapped
 
 

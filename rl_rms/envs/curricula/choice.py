@@ -71,8 +71,8 @@ class Choice(Curriculum):
     def _check_number(self, saved: Sequence[Any]) -> None:
         if len(saved) != len(self.tasks):
             raise ValueError(
-                f"the state was saved with {len(saved)} tasks, this curriculum has {len(self.tasks)}; make the "
-                "same curriculum as when the state was saved"
+                f"the state was saved with {len(saved)} tasks, but this curriculum has {len(self.tasks)}; make "
+                "the same curriculum as when the state was saved"
             )
 
 

@@ -146,7 +146,7 @@ class ALPGMM(Curriculum):
     def _keep(self, kept: Mapping[str, Any]) -> None:
         if kept["places"] and len(kept["places"][0]) != len(self.ranges):
             raise ValueError(
-                f"the state was saved with {len(kept['places'][0])} targets, this curriculum has "
+                f"the state was saved with {len(kept['places'][0])} targets, but this curriculum has "
                 f"{len(self.ranges)}; make the same curriculum as when the state was saved"
             )
         self._places = [list(one) for one in kept["places"]]

@@ -68,7 +68,7 @@ class Parameter:
     def __post_init__(self) -> None:
         if not (self.low <= self.high and self.above < self.high):
             raise ValueError(
-                f"the bounds of {self.name!r} must leave room for a value, got low={self.low:g}, "
+                f"the bounds of {self.name!r} must allow at least one value, got low={self.low:g}, "
                 f"above={self.above:g}, high={self.high:g}"
             )
         check_one_of(f"effect of {self.name!r}", self.effect, get_args(Effect))
@@ -127,7 +127,7 @@ class Parameter:
     def _check_and_assign(self, assign: Callable[[Any], None], owner: str, value: Any) -> None:
         if not self.allows(value):
             raise OutOfBoundsError(
-                f"{self.name!r} of {owner} must be {self.bounds}, got {value}; keep its schedule within them"
+                f"{self.name!r} of {owner} must be {self.bounds}, got {value}; keep its schedule within this range"
             )
         assign(value)
 
@@ -210,9 +210,9 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
         if wrong.size:
             needed = "0 or 1" if kind == "b" else f"a whole number that {old.dtype.name} holds"
             raise OutOfBoundsError(
-                f"{name!r} of {owner} is of type {type(before).__name__} and must be {needed}, got {wrong[0]}; "
-                "use a schedule of such values, or make the attribute a float, such as "
-                f"{float(old.flat[0])!r}, in the environment's constructor if the environment takes fractions"
+                f"{name!r} of {owner} is of type {type(before).__name__} and must be {needed}, got {wrong[0]}. "
+                f"Use a schedule of such values, or make the attribute a float, such as {float(old.flat[0])!r}, "
+                "in the environment's constructor"
             )
     if new.ndim == 0 and not isinstance(before, np.ndarray):
         return type(before)(value)

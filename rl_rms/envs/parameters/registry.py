@@ -134,9 +134,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
         if parameter is not None:
             reason = parameter.why_inert(env)
             if reason is not None:
-                raise NoEffectError(
-                    f"changing {name!r} of {type(env).__name__} would change nothing: {reason}", reason
-                )
+                raise NoEffectError(f"changing {name!r} of {type(env).__name__} changes nothing: {reason}", reason)
             return parameter
         family = _FAMILIES.get((owner, prefix))
         if family is not None and member in family.members(env):

@@ -170,10 +170,9 @@ class Duration:
     def _steps(self, steps_per_update: float | None) -> float:
         if steps_per_update is None or not steps_per_update > 0:
             raise ValueError(
-                f"{self.argument} {str(self)!r} needs the number of env steps between two optimizer steps, got "
-                f"steps_per_update={steps_per_update!r}; in Stable-Baselines3 give learn(callback="
-                "rl_rms.sb3.HalfLifeCallback()), which computes it; in your own training loop set "
-                "optimizer.steps_per_update, or give the value in the other unit"
+                f"{self.argument} {str(self)!r} needs the number of env steps between two updates, got "
+                f"steps_per_update={steps_per_update!r}. Set optimizer.steps_per_update in your training loop, or "
+                "in Stable-Baselines3 call learn(callback=rl_rms.sb3.HalfLifeCallback())"
             )
         return steps_per_update
 
@@ -274,7 +273,7 @@ def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLif
     try:
         return HalfLife.parse(spec)
     except (TypeError, ValueError) as error:
-        raise type(error)(f'{error}; "match" and "auto" estimate it during training') from None
+        raise type(error)(f'{error}; "match" and "auto" are also allowed') from None
 
 
 def _check_half_life(half_life: float) -> None:

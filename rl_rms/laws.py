@@ -138,7 +138,8 @@ def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_varianc
 def longest_half_life(max_step: float, lr: float) -> float:
     """The longest half-life that keeps every step within a limit: ``h = ln 2 (max_step / lr)**2``.
 
-    Without momentum ``|step| <= lr / sqrt(1 - rho)`` for all gradients, and ``1 - rho`` is nearly ``ln 2 / h``.
+    Without momentum and optimism, ``|step| <= lr / sqrt(1 - rho)`` for all gradients, and ``1 - rho`` is nearly
+    ``ln 2 / h``.
 
     Args:
         max_step: Largest change of a parameter in one update, > 0.

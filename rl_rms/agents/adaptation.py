@@ -1,6 +1,7 @@
 """Returns of an agent in each regime, and their recovery after a change.
 
-A regime is the time between two jumps of an environment's parameter, or between two stages of a curriculum.
+A regime is the time between two jumps of an environment's parameter, or between two changes of a curriculum's
+stage.
 """
 
 import math
@@ -140,7 +141,7 @@ class AdaptationCallback(Callback):
 
     The tags are ``adaptation/regime`` (the regime's index), ``mean``, ``first_tenth``, ``last_tenth``,
     ``worst_mean`` (the lowest mean so far), and ``recovery_steps`` (missing if the return never recovered). The
-    regime is read once per update, so the metrics are not informative for environments that change faster than
+    regime is read once per rollout, so the metrics are not informative for environments that change faster than
     episodes end.
 
     Attributes:

@@ -62,12 +62,12 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
     path = storage.with_suffix(path)
     contents = storage.read(path)
     if contents.get("kind") != _KIND:
-        raise ValueError(f"{path} is not an agent that rl_rms saved")
+        raise ValueError(f"{path} is not an agent that rl_rms saved; give a file that an agent's save wrote")
     check_fields(path, contents)
     if algorithm is not None and contents["algorithm"] != algorithm:
         raise ValueError(
             f"{path} holds an agent of algorithm {contents['algorithm']!r}, not {algorithm!r}; load it with the "
-            "class of its own algorithm"
+            "class of its algorithm"
         )
     return contents
 
@@ -100,9 +100,11 @@ def constructor_arguments(
         config = config_class.from_dict(contents["config"], **changed)
     module = None if isinstance(policy, PolicyConfig) else policy
     if contents["user_policy"] and module is None:
-        raise ValueError(f"{path} was saved with a user's policy module; pass it as policy=...")
+        raise ValueError(f"{path} was saved with a user's policy module; pass this module as policy=...")
     if isinstance(policy, PolicyConfig) and policy != config.policy:
-        raise ValueError(f"{path} was saved with {config.policy}, got policy={policy}; pass the saved one")
+        raise ValueError(
+            f"{path} was saved with policy={config.policy}, got policy={policy}; pass the saved policy"
+        )
     if not isinstance(policy, (PolicyConfig, nn.Module)):
         for class_path in config.policy.user_classes.values():
             check_trusted("policy", class_path)

@@ -21,9 +21,7 @@ def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
         agent.save(path)
     except Exception as error:
         reason = error if isinstance(error, files.UnwritableError) else f"cannot save {path}: {error}"
-        warnings.warn(
-            f"{reason}; training continues, and the next checkpoint follows at the next interval", stacklevel=2
-        )
+        warnings.warn(f"{reason}. This does not end the training, but this checkpoint is missing", stacklevel=2)
         return error
     return None
 
@@ -67,8 +65,8 @@ class CheckpointCallback(Periodic):
         self._own = [path for path in existing if agent.num_timesteps and path.name <= self._path(agent).name]
         if len(self._own) < len(existing):
             warnings.warn(
-                f"{self.folder} holds {len(existing) - len(self._own)} checkpoints of another training, such as "
-                f"{existing[-1].name}; they are kept; give each training its own folder",
+                f"{self.folder} has {len(existing) - len(self._own)} checkpoints of another training, such as "
+                f"{existing[-1].name}, which are kept; give each training its own folder",
                 stacklevel=4,
             )
         for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):

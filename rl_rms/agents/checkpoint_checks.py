@@ -163,7 +163,7 @@ def check_like(name: str, value: Any, like: Any) -> None:
         if not isinstance(value, float) or not -float("inf") < value < float("inf"):
             raise ValueError(f"{name} must be a finite number, got {_short(value)}")
     elif type(value) is not type(like) or (isinstance(like, int) and value < 0):
-        raise ValueError(f"{name} must be of type {type(like).__name__}, and >= 0, got {_short(value)}")
+        raise ValueError(f"{name} must be of type {type(like).__name__}, and not negative, got {_short(value)}")
 
 
 def _check_array(name: str, value: Any, like: np.ndarray[Any, Any]) -> None:

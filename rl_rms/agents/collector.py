@@ -151,7 +151,7 @@ class Collector:
     def observations(self) -> Tree:
         """The last observations, shape ``(num_envs, *observation)``."""
         if self._observations is None:
-            raise RuntimeError("there are no observations before start(); call it first")
+            raise RuntimeError("there are no observations before start(); call start() first")
         return self._observations
 
     def pop_num_nonfinite(self) -> int:
@@ -310,8 +310,8 @@ class Collector:
         found, step = error.found, int(self._tracker.lengths[error.found.env_index])
         value = dataclasses.replace(found, env_index=self.first_index + found.env_index)
         return FloatingPointError(
-            f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode; fix the environment, "
-            'or set on_nonfinite to "skip", which does not learn from such transitions'
+            f"{value}, after {self.num_timesteps:,} env steps and {step:,} of its episode. Fix the environment, "
+            'or set on_nonfinite to "skip" to exclude such transitions from learning'
         )
 
     def _read_masks(self, masks: Bools, infos: list[dict[str, Any]]) -> Bools:

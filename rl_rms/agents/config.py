@@ -80,8 +80,9 @@ class AgentConfig:
         log_info: Entries of ``info`` whose mean over the env steps since the last log entry is logged as
             ``info/<name>``, such as ``[x_velocity, reward_forward]``. ``episode.r`` is the entry ``r`` of the
             dictionary ``episode``.
-        on_env_error: Response to a sub-environment that raises or returns a value outside its spaces, and to a
-            worker that ends or hangs: ``raise`` ends the training and names the sub-environment; ``restart``
+        on_env_error: Response to a sub-environment that raises an error or returns a value of a wrong shape or
+            type, and to a worker that ends or hangs: ``raise`` ends the training and names the sub-environment;
+                ``restart``
             truncates the episode before the failed step, replaces the sub-environment, and continues. Only the
             backends ``sync`` and ``async`` can restart.
         env_timeout: Seconds after which a step or a reset of a worker of ``async`` counts as hung, > 0; null for
@@ -319,11 +320,13 @@ class PPOConfig(RolloutConfig):
             check_number("target_kl", self.target_kl, above=0.0)
         if self.batch_size == 1 and self.normalize_advantage and self.policy.recurrent == "none":
             raise ValueError(
-                "batch_size must be > 1 with normalize_advantage, got 1; one advantage has no standard deviation"
+                "batch_size must be > 1 with normalize_advantage, got 1; give a larger batch_size, because one "
+                "advantage has no standard deviation"
             )
         if self.meta is not None:
             raise ValueError(
-                "meta unrolls one optimizer step for each rollout, but PPO takes many; leave meta out, or use A2C"
+                "meta must be None for PPO, because it needs one optimizer step on each rollout; leave meta out, "
+                "or use A2C"
             )
 
 

@@ -106,7 +106,7 @@ def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> 
     policies = [one for one in (*given[:1], env, policy) if isinstance(one, str) and one.endswith("Policy")]
     if policies:
         raise TypeError(
-            f"{kind} has no policy {policies[0]!r}; leave it out: {kind}(env), or give "
+            f"{kind} has no policy {policies[0]!r}; leave it out, as in {kind}(env), or give "
             "policy=PolicyConfig(hidden_sizes=(64, 64))"
         )
     if len(given) > 1:

@@ -69,7 +69,9 @@ def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) ->
         return _describe_estimate(optimizer, stated)
     half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
-        return f"{_in_both_units(half_life, None)} (updates span whole episodes, so the other unit varies)"
+        return (
+            f"{_in_both_units(half_life, None)} (an update has whole episodes, so its number of env steps varies)"
+        )
     # PPO has few env steps per update, and the number can be fractional.
     span = f"{steps_per_update:,.0f}" if steps_per_update >= 100 else f"{steps_per_update:.3g}"
     return f"{_in_both_units(half_life, steps_per_update)} ({span} env steps per update)"

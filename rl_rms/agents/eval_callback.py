@@ -51,8 +51,8 @@ class EvalCallback(Periodic):
     environment cannot be copied, the callback warns.
 
     Args:
-        env: Separate environment with its own clock. None uses the agent's environment. This must be a
-            `rl_rms.envs.NonStationaryVector`.
+        env: Separate environment with its own clock. None uses the agent's environment, which must
+            then be a `rl_rms.envs.NonStationaryVector`.
         every: Env steps between two evaluations.
         episodes: Episodes of each evaluation.
         deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with

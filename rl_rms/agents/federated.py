@@ -2,7 +2,7 @@
 
 In every round the server sends the policy's parameters p to the clients. Client i takes some updates by plain
 gradient descent in its own environment and reports their direction ``g_i``, the mean of its gradients. `Placement`
-names the owner of RMSprop's normalizer:
+names the owner of RMSprop's second moment v:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           as in FedAdam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i
@@ -33,7 +33,7 @@ from rl_rms.envs.checks import check_flag, check_int, check_number, check_one_of
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]
-"""Owner of RMSprop's normalizer."""
+"""Owner of RMSprop's second moment."""
 Params = dict[str, Tensor]
 # Sums of larger returns can overflow float64.
 _LARGEST_RETURN = 1e300
@@ -55,7 +55,7 @@ class FederationConfig:
         weighted: Whether clients are weighted by the env steps of their round; otherwise equally.
         participation: Share of the clients that take part in a round, in (0, 1].
         max_norm_ratio: The server rejects a direction whose norm is larger than this ratio times the round's
-            median norm, > 1; null for no limit.
+            median norm, > 1. It rejects no norm in a round with fewer than three reports. null for no limit.
     """
 
     rounds: int = 50

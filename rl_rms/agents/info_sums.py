@@ -72,8 +72,8 @@ class InfoSums:
             numbers = None
         if numbers is None or numbers.ndim != 1:
             self._notices.give(
-                f"log_info has {name!r}, which is {values[where][0]!r} in info but not a number, so it is not "
-                "logged; leave it out"
+                f"log_info has {name!r}, whose value {values[where][0]!r} in info is not a number, so it is not "
+                "logged; remove it from log_info"
             )
             return
         self._sums[:, column] += numbers.sum(), len(numbers)
@@ -82,7 +82,7 @@ class InfoSums:
         there = sorted({name for info in infos for name in _names_in(info)})
         for name in sorted(self._unseen):
             close = difflib.get_close_matches(name, there, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(there) or 'no entries'}"
+            mend = f"did you mean {close[0]!r}?" if close else f"info has {', '.join(there) or 'no entries'}"
             self._notices.give(f"log_info has {name!r}, but no info of the first episode has it; {mend}")
         self._unseen.clear()
 

@@ -23,8 +23,8 @@ _EPSILON = 1e-8
 class JumpDetector:
     """Fires when the mean of a block of values jumps in some coordinate.
 
-    A block is a rollout, or as many rollouts as have ``2048 / num_envs`` env steps. Values within an episode are
-    correlated, so the variance of block means is far larger than ``variance / block length``. The detector
+    A block is one or more rollouts with at least ``2048 / num_envs`` env steps together. Values within an episode
+    are correlated, so the variance of block means is far larger than ``variance / block length``. The detector
     therefore measures the variance of block means. It averages over blocks with a half-life of 30 blocks. ``m`` is
     the average of block means. ``b``, with the weight ``n``, is the average of their squared deviations from
     ``m``. ``w`` is the average of the variances within blocks. The detector fires if both conditions hold:

@@ -123,7 +123,7 @@ def _keep_damaged(path: Path) -> str:
     """Rename a file that cannot be read, and return a message about it."""
     kept = path.with_name(f"{path.name}.damaged")
     path.replace(kept)
-    return f"{path} could not be read and is now {kept}; a new one begins"
+    return f"{path} could not be read and was renamed to {kept}; a new file begins"
 
 
 class Logger:
@@ -205,7 +205,7 @@ class Logger:
                     error if isinstance(error, files.UnwritableError) else files.UnwritableError(self._csv, error)
                 )
                 warnings.warn(
-                    f"{reason}; training continues, and so does the log once it can be written", stacklevel=4
+                    f"{reason}. Training continues, and the log continues when it can be written", stacklevel=4
                 )
 
     def _usable_file(self, folder: Path) -> EventFile:
@@ -215,7 +215,7 @@ class Logger:
         was_deleted, self._events = self._events is not None, None
         files.check_writable(folder)
         if was_deleted:
-            warnings.warn(f"the log in {folder} has been deleted; a new one begins", stacklevel=5)
+            warnings.warn(f"the log in {folder} has been deleted; a new log begins", stacklevel=5)
         events = self._open(folder)
         self._is_failing = False
         return events

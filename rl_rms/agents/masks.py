@@ -113,8 +113,8 @@ def read_action_masks(
         masks = as_action_masks(observations[ACTION_MASK], space, num_envs, f"observation[{ACTION_MASK!r}]")
     elif starts.all() and not given:
         raise ValueError(
-            f"mask_actions is set, but the environment has neither info[{ACTION_MASK!r}] nor an observation "
-            "of that name; leave it out, or add the mask to the environment"
+            f"mask_actions needs a mask, but the environment has neither info[{ACTION_MASK!r}] nor an observation "
+            "of that name; leave mask_actions out, or add the mask to the environment"
         )
     else:
         for info in given:

@@ -39,8 +39,9 @@ _MOST_WEIGHTS = 200_000
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """Whether `NumpyBackend` can run a policy, and is faster than torch.
 
-    It supports float32 networks of linear layers on a CPU, without hooks, shared trunk or encoder with parameters,
-    and with Discrete or Box actions.
+    It supports float32 networks of linear layers with tanh, ReLU or ELU on a CPU, with at most 200,000 weights and
+    Discrete or Box actions. The network must not have hooks, a shared trunk, a recurrent cell, normalization
+    layers or an encoder with parameters.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False

@@ -75,7 +75,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     elif config.half_life is not None:
         raise ValueError(
             f"half_life={config.half_life!r} is an argument of {DEFAULT_OPTIMIZER}, not of "
-            f"{optimizer_path(chosen)}; leave it out, or give that optimizer's own arguments in optimizer_kwargs"
+            f"{optimizer_path(chosen)}; leave half_life out, or use the optimizer rl_rms.RMSprop"
         )
     try:
         return chosen(_groups(policy, config), **kwargs)

@@ -123,7 +123,7 @@ class ProgressCallback(Callback):
     return, and the current half-life. Below, it shows the returns and the half-life of each of the last regimes.
     Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every five seconds.
 
-    JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (after every ``every`` rollouts),
+    JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (once in ``every`` rollouts),
     ``regime`` (at the end of each regime) or ``end``. All objects have ``step`` (env steps), ``total``, ``fps``
     (env steps per second), ``return``, ``half_life`` (updates) and ``regime`` (its index), each null if it is
     unknown or not finite. ``start`` and ``end`` have the run's ``folder``, and ``start`` has a text with all

@@ -83,7 +83,7 @@ def decode(content: bytes) -> dict[str, Any]:
     """The contents of the bytes of a file that `write` wrote, with tensors on the CPU.
 
     Raises:
-        ValueError: If `write` did not write them, or they are damaged or have another version.
+        ValueError: If `write` did not write these bytes, or the bytes are damaged or have another version.
     """
     try:
         version, digest, text = _about(content)
@@ -91,7 +91,8 @@ def decode(content: bytes) -> dict[str, Any]:
         raise ValueError(f"is not a checkpoint that rl_rms saved, or it is damaged: {error}") from error
     if version != str(VERSION):
         raise ValueError(
-            f"has format version {version}, this rl_rms reads {VERSION}; load it with the rl_rms that saved it"
+            f"has format version {version}, but this version of rl_rms reads {VERSION}; load it with the version "
+            "of rl_rms that saved it"
         )
     try:
         tensors = load(content)

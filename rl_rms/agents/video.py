@@ -99,7 +99,7 @@ class VideoCallback(Periodic):
         if problem:
             warnings.warn(
                 f"the video of env step {agent.num_timesteps:,} cannot be written to {self._folder}: {problem}; "
-                "training continues, and the next video follows at the next interval",
+                "the training does not end, but this video is missing",
                 stacklevel=2,
             )
         logger.picture(agent.num_timesteps, "eval/episode", as_gif(frames, self._recorder.frames_per_sec))

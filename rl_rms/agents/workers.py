@@ -1,8 +1,8 @@
 """Several processes that train one agent, each with a share of the sub-environments.
 
 All workers begin with the same weights and random generators, step their own sub-environments, and take the same
-optimizer steps. They exchange gradients and a few counts, never transitions: on one machine through shared memory,
-on several machines through torch.distributed. torchrun and Ray can start the processes.
+optimizer steps. They exchange gradients, statistics and counts, never transitions: on one machine through shared
+memory, on several machines through torch.distributed. torchrun and Ray can start the processes.
 """
 
 import math
@@ -38,7 +38,7 @@ class Workers:
 
     Every method except `of_process_group` is a collective operation: it returns after all workers have called it.
     If a worker does not call the method, the method raises `LostWorkersError` in the others. In a group of one
-    process, the method returns its argument.
+    process, the method returns at once.
 
     Args:
         rank: Rank of this worker, from 0.
@@ -207,8 +207,8 @@ class Workers:
             yield
         except RuntimeError as error:
             raise LostWorkersError(
-                f"worker {self.rank} of {self.size} waited for the others in vain: a worker has died or did not "
-                f"answer in time ({str(error).splitlines()[0]})"
+                f"worker {self.rank} of {self.size} lost another worker, which has died or did not answer in time "
+                f"({str(error).splitlines()[0]})"
             ) from error
 
 

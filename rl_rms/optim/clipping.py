@@ -27,8 +27,8 @@ def describe_nonfinite(params: Iterable[tuple[str, Tensor]]) -> str:
             nonfinite = grad[~grad.isfinite()]
             return (
                 f"the gradient of {name} must be finite, got {nonfinite[0].item()} in {len(nonfinite)} of "
-                f'{grad.numel()} numbers; no weight was updated; fix the loss, or set on_nonfinite to "skip", '
-                "which skips such updates"
+                f"{grad.numel()} numbers; no weight was updated. Fix the loss, or skip such updates with "
+                'on_nonfinite="skip"'
             )
     return ""
 

@@ -51,8 +51,8 @@ class HalfLifeController:
         check_positive("steps_per_update", steps_per_update, "unknown")
         if not (estimator is None or isinstance(estimator, HalfLifeEstimator)):
             raise ValueError(
-                "estimator must be a rl_rms.optim.estimators.HalfLifeEstimator, or None for Bank, "
-                f"got {estimator!r}"
+                "estimator must be an rl_rms.optim.estimators.HalfLifeEstimator, or None for Bank, got "
+                f"{estimator!r}"
             )
         self.steps_per_update = steps_per_update
         self.timescale = None if timescale is None else Timescale.parse(timescale)

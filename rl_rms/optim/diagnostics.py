@@ -34,8 +34,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d`` and of ``g / d`` in the last step,
       without momentum, optimism and weight decay.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``, which v^ estimates.
-    - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over some
-      thousand coordinates.
+    - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over a
+      sample of about 1,000 coordinates.
     - ``median_rate``: median of ``lr / d`` over the same coordinates.
     - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind
       growing gradients.

@@ -91,8 +91,8 @@ class GradientGuard:
         """
         if is_symbolic and self.in_use():
             raise ValueError(
-                f"{self.in_use()[0]} reads gradients as numbers, which a differentiable or capturable step "
-                "cannot; clip before the step and leave it out"
+                f"{self.in_use()[0]} must be None in a differentiable or capturable step, which cannot read the "
+                "values of gradients; clip the gradients before the step"
             )
 
     def in_use(self) -> list[str]:

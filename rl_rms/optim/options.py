@@ -61,7 +61,7 @@ def check_options(group: Mapping[str, Any]) -> None:
     for name in ("nesterov", "cautious"):
         if group[name] and not is_used(group["momentum"]):
             raise ValueError(
-                f"{name} acts on momentum, got {name}=True with momentum=0; set momentum, such as 0.9"
+                f"{name} needs momentum, got {name}=True with momentum=0; set momentum to a number such as 0.9"
             )
     if group["differentiable"] and group["foreach"]:
         raise ValueError(
@@ -72,14 +72,14 @@ def check_options(group: Mapping[str, Any]) -> None:
 def _check_ranges(group: Mapping[str, Any]) -> None:
     lr = group["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError(f"lr must be a number or a tensor with one element, got one of shape {tuple(lr.shape)}")
+        raise ValueError(f"lr must be a number or a tensor with one element, got shape {tuple(lr.shape)}")
     for name in _FLAGS:
         if not _is_flag(group[name]) and not (name in _UNDECIDED and group[name] is None):
             raise ValueError(f"{name} must be True or False, got {group[name]!r}")
     for name in _NUMBERS:
         is_one = _is_number(group[name]) and (name == "lr" or getattr(group[name], "ndim", 0) == 0)
         if not is_one and not (name in _OPTIONAL and group[name] is None):
-            raise ValueError(f"{name} must be a number that float32 holds, got {group[name]!r}")
+            raise ValueError(f"{name} must be a number in the range of float32, got {group[name]!r}")
     for name in ("lr", "eps", "weight_decay", "optimism", "initial_second_moment"):
         if not group[name] >= 0:
             raise ValueError(f"{name} must be >= 0, got {group[name]!r}")

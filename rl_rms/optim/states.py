@@ -47,7 +47,7 @@ def checked_state(
     state: State = {**copy.deepcopy({key: given[key] for key in given.keys() - _ENTRIES}), **own}
     for key in ("step", "square_avg"):
         if key not in given:
-            raise _error(name, key, "is missing", "be there, as in every state of RMSprop")
+            raise _error(name, key, "is missing", "be present, as in every state of RMSprop")
     step = _number(given["step"], 0.0, math.inf, name, "step")
     if not step.is_integer():
         raise _error(name, "step", f"is {step}", "be a whole number")
@@ -56,7 +56,7 @@ def checked_state(
     state["step"] = torch.tensor(step, dtype=torch.float64 if is_double else torch.float32)
     for option, key in _NEEDED_BY.items():
         if needed.get(option) and key not in given:
-            raise _error(name, key, "is missing", f"be there with {option}={needed[option]!r}")
+            raise _error(name, key, "is missing", f"be present with {option}={needed[option]!r}")
     for key in AVERAGES:
         if key in given:
             state[key] = _average(given[key], param, name, key)
@@ -179,6 +179,6 @@ def _number(value: Any, least: float, most: float, name: str, key: str) -> float
 
 def _error(name: str, key: str, got: str, wanted: str) -> ValueError:
     return ValueError(
-        f"the optimizer state of {name} does not fit: {key!r} {got}; it must {wanted}. Load the state of an "
-        "optimizer of the same parameters"
+        f"in the optimizer state of {name}, {key!r} {got}, but must {wanted}. Load the state of an optimizer of "
+        "the same parameters"
     )

@@ -32,16 +32,15 @@ def env_steps_per_update(
 ) -> float:
     """The number of env steps between two steps of a model's optimizer, over all environments.
 
-    | algorithm             | env steps per update                                                    |
-    |-----------------------|-------------------------------------------------------------------------|
-    | A2C                   | ``n_steps * n_envs``                                                    |
-    | PPO                   | ``n_steps * n_envs / (n_epochs * ceil(n_steps * n_envs / batch_size))`` |
-    | DQN, SAC, TD3, DDPG   | ``train_freq * n_envs / gradient_steps``                                |
-    | the same, in episodes | ``rollout_steps / gradient_steps``                                      |
-    | ``gradient_steps=-1`` | 1                                                                       |
-    | the actor of TD3      | the above times ``policy_delay``                                        |
+    | algorithm           | env steps per update                                                    |
+    |---------------------|-------------------------------------------------------------------------|
+    | A2C                 | ``n_steps * n_envs``                                                    |
+    | PPO                 | ``n_steps * n_envs / (n_epochs * ceil(n_steps * n_envs / batch_size))`` |
+    | DQN, SAC, TD3, DDPG | ``train_freq * n_envs / gradient_steps``                                |
 
-    If PPO's ``target_kl`` ends epochs early, updates span more env steps than this.
+    For the algorithms of the last row, ``rollout_steps`` replaces ``train_freq * n_envs`` if ``train_freq`` counts
+    episodes. With ``gradient_steps=-1``, an update spans 1 env step. TD3's actor has ``policy_delay`` times as
+    many env steps per update. If PPO's ``target_kl`` ends epochs early, updates span more env steps than this.
 
     Args:
         model: A model of one of these algorithms or of a subclass.
@@ -79,7 +78,7 @@ def _env_steps_per_gradient_step(model: OffPolicyAlgorithm, rollout_steps: int |
         rollout_steps = _train_freq(model).frequency * model.n_envs
     if rollout_steps is None:
         raise ValueError(
-            f"train_freq={_train_freq(model).frequency} episodes span a varying number of env steps, got "
+            f"train_freq={_train_freq(model).frequency} counts episodes and needs rollout_steps, got "
             "rollout_steps=None; give the env steps of the last rollout"
         )
     return rollout_steps / model.gradient_steps

@@ -139,8 +139,8 @@ class NonStationaryVecEnv(VecEnv):
         """
         if attr_name in self.env.parameters:
             raise ValueError(
-                f"{attr_name!r} is set by changes or curriculum, which would overwrite the value; leave it out "
-                "of them"
+                f"{attr_name!r} must not be in changes or curriculum, which would overwrite the new value; remove "
+                "it there"
             )
         rows = set(self._get_indices(indices))
         values = [value] * self.num_envs
@@ -163,7 +163,8 @@ class NonStationaryVecEnv(VecEnv):
             return [base.envs[row].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for row in rows]
         if len(rows) < self.num_envs:
             raise ValueError(
-                f'a method must be called in all worker processes, got indices={indices!r}; use mode="sync"'
+                f"indices must name all sub-environments in worker processes, got indices={indices!r}; use "
+                'mode="sync"'
             )
         return list(base.call(method_name, *method_args, **method_kwargs))  # type: ignore[attr-defined]
 

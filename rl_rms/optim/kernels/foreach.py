@@ -38,7 +38,7 @@ class ForeachKernel:
     """Updates all parameters of one device and precision together."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether ``foreach`` is set, or is None and kernel launches are expensive."""
+        """Whether ``foreach`` is True. If it is None, whether lists of tensors are faster than a loop."""
         if takes_tensor_means(group):
             return False
         if group["foreach"] is not None:

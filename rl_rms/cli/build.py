@@ -86,8 +86,8 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
         check_spaces(agent, env)
     except ValueError as error:
         raise UserError(
-            f"video_every: {error}. Leave video_every out, or set env.vectorization_mode sync, which trains on "
-            "the spaces of the single environment"
+            f"video_every: {error}. Leave video_every out, or set env.vectorization_mode to sync, so that the "
+            "agent trains on the spaces of the single environment"
         ) from error
     finally:
         env.close()
@@ -106,7 +106,7 @@ def make_rendered_env(config: RunConfig) -> "NonStationaryVector":
 
     if find_spec("moviepy") is None:
         raise UserError(
-            "video_every: needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
+            "video_every needs moviepy, which is not installed; install it with pip install 'rl_rms[video]'"
         )
     try:
         single = as_single(config.env) if config.env.vectorization_mode not in ("sync", "async") else config.env
@@ -177,8 +177,8 @@ def _check_unedited(config: RunConfig, agent: "Agent") -> None:
     for name, (value, before) in pairs.items():
         if value != before:
             raise ValueError(
-                f"{name} is {value!r} in {CONFIG}, but the checkpoint was trained with {before!r}; write "
-                f"{before!r} there to resume, or train a new run with rl-rms train"
+                f"{name} is {value!r} in {CONFIG}, but the checkpoint was trained with {before!r}. Set it to "
+                f"{before!r} again to resume, or train a new run with rl-rms train"
             )
 
 

@@ -1,4 +1,4 @@
-"""The callbacks that a configuration names, with their arguments."""
+"""Imports the callbacks that a configuration names, and makes them with their arguments."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -31,8 +31,8 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         is_named = isinstance(arguments, Mapping) and all(isinstance(key, str) for key in arguments)
         if others or not isinstance(name, str) or not is_named:
             raise ValueError(
-                f"callbacks[{number}] must be the name of a callback of {_LIBRARY} or an import path, "
-                f"module:Class, alone or as {{name: {{argument: value}}}}, got {item!r}"
+                f"callbacks[{number}] must be the name of a callback of {_LIBRARY}, or an import path "
+                f"module:Class, alone or with arguments as {{name: {{argument: value}}}}, got {item!r}"
             )
         yield name, dict(arguments)
 
@@ -46,8 +46,8 @@ def refuse_callbacks(callbacks: Any, command: str) -> None:
     names = [name for name, _ in named_callbacks(callbacks)]
     if names:
         raise UserError(
-            f"callbacks: {command} calls no callbacks, got {', '.join(names)}; set callbacks: [] in the "
-            "configuration, or under fix"
+            f"callbacks must be empty, because {command} does not call callbacks, got {', '.join(names)}; set "
+            "callbacks: [] in the configuration, or under fix"
         )
 
 

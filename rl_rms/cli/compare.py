@@ -59,8 +59,9 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms compare",
         usage="rl-rms compare RUN ... [--output FILE]",
         description=(
-            "Compare the returns of groups of runs: interquartile means, differences to the first group paired by "
-            "seed, and probabilities of improvement, with 95 % bootstrap intervals from three seeds on."
+            "Print a table of the returns of groups of runs: interquartile means, differences from the first "
+            "group, and probabilities of improvement. Differences are paired by seed. Groups of three or more "
+            "seeds have 95 % bootstrap intervals."
         ),
         examples=[
             "rl-rms compare runs/drifting_cartpole",
@@ -86,7 +87,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
-    """Return the first and the last env step that all runs logged. A message names a run that ends far earlier.
+    """Return the first and the last env step of the interval that the logs of all runs cover.
+
+    If a run ends far earlier than the longest run, a message on standard error names it.
 
     Raises:
         UserError: If the runs have no common env steps.

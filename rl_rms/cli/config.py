@@ -53,7 +53,7 @@ class RunConfig:
             least every 100 rollouts (ppo: every rollout).
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
         keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
-        eval_every: Env steps between two evaluations; null for none. There is also an evaluation at the end.
+        eval_every: Env steps between two evaluations, of which the last is at the end; null for no evaluations.
             Evaluations use the run's own environment, which is frozen, and do not affect the training. The best
             agent is saved in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
@@ -105,7 +105,7 @@ class RunConfig:
             if getattr(self, name) is not None:
                 check_int(f"{name}, unless it is null,", getattr(self, name), least=1)
         if self.eval_every is None and (self.stop_at is not None or self.patience is not None):
-            raise ValueError("stop_at and patience need evaluations; set eval_every too")
+            raise ValueError("stop_at and patience need evaluations, but eval_every is null; set eval_every too")
         if self.stop_at is not None:
             check_number("stop_at", self.stop_at)
         for clock in self.eval_clocks or ():
@@ -230,7 +230,7 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
             parts[part] = replace(parts[part], **given)
         return RunConfig(**parts)
     except OverflowError as error:
-        raise UserError(f"{_too_large(tree)} is a number too large for a float") from error
+        raise UserError(f"{_too_large(tree)} must be at most 1.8e308, got a larger number") from error
     except (ValueError, TypeError) as error:
         raise UserError(one_sentence(str(error))) from error
 
@@ -250,12 +250,12 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
         place = f"{where}{key}"
         if place not in annotations:
             if not str(key) or any(map(str.isspace, str(key))):
-                raise UserError(f"there is no key {place!r}: each key must be a word")
+                raise UserError(f"there is no key {place!r}; each key must be a word without spaces")
             meant = f"{where}{SYNONYMS.get(str(key), key)}"
             others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
             if others and meant not in annotations:
                 raise UserError(
-                    f"{meant} is a key of agent.algorithm {' and '.join(others)} only; remove {place}, or set "
+                    f"{meant} exists only for agent.algorithm {' and '.join(others)}; remove {place}, or set "
                     f"agent.algorithm to {others[0]}"
                 )
             known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
@@ -348,6 +348,6 @@ def find_config(config: str | Path, kind: str = "") -> Path:
     if str(config) in packaged:
         return packaged[str(config)]
     raise UserError(
-        f"there is no {kind or 'configuration'} {str(config)!r}: give a YAML file or one of "
+        f"there is no {kind or 'configuration'} {str(config)!r}; give the path of a YAML file, or one of "
         f"{', '.join(sorted(packaged))}" + suggestion(str(config), packaged)
     )

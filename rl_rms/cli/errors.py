@@ -1,4 +1,4 @@
-"""The error for wrong input, which ends a command with one sentence and exit status 2."""
+"""The error for wrong input, which ends a command with a message and exit status 2."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` for the known word closest to ``word``, or an empty string."""
+    """Return ``; did you mean X?`` for the known word closest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -61,8 +61,8 @@ def read_events(folder: Path) -> EventLog:
             by_step[float(event.step)] = sum(last) / len(last)
     else:
         raise UserError(
-            f"{folder} holds TensorBoard events without episode returns: neither {RETURN}, as Stable-Baselines3 "
-            f"logs them, nor {_EPISODE}, as CleanRL does"
+            f"{folder} has TensorBoard events without episode returns; the events must have {RETURN}, which "
+            f"Stable-Baselines3 logs, or {_EPISODE}, which CleanRL logs"
         )
     steps = sorted(by_step)
     name, env_id = _name(folder)

@@ -50,7 +50,7 @@ _MEANINGS = {
     "rounds": "Rounds of local training and aggregation.",
     "local_updates": "Updates that a client takes in a round.",
     "local_learning_rate": "Learning rate of the clients' updates.",
-    "placement": "Owner of the normalizer: server, pooled, client or none.",
+    "placement": "Owner of RMSprop's second moment: server, pooled, client or none.",
     "learning_rate": "Learning rate of the server.",
     "half_life": "Half-life of the second moment, in rounds.",
     "eps": "Constant added to the root of the second moment.",
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
         "--prepare",
         type=bool,
         default=False,
-        help="Whether to only make an app's folder, for `flwr run` in Flower's deployment.",
+        help="Whether to write the folder of a Flower app for `flwr run`, and not to train.",
     )
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
     for name, meaning in _MEANINGS.items():
@@ -171,7 +171,7 @@ def _read_prepared(path: Path) -> Federation:
     try:
         return Federation.from_text(path.read_text())
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}; begin the federation again from its YAML file") from error
+        raise UserError(f"{path} is damaged: {error}. Start the federation again from its YAML file") from error
 
 
 def _check(federation: Federation) -> None:

@@ -1,6 +1,6 @@
-"""The dataclass behind a federation's YAML file, and the runs of its clients.
+"""The dataclass behind a federation's YAML file, and the run configuration of each client.
 
-This module imports neither torch nor Flower, so errors in a file are reported at once.
+This module does not import Flower, so errors in a file are reported before Flower starts.
 """
 
 import json
@@ -46,7 +46,8 @@ class Federation:
         Clients do not normalize observations or rewards, because their statistics would differ.
 
         Raises:
-            UserError: If a key of the client is invalid, or the configuration names callbacks.
+            UserError: If there is no such client, one of its keys is invalid, or the configuration names
+                callbacks.
         """
         if not 0 <= client < len(self.clients):
             raise UserError(f"the client must be one of 0 to {len(self.clients) - 1}, got {client}")
@@ -85,9 +86,7 @@ class Federation:
             or not isinstance(tree.get("clients"), list)
             or not all(isinstance(one, dict) for one in tree["clients"])
         ):
-            raise ValueError(
-                "it must hold config and federation, which are mappings, and clients, a list of mappings"
-            )
+            raise ValueError("config and federation must be mappings, and clients must be a list of mappings")
         return cls(**tree)
 
 

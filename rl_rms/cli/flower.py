@@ -123,7 +123,7 @@ def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) 
     else:
         raise UserError(
             f"node-config must have a folder for the client's agent, got the keys {sorted(node_config)}; start "
-            "node with --node-config 'partition-id=0 folder=\"/path\"'"
+            "the node with --node-config 'partition-id=0 folder=\"/path\"'"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -144,7 +144,7 @@ class Rounds:
         federation: The federation.
         folder: Run folder, for the server's checkpoint, TensorBoard events and ``metrics.csv``.
         grid: Flower's connection to the clients.
-        timeout: Seconds to wait for the clients' answers.
+        timeout: Seconds to wait for the clients to connect, and then for their answers, in each round.
     """
 
     def __init__(self, federation: Federation, folder: Path, grid: Grid, timeout: float = 600.0) -> None:
@@ -299,7 +299,9 @@ def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: 
     metrics: dict[str, float] = {}
     for name, value in record.items():
         if not isinstance(value, (int, float)) or abs(value) > _LARGEST_METRIC:
-            raise ValueError(f"{name} must be one number within {_LARGEST_METRIC:g}, got {reprlib.repr(value)}")
+            raise ValueError(
+                f"{name} must be one number from -1e300 to {_LARGEST_METRIC:g}, got {reprlib.repr(value)}"
+            )
         metrics[name] = float(value)
     check_int("client", metrics["client"], least=0)
     check_number("client", metrics["client"], below=num_clients)

@@ -77,7 +77,10 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
-    """Return the logs of the newest run of each configuration and seed."""
+    """Return the logs without runs that have a newer run of the same configuration and seed.
+
+    Logs of scripts and of other libraries are all kept.
+    """
     runs = [log for log in logs if isinstance(log, Run) and not is_of_script(log.folder)]
     newest = {
         f"{run.config.seed} {run.config.env.drift_seed} {_identity(run)}": run.folder
@@ -100,8 +103,8 @@ def newest_run(words: Sequence[str]) -> Path:
     runs = {folder.resolve(): folder for folder in ours if not is_of_script(folder)}
     if not runs and ours:
         raise UserError(
-            f"{ours[0]} is the log of a script, whose environment only the script can make; load the agent there "
-            "with A2C.load, PPO.load or Reinforce.load"
+            f"{ours[0]} is the log of a script, and only the script can make its environment. Load the agent in "
+            "the script, with A2C.load, PPO.load or Reinforce.load"
         )
     if not runs:
         raise UserError(f"{folders[0]} is not the folder of a run: it has no {CONFIG}")
@@ -159,7 +162,9 @@ def _read(folder: Path) -> Run | EventLog:
         return read_events(folder)
     run = read_run(folder)
     if not run.series(RETURN)[0]:
-        raise UserError(f"{folder} has no episode returns yet: it ended before its first logged episode")
+        raise UserError(
+            f"{folder} has no episode returns, because no episode ended before its last log entry; train it longer"
+        )
     return run
 
 
@@ -233,4 +238,6 @@ def _check_environment(groups: Sequence[Group]) -> None:
                 found.setdefault(env_id, log.folder)
     if len(found) > 1:
         listed = " and ".join(f"{env_id} ({folder})" for env_id, folder in found.items())
-        raise UserError(f"the runs have different environments, whose returns are not comparable: {listed}")
+        raise UserError(
+            f"all runs must have the same environment, got {listed}; leave out the runs of other environments"
+        )

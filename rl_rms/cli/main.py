@@ -1,4 +1,4 @@
-"""``rl-rms COMMAND``: runs the command's module, and reports wrong input in one sentence with exit status 2."""
+"""``rl-rms COMMAND``: runs the command's module. Wrong input ends it with a message and exit status 2."""
 
 import os
 import re
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after ``rl-rms``; by default the arguments of the process.
 
     Returns:
-        Exit status: 0, 1 for a file that cannot be read or written, 2 for wrong input, 130 after Ctrl-C, 143 after
-        SIGTERM.
+        Exit status: 0 for success, 1 for a failed seed or a file that cannot be read or written, 2 for wrong
+        input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     if "_ARGCOMPLETE" in os.environ:
         from rl_rms.cli.completion import complete
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise UserError(
-                f"there is no command {words[0]!r}; rl-rms --help lists them{suggestion(words[0], COMMANDS)}"
+                f"there is no command {words[0]!r}; rl-rms --help lists the "
+                f"commands{suggestion(words[0], COMMANDS)}"
             )
         with sigterm_raises(), _warnings_as_sentences():
             status: int = import_module(f"rl_rms.cli.{words[0].replace('-', '_')}").main(words[1:])

@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
         prog="rl-rms plot",
         usage="rl-rms plot RUN ... [--OPTION VALUE ...]",
         description=(
-            "Draw mean episode return against env steps, with the environment's changes below; for several seeds "
-            "the interquartile mean and its 95 % bootstrap band."
+            "Draw the mean episode return against env steps, with the environment's changes below. For several "
+            "seeds, draw the interquartile mean and its 95 % bootstrap band."
         ),
         examples=[
             "rl-rms plot runs/drifting_cartpole/*-seed0",

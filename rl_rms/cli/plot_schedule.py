@@ -64,8 +64,8 @@ def main(argv: Sequence[str]) -> int:
         changes = config.env.schedules()
         if not changes:
             raise UserError(
-                f"nothing changes in the environment of {arguments.spec}: it has no env.changes; name "
-                "another, such as drifting_cartpole, or give a schedule"
+                f"{arguments.spec} has no env.changes, so nothing changes in its environment; name another "
+                "configuration, such as drifting_cartpole, or give a schedule"
             )
         title = f"{arguments.spec}: {config.env.id}"
         first_seed = config.drift_seed

@@ -152,8 +152,8 @@ def _of_group(group: "Group") -> str:
     last = interquartile_mean([log.series(RETURN)[1][-1] for log in group.logs])
     parts = [
         f"<p>{escape(_setting(group.logs[0], count))}</p>",
-        f'<p class="result">At the end the mean return of the last episodes was {last} over {count} seeds: '
-        "interquartile mean and 95 % interval.</p>",
+        f'<p class="result">At the end, the mean return of the last episodes was {last}. This is the '
+        f"interquartile mean over {count} seeds, with its 95 % interval.</p>",
         _figure(learning_curve([group]), f"Interquartile mean of the return of {count} seeds against env steps."),
     ]
     if group.runs:

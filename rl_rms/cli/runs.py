@@ -46,7 +46,8 @@ def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
             raise UserError(f"cannot make the run's folder {folder}: {error.strerror}") from error
         return folder
     raise UserError(
-        f"cannot make a folder {base} under {runs_dir / name}: a thousand names are taken; remove some folders"
+        f"cannot make a folder {base} under {runs_dir / name}, because 999 folders of this name exist; remove "
+        "some of them"
     )
 
 
@@ -161,8 +162,8 @@ def _mend(folder: Path) -> str:
     """Return the fix in error messages about a run without a usable checkpoint."""
     best = _best(folder)
     if best.is_file():
-        return f"; only {best} exists: copy it to {best.with_stem('final')} to resume from the best evaluation"
-    return f"; rl-rms train {folder / CONFIG} trains from the beginning, in a new folder"
+        return f"; copy {best} to {best.with_stem('final')} to resume from the best evaluation"
+    return f"; rl-rms train {folder / CONFIG} starts again in a new folder"
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
@@ -194,7 +195,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"the run in {folder} has not ended: it has no {SUMMARY}; {mend}") from error
+        raise UserError(f"{folder} has no {SUMMARY}, because its run has not ended; {mend}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}; {mend}") from error
     for key, kind in _SUMMARY.items():

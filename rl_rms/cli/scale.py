@@ -1,4 +1,4 @@
-"""The processes that train a run: one process, torchrun's processes or Ray's workers; and their configuration."""
+"""Configures and starts the processes of torchrun or Ray that train one agent together."""
 
 import logging
 import math
@@ -48,8 +48,8 @@ class ScaleConfig:
         check_int("scale.workers", self.workers, least=1)
         if self.engine == "torchrun" and self.workers != 1:
             raise ValueError(
-                f"scale.workers is Ray's number of processes, got {self.workers} with scale.engine torchrun; "
-                f"start the command by torchrun --nproc-per-node {self.workers}, or set scale.engine to ray"
+                f"scale.workers must be 1 with scale.engine torchrun, got {self.workers}; start the command with "
+                f"torchrun --nproc-per-node {self.workers}, or set scale.engine to ray"
             )
         check_number("scale.timeout", self.timeout, above=0.0)
         check_int("scale.restarts", self.restarts, least=0)

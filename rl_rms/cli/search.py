@@ -156,7 +156,9 @@ class SweepConfig:
         if self.sampler == "grid":
             ranges = [key for key, one in self.distributions.items() if one.choices is None]
             if ranges:
-                raise UserError(f"sampler: grid needs lists of choices, but vary.{ranges[0]} is a range")
+                raise UserError(
+                    f"sampler: grid needs lists of choices, but vary.{ranges[0]} is a range; give a list"
+                )
 
     @property
     def distributions(self) -> dict[str, Distribution]:
@@ -229,7 +231,9 @@ class Search:
         try:
             self.run_config(values, self.sweep.seeds[0])
         except UserError as error:
-            raise UserError(f"with {key} = {label(values[key])!r}, which vary allows: {error}") from error
+            raise UserError(
+                f"vary allows {key} = {label(values[key])!r}, but the configuration is then invalid: {error}"
+            ) from error
 
 
 def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:

@@ -90,7 +90,8 @@ def check_one_process(config: RunConfig, words: Sequence[str]) -> None:
         raise UserError("--seed and --seeds cannot be combined; leave --seed out")
     if config.scale.engine == "ray" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
-            "--seeds trains each seed in one process; without --seeds, Ray and torchrun train one seed"
+            "--seeds trains each seed in one process, so it does not work with Ray or torchrun; give one --seed "
+            "instead"
         )
 
 

@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms study",
         usage="rl-rms study NAME ... [--OPTION VALUE ...]",
-        description="Test claims of the theory. Each writes tables, a figure, a verdict and TensorBoard events.",
+        description="Test claims of the theory. A study writes tables, a figure, a verdict and TensorBoard "
+        "events.",
         examples=[
             "rl-rms study --list",
             "rl-rms study saddle --quick",
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         help="Rebuild the page, figure and verdict from saved data, without new measurements.",
     )
     parser.add_argument(
-        "--seeds", type=int | None, default=None, help="Number of seeds; by default each study's own number."
+        "--seeds", type=int | None, default=None, help="Number of seeds, >= 2; by default each study's own number."
     )
     parser.add_argument("--processes", type=int, default=2, help="Processes that measure in parallel, >= 1.")
     parser.add_argument("--output", type=str, default="runs/studies", help="Folder for pages, figures and data.")
@@ -85,15 +86,19 @@ def main(argv: Sequence[str]) -> int:
         if arguments[number] is not None and arguments[number] < least:
             raise UserError(f"--{number} must be >= {least}, got {arguments[number]}")
     if not arguments.names:
-        raise UserError("name a study, or all; rl-rms study --list names them")
+        raise UserError(
+            "the name of a study is missing; rl-rms study --list lists the names, and all runs every study"
+        )
     names = list(STUDIES) if arguments.names == ["all"] else arguments.names
     for name in names:
         if name not in STUDIES:
-            raise UserError(f"there is no study {name!r}; --list names them{suggestion(name, STUDIES)}")
+            raise UserError(
+                f"there is no study {name!r}; rl-rms study --list lists the studies{suggestion(name, STUDIES)}"
+            )
         if arguments.redraw and not (Path(arguments.output) / f"{name}.json").is_file():
             raise UserError(
-                f"--redraw needs the data of a study, and there is no {arguments.output}/{name}.json; leave it "
-                "out to measure"
+                f"--redraw needs the data of a study, but {arguments.output}/{name}.json does not exist; leave "
+                "--redraw out to measure"
             )
     require("plots", "studies need rliable", "rliable")
     output = Path(arguments.output)

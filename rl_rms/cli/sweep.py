@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
         "--storage",
         type=str | None,
         default=None,
-        help="SQLite file, or URL of a database that several machines share; by default study.db in the folder.",
+        help="SQLite file, or URL of a database that several machines share; by default study.db in the sweep's "
+        "folder.",
     )
     parser.add_argument("--sweeps_dir", type=str, default="sweeps", help="Parent folder of the sweeps' folders.")
     parser.add_argument(
@@ -264,7 +265,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
         console.print(table)
     failed = [row for row in rows if row["error"] is not None]
     if failed:
-        console.print(f"{len(failed)} failed, the first with {failed[0]['error']}", highlight=False)
+        console.print(f"{len(failed)} trials failed; the first error: {failed[0]['error']}", highlight=False)
     if not done:
         return
     best = max((one for one in study.best_trials), key=lambda one: one.value or -math.inf)
@@ -282,7 +283,10 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """Compute each parameter's share of the variance of the trials' values (fANOVA); empty if all are equal."""
+    """Compute each parameter's share of the variance of the trials' values (fANOVA).
+
+    The result is empty if all values are equal, or if fewer than two parameters vary.
+    """
     import optuna
 
     values = {

@@ -12,8 +12,8 @@ lag is 0 if v tracks the level. The lag is ``log 4`` if v is four times too larg
 they should be.
 
 Let the squared gradients fall by a factor R and stay there. After t updates with the half-life h, the lag is
-``log(1 + (R - 1) 2^(-t/h))``. v is more than twice too large for ``h log2(R - 1)`` updates. If the squared
-gradients rise, v is within a factor of 2 of the level after one half-life.
+``log(1 + (R - 1) 2^(-t/h))``. v is too large by more than a factor of 2 for ``h log2(R - 1)`` updates. If the
+squared gradients rise, v is within a factor of 2 of the level after one half-life.
 """
 
 import math
@@ -69,7 +69,7 @@ class Following(NamedTuple):
     Attributes:
         half_life: Median half-life of the optimizer, in updates.
         worst: The largest lag, with its sign.
-        share_off: Share of the readings at which v was more than twice too large or too small.
+        share_off: Share of the readings at which v was off by more than a factor of 2.
         swing: Fluctuation of v between readings: the standard deviation of ``log v`` about the mean of its two
             neighbors, 0 for a steady decay.
         state: ``lags`` if v was off by more than a factor of 2 for more than a quarter of the regime; else
@@ -89,8 +89,8 @@ class Following(NamedTuple):
 def read_tracking(run: Run) -> Tracking | None:
     """Read a run's second moment and squared gradients; None if its log does not show them.
 
-    The result is None if the run used another optimizer, v is centered, ``on_change`` is not ``keep``, or there
-    are fewer than two readings.
+    The result is None if the run used another optimizer, the option ``centered`` or another ``on_change`` than
+    ``keep``, or if there are fewer than two readings.
     """
     options, agent = run.config.agent.optimizer_kwargs, run.config.agent
     if options.get("centered") or agent.on_change != "keep":

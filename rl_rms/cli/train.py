@@ -160,7 +160,7 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
         agent = build(config, make_env(config, workers), workers, checkpoint)
         if agent.num_timesteps >= config.total_timesteps:
             raise UserError(
-                f"{folder} is complete with {agent.num_timesteps:,} env steps; give more --total_timesteps"
+                f"{folder} is complete with {agent.num_timesteps:,} env steps; give a larger --total_timesteps"
             )
         check_video(config, agent)
         callbacks = make_named(config.callbacks)

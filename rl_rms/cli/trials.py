@@ -1,7 +1,7 @@
 """Trains the trials of a sweep in worker processes that share an Optuna storage.
 
 Optuna's heartbeats show which workers are alive. A trial whose worker died becomes a new trial with the same
-parameters and the seeds that were finished, so no seed is trained twice.
+parameters and the results of its finished seeds, so no seed is trained twice.
 """
 
 import math
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Seconds between two heartbeats, and seconds without a heartbeat after which another worker takes the trial.
 HEARTBEAT, GRACE = 5, 30
-# User attributes of a trial.
+# Names of a trial's user attributes.
 BEGUN, ERROR = "begun", "error"
 # These exceptions end only the trial. Other exceptions end the sweep.
 _FAILURES = (UserError, ValueError, RuntimeError, FloatingPointError)
@@ -52,7 +52,9 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_file = "://" not in storage
     if is_file and Path(storage).is_symlink():
-        raise UserError(f"--storage {storage} is a link, and links are not followed; give the link's target")
+        raise UserError(
+            f"--storage {storage} must not be a link, because links are not followed; give the link's target"
+        )
     try:
         if is_file:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +89,8 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     elif then != now:
         key = next(key for key in now if then.get(key) != now[key])
         raise UserError(
-            f"{storage} has a sweep {search.name!r} in which {key} is {then.get(key)!r}, not {now[key]!r}; "
-            "give this one another --storage, or rename its file"
+            f"{storage} has a sweep {search.name!r} whose {key} is {then.get(key)!r}, not {now[key]!r}; give "
+            "another --storage, or rename the sweep's file"
         )
     return study
 

@@ -95,7 +95,7 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
         config: The configuration in the folder.
         folder: The folder.
         command: The command that would import the code.
-        trust: Whether the user trusts the folder. Imports then also search the working folder.
+        trust: Whether the user trusts the folder. If so, imports also search the working folder.
 
     Raises:
         UserError: If the folder is not trusted, and contains links or a configuration that names code.
@@ -105,7 +105,7 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
         return
     from rl_rms.agents import files
 
-    mend = f"give rl-rms {command} {folder} --trust if you trust who wrote the folder"
+    mend = f"give rl-rms {command} {folder} --trust if you trust the author of the folder"
     check_code(config, str(folder), mend)
     try:
         files.check_no_links(folder)

@@ -76,6 +76,6 @@ def test_train_video_of_a_preprocessing_vector_env_raises_before_a_folder_is_mad
     words = ["train", "cartpole_a2c", "--env.id=cropped:Cropped-v0", "--env.vectorization_mode=vector_entry_point"]
     assert main([*words, "--video_every=10"]) == 2
     said = capsys.readouterr().err
-    for named in ("video_every", "(2, 4)", "(4,)", "env.vectorization_mode sync"):
+    for named in ("video_every", "(2, 4)", "(4,)", "env.vectorization_mode to sync"):
         assert named in said
     assert not (tmp_path / "runs").exists()

@@ -124,7 +124,7 @@ def test_override_of_every_key_is_applied():
         (
             {"agent": {"algorithm": "a2c", "n_steps": 5}},
             ["--agent.algorithm=reinforce"],
-            ["agent.n_steps is a key of agent.algorithm a2c", "remove agent.n_steps"],
+            ["agent.n_steps exists only for agent.algorithm a2c", "remove agent.n_steps"],
         ),
         (
             {"env": {"changes": {"gravity": {"sinusoid": {"ampltude": 3}}}}},

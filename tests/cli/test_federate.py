@@ -64,9 +64,9 @@ def test_prepare_writes_a_flower_app(federation_folder, capsys):
     [
         ("", "Expecting"),
         ('{"config": {}', "Expecting"),
-        ("[]", "it must hold config and federation, which are mappings"),
-        ('{"config": {}, "clients": [3]}', "it must hold config and federation, which are mappings"),
-        ('{"clients": []}', "it must hold config and federation, which are mappings"),
+        ("[]", "config and federation must be mappings"),
+        ('{"config": {}, "clients": [3]}', "config and federation must be mappings"),
+        ('{"clients": []}', "config and federation must be mappings"),
         ('{"config": {}, "clients": []}', "clients must be a list of at least one client"),
         ('{"config": {}, "clients": [{}], "seed": "x"}', "seed must be"),
     ],

@@ -114,4 +114,4 @@ def test_plot_of_a_run_without_episodes_names_it(trained, tmp_path, capsys):
     folder, _ = trained
     (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
     assert main(["plot", str(tmp_path)]) == 2
-    assert "no episode returns yet" in capsys.readouterr().err
+    assert "no episode returns" in capsys.readouterr().err

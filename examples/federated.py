@@ -14,7 +14,7 @@ from rl_rms.agents import A2C, evaluate
 from rl_rms.agents.federated import Client, FederationConfig, Placement, Server
 from rl_rms.envs import make_vec
 
-# Clients with different statistics of observations could not share a policy.
+# If each client normalized observations with its own statistics, the shared policy would see different scales.
 AGENT = {"optimizer": torch.optim.SGD, "normalize_observation": False, "normalize_reward": False}
 CHANGES = [{"length": 0.25}, {"length": 0.5}, {"length": 1.0}, {"reward.noise": 5.0}]
 
@@ -23,7 +23,7 @@ def federate(placement: Placement, rounds: int) -> tuple[float, float]:
     """Run a federation.
 
     Args:
-        placement: The owner of RMSprop's normalizer, "server" or "client".
+        placement: Who computes RMSprop's second moment, "server" or "client".
         rounds: Number of rounds.
 
     Returns:
@@ -57,12 +57,12 @@ def score(client: Client, server: Server) -> float:
 
 
 def main(rounds: int = 100) -> dict[str, tuple[float, float]]:
-    """Run the federation with each placement of the normalizer and print the mean returns."""
+    """Run the federation with each placement of RMSprop's second moment and print the mean returns."""
     results = {}
     for placement in ("server", "client"):
         results[placement] = federate(placement, rounds)
         before, after = results[placement]
-        print(f"normalizer: {placement:<7} mean return {before:6.1f} before, {after:6.1f} after {rounds} rounds")
+        print(f"placement {placement}: mean return {before:6.1f} before, {after:6.1f} after {rounds} rounds")
     return results
 
 

@@ -23,8 +23,8 @@ import rl_rms
 class OwnOptimizer:
     """A mixin for RLlib's learners that builds the optimizer from ``learner_config_dict["optimizer"]``.
 
-    The entry is a class and its arguments. List the mixin before RLlib's learner among the bases. RLlib still sets
-    the learning rate in the optimizer's groups, also by a schedule.
+    The entry is a pair of an optimizer class and its arguments. Among the base classes, the mixin comes before
+    RLlib's learner. RLlib still sets the optimizer's learning rate, also by a schedule.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -104,7 +104,7 @@ def train(config: Any, env_steps: int) -> tuple[float, rl_rms.RMSprop]:
 
 
 def main(env_steps: int = 15_000) -> None:
-    """Train PPO, then IMPALA for four times as many env steps, and print the results."""
+    """Train PPO, then train IMPALA for four times as many env steps, and print the results."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         for name, config, more in (("PPO", ppo(), 1), ("IMPALA", impala(), 4)):

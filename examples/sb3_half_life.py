@@ -1,7 +1,7 @@
 """Set a half-life in env steps for Stable-Baselines3, independent of environments, epochs and minibatches.
 
-``rho = 0.99`` spans a different number of env steps in each of these runs.
-`rl_rms.sb3.HalfLifeCallback` gives all of them the same half-life.
+The half-life of ``rho = 0.99`` is a different number of env steps in each of these runs.
+`rl_rms.sb3.HalfLifeCallback` gives all runs the same half-life in env steps.
 
 Run: python examples/sb3_half_life.py
 """
@@ -37,8 +37,8 @@ def main(total_timesteps: int = 8_000, half_life: str = "8_000 steps") -> list[t
         name = f"{algorithm.__name__}, {num_envs} environments"
         rows.append((name, usual, optimizer.half_life * optimizer.steps_per_update))
         print(
-            f"{name:<22} rho = 0.99 is {usual:6,.0f} env steps; stated: {optimizer.half_life:7,.1f} updates = "
-            f"{rows[-1][2]:,.0f} env steps"
+            f"{name:<22} half-life of rho = 0.99: {usual:6,.0f} env steps; half-life of this run: "
+            f"{rows[-1][2]:,.0f} env steps, which are {optimizer.half_life:,.1f} updates"
         )
     return rows
 

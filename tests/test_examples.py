@@ -46,7 +46,7 @@ def test_sb3_forgetting_normalizer_compares_both_normalizers(capsys):
     theirs, ours = main(total_timesteps=11_000)
     printed = capsys.readouterr().out
     assert f"Stable-Baselines3's VecNormalize: {theirs:.1f}" in printed
-    assert f"forgetting at 1 jumps: {ours:.1f}" in printed
+    assert f"and 1 detected jumps: {ours:.1f}" in printed
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_federated_increases_the_return(capsys):
     results = main(rounds=30)
     assert set(results) == {"server", "client"}
     assert all(after > before + 10 for before, after in results.values())
-    assert "normalizer: client" in capsys.readouterr().out
+    assert "placement client" in capsys.readouterr().out
 
 
 def test_resume_after_a_kill_gives_the_same_weights(capfd):

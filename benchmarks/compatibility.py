@@ -239,7 +239,7 @@ def trains_sb3(row: Row) -> str:
     from stable_baselines3 import A2C as SB3A2C
 
     if row.native:
-        return "no vector environments of Gymnasium"
+        return "no: it accepts no vector environments of Gymnasium"
     inside, outside = as_wrappers(list(row.wrappers))
     env = gym.make(row.id, **row.kwargs)
     for wrap in [*inside, *outside]:

@@ -81,7 +81,7 @@ def test_plot_schedule_of_a_file_uses_its_clocks(drawn, tmp_path):
         (["{sinusoid: "], "the schedule is not YAML"),
         (["[1, 2]"], "a schedule must be one of"),
         (["nothing"], "there is no configuration 'nothing'"),
-        (["cartpole_a2c"], "nothing changes in the environment of cartpole_a2c"),
+        (["cartpole_a2c"], "cartpole_a2c has no env.changes"),
         ([SWING, "--until=0"], "--until must be >= 1 env steps"),
         ([SWING, "--until=1e30"], "--until must be >= 1 env steps and below 2**62, got 1e+30"),
         ([SWING, "--until=soon"], "until"),

@@ -44,7 +44,7 @@ def check_positive(name: str, value: Any, unset: str) -> None:
     Args:
         name: Name of the argument in the error.
         value: Value of the argument.
-        unset: The meaning of None, for the error.
+        unset: What None means. The error contains this text.
 
     Raises:
         ValueError: If the value is not None and not above 0.

@@ -291,7 +291,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
 
 def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
-    """The expected shape of a parameter's entry. Axes that are reduced to 1 in the example are also 1 here."""
+    """The expected shape of a parameter's entry. If the example has length 1 along an axis, the shape has, too."""
     sizes = list(itertools.zip_longest(example.shape, example_param.shape))
     if example.numel() == 1:
         return tuple(example.shape)

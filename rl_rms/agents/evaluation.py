@@ -78,7 +78,8 @@ def evaluate(
         episodes: Number of episodes, >= 1.
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
-        clock: First clock reading of a changing environment, in env steps; None leaves the clock to the reset.
+        clock: Env step at which the clock of a changing environment starts. With None, the clock keeps its value
+            after the reset.
         progress: Function that is called after each episode with the number of finished episodes and the number of
             all episodes.
 

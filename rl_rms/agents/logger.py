@@ -221,7 +221,7 @@ class Logger:
         return events
 
     def _is_deleted(self) -> bool:
-        """Whether someone deleted the log."""
+        """Whether a file of the log has been deleted."""
         assert self._events is not None
         return not self._events.path.exists() or bool(self._columns and not self._csv.exists())
 

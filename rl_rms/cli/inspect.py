@@ -73,7 +73,7 @@ def _read(word: str) -> RunConfig:
         try:
             find_spec(word)
         except Error as error:
-            raise UserError(f"{word} is not an environment id: {error} As a configuration: {no_config}") from error
+            raise UserError(f"{word} is not an environment id: {error} And {no_config}") from error
         except ModuleNotFoundError:
             pass  # make_env will report the missing module
         return RunConfig(env=EnvConfig(id=word))

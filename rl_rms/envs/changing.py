@@ -105,7 +105,7 @@ class Changing:
         """Stop the changes, to evaluate an agent in the current environment; restore everything afterwards.
 
         In the context, the clock stops, the curriculum keeps its tasks and records nothing, and no adversarial
-        burst begins. Noise is still drawn. The environment can be reset, seeded and stepped. On exit, the earlier
+        burst begins. Noise is still drawn. You can reset, seed and step the environment. On exit, the earlier
         state and episode are restored. If the state cannot be saved (see `rl_rms.envs.snapshots.register_state`),
         the environment must be reset afterwards.
 

@@ -59,14 +59,14 @@ def uniforms(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool])
 
 @lru_cache(maxsize=1024)
 def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats:
-    """Draw standard normal numbers once per drift and ``number``, shape ``(size,)``."""
+    """Draw standard normal numbers, shape ``(size,)``, always the same for the same arguments."""
     words = 2 * math.ceil(size / 2)
     return _frozen(_normal(_draw(target, seed, number, _ONCE, drift, 1, words))[0, :size])
 
 
 @lru_cache(maxsize=1024)
 def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
-    """Draw a permutation of ``range(size)`` once per drift and ``number``; number 0 is the identity."""
+    """Draw a permutation of ``range(size)``, always the same for the same arguments; number 0 is the identity."""
     if number == 0:
         return _frozen(np.arange(size))
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))

@@ -82,7 +82,7 @@ TASKS: dict[str, Task] = {
         {"length": _jumps(0.1, 2.0), "force_mag": _among(-10.0, 10.0)},
     ),
     "CurriculumCartPole-v0": Task(
-        "The pole gets shorter as balancing it succeeds.",
+        "The pole gets shorter each time the mean return reaches a threshold.",
         "CartPole-v1",
         curriculum=_stages("length", (1.0, 0.5, 0.25, 0.15, 0.1), 450.0),
     ),
@@ -91,7 +91,7 @@ TASKS: dict[str, Task] = {
     ),
     "JumpingAcrobot-v0": Task("The direction of the motor sometimes reverses.", "Acrobot-v1", _FLIP),
     "CurriculumAcrobot-v0": Task(
-        "The motor gets weaker as swinging up succeeds.",
+        "The motor gets weaker each time the mean return reaches a threshold.",
         "Acrobot-v1",
         curriculum=_stages("torque", (2.0, 1.5, 1.0), -150.0),
     ),
@@ -109,7 +109,7 @@ TASKS: dict[str, Task] = {
     "DriftingPendulum-v0": Task("Gravity oscillates slowly.", "Pendulum-v1", {"g": _slow(10.0, 4.0)}),
     "JumpingPendulum-v0": Task("The pendulum's mass jumps.", "Pendulum-v1", {"m": _jumps(0.5, 1.5)}),
     "CurriculumPendulum-v0": Task(
-        "Gravity grows as holding the pendulum up succeeds.",
+        "Gravity grows each time the mean return reaches a threshold.",
         "Pendulum-v1",
         curriculum=_stages("g", (2.0, 5.0, 8.0, 10.0), -250.0),
     ),
@@ -122,7 +122,7 @@ TASKS: dict[str, Task] = {
         kwargs={"enable_wind": True},
     ),
     "CurriculumLunarLander-v0": Task(
-        "Gravity grows as landing succeeds.",
+        "Gravity grows each time the mean return reaches a threshold.",
         "LunarLander-v3",
         curriculum=_stages("gravity", (-4.0, -7.0, -10.0), 150.0),
     ),
@@ -133,7 +133,7 @@ TASKS: dict[str, Task] = {
         "The strength of the motors jumps.", "BipedalWalker-v3", {"action.gain": _jumps(0.5, 1.0)}
     ),
     "CurriculumBipedalWalker-v0": Task(
-        "Gravity grows as walking succeeds.",
+        "Gravity grows each time the mean return reaches a threshold.",
         "BipedalWalker-v3",
         curriculum=_stages("gravity", (-6.0, -8.0, -10.0), 100.0),
     ),
@@ -141,7 +141,7 @@ TASKS: dict[str, Task] = {
     "DriftingHopper-v0": Task("Gravity oscillates slowly.", "Hopper-v5", {"gravity": _slow(-9.81, 2.0)}),
     "JumpingHopper-v0": Task("The friction of the ground jumps.", "Hopper-v5", {"friction": _jumps(0.5, 2.0)}),
     "CurriculumHopper-v0": Task(
-        "Gravity grows as hopping succeeds.",
+        "Gravity grows each time the mean return reaches a threshold.",
         "Hopper-v5",
         curriculum=_stages("gravity", (-5.0, -7.5, -9.81), 1_000.0),
     ),
@@ -150,7 +150,7 @@ TASKS: dict[str, Task] = {
         "The strength of the motors jumps.", "HalfCheetah-v5", {"action.gain": _jumps(0.5, 1.0)}
     ),
     "CurriculumHalfCheetah-v0": Task(
-        "The motors get weaker as running succeeds.",
+        "The motors get weaker each time the mean return reaches a threshold.",
         "HalfCheetah-v5",
         curriculum=_stages("action.gain", (1.0, 0.75, 0.5), 1_000.0),
     ),
@@ -161,7 +161,7 @@ TASKS: dict[str, Task] = {
         {"friction": _jumps(0.02, 2.0, every=2_000_000)},
     ),
     "CurriculumAnt-v0": Task(
-        "The ground gets more slippery as walking succeeds.",
+        "The ground gets more slippery each time the mean return reaches a threshold.",
         "Ant-v5",
         curriculum=_stages("friction", (1.5, 1.0, 0.5, 0.2), 1_000.0),
     ),
@@ -173,7 +173,7 @@ TASKS: dict[str, Task] = {
         "The probability of the intended move jumps.", "FrozenLake-v1", {"success_rate": _among(1 / 3, 0.6, 1.0)}
     ),
     "CurriculumFrozenLake-v0": Task(
-        "The ice gets more slippery as crossing it succeeds.",
+        "The ice gets more slippery each time the mean return reaches a threshold.",
         "FrozenLake-v1",
         curriculum=_stages("success_rate", (1.0, 0.8, 0.6, 1 / 3), 0.6),
     ),

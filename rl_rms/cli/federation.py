@@ -125,8 +125,8 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
         or not all(isinstance(one, Mapping) for one in [*clients, fix])
     ):
         raise UserError(
-            f"{name}: clients must be a list with one mapping of dotted keys for each client, and fix a mapping "
-            f"of dotted keys for all clients, got {clients!r} and {fix!r}"
+            f"{name}: clients must be a list with one mapping of dotted keys for each client, got {clients!r}; "
+            f"the key fix must be a mapping of dotted keys for all clients, got {fix!r}"
         )
     if not isinstance(tree["config"], str):
         raise UserError(

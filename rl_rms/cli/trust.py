@@ -76,8 +76,8 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
 
     Args:
         config: The configuration.
-        source: Source of the configuration, for the error.
-        mend: Fix that allows the code, for the error.
+        source: Where the configuration comes from. The error contains this text.
+        mend: What the user must do to allow the code. The error contains this text.
 
     Raises:
         UserError: If the configuration names code.

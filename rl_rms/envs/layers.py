@@ -189,8 +189,8 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
 def lost_sentence(names: Sequence[str]) -> str:
     """Return a warning that the state of wrappers cannot be saved."""
     return (
-        f"the state of {' and '.join(names)} within episodes cannot be saved, because an attribute holds neither "
-        "numbers, arrays, strings nor containers of them; keep the state in such attributes"
+        f"the state of {' and '.join(names)} within episodes cannot be saved, because an attribute is of another "
+        "type than numbers, arrays, strings, random generators and containers of these; use only these types"
     )
 
 

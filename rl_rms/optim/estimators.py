@@ -92,8 +92,8 @@ class HalfLifeEstimator(ABC):
         for key, value in present.items():
             if not _is_alike(state[key], value):
                 raise ValueError(
-                    f"{key!r} in the state of {own} must be like {value!r:.100}, got {state[key]!r:.100}; choose "
-                    "the estimator of the run that was saved"
+                    f"{key!r} in the state of {own} must have the type and shape of {value!r:.100}, got "
+                    f"{state[key]!r:.100}; choose the estimator of the run that was saved"
                 )
         self.restore_state({key: _copy(value) for key, value in state.items()})
 

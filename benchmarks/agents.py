@@ -54,7 +54,7 @@ NATIVE = {
 
 
 class Pixels(gym.Env[np.ndarray, int]):
-    """A dark image with a bright square on one of two sides. The action of that side has reward 1."""
+    """A dark image with a bright square on one of two sides. The action of the bright side has reward 1."""
 
     observation_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
     action_space = gym.spaces.Discrete(2)
@@ -258,7 +258,8 @@ def growth(total: int) -> float:
 def table(results: dict[str, dict[str, list[float]]]) -> str:
     """Format the results as Markdown."""
     lines = [
-        "| environments | rl_rms | Stable-Baselines3 | ratio (quartiles) | goal | stepping alone | share of it |",
+        "| environments | rl_rms | Stable-Baselines3 | ratio (quartiles) | goal | stepping only "
+        "| rl_rms / stepping only |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, measured in results.items():

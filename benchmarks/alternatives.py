@@ -2,19 +2,19 @@
 
 Run: pip install numba, then python benchmarks/alternatives.py
 
-All agents are A2C on CartPole with one thread for each process. The rounds of the compared ways alternate, and
-the tables have medians.
+All agents are A2C on CartPole with one thread for each process. Rounds alternate between the compared ways. The
+tables show medians.
 
-The first table has the share of A2C's CPU time in the backend, which draws actions and computes gradients. A
-backend that takes no time would multiply the env steps a second by ``limit``. A compiled backend also needs the
-time of the matrix products and activations. ``limit with products`` includes this time.
+The first table shows which share of A2C's CPU time the backend takes. The backend draws actions and computes
+gradients. A backend that takes no time would multiply the env steps a second by ``limit``. A compiled backend also
+needs the time of the matrix products and activations. ``limit with products`` includes this time.
 
-The second table has the time of a forward pass of an actor with two hidden layers of 64 units, in numpy and in
-loops compiled by numba. Both use float32 and the same weights.
+The second table compares the time of a forward pass in numpy and in loops compiled by numba. The actor has two
+hidden layers of 64 units. Both use float32 and the same weights.
 
 The third table has the time of a forward and backward pass of such an actor: in torch, in torch with
-torch.compile, and in numpy with the backend's `Network`. These times exclude the compilation. The seconds of the
-compilation are below the table.
+torch.compile, and in numpy with the backend's `Network`. These times exclude the compilation. The text below the
+table has the seconds of the compilation.
 
 The fourth table has the env steps a second, in wall time, of training in Sync, Async and native vector
 environments. An AsyncVectorEnv has one process for each sub-environment.
@@ -111,7 +111,7 @@ def compiled_forward() -> Callable[..., None]:
 
     @njit(fastmath=True)
     def tanh(values):  # type: ignore[no-untyped-def]
-        # The loop is vectorized only without a call of the C library. The error is below 0.0002.
+        # The compiler vectorizes the loop only if it calls no C function. The error is below 0.0002.
         flat = values.reshape(-1)
         for i in range(flat.size):
             x = min(max(flat[i], np.float32(-9.0)), np.float32(9.0))

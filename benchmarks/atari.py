@@ -58,7 +58,7 @@ TRAININGS: dict[str, Callable[[], Callable[[], None]]] = {
 
 
 def measure_speed(rounds: int) -> dict[str, list[float]]:
-    """Measure env steps a second of CPU time of each training in each round, after one round to warm up."""
+    """Measure each training's env steps per second of CPU time in each round, after a warm-up round."""
     trainings = {name: make() for name, make in TRAININGS.items()}
     speeds: dict[str, list[float]] = {name: [] for name in trainings}
     for number in range(rounds + 1):

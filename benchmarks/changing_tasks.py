@@ -16,12 +16,12 @@ REGIMES = 5
 
 
 def length(episode: Episode) -> float:
-    """Env steps of the episode."""
+    """Length of the episode."""
     return episode.length
 
 
 def steps_saved(episode: Episode) -> float:
-    """Env steps that remained of 500 when Acrobot reached its goal."""
+    """500 minus the length of an episode of Acrobot."""
     return 500.0 - episode.length
 
 
@@ -70,7 +70,7 @@ class Task:
 
 
 def cart_pole(regime: int) -> dict[str, Task]:
-    """CartPoles; the score is the episode length.
+    """Return tasks on CartPole. The score is the episode length.
 
     Args:
         regime: Env steps between jumps.
@@ -108,7 +108,7 @@ def sinusoids(regime: int, speed: float = 1.0) -> dict[str, Schedule]:
 
 
 def lake(regime: int) -> dict[str, Task]:
-    """FrozenLakes, where only the goal gives a reward; the score is the percentage of episodes that reach it.
+    """Return tasks on FrozenLake with a reward at the goal only. The score is the percentage of reached goals.
 
     Args:
         regime: Env steps between jumps.

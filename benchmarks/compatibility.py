@@ -1,4 +1,4 @@
-"""Environments of other packages: whether agents train, resume and film there, and what can drift.
+"""Checks whether agents can train and resume in environments of other packages, and whether these can drift.
 
 Run: make compatibility, or python benchmarks/compatibility.py [--rows highway-env MiniGrid]
 
@@ -37,9 +37,9 @@ from rl_rms.envs.parametrized import find_parametrized
 from rl_rms.envs.wrappers import as_wrappers
 
 STEPS = 160
-# Seconds after which a row ends with its present cells.
+# Time limit of a row in seconds. At the limit, the row ends with its finished cells.
 LIMIT = 1200
-# Targets of an environment whose effect is tried.
+# Maximum number of targets of an environment that the check tries.
 TRIED = 6
 PAGE = """# Environments of other packages
 
@@ -165,7 +165,7 @@ def drifts(row: Row) -> str:
     if not row.native and not targets:
         env = find_parametrized(make(row, 1).unwrapped.envs[0]).env
         found = [one for one in find_targets(env) if one.parameter is not None]
-        # Elements of arrays are often state.
+        # Elements of arrays are often part of the state.
         found = [one for one in found if "[" not in one.name][:TRIED]
         targets += [one.name for one in found if effect(one) == "yes"]
     for target in [*targets, "observation.noise", "reward.scale"]:
@@ -183,7 +183,7 @@ def drifts(row: Row) -> str:
 
 
 def _changed(row: Row, base: Any, target: str) -> float:
-    """Return a value of a target near its present value."""
+    """Return a value of a target near its current value."""
     from rl_rms.envs.parameters import find_parameter
     from rl_rms.envs.parameters.registry import find_owner
 

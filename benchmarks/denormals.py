@@ -8,8 +8,8 @@ half-lives, and remains subnormal because of rounding. A CPU takes several times
 
 Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first network are 0
 after the first step. The table shows the median and the quartiles of the ratios of the two times within rounds.
-The last row compares the fused gradients of two policies: one gives an action the probability 1e-40, the other
-1e-20. All measurements use one thread.
+The last row compares the fused gradients of two policies. An action has the probability 1e-40 in the first policy
+and 1e-20 in the second. All measurements use one thread.
 """
 
 import argparse
@@ -77,11 +77,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pairs = {
-        f"{name}, dead beside live": (trained(make, dies=True).step, trained(make, dies=False).step)
+        f"{name}, dead compared with live": (trained(make, dies=True).step, trained(make, dies=False).step)
         for name, make in MAKERS.items()
     }
-    pairs["fused gradients, probability 1e-40 beside 1e-20"] = (writing(92.0), writing(46.0))
-    lines = ["| what | time, times that of the other (quartiles) |", "|---|---:|"]
+    pairs["fused gradients, probability 1e-40 compared with 1e-20"] = (writing(92.0), writing(46.0))
+    lines = ["| measurement | ratio of the times (quartiles) |", "|---|---:|"]
     for name, (slow, fast) in pairs.items():
         ratios = [seconds(slow) / seconds(fast) for _ in range(arguments.rounds)]
         low, high = np.percentile(ratios, [25, 75])

@@ -145,7 +145,7 @@ def measure(
 
 
 def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
-    """Table rows with the median time, and with the added time in microseconds (with quartiles) and in percent."""
+    """Make table rows with the median time, and the added time in microseconds (with quartiles) and percent."""
     bare = microseconds["bare"]
     rows = []
     for name, taken in microseconds.items():

@@ -1,4 +1,4 @@
-"""Share of agents below and above the required success rate that pass a curriculum's gates.
+"""Measures which share of agents passes a curriculum's gates, by the true success rate of the agents.
 
 Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
 
@@ -54,8 +54,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "gates.json")
     arguments = parser.parse_args()
     lines = [
-        f"Share of {arguments.learners:,} learners that a gate lets through within {EPISODES} episodes, by their "
-        "success rate; in brackets the median episode at which those pass.",
+        f"Share of {arguments.learners:,} learners that pass a gate within {EPISODES} episodes, by "
+        "success rate. Brackets contain the median episode at which they pass.",
         "",
         f"| gate | {' | '.join(map(str, RATES))} |",
         f"|---|{'---|' * len(RATES)}",

@@ -15,9 +15,10 @@ docs/images/half_life_returns.png; it needs the extra ``plots``.
 | entropy coefficient | 0.01, 0.05 with action flips | 0.02 |
 | score of an episode | its length | 100 if it reaches the goal |
 
-The advantages have lambda 0.95, and gradients are clipped at 0.5. A seed has the same drift for every contender.
+The advantages have lambda 0.95, and gradients are clipped at 0.5. With the same seed, all contenders have the same
+drift.
 
-For each contender and task, a hill climb by factors of 2 searches the best learning rate, with three seeds that
+For each contender and task, a hill climb by factors of 2 searches the best learning rate. It uses three seeds that
 the tables do not use. The climb ends when both neighbors of the best rate are worse. The best rate and its
 neighbors are then trained with ten other seeds. If a neighbor is better, the benchmark also trains the neighbors
 of this rate.
@@ -209,9 +210,10 @@ def report() -> None:
         "# Effect of the half-life on returns",
         "",
         "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
-        "half_life_runs.jsonl. Interquartile mean over 10 seeds of the episodes' mean length (500 is perfect; a "
-        "random policy has 22; on the lake the percentage that reaches the goal) and its 95 % interval, each "
-        "contender at its own best learning rate.",
+        "half_life_runs.jsonl. The tables show interquartile means over 10 seeds and their 95 % intervals, at the "
+        "best learning rate of each contender. The score is the mean episode length on CartPole, at most 500, and "
+        "the percentage of episodes that reach the goal on FrozenLake. A random policy has an episode "
+        "length of 22.",
         f"The last {len(RETIRED)} are no longer in the library.",
     ]
     for stretch in STRETCHES:
@@ -230,7 +232,8 @@ def report() -> None:
             lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", f"## Whole life, difference from {REFERENCE} updates (rho = 0.99)", ""]
     lines += [
-        "Mean over paired seeds and its 95 % bootstrap interval; last, the mean over all tasks on CartPole.",
+        "Mean difference over paired seeds and its 95 % bootstrap interval. The last column is the mean over all "
+        "tasks on CartPole.",
         "",
         f"| half-life | {' | '.join(tasks)} | all CartPole |",
         "|---|" + "---:|" * (len(tasks) + 1),

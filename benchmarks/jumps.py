@@ -58,7 +58,7 @@ class Stream:
     valid: NDArray[np.bool_]
 
     def moments(self, columns: slice, n_steps: int) -> Iterator[tuple[int, RunningMeanVariance, Weighting]]:
-        """Return env steps before each rollout, the statistics of its observations and their weighting."""
+        """Yield for each rollout the env steps before it, the moments of its observations, and their weighting."""
         valid, values = self.valid[:, columns], self.observations[:, columns]
         num_steps, num_envs = len(valid) // n_steps * n_steps, valid.shape[1]
         weights = valid[:num_steps].reshape(-1, n_steps * num_envs, 1).astype(np.float64)
@@ -79,7 +79,7 @@ def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, le
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}
-    # The committed streams are of an agent whose normalizers never forget.
+    # The normalizers of this agent never forget, as in the committed measurements.
     normalized = {"normalize_observation": NormalizerConfig(on_jump="keep"), "normalize_reward": True}
     agent = A2C(env, gae_lambda=0.95, seed=seed, device="cpu", **normalized, **options)
     trainer = agent.make_trainer()
@@ -97,7 +97,7 @@ def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, le
 
 @dataclass
 class Simple:
-    """Fires if a rollout's mean is more than three running standard deviations from the running mean."""
+    """Fires if the mean of a rollout is more than three running standard deviations from the running mean."""
 
     running: RunningMeanVariance = field(default_factory=RunningMeanVariance)
 
@@ -112,7 +112,7 @@ class Simple:
 
 
 def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
-    """Return env steps before the rollouts in which the rule and the detector fire."""
+    """Return for the rule and for the detector the env steps before each rollout in which it fires."""
     simple, detector = Simple(), JumpDetector(stream.observations.shape[2:])
     found: dict[str, list[int]] = {"simple": [], "detector": []}
     for before, moments, weighting in stream.moments(columns, n_steps):
@@ -126,7 +126,7 @@ def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
 
 
 def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
-    """Count the alarms of rule and detector in an environment that does not change, by shape of rollouts."""
+    """Count the false alarms of the rule and of the detector in an unchanged environment, by shape of rollouts."""
     stream = record(env_id, 0, steps, {}, learns=learns)
     counts: dict[str, dict[str, int]] = {}
     for num_envs, n_steps in SHAPES:
@@ -138,7 +138,7 @@ def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
 
 
 def delays(seed: int) -> dict[str, Any]:
-    """Count the rollouts until each change is detected (None for more than ten), and the other alarms."""
+    """Count the rollouts until each change is detected, or None for more than ten, and the false alarms."""
     stream = record("CartPole-v1", seed, 5 * REGIME, CHANGES, learns=True)
     measured: dict[str, Any] = {"seed": seed}
     for n_steps in (8, 128):
@@ -165,8 +165,8 @@ def report(results: Mapping[str, Any]) -> str:
         "",
         "## False alarms",
         "",
-        f"Fires per million env steps without a change, over {steps:,} env steps of {', '.join(AGENTS)}: half "
-        f"under a random policy, half under A2C as it learns. No fire means a rate below {3e6 / steps:.1f} with "
+        f"False alarms per million env steps, over {steps:,} env steps of {', '.join(AGENTS)}: half with a "
+        f"random policy, and half with A2C as it learns. No false alarm means a rate below {3e6 / steps:.1f} with "
         "95 % confidence.",
         "",
         "| sub-environments | vector steps of a rollout | simple rule | detector |",
@@ -177,9 +177,9 @@ def report(results: Mapping[str, Any]) -> str:
         lines.append(f"| {' | '.join(shape.split())} | {rates[0]:.1f} | {rates[1]:.1f} |")
     lines += [
         "",
-        "Fires of the detector, all shapes together:",
+        "False alarms of the detector, all shapes together:",
         "",
-        "| environment | policy | fires |",
+        "| environment | policy | false alarms |",
         "|---|---|---:|",
     ]
     for one in alarms:
@@ -189,12 +189,13 @@ def report(results: Mapping[str, Any]) -> str:
         "",
         "## Delays",
         "",
-        f"{4 * len(found)} changes of the offset of all observations, in {len(found)} trainings. Share of the "
-        "changes that are found in the first rollout with changed values, in one of the first two, and in one of "
-        "the first ten; fires elsewhere per million env steps. Some changes are smaller than two standard "
-        "deviations of every observation, and the detector is not meant to find them.",
+        f"{4 * len(found)} changes of the offset of all observations, in {len(found)} trainings. The table "
+        "shows the share of the changes that a rule detects in the first rollout with changed values, in the "
+        "first two and in the first ten. It also shows the false alarms per million env steps. Some changes "
+        "are smaller than two standard deviations of every observation, and the detector is not meant to find "
+        "them.",
         "",
-        "| vector steps of a rollout | rule | first | first two | first ten | elsewhere |",
+        "| vector steps of a rollout | rule | first rollout | first two | first ten | false alarms |",
         "|---:|---|---:|---:|---:|---:|",
     ]
     for key in [key for key in found[0] if key != "seed"]:

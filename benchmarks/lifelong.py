@@ -8,17 +8,17 @@ You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.
 docs/images/returns.png. It needs the extra ``plots``.
 
 A training has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600
-on Pendulum. All agents have 16 environments. A seed has the same drift for every contender. Scores use the
-unchanged rewards, before the task scales them and before any normalizer:
+on Pendulum. All agents have 16 environments. With the same seed, all contenders have the same drift. Scores use
+the unchanged rewards, before the task scales them and before any normalizer:
 
 - CartPole: the episode's length, at most 500.
 - FrozenLake: the percentage of episodes that reach the goal.
-- Acrobot: 500 less the episode's length.
+- Acrobot: 500 minus the episode's length.
 - Pendulum: 2,000 plus the return.
 
 Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a
 rollout, which is its default with one environment. A hill climb by factors of 3 finds the learning rate of each
-tuned contender, with three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
+tuned contender. It uses three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
 contenders have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the
 defaults of their library. Otherwise, the agents of rl_rms have the same arguments on all tasks. Two contenders of
 Stable-Baselines3 also have these arguments. They show how much of a difference comes from the arguments.
@@ -125,10 +125,11 @@ class Contender:
 
     Attributes:
         algorithm: Name of the agent's class, in Stable-Baselines3 or in rl_rms.
-        start: Learning rate at which the climb begins; without a climb, the learning rate.
+        start: Learning rate at which the hill climb begins; without a hill climb, the learning rate.
         options: Arguments of the class.
-        vec_normalize: Whether Stable-Baselines3's VecNormalize is around the environments.
-        tuned: Whether a climb finds the learning rate, and the task sets entropy coefficient and discount.
+        vec_normalize: Whether Stable-Baselines3's VecNormalize wraps the environments.
+        tuned: Whether a hill climb finds the learning rate, and the task sets the entropy coefficient and the
+            discount.
     """
 
     algorithm: str
@@ -395,7 +396,8 @@ def report() -> None:
                 "",
                 f"## {stretch.capitalize()}, ratio to the best of Stable-Baselines3",
                 "",
-                "Ratio of mean scores, paired by seed, and its 95 % interval; bold if that leaves out 1. The last "
+                "Ratio of mean scores, paired by seed, and its 95 % interval; bold if the interval excludes "
+                "1. The last "
                 "column is the geometric mean over tasks. The references:",
                 "",
                 *(_describe(task, other, best[task]) for task, other in references.items()),
@@ -410,7 +412,7 @@ def report() -> None:
             lines += _ratios(best, defaults, [row for row in rows if row != one], "whole life")
     rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}
     lines += ["", "## Learning rates", "", *_table("agent", tasks, rates)]
-    lines += ["", "## Cost", "", "Median CPU time of a life, on one core of a shared machine.", ""]
+    lines += ["", "## Cost", "", "Median CPU time of a training, on one core of a shared machine.", ""]
     costs = {row: [f"{np.median(seconds[row]):.1f}", str(len(seconds[row]))] for row in rows}
     lines += _table("agent", ["CPU seconds", "trainings"], costs)
     TABLE.write_text("\n".join(lines) + "\n")

@@ -4,8 +4,9 @@ Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 
 The benchmark adds an observation to CartPole that is always 0, so the first layer's weights for this observation
 have no gradient. During training, the benchmark sets v of one of these weights to 1. This does not affect the run.
-The benchmark then counts the env steps until v has halved. Between two updates, it interpolates exponentially. In
-PPO, the updates on a rollout get equal shares of the env steps of the rollout.
+The benchmark then counts the env steps until v has halved. Between two updates, v is interpolated exponentially.
+PPO makes several updates on a rollout. The benchmark divides the env steps of the rollout equally among these
+updates.
 
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
 ``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env

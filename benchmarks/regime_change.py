@@ -13,13 +13,13 @@ policy in the environment of that update. It is estimated from 64 independent co
 sub-environments. The copies play every policy of the run, beginning 80 updates (640 steps, more than any episode)
 before the window. The copies have their own random generators and do not affect the run. From each copy, the
 benchmark computes one gradient of the agent's loss, from a rollout of the same length as the update, with the same
-clipping. Three differences remain. The copies do not include the run's last transitions, which shaped its policy.
-In the copies, the jump may be one vector step earlier or later, because reset frames do not advance the clock. The
-64 squares are noisy. The noise adds the same amount to the tracking error of all half-lives, and the table shows
-this amount.
+clipping. Three differences remain. The run's own transitions are not used, because the policy has learned from
+them. In the copies, the jump may be one vector step earlier or later, because reset frames do not advance the
+clock. The 64 squares are noisy. The noise adds the same amount to the tracking error of all half-lives, and the
+table shows this amount.
 
-*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Shadow
-accumulators receive the run's gradients and have many fixed half-lives and the estimates of "match" and "auto".
+*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Further
+accumulators receive the run's gradients. They use many fixed half-lives, and the half-lives of "match" and "auto".
 The run itself learns with a half-life of 69 updates (rho = 0.99).
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
@@ -213,17 +213,17 @@ class Shadow:
 def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
     """Compute ``(s/v - 1 - log(s/v)) / 2``, averaged over coordinates, for s the mean of ``squares``.
 
-    For any v, the logarithm of a mean of n noisy squares is too small by about c/n. With n/2 squares, it is too
-    small by about 2 c/n. The difference between both errors is an estimate of the part that is noise of s
-    (jackknife).
+    The logarithm of a mean of n noisy squares is too small by about c/n. With n/2 squares, it is too small by
+    about 2 c/n. The difference between the errors with n and n/2 squares estimates the part of the error that is
+    noise of s (jackknife).
 
     Args:
         squares: Independent squared gradients, shape ``(num_copies, num_coordinates)``, with even ``num_copies``.
         v: Accumulators, shape ``(num_rows, num_coordinates)``.
 
     Returns:
-        Errors, shape ``(num_rows,)``, and the part of each that is noise of s. Coordinates with only zeros in one
-        half of the squares are ignored.
+        Errors, shape ``(num_rows,)``, and the part of each error that is noise of s. Coordinates with only zeros
+        in one half of the squares are ignored.
     """
     first, second = (half.double().mean(0) for half in squares.chunk(2))
     alive = (first > 0) & (second > 0) & (v > 0).all(0)

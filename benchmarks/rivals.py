@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 class Rival(Protocol):
-    """The interface of a second moment."""
+    """Interface of an average of squared gradients."""
 
     def step(self, g: Array) -> Array:
         """Update with the gradients ``g`` and return the second moment, both (seeds, coordinates)."""

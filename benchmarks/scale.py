@@ -6,9 +6,8 @@ Run: python benchmarks/scale.py speed [--rounds 5] [--updates 150]
 
 ``speed`` trains A2C on native CartPoles in one process, and in two workers of torchrun that share the same
 sub-environments. A third run, one process with half of the sub-environments, shows the time of a worker without
-waiting and communication. Rates exclude the first twenty updates, because these include the start. The table also
-has the time of whole commands. If Ray is installed, it has the time of the same command under Ray. All values are
-medians over rounds.
+waiting and communication. Rates exclude the first twenty updates, because these include the startup. The table
+also has the time of whole commands, under Ray too if it is installed. All values are medians over rounds.
 
 ``returns`` trains the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun,
 with the same seeds. The episodes differ, because native sub-environments draw other initial states in two workers.

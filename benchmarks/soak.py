@@ -6,11 +6,12 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
   checkpoints, histograms and progress lines. A hundred times, it reads the RAM (resident set), the number of open
   files and the number of threads of the process. The warm-up is the first fifth of the env steps. Growth is the
   largest later value relative to the value at the end of the warm-up.
-- *optimizer* runs `rl_rms.RMSprop` on its fast path and `rl_rms.optim.rule.rmsprop_update` in float32, and the
-  equations in numpy with float64, on the same stream of gradients. The stream has 64 coordinates with scales from
-  1e-6 to 1e3. They oscillate slowly and jump sometimes, and one gradient in ten is 0. Deviations are the largest
-  ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates, with the maximum of p64 over the stream so
-  far. The tolerance of both is 1e-3.
+- *optimizer* updates parameters with the same stream of gradients in three ways: by `rl_rms.RMSprop` on its fast
+  path in float32, by `rl_rms.optim.rule.rmsprop_update` in float32, and by the equations in numpy in float64. The
+  stream has 64 coordinates with scales from 1e-6 to 1e3. The scales oscillate slowly and sometimes jump. One
+  gradient in ten is 0. v64 and the parameters p64 are the values in float64. Deviations are the largest ``|v -
+  v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates, with the maximum of p64 over the stream so far.
+  The tolerance of both is 1e-3.
 """
 
 import argparse
@@ -283,7 +284,7 @@ def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
         f"`python benchmarks/soak.py`: {readings[-1].steps:,} env steps of A2C on a drifting CartPole with "
         f"evaluations, checkpoints and TensorBoard; the warm-up ends at {grown.before.steps:,}.",
         "",
-        "| held | at the warm-up's end | at most after it | growth |",
+        "| resource | end of the warm-up | maximum after it | growth |",
         "|---|---:|---:|---:|",
         *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in held.items()),
         "",

@@ -24,7 +24,7 @@ def table(found: dict[str, list[list[Any]]]) -> str:
         "# Faults",
         "",
         "`python benchmarks/torture.py`. The last checkpoint of a killed or interrupted training is bit-identical "
-        "to that of an uninterrupted one.",
+        "to the last checkpoint of an uninterrupted training.",
         "",
         "| fault | injected | survived | lost |",
         "|---|---:|---:|---:|",

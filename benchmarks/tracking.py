@@ -6,10 +6,10 @@ A stream has 64 coordinates of independent gradients with mean 0 over 6000 updat
 Kullback-Leibler divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats,
 averaged over coordinates and over updates from the 100th. v is bias-corrected and includes the present gradient,
 except in one contender. The table shows the error divided by the error of the best fixed half-life for the same
-stream and seed. The fixed half-lives range from 1 to 16384 in half octaves. The 95 % intervals are Student's t
+stream and seed. The fixed half-lives are the powers of sqrt(2) from 1 to 16384. The 95 % intervals are Student's t
 intervals over seeds.
 
-Some contenders receive information on the changes. `match` gets the timescale, `h = T` gets the dwell time or the
+Some contenders get information on the changes. `match` gets the timescale, `h = T` gets the dwell time or the
 period, and AdamRel gets the time of every change. Estimators have the bounds (1, 1e6), or their default floor of
 32 if the name says so. `penalized`, `restart` and `progress` are former candidates for "auto" that are no longer
 in the library. The results keep their earlier measurements on the same streams.
@@ -310,7 +310,8 @@ def main() -> None:
     if arguments.output.exists():
         keep_retired(results, json.loads(arguments.output.read_text()), sizes)
     text = (
-        "Kullback-Leibler error of v relative to that of the best fixed half-life. A ratio below 1 is better than "
+        "Kullback-Leibler error of v, divided by the error of the best fixed half-life. A ratio below 1 is "
+        "better than "
         f"every fixed half-life. {arguments.seeds} seeds, {size['coordinates']} coordinates, {size['updates']} "
         "updates, R = 25 unless stated, mean ± half of the 95 % interval. `benchmarks/tracking.py` describes the "
         "contenders.\n\n"

@@ -134,7 +134,7 @@ def stretches(scores: Floats) -> dict[str, Floats]:
 
 
 def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
-    """For each task and contender, the best learning rate with all seeds, and its scores (seeds, bins)."""
+    """Return the best learning rate that all seeds finished, and its scores, by task and contender."""
     found: dict[tuple[str, str], dict[float, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for (task, contender, rate, seed), scores in records.scores.items():
         if seed in SEEDS:

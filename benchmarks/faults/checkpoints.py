@@ -62,7 +62,7 @@ def continue_training(run: Path, updates: int, pipe: int) -> None:
 
 @contextmanager
 def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
-    """Continue in another process; give its id and the pipe with its reports."""
+    """Continue the training in another process, and return the id of the process and the pipe with its reports."""
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
@@ -80,7 +80,7 @@ def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
 
 
 def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Kill a training ``wanted`` times, let it end, and compare it with an uninterrupted one."""
+    """Kill a training ``wanted`` times, let it end, and compare it with an uninterrupted training."""
     updates = 100 * wanted
     whole = begin()
     whole.learn(updates * ENVS * STEPS)
@@ -137,7 +137,7 @@ def flips(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def is_read(path: Path, content: bytes, original: bytes | None = None) -> bool:
-    """True if a file can be read and its contents differ from the original."""
+    """Return whether a file can be read although its contents differ from the original."""
     path.write_bytes(content)
     try:
         contents = storage.read(path)

@@ -35,7 +35,7 @@ WAYS = ("sync", "fork", "spawn")
 
 
 class Failing(gym.Env):
-    """An environment with episodes of seven steps that fails once, at a given step, if its ticket exists."""
+    """An environment with episodes of seven steps. It fails at a given step if its ticket file exists."""
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -81,7 +81,7 @@ def vector(way: str, how: str, failing: int, at: int, ticket: Path) -> VectorEnv
 
 
 def is_lost(way: str, mend: str, how: str, failing: int, at: int, ticket: Path) -> bool:
-    """Run a training with one fault; return True if the fault counts as lost."""
+    """Run a training with one fault, and return whether the fault counts as lost."""
     ticket.touch()
     env = vector(way, how, failing, at, ticket)
     agent = A2C(env, seed=SEED, on_env_error=mend, env_timeout=None if way == "sync" else TIMEOUT)

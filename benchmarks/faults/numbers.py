@@ -1,10 +1,11 @@
 """Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
-Each fault is injected at a random step of a short training: A2C or REINFORCE, fused or by autograd, with or
-without normalizers and a recurrent policy, in a random autoreset mode. With "skip", a fault counts as
-lost if it ends the training, is not counted, or makes a parameter, a normalizer's statistic or a return nonfinite.
-With "raise", it counts as lost if there is no `FloatingPointError` that names the value and its sub-environment.
-The huge number 1e30 must not raise an error. It counts as lost if a parameter becomes nonfinite.
+The benchmark injects each fault at a random step of a short training. The training uses A2C or REINFORCE, numpy or
+autograd, and a random autoreset mode. It may have normalizers and a recurrent policy. With "skip", a fault counts
+as lost in three cases: it ends the training; the training does not count it; or a parameter, a statistic of a
+normalizer or a return becomes nonfinite. With "raise", a fault counts as lost if no `FloatingPointError` names the
+value and its sub-environment. The huge number 1e30 must not raise an error. It counts as lost if a parameter
+becomes nonfinite.
 """
 
 import math
@@ -62,7 +63,7 @@ class Faulty(gym.Env):
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Return a random reward; end episodes by termination or truncation at random."""
+        """Return a random reward. A random termination or truncation ends an episode."""
         self.num_steps += 1
         self.left -= 1
         reward = float(self.np_random.standard_normal())
@@ -74,7 +75,7 @@ class Faulty(gym.Env):
 
 
 def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> bool:
-    """Run a training with one fault; return True if the fault counts as lost."""
+    """Run a training with one fault, and return whether the fault counts as lost."""
     kind, options = rng.choice(KINDS)
     mode, index = rng.choice(list(AutoresetMode)), rng.randrange(ENVS)
     envs = [Faulty() for _ in range(ENVS)]

@@ -9,7 +9,8 @@
 - *deleted folders*: a run's folder is deleted at a random moment. A run counts as lost if it does not end, or if
   its last checkpoint cannot be read.
 - *second writers*: a second process resumes a run while the first trains, and again after the first is killed. A
-  run counts as lost if the second process can write to it during the first, or cannot afterwards.
+  run counts as lost if the second process can write to it while the first process trains, or cannot write to it
+  after the first process is killed.
 """
 
 import contextlib
@@ -56,12 +57,12 @@ def in_a_child(*words: str) -> int:
 
 
 def train(folder: Path, env_steps: int) -> tuple[str, ...]:
-    """Arguments of ``rl-rms`` that train a run in a folder."""
+    """Return the arguments of ``rl-rms`` that train a run in a folder."""
     return ("train", "drifting_cartpole", f"--runs_dir={folder}", f"--total_timesteps={env_steps}", *WORDS)
 
 
 def run_under(folder: Path) -> Path | None:
-    """Return the run with a checkpoint in a folder, or None."""
+    """Return the folder of a run with a checkpoint below ``folder``, or None if there is none."""
     return next((path.parents[1] for path in folder.glob("drifting_cartpole/*/checkpoints/*.safetensors")), None)
 
 
@@ -72,7 +73,7 @@ def steps_saved(run: Path | None) -> int:
 
 
 def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Send an even number of signals to a run, let it end, and compare it with an uninterrupted one."""
+    """Send an even number of signals to a run, let it end, and compare it with an uninterrupted run."""
     rng = random.Random(seed)
     done, lost, saved = 0, 0, 0
     for number in (signal.SIGINT, signal.SIGTERM) * (wanted // 2):
@@ -174,7 +175,7 @@ def deleted_folders(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def is_deleted(folder: Path) -> bool:
-    """Try to delete a folder; return True on success."""
+    """Try to delete a folder, and return whether this succeeded."""
     try:
         shutil.rmtree(folder)
     except OSError:

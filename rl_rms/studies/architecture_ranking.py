@@ -1,6 +1,6 @@
 """Tests whether the optimizer changes the ranking of policy networks more than noise and the learning rate do.
 
-Twelve networks are ranked by short trainings under four optimizers, each network at its best learning rate.
+Short trainings with each of four optimizers rank twelve networks, each network at its best learning rate.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, network: str, by: str, num_steps: int) -> dict[str, Any]:
-    """Train at each learning rate, and return the mean episode lengths."""
+    """Train at each learning rate, and return the mean episode length of each training."""
     options, rates = OPTIMIZERS[by]
     return {
         "scores": [
@@ -86,7 +86,13 @@ def at_best_rates(results: Results, by: str) -> Floats:
 
 
 def at_rate(results: Results, by: str, number: int) -> Floats:
-    """Return scores under an optimizer at one rate for all networks, shape ``(networks, seeds)``."""
+    """Return scores under an optimizer, all networks at the same rate, shape ``(networks, seeds)``.
+
+    Args:
+        results: The results.
+        by: The optimizer.
+        number: Index of the rate.
+    """
     return np.array([results.values("scores", network=n, by=by)[:, number] for n in results.levels("network")])
 
 
@@ -103,7 +109,7 @@ def floors(results: Results) -> dict[str, float]:
 
 
 def between_rates(results: Results, by: str) -> float:
-    """Kendall's tau between the rankings at an optimizer's two best rates, each rate used for all networks."""
+    """Kendall's tau between the rankings at an optimizer's two best rates. At each rate, it ranks all networks."""
     rng = np.random.default_rng(0)
     rates = range(len(OPTIMIZERS[by][1]))
     best, second, *_ = sorted(rates, key=lambda i: -at_rate(results, by, i).mean())
@@ -111,7 +117,7 @@ def between_rates(results: Results, by: str) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate the scores and ranks of the networks, then the taus."""
+    """Make a table of the networks' ranks and scores, and a table of the taus."""
     optimizers = results.levels("by")
     scores = {by: at_best_rates(results, by) for by in optimizers}
     ranks = {by: (-own.mean(1)).argsort().argsort() + 1 for by, own in scores.items()}
@@ -119,23 +125,27 @@ def tables(results: Results) -> Sequence[Table]:
         [network, *(f"{ranks[by][i]}. ({short(scores[by][i].mean())})" for by in optimizers)]
         for i, network in enumerate(results.levels("network"))
     ]
-    found = [["tau between two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())]]
-    found.append(["tau between the two best rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
+    found = [["two halves of the seeds", *(f"{one:.2f}" for one in floors(results).values())]]
+    found.append(["two best learning rates", *(f"{between_rates(results, by):.2f}" for by in optimizers)])
     of = taus(results)
     for one in optimizers:
         pairs = [of.get((one, other), of.get((other, one))) for other in optimizers]
         texts = ["1" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f} to {pair[2]:.2f})" for pair in pairs]
-        found.append([f"tau with {one}", *texts])
-    return [Table(["rank (episode length)", *optimizers], rows), Table(["Kendall's tau", *optimizers], found)]
+        found.append([f"with {one}", *texts])
+    return [
+        Table(["rank (mean episode length)", *optimizers], rows),
+        Table(["Kendall's tau between rankings", *optimizers], found),
+    ]
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by whether a winner is significantly worse under another optimizer, and by the taus."""
+    """Judge by the taus, and by whether an optimizer's best network is significantly worse under another."""
     names, optimizers = results.levels("network"), results.levels("by")
     scores = {by: at_best_rates(results, by) for by in optimizers}
     winners = {by: int(own.mean(1).argmax()) for by, own in scores.items()}
     lost = [
-        f"{names[row]} is best under {one}, but {regret(scores[other], row)[0]:.0f} below the best under {other}"
+        f"{names[row]} is best under {one}, but scores {regret(scores[other], row)[0]:.0f} below the best network "
+        f"under {other}"
         for one, row in winners.items()
         for other in optimizers
         if regret(scores[other], row)[1] > 0
@@ -143,17 +153,18 @@ def verdict(results: Results) -> Verdict:
     of, floor = taus(results), floors(results)
     most, least = (choose(of, key=lambda pair: of[pair][0]) for choose in (max, min))
     sentence = (
-        f"Tau between two optimizers is highest for {' and '.join(most)} ({of[most][0]:.2f}), and lowest for "
-        f"{' and '.join(least)} ({of[least][0]:.2f}). Tau between two halves of one optimizer's seeds is at least "
-        f"{min(floor.values()):.2f}. Tau between the two best learning rates of one optimizer is as low as "
+        f"Between two optimizers, tau is highest for {' and '.join(most)} ({of[most][0]:.2f}), and lowest for "
+        f"{' and '.join(least)} ({of[least][0]:.2f}). Between two halves of one optimizer's seeds, tau is at "
+        f"least {min(floor.values()):.2f}. Between the two best learning rates of one optimizer, tau is as low as "
         f"{min(between_rates(results, by) for by in optimizers):.2f}."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]
     if lost:
-        return Verdict("holds", f"The network {lost[0]}, which is significant. {sentence}")
+        return Verdict("holds", f"The network {lost[0]}. The difference is significant. {sentence}")
     if below:
         return Verdict("conditional", sentence, "for the whole ranking, but not for the best network")
-    return Verdict("does not hold", f"No winner is significantly worse under another optimizer. {sentence}")
+    evidence = f"No optimizer's best network is significantly worse under another optimizer. {sentence}"
+    return Verdict("does not hold", evidence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -183,14 +194,23 @@ STUDY = Study(
     claim="The optimizer used in an architecture search changes which architecture is best.",
     mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer. "
     "`rl_rms.studies.rankings` computes the statistics.",
-    setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean episode length of "
-    "the training. The study trains twelve networks with four optimizers, each pair at the best of three "
-    "learning rates. Kendall's tau measures how well the rankings of two optimizers agree, with a bootstrap "
-    "interval over seeds. For comparison, the study computes tau between two halves of one optimizer's seeds, "
-    "and tau between the two best learning rates of one optimizer.",
+    setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean length of all episodes "
+    "in the training. The study trains twelve networks with four optimizers. Each pair of network and "
+    "optimizer uses the best of three learning rates."
+    "\n\n- A network's name lists its hidden layers: `64-64` has two layers of 64 units. Hidden layers "
+    "use tanh, and actor and critic have separate layers, unless the name says otherwise. `not "
+    "orthogonal` uses torch's initial weights."
+    "\n- RMSprop 7 and RMSprop 200 have half-lives of 7 and 200 updates."
+    "\n- The first table shows each network's rank and, in brackets, its score. Scores are means over "
+    "seeds."
+    "\n- Kendall's tau measures how well two rankings agree. It is 1 for equal rankings, and about 0 for "
+    "unrelated ones. The brackets contain its bootstrap interval over seeds."
+    "\n- Two rankings by the same optimizer show the effects of noise and of the learning rate. In the row `two "
+    "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
+    "best learning rates`, each of the two rates gives one ranking.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. The "
-    "test whether the best network of one optimizer is worse under another does not take into account that the "
-    "network was selected for its score.",
+    "study tests whether the best network of one optimizer is worse under another. This test ignores that "
+    "the network was selected for its score.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,8 +1,7 @@
 """Tests whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
-If later layers have ReLU and no biases, gamma scales the activations of these layers and the gradients of all
-earlier weights: ``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every
-gamma.
+If all later layers are ReLU layers without biases, the gradients of the earlier weights are proportional to gamma:
+``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every gamma.
 """
 
 import functools
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 GAMMAS = tuple(10.0**k for k in range(-3, 4))
 RATE = 1e-3
-UPDATES = 100
+UPDATES, BATCH = 100, 64
 # The optimizers whose steps are compared.
 KINDS: dict[str, Any] = {
     "SGD": lambda params: torch.optim.SGD(params, lr=RATE),
@@ -36,7 +35,7 @@ KINDS: dict[str, Any] = {
     "RMSprop, eps 1e-3": lambda params: RMSprop(params, lr=RATE, bias_correction=True, eps=1e-3),
     "RMSpropTFLike, eps 1e-5": lambda params: RMSprop(params, lr=RATE, like="rmsprop_tf_like", eps=1e-5),
 }
-# Decay, and number of updates measured after a jump.
+# Number of updates measured after a jump of gamma, by rho.
 RHOS = {0.5: 60, 0.9: 300, 0.99: 1_500, 0.999: 6_000}
 JUMPS = (0.1, 10.0)
 WARM_UP = 200
@@ -55,7 +54,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 class Gradients:
-    """The gradients of a policy's first weights on random batches, by gamma.
+    """Computes the gradients of a policy's first weights on random batches, for a given gamma.
 
     Args:
         seed: Seed of the policy, the observations and the random factors of its outputs.
@@ -71,11 +70,11 @@ class Gradients:
         self.weights: Tensor = first.weight
 
     def collect(self, gamma: float) -> None:
-        """Set the weights' gradient from the next batch, for a gamma."""
+        """Set gamma, and compute the weights' gradient on the next batch."""
         with torch.no_grad():
             self.norm.weight.fill_(gamma)
-        observations = torch.randn(64, 8, generator=self.generator, dtype=torch.float64)
-        push = torch.randn(64, 4, generator=self.generator, dtype=torch.float64)
+        observations = torch.randn(BATCH, 8, generator=self.generator, dtype=torch.float64)
+        push = torch.randn(BATCH, 4, generator=self.generator, dtype=torch.float64)
         (self.weights.grad,) = torch.autograd.grad(
             (self.policy.actor_network(observations) * push).mean(), [self.weights]
         )
@@ -105,7 +104,12 @@ def _constant(seed: int, *, by: str, gamma: float) -> dict[str, float]:
 
 
 def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
-    """Measure the first step after a jump of gamma relative to no jump, and the updates until both steps agree."""
+    """Compare the lengths of the steps after a jump of gamma with the lengths without a jump.
+
+    Returns:
+        ``first``: ratio of the lengths in the first update after the jump. ``updates``: updates after the jump
+        until the lengths stay within a tenth of each other.
+    """
     lengths = []
     for factor in (1.0, jump):
         source = Gradients(seed)
@@ -134,13 +138,13 @@ def tables(results: Results) -> Sequence[Table]:
         for by in results.levels("by")
     ]
     jumps = [
-        [f"rho {rho:g}, gamma jumps x {jump:g}", *(str(results.estimate(m, rho=rho, jump=jump)) for m in MEASURED)]
+        [f"rho {rho:g}, gamma x {jump:g}", *(str(results.estimate(m, rho=rho, jump=jump)) for m in MEASURED)]
         for rho in results.levels("rho")
         for jump in results.levels("jump", rho=rho)
     ]
     return [
-        Table(["relative difference", *(f"gamma {gamma:g}" for gamma in gammas)], rows),
-        Table(["", "first step after the jump, ratio", "updates until steps agree"], jumps),
+        Table(["difference from the displacement at gamma 1, relative", *(f"gamma {g:g}" for g in gammas)], rows),
+        Table(["change of gamma", "ratio of the first steps", "updates until step lengths agree"], jumps),
     ]
 
 
@@ -149,8 +153,8 @@ def verdict(results: Results) -> Verdict:
     small = worst(results, "RMSprop, eps 1e-8")
     scaled = [by for by in results.levels("by") if by.startswith("RMSprop,")]
     texts = [
-        f"With {by.replace(', ', ' and ')}, the displacement differs by up to {short(100 * worst(results, by))} % "
-        "from the displacement for gamma 1."
+        f"With {by.replace(', ', ' and ')}, the displacement differs from the displacement at gamma 1 by up to "
+        f"{short(100 * worst(results, by))} %."
         for by in (scaled[0], scaled[-1])
     ]
     slowest = max(
@@ -159,12 +163,12 @@ def verdict(results: Results) -> Verdict:
         for jump in results.levels("jump", rho=rho)
     )
     sentence = (
-        f"{' '.join(texts)} At rho {slowest[1]:g}, the steps have a wrong length for {short(slowest[0])} updates "
-        f"after gamma is multiplied by {slowest[2]:g}."
+        f"{' '.join(texts)} After gamma is multiplied by {slowest[2]:g}, the steps with rho {slowest[1]:g} have a "
+        f"wrong length for at least {short(slowest[0])} updates."
     )
     if small > CLOSE:
         return Verdict("does not hold", sentence)
-    return Verdict("conditional", sentence, "if eps is far below the gradients and gamma is constant")
+    return Verdict("conditional", sentence, "if eps is far smaller than the gradients and gamma is constant")
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -174,15 +178,15 @@ def draw(results: Results, figure: "Figure") -> None:
         gammas = results.levels("gamma", by=by)
         distances = [results.middle("distance", by=by, gamma=gamma) for gamma in gammas]
         left.plot(gammas, distances, "o-", color=color, markersize=4, label=by)
-    left.set(xscale="log", yscale="log", xlabel="gamma", ylabel=f"distance in {UPDATES} updates, lr {RATE:g}")
+    left.set(xscale="log", yscale="log", xlabel="gamma", ylabel=f"displacement in {UPDATES} updates, lr {RATE:g}")
     left.legend()
     for color, jump in zip(COLORS, results.levels("jump"), strict=False):
         rhos = results.levels("rho", jump=jump)
         estimates = [interquartile_mean(results.values("updates", rho=rho, jump=jump)) for rho in rhos]
         memories = [1 / (1 - rho) for rho in rhos]
         draw_estimates(right, memories, estimates, fmt="o-", color=color, label=f"x {jump:g}")
-    right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until steps agree within 10 %")
-    right.set_title("after a jump of gamma")
+    right.set(xscale="log", yscale="log", xlabel="1 / (1 - rho)", ylabel="updates until step lengths agree")
+    right.set_title("after a change of gamma")
     right.legend()
 
 
@@ -190,16 +194,24 @@ STUDY = Study(
     name="batch_norm",
     claim="The scale gamma of a BatchNorm layer multiplies the gradients of the layers before it. RMSprop's "
     "denominator grows equally, so its steps do not depend on gamma.",
-    mechanism="`PolicyConfig(norm='batch')`, or `agent.policy.norm: batch` in a configuration; `eps`, "
-    "`eps_in_sqrt` and the presets of `rl_rms.RMSprop`.",
-    setup="The first weights of an actor with one BatchNorm and ReLU take 100 updates at lr 1e-3, on random "
-    "batches of 64 with random factors of its four outputs. The displacement is the total movement of these "
-    "weights. The first table shows the difference from the displacement for gamma 1 on the same batches, "
-    "relative to its length. In the second experiment, gamma jumps after 200 updates. The first column of the "
-    "second table is the length of the first step after the jump, divided by its length without the jump. The "
-    "second column is the number of updates until the two lengths agree within 10 %.",
-    caveat="Gradients are exactly proportional to gamma only if the later layers (ReLU without biases) and "
-    "the loss are homogeneous. With tanh or a saturating loss, gamma also changes the direction of the "
+    mechanism="`PolicyConfig(norm='batch')` adds BatchNorm to a policy. In a configuration, the key is "
+    "`agent.policy.norm: batch`. `rl_rms.RMSprop` has the arguments `eps`, `eps_in_sqrt` and `like`.",
+    setup="The actor has one hidden layer of 32 units with BatchNorm and ReLU. An optimizer trains only the "
+    f"first weights, which precede BatchNorm, with learning rate 1e-3. A batch has {BATCH} random "
+    "observations. The loss is the mean product of the actor's four outputs and random factors."
+    "\n\n- In the first experiment, gamma is constant. The displacement D(gamma) is the change of the "
+    f"first weights in {UPDATES} updates. The first table shows |D(gamma) - D(1)| / |D(1)|, with the same "
+    "batches for every gamma."
+    f"\n- In the second experiment, gamma is 1 for {WARM_UP} updates and then changes once by a factor. "
+    "The study compares its step lengths with the step lengths of a training without this change. The "
+    "second table shows the ratio of the two lengths in the first update after the change. It also shows "
+    "after how many updates the two lengths stay within 10 % of each other."
+    "\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
+    "0.99, and 6,000 for 0.999.",
+    caveat="At rho = 0.999, the step lengths still differ at the end of the measurement, so the true number of "
+    "updates is larger. Random differences between the two trainings also count. Gradients are exactly "
+    "proportional to gamma only if the loss is linear in the actor's outputs, and all later layers are "
+    "ReLU layers without biases. With tanh or a saturating loss, gamma also changes the direction of the "
     "gradients.",
     cells=cells,
     measure=measure,

@@ -1,8 +1,8 @@
 """Measures how much and how long a burst of gradients affects v, with each kind of clipping.
 
-Gradients are noise in a thousand coordinates, each with its own scale. A burst multiplies all coordinates, or one
-coordinate, in a single update. A lasting change multiplies all coordinates in this update and in all later
-updates.
+Gradients are normal noise in a thousand coordinates, each with its own standard deviation (its scale). A burst
+enlarges the gradients of all coordinates, or of one coordinate, in a single update. A lasting change enlarges all
+gradients in this update and in all later updates.
 """
 
 import math
@@ -25,9 +25,8 @@ NUM_TENSORS = 5
 SCALES = torch.logspace(-2, 0, 1_000, dtype=torch.float64)
 WARM_UP = 300
 NEAR = 0.1
-# Bounds of norms are twice the ordinary norms. ``max_grad_value`` is three times the root mean square of the
-# largest coordinate, and ``max_grad_ratio`` is three times the root mean square of each coordinate.
-# ``max_update_rms`` is twice the ordinary root mean square of the gradients divided by root v.
+# The limits of norms are twice the usual norms. ``max_grad_value`` is three times the largest scale.
+# ``max_update_rms`` is twice the usual root mean square of the gradients divided by root v.
 CLIPS: dict[str, dict[str, Any]] = {
     "none": {},
     "max_grad_norm": {"max_grad_norm": 2.0 * float(SCALES.norm())},
@@ -54,8 +53,8 @@ def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
     Returns:
         ``root``: root v of the coordinates in the burst, divided by its expected value, at `moments`.
             ``recovery``: updates after the burst until ``root`` is within a tenth of 1; ``after`` if it never is.
-            ``others``: step of the other coordinates in the update with the burst, divided by its expected value;
-            nan without other coordinates.
+            ``others``: step of the other coordinates in the update with the burst, divided by their step without
+            burst and clipping; nan without other coordinates.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = SCALES * torch.randn(WARM_UP + after, len(SCALES), generator=generator, dtype=torch.float64)
@@ -78,7 +77,7 @@ def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
 
 
 def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tuple[Tensor, Tensor]:
-    """Update tensors by RMSprop with given gradients.
+    """Train parameters by RMSprop with given gradients.
 
     Args:
         grads: Shape ``(WARM_UP + after, coordinates)``.
@@ -115,22 +114,22 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def moments(after: int) -> list[int]:
-    """Return the updates at which the second moment is recorded, counted from the burst."""
+    """Return the updates after which root v is recorded, counted from the burst."""
     return sorted({round(moment) - 1 for moment in np.geomspace(1, after, 40)})
 
 
 def pollution(results: Results, clip: str, burst: str) -> float:
-    """Return the root second moment right after a burst, divided by its expected value."""
+    """Return root v right after a burst, divided by its expected value."""
     return interquartile(results.values("root", clip=clip, burst=burst)[:, 0])
 
 
 def contained(results: Results, clip: str) -> list[str]:
-    """Return the bursts right after which the root second moment is at most a tenth above its expected value."""
+    """Return the bursts right after which root v is at most a tenth above its expected value."""
     return [burst for burst in BURSTS if pollution(results, clip, burst) <= 1 + NEAR]
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate v after a burst and the recovery, and the effect of a burst in one coordinate on the others."""
+    """Tabulate root v after a burst, the recovery, and the effect of a burst in one coordinate on the others."""
     rows = []
     for clip in CLIPS:
         row = [short(pollution(results, clip, burst)) for burst in BURSTS]
@@ -138,10 +137,10 @@ def tables(results: Results) -> Sequence[Table]:
         row.append(short(interquartile(results.values("others", clip=clip, burst="large"))))
         rows.append([clip, *row])
     header = [
-        "clip",
-        *(f"root v / expected: {burst}" for burst in BURSTS),
-        *(f"updates to recover: {burst}" for burst in WHERE),
-        "large: steps of other coordinates / expected",
+        "clipping by",
+        *(f"root v / expected value: {burst}" for burst in BURSTS),
+        *(f"recovery in updates: {burst}" for burst in WHERE),
+        "step of the unchanged coordinates / expected: large",
     ]
     return [Table(header, rows)]
 
@@ -154,14 +153,14 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the kinds of clipping that contain every burst."""
+    """Judge by the arguments that keep every burst out of v."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
     worst = {clip: max(pollution(results, clip, burst) for burst in BURSTS) for clip in CLIPS}
     best, *others = sorted(BEFORE, key=worst.__getitem__)
     sentence = (
         f"Without clipping, root v after a burst is up to {short(worst['none'])} times its expected value. "
-        f"Clipping by {best} limits this factor to {short(worst[best])}. With the other ways to clip, it is at "
-        f"least {short(worst[others[0]])}. After a lasting change, v adapts in "
+        f"Clipping by {best} limits this factor to {short(worst[best])}. With every other argument that clips "
+        f"before v, the factor is at least {short(worst[others[0]])}. After a lasting change, v adapts in "
         f"{_recovery(results, 'none', 'lasting')} updates without clipping, and in "
         f"{_recovery(results, best, 'lasting')} updates with {best}."
     )
@@ -173,7 +172,7 @@ def verdict(results: Results) -> Verdict:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Draw the root second moment after a burst and after a lasting change."""
+    """Draw root v after a burst and after a lasting change."""
     titles = {
         "all": "burst in all coordinates",
         "small": "burst in one coordinate of small scale",
@@ -197,20 +196,31 @@ STUDY = Study(
     name="clipping",
     claim="Clipping gradients before they enter the second moment v keeps outliers out of v.",
     mechanism="`rl_rms.RMSprop` clips by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
-    "`max_grad_ratio` before v is updated, and by `max_update_rms` afterwards (`rl_rms.optim.guard`).",
-    setup="A thousand coordinates in five tensors have normally distributed gradients of scales from 0.01 to 1. "
-    "The optimizer has rho = 0.99. In one update, the gradient is 1,000 times its scale: in all coordinates "
-    "(all), in the coordinate of the largest scale (large) or in the coordinate of the smallest scale (small). In "
-    "a fourth case, all gradients are ten times as large from then on (lasting). The study measures root v of "
-    "these coordinates right after the burst, and divides it by its expected value. It also counts the updates "
-    "until this ratio is within 10 % of 1. The expected value is root v on the same noise without burst and "
-    "clipping. For a lasting change, it is ten times this value. The limits max_grad_norm and max_tensor_norm are "
-    "twice the ordinary norm. The limit max_grad_value is three times the root mean square of the coordinate with "
-    "the largest scale. The limit max_grad_ratio is three times the root mean square of each coordinate. The "
-    "limit max_update_rms is twice the ordinary root mean square of the quotient.",
+    "`max_grad_ratio` before it updates v. It clips by `max_update_rms` after it has updated v.",
+    setup="The gradients of 1,000 coordinates are normally distributed. Each coordinate has its own standard "
+    "deviation, its scale, from 0.01 to 1. The coordinates form five tensors. The optimizer has rho = "
+    f"0.99. After {WARM_UP} updates, the gradients change in one of four ways:"
+    "\n\n- **all:** in one update, the gradient of every coordinate is 1,000 times its scale."
+    "\n- **large:** in one update, only the gradient of the coordinate with the largest scale is 1,000 "
+    "times its scale."
+    "\n- **small:** in one update, only the gradient of the coordinate with the smallest scale is 1,000 "
+    "times its scale."
+    "\n- **lasting:** all gradients are ten times as large in this update and in all later updates."
+    "\n\nThe expected value of root v comes from the same noise without burst and clipping. In the case "
+    "`lasting`, it is ten times this value. The study measures root v of the coordinates that change, "
+    "divided by its expected value, after the first changed update. Recovery is the number of further "
+    "updates until this ratio is within 10 % of 1. The last column shows the step of the unchanged "
+    "coordinates in the update with the burst, divided by their step without burst and clipping."
+    "\n\nThese are the limits of the clipping methods:"
+    "\n\n- `max_grad_norm` is twice the usual norm of the whole gradient, and `max_tensor_norm` is twice "
+    "the usual norm of a tensor's gradient."
+    "\n- `max_grad_value` is three times the largest scale."
+    "\n- `max_grad_ratio` limits a gradient to three times root v of its coordinate."
+    "\n- `max_update_rms` limits the root mean square of the gradients divided by root v to 2. Its usual "
+    "value is 1.",
     caveat="The gradients are normally distributed. For heavy-tailed gradients, max_grad_ratio also clips the "
-    "tails, and v then estimates the clipped gradients. A lower max_grad_norm limits bursts more, but also "
-    "shortens ordinary updates more often.",
+    "tails, and v then estimates the clipped gradients. A lower max_grad_norm limits bursts more, but "
+    "also shortens ordinary updates more often.",
     cells=cells,
     measure=measure,
     tables=tables,

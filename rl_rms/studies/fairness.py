@@ -27,7 +27,7 @@ BATCH, TESTED, UPDATES = 64, 20_000, 1_000
 CHECKPOINTS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 500, 750, 1_000]
 EARLY = CHECKPOINTS[2:5]
 RATES = half_decades(1e-4, 10.0)
-# Whether groups have equal weights, independent of their shares of the applicants.
+# Whether the loss weights the groups equally. Otherwise, it weights them by their number of applicants.
 EQUAL_WEIGHTS = {
     "SGD": False,
     "RMSprop": False,
@@ -36,13 +36,13 @@ EQUAL_WEIGHTS = {
     "reweighted": True,
     "per group, reweighted": True,
 }
-SCORES = {"supervised": "accuracy", "bandit": "return"}
+SCORES = {"supervised": "accuracy", "bandit": "mean reward"}
 
 Step = Callable[[Tensor, Mapping[Label, Tensor], Mapping[Label, float]], Tensor]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return a cell for each setting, kind of weights (shared or own for each group) and optimizer."""
+    """Return a cell for each setting, kind of policy weights (shared or own) and optimizer."""
     if quick:
         few = [by for by in EQUAL_WEIGHTS if by != "equalized"]
         return grid(setting=["supervised"], weights=["shared", "own"], by=few, updates=[200])
@@ -50,13 +50,13 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def inputs(applicants: Applicants, weights: str) -> Tensor:
-    """Return the policy's inputs: observations and, for own weights, the features of the second group."""
+    """Return the policy's inputs. With own weights, the inputs also contain the features times the noisy group."""
     x = torch.from_numpy(applicants.observations)
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
 
 
 def make_step(by: str, like: Tensor) -> Step:
-    """Return the function that updates the parameters at all rates from the groups' gradients and weights."""
+    """Return the function that updates the parameters of all rates from the groups' gradients and weights."""
     if by in ("SGD", "RMSprop", "reweighted"):
         ladder = Ladder("SGD" if by == "SGD" else "RMSprop", RATES)
 
@@ -78,7 +78,12 @@ def make_step(by: str, like: Tensor) -> Step:
 
 
 def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> dict[str, Any]:
-    """Evaluate a policy on unseen applicants at checkpoints, at the learning rate with the best late score."""
+    """Train a policy, and evaluate it on unseen applicants at `CHECKPOINTS`.
+
+    Returns:
+        The gap, the noisy group's true positive rate, and means of gap and score over early and late checkpoints.
+        All values belong to the learning rate with the best late score, ``rate``.
+    """
     env, rng = Lending(), np.random.default_rng(seed)
     tested, taught = env.applicants(TESTED, rng), env.applicants(BATCH * updates, rng)
     x_tested, in_tested = inputs(tested, weights), np.eye(2)[tested.groups]
@@ -125,7 +130,7 @@ def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> 
 
 @functools.cache
 def best_rule() -> tuple[float, float, float]:
-    """Return the gap, the accuracy and the return of the optimal rule."""
+    """Return the gap, the accuracy and the mean reward of the best possible rule."""
     env = Lending()
     people = env.applicants(100_000, np.random.default_rng(0))
     actions = env.best_actions(people.observations)
@@ -134,13 +139,14 @@ def best_rule() -> tuple[float, float, float]:
 
 
 def narrowed(results: Results, when: str, by: str, rival: str = "RMSprop", **of: Any) -> Estimate:
-    """Return a rival's gap minus an optimizer's gap, paired by seed."""
+    """Return the gap of a rival minus the gap of an optimizer, paired by seed."""
     return interquartile_mean(results.values(when, by=rival, **of) - results.values(when, by=by, **of))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate gaps and scores by setting, weights and optimizer."""
-    header = ["setting, weights", "optimizer", "early gap", "late gap", "early reduction", "late reduction"]
+    """Tabulate gaps, reductions of the gaps, and scores by setting, weights and optimizer."""
+    header = ["setting, weights", "optimizer", "early gap", "late gap"]
+    header += ["reduction of the early gap", "reduction of the late gap"]
     rows = []
     for cell in results.cells:
         of = {key: cell[key] for key in ("setting", "weights")}
@@ -165,7 +171,7 @@ _SCORED = ("early_score", "late_score")
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the number of cases in which a normalizer by group narrows the gap at the same group weights."""
+    """Judge by the cases in which `GroupRMSprop` narrows the gap, compared with RMSprop and the same loss."""
     settings = [{"setting": w, "weights": s} for w in results.levels("setting") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
@@ -188,13 +194,14 @@ def verdict(results: Results) -> Verdict:
         )
 
     sentence = (
-        f"The study compares normalizers by group with RMSprop in {pairs} cases, with the same weights of the "
-        f"groups in each case. Normalizers by group narrow the early gap in {among(early, pairs)} cases, and the "
+        f"The study compares `GroupRMSprop` (per group) with RMSprop in {pairs} cases. Both minimize the same "
+        "loss in "
+        f"each case. `GroupRMSprop` significantly narrows the early gap in {among(early, pairs)} cases, and the "
         f"late gap in {among(late, pairs)} cases. SGD has a narrower early gap than RMSprop in "
         f"{among(wins('early', 'SGD'))} settings. Equal weights for the groups narrow RMSprop's early gap in "
         f"{among(wins('early', 'reweighted'))} settings, and its late gap in {among(wins('late', 'reweighted'))} "
-        "settings. If the groups share the policy's weights, equal weights for the groups cost "
-        f"{_middle(scores[0] - scores[1]):.3f} of {SCORES[of['setting']]}."
+        f"settings. In the {of['setting']} setting with shared weights, equal weights lower the late "
+        f"{SCORES[of['setting']]} by {_middle(scores[0] - scores[1]):.3f}."
     )
     if late > pairs / 2:
         return Verdict("holds", sentence)
@@ -204,7 +211,7 @@ def verdict(results: Results) -> Verdict:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Draw the gap over the training."""
+    """Draw the gap over the updates."""
     names, kinds = results.levels("setting"), results.levels("weights")
     panels = figure.subplots(len(names), len(kinds), sharex=True, sharey=True, squeeze=False)
     gap = best_rule()[0]
@@ -238,21 +245,35 @@ STUDY = Study(
     name="fairness",
     claim="RMSprop damps the gradients of a group with a high variance, so this group is learned late. "
     "Normalizers by group, or gradients with equalized variance, repair this.",
-    mechanism="`rl_rms.optim.groups.GroupRMSprop` (`equalize=True` is named equalized here), "
-    "`rl_rms.optim.groups.group_gradients`, `rl_rms.envs.lending.Lending`.",
-    setup="One of two groups contains a fifth of the applicants and has noisier features. Each update uses 64 new "
-    "applicants. The gap is the true positive rate of the quiet group minus the rate of the noisy group, on "
-    "20,000 unseen applicants. The early gap is the mean over updates 20, 35 and 50, and the late gap is the mean "
-    "over updates 500, 750 and 1,000. A linear policy gets the features and the group. Either both groups share "
-    "its weights (shared), or the second group has additional weights (own). The loss weights each group by its "
-    "share of the batch, or both groups equally (reweighted). Each optimizer has the best of eleven learning "
-    "rates, two per decade. The best rate has the highest late score: the mean accuracy, or the mean return of "
-    "the greedy policy, over updates 500, 750 and 1,000. The score weights the groups like the loss. The "
-    "half-life is 69 updates.",
+    mechanism="`rl_rms.optim.groups.GroupRMSprop` has a second moment for each group. With `equalize=True`, it "
+    "equalizes the noise of the groups' gradients instead. `rl_rms.envs.lending.Lending` is the "
+    "environment.",
+    setup="A linear policy decides on the loans of two groups of applicants. The noisy group contains a "
+    "fifth of the applicants, and its features have more noise than the features of the quiet group. "
+    f"The policy gets the features and the group of an applicant. Each update uses {BATCH} new "
+    "applicants."
+    "\n\n- **Setting.** A supervised policy learns from labels with the log loss, and its score is "
+    "the accuracy. A bandit policy learns from rewards by REINFORCE, and its score is the mean reward "
+    "of its most likely actions."
+    "\n- **Weights.** Both groups share the weights of the policy (shared), or the noisy group has "
+    "additional weights (own)."
+    "\n- **Optimizer.** SGD, RMSprop, `GroupRMSprop` (per group), or `GroupRMSprop` with "
+    "`equalize=True` (equalized). The half-life is 69 updates. The loss weights each group by its "
+    "share of the batch. In the rows with the word reweighted, it weights both groups equally. The "
+    "row `reweighted` uses RMSprop."
+    "\n- **Gap.** The gap is the true positive rate of the quiet group minus the true positive rate "
+    f"of the noisy group, on {TESTED:,} unseen applicants."
+    "\n- **Time.** Early values are means over updates 20, 35 and 50. Late values are means over "
+    "updates 500, 750 and 1,000."
+    "\n- **Reduction.** The reduction is the gap of RMSprop minus the gap of the optimizer, paired by "
+    "seed. It is positive if the optimizer has a narrower gap."
+    "\n- **Learning rate.** Each seed uses the best of eleven learning rates, two per decade. The "
+    "best rate has the highest late score, with the groups weighted as in the loss. The table shows "
+    "the median of the best rates over seeds.",
     caveat="The policy is linear, and the groups differ only in noise and size. A network, or groups with "
-    "other rates of repayment, may behave differently. A policy that is poor for both groups also has a narrow "
-    "early gap. The raw data therefore also contain the rate of the noisy group. The noise was chosen so "
-    "that the best possible rule leaves a gap of about 0.1.",
+    "other rates of repayment, may behave differently. A policy that is poor for both groups also has "
+    "a narrow early gap. The raw data therefore also contain the true positive rate of the noisy "
+    "group. The noise was chosen so that the best possible rule leaves a gap of about 0.1.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,8 +1,8 @@
-"""Compares the places for RMSprop's normalizer in a federation with noisy and different clients.
+"""Compares placements of RMSprop's second moment in a federation with noisy and different clients.
 
-Ten clients have losses ``|x - c_i|**2 / 2``. Two of them give gradients with thirty times the noise. The standard
-deviation of the c_i is the difference between clients, and the best x is the mean of the c_i. A second experiment
-has six clients with CartPoles.
+Ten clients have losses ``|x - c_i|**2 / 2``. The gradients of two clients have thirty times the noise. The
+standard deviation of the c_i is the difference between clients, and the best x is the mean of the c_i. A second
+experiment has six clients with CartPoles.
 """
 
 import csv
@@ -34,7 +34,7 @@ COORDINATES, CLIENTS, NOISY, LOUD = 20, 10, 2, 30.0
 ROUNDS, LATE = 300, 100
 RATES = {"none": (0.003, 0.01, 0.03), "server": (0.01, 0.03, 0.1), "pooled": (0.01, 0.03, 0.1)}
 RATES["client"] = (0.01, 0.03, 0.1)
-# Changes of each client's CartPole; the fifth client's rewards are mostly noise.
+# Parameters of each client's CartPole. The rewards of the fifth client are mostly noise.
 OWNERS: tuple[Mapping[str, float], ...] = (
     {"length": 0.25},
     {"length": 0.5},
@@ -46,12 +46,12 @@ OWNERS: tuple[Mapping[str, float], ...] = (
 QUIET = [i for i, changes in enumerate(OWNERS) if "reward.noise" not in changes]
 AGENT_ROUNDS = 40
 AGENT_RATES = {"none": (0.5, 2.0), "server": (0.01, 0.03), "pooled": (0.01, 0.03), "client": (0.01, 0.03)}
-# Number of seeds that are repeated with Flower.
+# Number of seeds that train on Flower.
 ON_FLOWER = 2
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return the cells of each placement, for quadratic clients and for CartPoles in one process and on Flower."""
+    """Return cells for quadratic clients by placement, and for CartPoles in one process and on Flower."""
     if quick:
         return grid(placement=PLACEMENTS, unlike=[0.0, 10.0], share=[1.0], rounds=[120])
     return [
@@ -63,7 +63,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
-    """Measure quadratic clients, or clients with CartPoles."""
+    """Measure clients with quadratic losses, or clients with CartPoles."""
     if "engine" in cell:
         return _cartpoles(seed, placement, **cell)
     metrics = [_quadratic(seed, placement, rate, **cell) for rate in RATES[placement]]
@@ -73,7 +73,7 @@ def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
 def _quadratic(
     seed: int, placement: Placement, rate: float, *, unlike: float, share: float, rounds: int
 ) -> dict[str, float]:
-    """Measure the squared distance from the best x in the last rounds, and the clients' losses relative to it."""
+    """Measure the squared distance from the best x, and the clients' excess losses, in the last rounds."""
     generator = torch.Generator().manual_seed(seed)
     centers = unlike * torch.randn(CLIENTS, COORDINATES, generator=generator)
     best = centers.mean(0)
@@ -182,14 +182,14 @@ def tables(results: Results) -> Sequence[Table]:
     for unlike, share in dict.fromkeys((c["unlike"], c["share"]) for c in results.cells if "unlike" in c):
         of = {"unlike": unlike, "share": share}
         errors = [str(interquartile_mean(at_best(results, "error", placement=p, **of))) for p in PLACEMENTS]
-        rows.append([f"difference {unlike:g}, {100 * share:.0f} % participation", *errors])
+        rows.append([f"squared error: difference {unlike:g}, {100 * share:.0f} % participation", *errors])
         losses = []
         for placement in PLACEMENTS:
             noisy, quiet = (
                 at_best(results, kind, placement=placement, **of).mean() for kind in ("noisy", "quiet")
             )
             losses.append(f"{noisy:.3f}, {quiet:.3f}")
-        rows.append(["excess loss of noisy clients, of other clients", *losses])
+        rows.append(["excess loss: noisy clients, other clients", *losses])
     returned = []
     for engine in results.levels("engine"):
         texts = []
@@ -201,18 +201,17 @@ def tables(results: Results) -> Sequence[Table]:
             returns = results.values("return", rate=results.best("return", "rate", highest=True, **of), **of)
             returns = returns[np.isfinite(returns)]
             texts.append(str(interquartile_mean(returns)) if engine == "here" else f"{short(returns.mean())}")
-        where = "in one process" if engine == "here" else f"on Flower, {ON_FLOWER} seeds"
+        where = "in one process" if engine == "here" else f"on Flower, mean of {ON_FLOWER} seeds"
         returned.append([where, *texts])
-    found = [Table(["squared error", *PLACEMENTS], rows)]
-    return (
-        [*found, Table(["return of the CartPoles without reward noise", *PLACEMENTS], returned)]
-        if returned
-        else found
-    )
+    header = ["quantity", *(f"placement {placement}" for placement in PLACEMENTS)]
+    found = [Table(header, rows)]
+    if returned:
+        found.append(Table(["mean return of the clients without reward noise", *header[1:]], returned))
+    return found
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the differences at which `client` has a smaller error than `server` and `pooled`."""
+    """Judge by the differences at which placement `client` has a smaller error than `server` and `pooled`."""
     wins = {
         unlike: max(
             ratio(results, "client", other, unlike=unlike, share=1.0).high for other in ("server", "pooled")
@@ -226,7 +225,9 @@ def verdict(results: Results) -> Verdict:
         f"{short(ratios[unlike])} times the error with placement `pooled`."
         for unlike in (min(ratios), max(ratios))
     ]
-    sentence = f"{' '.join(texts)} For comparison, the gradient noise of an ordinary client is 1."
+    sentence = (
+        f"{' '.join(texts)} For comparison, the gradient noise of most clients has the standard deviation 1."
+    )
     if all(wins.values()):
         return Verdict("holds", sentence)
     if any(wins.values()):
@@ -246,7 +247,9 @@ def draw(results: Results, figure: "Figure") -> None:
         ]
         draw_band(axes[0], range(len(unlikes)), estimates, color=color, label=placement)
     axes[0].set_xticks(range(len(unlikes)), [f"{unlike:g}" for unlike in unlikes])
-    axes[0].set(yscale="log", xlabel="difference between clients", ylabel="squared error at the best rate")
+    axes[0].set(
+        yscale="log", xlabel="difference between clients", ylabel="squared error at the best learning rate"
+    )
     axes[0].legend()
     if engines:
         for i, placement in enumerate(PLACEMENTS):
@@ -255,25 +258,40 @@ def draw(results: Results, figure: "Figure") -> None:
             one = results.estimate("return", rate=rate, **of)
             draw_estimates(axes[1], [i], [one], color=COLORS[i])
         axes[1].set_xticks(range(len(PLACEMENTS)), PLACEMENTS)
-        axes[1].set_ylabel("return without reward noise")
+        axes[1].set_ylabel("mean return without reward noise")
 
 
 STUDY = Study(
     name="federated",
     claim="If each client normalizes its own gradients, a noisy client does not slow the others down, "
     "unlike with RMSprop on the server.",
-    mechanism="`rl-rms federate` with `placement: server | pooled | client | none`; `rl_rms.agents.federated`.",
-    setup=f"{CLIENTS} clients have losses |x - c|² / 2 in {COORDINATES} coordinates. {NOISY} of them have "
-    f"{LOUD:g} times the gradient noise. The points c are drawn from a normal distribution. Its standard "
-    "deviation is the difference between clients. The study measures the squared distance from the best x in the "
-    f"last {LATE} of {ROUNDS} rounds, at the best of three learning rates. The excess loss is a client's loss "
-    "minus its loss at the best x. Distances and losses are means over coordinates. In a round, each client sends "
-    "one gradient. The study repeats this with three of ten clients per round. In the second experiment, six "
-    "clients train on CartPole, and the rewards of one of them are mostly noise. The study measures the return of "
-    f"the other five in the last fifth of {AGENT_ROUNDS} rounds, at the better of two learning rates. The study "
-    "also trains the placement `client` with `rl-rms federate`, in Flower's simulation.",
-    caveat="If clients normalize, a noisy client also has less weight in the optimum. This causes an error that "
-    "does not vanish with more rounds. FedAdam normalizes on the server, as the placement `server` does.",
+    mechanism="`placement` in the configuration of `rl-rms federate` sets the owner of the second moment v. "
+    "`rl_rms.agents.federated` has the equations.",
+    setup="The study compares four placements of RMSprop's second moment v:"
+    "\n\n- `server`: the server divides the mean of the clients' gradients by root v. v averages the square of "
+    "this mean over rounds, as in FedAdam."
+    "\n- `pooled`: the server divides the mean gradient by root v. v averages the squares of the clients' "
+    "gradients."
+    "\n- `client`: each client has its own v, and divides its own gradient by root v."
+    "\n- `none`: nobody divides gradients by root v."
+    f"\n\nIn the first experiment, {CLIENTS} clients have the losses |x - c|² / 2 in {COORDINATES} "
+    f"coordinates. The noise of a client's gradients has the standard deviation 1, or {LOUD:g} for "
+    f"{NOISY} noisy clients."
+    "\n\n- The points c are drawn from a normal distribution. Its standard deviation is the "
+    "difference between clients. The best x is the mean of all c."
+    "\n- In a round, each participating client sends one gradient. With 30 % participation, three of "
+    "ten clients take part in a round."
+    "\n- The squared error is the squared distance from the best x. The excess loss of a client is "
+    f"its loss minus its loss at the best x. Both are means over coordinates and over the last {LATE} "
+    f"of {ROUNDS} rounds, at the best of three learning rates. The excess losses are means over seeds, "
+    "too."
+    "\n\nIn the second experiment, six clients train A2C on CartPoles with different lengths and "
+    "gravity. The rewards of one client have noise of standard deviation 5. The study measures the "
+    f"mean return of the other five clients in the last fifth of {AGENT_ROUNDS} rounds, at the better "
+    "of two learning rates. It also trains the placement `client` at one learning rate with `rl-rms "
+    "federate`, in Flower's simulation.",
+    caveat="If clients normalize, a noisy client also has less weight in the optimum. This causes an error "
+    "that does not vanish with more rounds.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,4 +1,4 @@
-"""Scores of PPO by the half-life of each of its running statistics, in CartPoles that change.
+"""Measures PPO's episode length in changing CartPoles, by the half-life of each of its running statistics.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
 RMSprop's second moment. Each training changes the setting of one of these statistics: its half-life, or
@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, Sequence[str]] = {
     "rewards": (NONE, NEVER, *_HALF_LIVES),
     "RMSprop": ("1_000 updates", "200 updates", "20 updates"),
 }
-"""The settings of each statistic: no normalizer, no forgetting, half-lives, and forgetting at jumps only."""
+"""The settings of each statistic: no normalizer, no forgetting, a half-life, or forgetting at jumps only."""
 CHANGES = ("observation offsets", "reward scale")
 _QUICK = (
     REFERENCE,
@@ -56,7 +56,7 @@ def schedules(changes: str, regime: int) -> dict[str, Schedule]:
 
 
 def training(seed: int, changes: str, num_steps: int = NUM_STEPS, **settings: str) -> dict[str, float]:
-    """Train PPO, and return the mean episode length, averaged over equal windows of the training."""
+    """Train PPO, and return the mean over equal windows of the training of the mean episode length."""
     env = make_vec("CartPole-v1", NUM_ENVS, schedules(changes, num_steps // NUM_REGIMES), seed=seed)
     agent = PPO(
         env,
@@ -96,7 +96,7 @@ def lengths(results: Results, changes: str, statistic: str, setting: str) -> Flo
 
 
 def gain(results: Results, changes: str, statistic: str, setting: str) -> Estimate:
-    """Return the gain of a setting over the reference, seed by seed."""
+    """Return the gain in episode length of a setting over the reference, paired by seed."""
     reference = results.values("length", changes=changes, **REFERENCE)
     return interquartile_mean(lengths(results, changes, statistic, setting) - reference)
 
@@ -113,11 +113,12 @@ def table(results: Results) -> Table:
                 is_reference = setting == REFERENCE[statistic]
                 row.append("" if is_reference else _signed(gain(results, one, statistic, setting)))
             rows.append(row)
-    return Table(["episode length of PPO", *(text for one in changes for text in (one, "gain"))], rows)
+    header = [f"{quantity} with {one}" for one in changes for quantity in ("episode length", "gain")]
+    return Table(["setting of PPO", *header], rows)
 
 
 def name_of(setting: str) -> str:
-    """Describe a setting in words."""
+    """Return the name of a setting in tables and figures."""
     names = {NONE: "not normalized", NEVER: "never forget", JUMPS: "forget at jumps"}
     return names.get(setting, setting.replace("_", ","))
 
@@ -133,7 +134,7 @@ def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], 
 
 
 def summary(results: Results) -> tuple[str, list[str]]:
-    """The significant effects of forgetting in a sentence, and the settings that help in some changes only."""
+    """Return sentences on the significant effects of forgetting, and the settings that help and never harm."""
     longer, shorter, helpful = [], [], []
     for statistic in SETTINGS:
         for setting in settings_of(results, statistic):
@@ -148,28 +149,30 @@ def summary(results: Results) -> tuple[str, list[str]]:
             if won and not lost:
                 helpful.append(f"{name} ({listed(won)})")
     sentence = (
-        "Compared with normalizers that never forget and RMSprop's half-life of 200 updates, the episodes of PPO "
-        f"are significantly longer with {listed(longer) if longer else 'no other setting'}, and shorter with "
-        f"{listed(shorter) if shorter else 'no other setting'}."
+        "Compared with the reference, the episodes of PPO are significantly longer with "
+        f"{listed(longer) if longer else 'no other half-life or rule'}. They are significantly shorter with "
+        f"{listed(shorter) if shorter else 'no other half-life or rule'}."
     )
     return sentence, helpful
 
 
 def _subject(statistic: str, setting: str) -> str:
-    """Return a statistic with its setting, such as ``rewards normalized with the half-life 5,000 steps``."""
-    if setting == JUMPS:
-        return f"{statistic} normalized with forgetting at jumps"
-    normalized = "" if statistic == "RMSprop" else "normalized "
-    return f"{statistic} {normalized}with the half-life {name_of(setting)}"
+    """Return a statistic with its setting, such as ``moments of rewards with a half-life of 5,000 steps``."""
+    subject = statistic if statistic == "RMSprop" else f"moments of {statistic}"
+    return (
+        f"{subject} that forget at jumps"
+        if setting == JUMPS
+        else f"{subject} with a half-life of {name_of(setting)}"
+    )
 
 
 def draw(results: Results, axes: Sequence[Any]) -> None:
-    """Draw episode lengths over the setting, one statistic in each of three axes."""
+    """Draw episode lengths over the settings, with one statistic in each of three axes."""
     for axis, statistic in zip(axes, SETTINGS, strict=True):
         settings = settings_of(results, statistic)
         for color, changes in zip(COLORS, results.levels("changes"), strict=False):
             estimates = [interquartile_mean(lengths(results, changes, statistic, setting)) for setting in settings]
             draw_band(axis, range(len(settings)), estimates, color=color, label=changes)
         axis.set_xticks(range(len(settings)), map(name_of, settings), rotation=45, ha="right", fontsize=7)
-        axis.set_title(f"{statistic}: episode length of PPO")
+        axis.set_title(f"{statistic}: mean episode length of PPO")
     axes[-1].legend(loc="center")

@@ -1,7 +1,7 @@
 """Measures the steps during and after a burst of gradients, and the return that an agent loses by a burst.
 
-A burst of size B is one update whose gradients are B times as large as the root mean square of the other
-gradients.
+A burst of size B is one update in which every gradient has the magnitude B. The other gradients have the standard
+deviation 1.
 """
 
 import math
@@ -29,13 +29,15 @@ RHOS = (0.9, 0.99, 0.999)
 SIZES = (10.0, 100.0, 1_000.0)
 COORDINATES, BURST_AT, MOST = 100, 100, 12_000
 NEAR = 0.1
-RATIO = 3.0
+RATIO, MAX_NORM = 3.0, 0.5
+# Names of the clipping in the first and the second experiment.
+RATIO_CLIP, NORM_CLIP = f"max_grad_ratio={RATIO:g}", f"max_grad_norm={MAX_NORM:g}"
 
 # Events in the middle of a training, and their length in env steps.
 EVENTS = {"none": 0, "attack": 2_000, "rewards": 128}
-HARM = {"attack": "an attack", "rewards": "rewards x 1,000"}
+HARM = {"attack": "attack", "rewards": "rewards x 1,000"}
 STRENGTH, REWARD_SCALE = 0.5, 1_000.0
-# Learning rates by whether gradients are clipped.
+# Learning rates, by whether the agent clips gradients.
 RATES = {False: (1e-3, 3e-3, 1e-2), True: (3e-3, 1e-2, 3e-2)}
 NUM_ENVS, NUM_STEPS = 16, 8
 
@@ -57,7 +59,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
-    """Measure the effect of a burst on steps, or the training of an agent."""
+    """Measure the effect of a burst on steps, or train an agent."""
     return (burst if of == "normalizer" else train)(seed, **cell)
 
 
@@ -65,9 +67,9 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
     """Compare a burst in all coordinates with the same noise without the burst.
 
     Returns:
-        ``step``: longest step in the burst's update, in learning rates. ``recovery``: updates after the burst
-        until root v is within a tenth of its value without the burst. ``lost``: total reduction of the steps in
-        these updates, in ordinary steps.
+        ``step``: longest step in the update with the burst, in learning rates. ``recovery``: updates after the
+        burst until root v is within a tenth of its value without the burst. ``lost``: sum over these updates of
+        the relative decrease of the step.
     """
     generator = torch.Generator().manual_seed(seed)
     # Only the first row gets the burst; all coordinates are independent.
@@ -97,8 +99,8 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_st
     """Train A2C on CartPole, with an event in the middle.
 
     Returns:
-        ``return``: mean length of the episodes that end after the time of the attack. ``root``: largest norm of
-            root v in that time, divided by the norm before.
+        ``return``: mean length of the episodes that end after the attack's period, which is the same for all
+            events. ``root``: largest norm of root v in this period, divided by the norm before.
     """
     middle, over = num_steps // 2, num_steps // 2 + EVENTS["attack"]
     changes = {}
@@ -113,7 +115,7 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_st
         n_steps=NUM_STEPS,
         gae_lambda=0.95,
         ent_coef=0.01,
-        max_grad_norm=0.5 if clips else None,
+        max_grad_norm=MAX_NORM if clips else None,
         optimizer_kwargs={"rho": rho},
         seed=seed,
         device="cpu",
@@ -154,12 +156,12 @@ def best_rate(results: Results, which: Cell) -> float:
 
 
 def returns(results: Results, event: str, **which: Any) -> Floats:
-    """Return of each seed, at the best learning rate without an event."""
+    """Return the returns of all seeds, at the best learning rate without an event."""
     return results.values("return", of="agent", event=event, rate=best_rate(results, which), **which)
 
 
 def lost(results: Results, event: str, **which: Any) -> Estimate:
-    """Return that an event costs, paired by seed."""
+    """Return the loss of return by an event, paired by seed."""
     return interquartile_mean(returns(results, "none", **which) - returns(results, event, **which))
 
 
@@ -180,24 +182,25 @@ def tables(results: Results) -> Sequence[Table]:
         if cell["of"] == "normalizer":
             texts = [short(interquartile(results.values(name, **cell))) for name in ("step", "recovery", "lost")]
             texts[0] += f" of {short(RATIO if cell['clips'] else bound(cell['rho']))}"
-            rows.append([f"burst of {cell['size']:,g}, {_named(cell)}", *texts])
+            rows.append([f"burst of {cell['size']:,g}, {_named(cell, RATIO_CLIP)}", *texts])
     earned = []
     for which in contenders(results):
         plain = str(interquartile_mean(returns(results, "none", **which)))
         earned.append([f"A2C, {_named(which)}", plain, *(_cost(results, event, which) for event in HARM)])
+    losses = [f"loss of return by {event}; growth of root v" for event in HARM.values()]
     return [
-        Table(["", "longest step / lr", "updates to recover", "ordinary steps lost"], rows),
-        Table(["", "return", *(f"loss by {event}" for event in HARM.values())], earned),
+        Table(["burst and optimizer", "longest step / lr", "updates until recovery", "steps lost"], rows),
+        Table(["agent", "return without event", *losses], earned),
     ]
 
 
 def _cost(results: Results, event: str, which: Cell) -> str:
     root = interquartile(results.values("root", of="agent", event=event, rate=best_rate(results, which), **which))
-    return f"{lost(results, event, **which)}, root v x {short(root)}"
+    return f"{lost(results, event, **which)}; x {short(root)}"
 
 
-def _named(cell: Cell) -> str:
-    return f"rho {cell['rho']:g}" + (", clipped" if cell["clips"] else "")
+def _named(cell: Cell, clip: str = NORM_CLIP) -> str:
+    return f"rho {cell['rho']:g}" + (f", {clip}" if cell["clips"] else "")
 
 
 def verdict(results: Results) -> Verdict:
@@ -212,22 +215,23 @@ def verdict(results: Results) -> Verdict:
     )
     biggest = max(SIZES)
     effects = " ".join(
-        f"With rho {rho:g}, the longest step is {short(step)} times lr, and root v recovers in "
-        f"{short(interquartile(results.values('recovery', rho=rho, size=biggest, **of)))} updates after a burst "
-        f"of {biggest:,g}."
+        f"With rho {rho:g}, the longest step is {short(step)} times lr. After a burst of {biggest:,g}, root v "
+        f"recovers in {short(interquartile(results.values('recovery', rho=rho, size=biggest, **of)))} updates."
         for rho, step in steps.items()
     )
     costs = ""
     for event, cause in (
-        ("attack", "An attack on the observations costs"),
-        ("rewards", "Rewards 1,000 times as large cost"),
+        ("attack", "After an attack on the observations"),
+        ("rewards", "After rewards 1,000 times as large"),
     ):
         losses = {_named(which): lost(results, event, **which).middle for which in contenders(results)}
         if losses:
             least, most = (choose(losses, key=losses.__getitem__) for choose in (min, max))
+            in_words = [name.replace(", ", " and ") for name in (least, most)]
             costs += (
-                f" {cause} A2C the least return with {least} ({short(losses[least])}), and the most with "
-                f"{most} ({short(losses[most])})."
+                f" {cause}, the loss of return is smallest with {in_words[0]} ({short(losses[least])}), and "
+                "largest "
+                f"with {in_words[1]} ({short(losses[most])})."
             )
     sentence = f"{effects}{costs}"
     large = sooner(results)
@@ -235,7 +239,9 @@ def verdict(results: Results) -> Verdict:
         return Verdict("does not hold", sentence)
     if large == list(SIZES):
         return Verdict("holds", sentence)
-    return Verdict("conditional", sentence, f"if the burst is at least {min(large):,g} times the other gradients")
+    return Verdict(
+        "conditional", sentence, f"if the burst is at least {min(large):,g} times as large as other gradients"
+    )
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -249,7 +255,7 @@ def draw(results: Results, figure: "Figure") -> None:
         first.plot(SIZES, steps, "o-", color=color, label=f"rho {rho:g}")
         first.axhline(bound(rho), color=color, linestyle=":")
         second.plot(SIZES, recoveries, "o-", color=color, label=f"rho {rho:g}")
-    first.set(xscale="log", yscale="log", xlabel="size of the burst", ylabel="longest step, in learning rates")
+    first.set(xscale="log", yscale="log", xlabel="size of the burst", ylabel="longest step / lr")
     first.set_yticks([3, 10, 30], ["3", "10", "30"])
     first.minorticks_off()
     first.set_title("dotted: the bound 1 / sqrt(1 - rho)")
@@ -259,7 +265,7 @@ def draw(results: Results, figure: "Figure") -> None:
     second.set_title("recovery after a burst")
     second.legend()
     all_of_them = contenders(results)
-    labels = {"none": "nothing happens", **HARM}
+    labels = {"none": "no event", **HARM}
     for shift, (color, event) in enumerate(zip(COLORS[3:], EVENTS, strict=False)):
         estimates = [interquartile_mean(returns(results, event, **which)) for which in all_of_them]
         middle = np.array([one.middle for one in estimates])
@@ -284,22 +290,29 @@ STUDY = Study(
     claim="The normalizer bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
     "faster recovery.",
     mechanism="Without momentum and optimism, a step of `rl_rms.RMSprop` is at most lr / sqrt(1 - rho) in each "
-    "coordinate. `containment_margin` logs 1 minus the longest step divided by this bound. `rl_rms.RMSprop` can "
-    "also clip gradients. `rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's "
-    "policy.",
-    setup="The gradients in 100 coordinates are normally distributed, except for one update with gradients of "
-    "size B. The study measures the longest step, and the updates until root v is within 10 % of its value "
-    "without the burst. It also measures how much shorter the steps are in total until then, in ordinary steps. "
-    "Here, clipped means max_grad_ratio=3. In the second experiment, A2C trains on 16 CartPoles for 40,000 env "
-    "steps. In the middle of the training, either an attack moves observations by 0.5 for 2,000 env steps, or "
-    "rewards are 1,000 times as large for one rollout. The return is the mean length of the episodes that end "
-    "after this event. The loss is the difference from the return of a training without the event, paired by "
-    "seed. The learning rate is the best of three without an event. In this experiment, clipped means "
-    "max_grad_norm=0.5; the other agents do not clip.",
-    caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A training "
-    "of 250 updates ends long before a burst of 1,000 has left v at rho = 0.999. With ten seeds, hardly any "
-    "difference between the losses of two rhos is significant. In an earlier experiment with shorter trainings, "
-    "the losses differed even less. The trainings were therefore lengthened.",
+    "coordinate. The metric `containment_margin` is 1 - s, where s is the longest step divided by "
+    "this bound. `rl_rms.RMSprop` can also clip gradients. `rl_rms.agents.attacks.FGSMAttack` "
+    "perturbs observations against the agent's policy.",
+    setup=f"In the first experiment, the gradients of {COORDINATES} coordinates are normally distributed "
+    "with standard deviation 1. In one update, the gradients are a burst of size B: each of them is B "
+    "or -B. The study measures three quantities:"
+    "\n\n- the longest step in the update with the burst, and its bound, in learning rates;"
+    "\n- the number of updates until root v is within 10 % of its value without the burst;"
+    "\n- the steps lost until then: the sum over these updates of the relative decrease of the step."
+    "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps. In the middle of "
+    "the training, one of two events happens:"
+    f"\n\n- In an attack, each component of the observations moves by {STRENGTH:g} for 2,000 env "
+    "steps."
+    "\n- In the other event, rewards are 1,000 times as large for one rollout."
+    "\n\nThe return is the mean length of the episodes that end more than 2,000 env steps after the "
+    "middle. The loss is the return without the event minus the return with the event, paired by "
+    "seed. The growth of root v is its largest norm in the 2,000 env steps after the middle, divided "
+    "by its norm before. Of three learning rates, each agent uses the one with the highest "
+    "return without an event. Agents clip gradients only in the row with max_grad_norm.",
+    caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A2C "
+    "makes only about 150 updates after the middle of the training. At rho = 0.999, root v needs "
+    "thousands of updates to recover from a burst of 1,000. Of the six differences between the losses "
+    "of two values of rho without clipping, one is significant.",
     cells=cells,
     measure=measure,
     tables=tables,

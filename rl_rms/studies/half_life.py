@@ -1,9 +1,9 @@
-"""Tests which statistics of an agent should forget, at which half-life, and with which effect on the return.
+"""Tests which statistics of an agent should forget, at which half-life, and how this changes the return.
 
-The first part finds the half-life with the least tracking error for gradients whose variance jumps by a factor of
-25 every T updates. The second part trains A2C in three changing environments, with fixed, matched and estimated
-half-lives of RMSprop. The third part, `rl_rms.studies.forgetting`, trains PPO with several half-lives of each
-statistic.
+In the first part, the variance of gradients jumps by a factor of 25 every T updates. The study finds the half-life
+with the least tracking error. The second part trains A2C in three changing environments, with fixed, matched and
+estimated half-lives of RMSprop. The third part, `rl_rms.studies.forgetting`, trains PPO with several half-lives of
+each statistic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ COORDINATES = 64
 
 @dataclass(frozen=True)
 class World:
-    """An environment to train agents in.
+    """A changing environment and the arguments of a training in it.
 
     Attributes:
         id: Gymnasium's id.
@@ -97,7 +97,7 @@ FOUND = ("time scale", "match", "auto")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return cells for streams, for A2C by environment, half-life and rate, and for PPO's running statistics."""
+    """Return cells for streams of gradients, for A2C by task, half-life and rate, and for PPO's statistics."""
     if quick:
         return [
             *grid(jumps_every=[10, 100, 500]),
@@ -114,14 +114,14 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Measure a stream or a training."""
+    """Measure a stream of gradients or a training."""
     if "changes" in cell:
         return forgetting.training(seed, **cell)
     return _stream(seed, **cell) if "jumps_every" in cell else _training(seed, **cell)
 
 
 def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
-    """Measure the mean of ``(s/v - 1 - log(s/v)) / 2`` by half-life, with the true variance s."""
+    """Measure the error of v by half-life: the mean of ``(s/v - 1 - ln(s/v)) / 2``, with the true variance s."""
     random = np.random.default_rng(seed)
     updates = max(4_000, 8 * jumps_every)
     gains = 1 - 2.0 ** (-1 / np.array(TRACKED))[:, None]
@@ -184,13 +184,13 @@ def best_half_lives(results: Results) -> dict[int, float]:
 
 
 def exponent(results: Results) -> float:
-    """Return the exponent of the best half-life's growth with the time between jumps, from 100 updates on."""
+    """Fit a power law of the time T between jumps to the best half-life, for T >= 100, and return its exponent."""
     best = {time: h for time, h in best_half_lives(results).items() if time >= 100}
     return float(np.polyfit(np.log(list(best)), np.log(list(best.values())), 1)[0])
 
 
 def scores(results: Results, task: str, half_life: str) -> Floats:
-    """Return scores at the best rate, shape ``(seeds,)``."""
+    """Return scores at the best learning rate, shape ``(seeds,)``."""
     of = {"task": task, "half_life": half_life}
     return results.values("score", rate=results.best("score", "rate", highest=True, **of), **of)
 
@@ -202,12 +202,13 @@ def gain(results: Results, task: str, half_life: str) -> Estimate:
 
 def tables(results: Results) -> Sequence[Table]:
     """Tabulate tracking by the time between jumps, scores by environment, and PPO's episode lengths."""
-    header = ["", "best half-life", "error at the best", "error at half-life = T", "error at 69"]
+    header = ["gradients", "best half-life in updates"]
+    header += [f"error at {half_life}" for half_life in ("the best half-life", "T updates", "69 updates")]
     rows = []
     for time, best in best_half_lives(results).items():
         errors = results.values("error", jumps_every=time).mean(0)
         at = [int(np.argmin(np.abs(np.log(np.array(TRACKED) / h)))) for h in (best, time, 69)]
-        rows.append([f"jumps every {time:,} updates", f"{best:g}", *(f"{errors[i]:.3f}" for i in at)])
+        rows.append([f"jumps every T = {time:,} updates", f"{best:g}", *(f"{errors[i]:.3f}" for i in at)])
     half_lives = results.levels("half_life")
     scored, gained = [], []
     for task in results.levels("task"):
@@ -215,8 +216,8 @@ def tables(results: Results) -> Sequence[Table]:
         gained.append([task, *(_signed(gain(results, task, h)) for h in half_lives)])
     return [
         Table(header, rows),
-        Table(["score of A2C", *half_lives], scored),
-        Table(["gain over 69 updates", *half_lives], gained),
+        Table(["score of A2C by half-life", *half_lives], scored),
+        Table(["gain in score over 69 updates", *half_lives], gained),
         forgetting.table(results),
     ]
 
@@ -232,31 +233,33 @@ def verdict(results: Results) -> Verdict:
     won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}
     lost = {h: [w for w in names if gain(results, w, h).high < 0] for h in won}
     texts = [
-        f" Compared with 69 updates, {h} is significantly better in {', '.join(won[h]) or 'no task'} and worse in "
-        f"{', '.join(lost[h]) or 'no task'}."
+        f" Compared with 69 updates, the score of A2C with {h} is significantly higher in "
+        f"{', '.join(won[h]) or 'no task'} and lower in {', '.join(lost[h]) or 'no task'}."
         for h in won
         if won[h] or lost[h]
     ]
     equal = [h for h in won if not won[h] and not lost[h]]
     if equal:
         texts.append(
-            f" The returns with {listed(equal)} do not differ significantly from the returns with 69 updates."
+            f" The scores of A2C with {listed(equal)} do not differ significantly from its scores with 69 updates."
         )
     effects, helpful = forgetting.summary(results)
     sentence = (
-        "The half-life that tracks best is proportional to a power of the time between jumps. The power is "
-        f"{power:.2f}, and the claim implies 1.{''.join(texts)} {effects}"
+        "From T = 100 updates on, the half-life with the least error grows as a power of T. "
+        f"The exponent is {power:.2f}, and the claim implies 1.{''.join(texts)} {effects}"
     )
     if any(len(won[h]) == len(names) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
-    helped = [f"RMSprop's half-life {h} ({listed(won[h])})" for h in won if won[h] and not lost[h]] + helpful
+    helped = [
+        f"RMSprop with the half-life {h} ({listed(won[h])})" for h in won if won[h] and not lost[h]
+    ] + helpful
     if helped:
         return Verdict("conditional", sentence, f"only for {listed(helped)}")
     return Verdict("does not hold", sentence)
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Draw tracking error over half-life, and scores in every environment."""
+    """Draw tracking error over half-life, and scores in every task."""
     names, half_lives = results.levels("task"), results.levels("half_life")
     above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     axes = above.subplots(1, 1 + len(names), squeeze=False, width_ratios=[2, *[1] * len(names)])[0]
@@ -276,29 +279,40 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="half_life",
-    claim="Each running statistic of an agent should forget at a half-life that matches the timescale of the "
-    "environment's changes: RMSprop's second moment, and the moments that normalize observations and rewards.",
-    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the timescale "
-    "of the environment and the noise of the gradients. `half_life='auto'` uses the gradients alone. "
-    "`normalize_observation` and `normalize_reward` take half-lives in env steps. The moments of the observations "
-    "can also be forgotten at jumps only.",
-    setup=f"The variance of normally distributed gradients in {COORDINATES} coordinates jumps by a factor of "
-    f"{JUMP:g} every T updates. The study measures the Kullback-Leibler error of v for each half-life. A2C trains "
-    "in 16 sub-environments of three tasks, at the best of two or three learning rates. In the bandit, the means "
-    "of the rewards are drawn again every 8,000 env steps, and their noise jumps by a factor of ten every 2,000 "
-    "env steps. The score is the negative exact regret per env step. In the task with two states, the rewards are "
-    "swapped every 4,000 env steps. The score is the exact reward per env step. In CartPole, the rewards jump by "
-    "a factor of 30 every 10,000 env steps. The score is the episode length. The half-life `time scale` equals "
-    "the time between two changes. PPO with its default arguments trains in 16 CartPoles for "
-    f"{forgetting.NUM_STEPS:,} env steps. In each training, one statistic differs from the reference. The "
-    "reference never forgets the moments of observations and rewards, and its RMSprop has a half-life of 200 "
-    f"updates. Every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps, the observations get new "
-    "offsets, or the rewards change between 1 and 100. The score is the mean episode length over the training. "
-    "Gains over the reference are paired by seed.",
+    claim="Each running statistic of an agent should forget at a half-life that matches the timescale of "
+    "the environment's changes. These statistics are RMSprop's second moment, and the moments that "
+    "normalize observations and rewards.",
+    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the "
+    "timescale of the environment and the noise of the gradients. `half_life='auto'` uses the "
+    "gradients alone. `normalize_observation` and `normalize_reward` take half-lives in env steps. "
+    "With `normalize_observation`, an agent can also forget the moments only when observations jump.",
+    setup="The first experiment measures how well v tracks the variance s of gradients. The gradients of "
+    f"{COORDINATES} coordinates are normally distributed, and s alternates between 1 and {JUMP:g} "
+    "every T updates. The error is the mean of (s/v - 1 - ln(s/v)) / 2, the Kullback-Leibler "
+    "divergence in nats. The half-lives are 1, 1.41, 2, 2.83, ... and 2,050 updates. The columns for "
+    "T and 69 updates use the nearest of them. Errors are means over seeds."
+    "\n\nThe second experiment trains A2C with 16 sub-environments in three tasks. Each half-life "
+    "uses the best of two or three learning rates. The half-life `time scale` is the time between two "
+    "changes."
+    "\n\n- In the bandit, the mean rewards of the arms change every 8,000 env steps. The standard "
+    "deviation of the rewards changes by a factor of ten every 2,000 env steps, which is the time "
+    "between two changes. The score is minus the exact regret per env step."
+    "\n- In the task with two states, the rewards of the states are swapped every 4,000 env steps. "
+    "The score is the exact reward of the policy per env step."
+    "\n- In CartPole, the scale of the rewards changes between 1 and 30 every 10,000 env steps. The "
+    "score is the mean episode length."
+    f"\n\nThe third experiment trains PPO on 16 CartPoles for {forgetting.NUM_STEPS:,} env steps, with "
+    "default arguments except for its running statistics."
+    f"\n\n- Every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps, a new random offset is "
+    "added to the observations, or the scale of the rewards changes between 1 and 100."
+    "\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
+    "half-life of 200 updates. Each training changes the setting of one of these statistics."
+    f"\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
+    "training, averaged over the parts. Gains over the reference are paired by seed.",
     caveat="The benchmarks in docs/half_life.md have more tasks, more env steps, and learning rates by hill "
-    "climbing. In this study, the learning rate of A2C is the best of a few. It was chosen with the seeds of the "
-    "table. PPO has its default learning rate with every half-life. Of its 22 gains, one may be significant by "
-    "chance.",
+    "climbing. In this study, the learning rate of A2C is the best of a few, chosen with the seeds of "
+    "the table. PPO has its default learning rate with every setting. Of its 22 gains, one may be "
+    "significant by chance.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,7 +1,7 @@
 """Tests whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
 
-Without bias correction, v starts at 0, so the first steps are ``1 / sqrt(1 - rho)`` times too long. This factor
-grows with the half-life.
+v starts at 0. Without bias correction, the first step is therefore ``1 / sqrt(1 - rho)`` times as long as with
+bias correction. This factor grows with the half-life.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def measure(
 
 
 def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int) -> list[list[float]]:
-    """Train networks, and return minus log10 of the mean loss in the last tenth of the updates."""
+    """Train a network with each half-life and rate, and return -log10 of the mean loss in the last tenth."""
     copies = len(HALF_LIVES) * len(RATES)
     half_life = torch.tensor(HALF_LIVES, dtype=torch.float32).repeat_interleave(len(RATES)).view(-1, 1, 1)
     lr = torch.tensor(RATES).repeat(len(HALF_LIVES)).view(-1, 1, 1)
@@ -114,21 +114,20 @@ def deviation(scores: Floats) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate the spread over half-lives and the score, by task, LayerNorm and bias correction."""
+    """Tabulate the spread over half-lives and the extreme scores, by task, LayerNorm and bias correction."""
     rows = []
     for cell in results.cells:
         scores = at_best_rate(results, **{key: cell[key] for key in ("task", "layer_norm", "bias_correction")})
         means = scores.mean(0)
         spread = str(estimate(scores, deviation))
         rows.append([f"{cell['task']}, {_name(cell)}", spread, short(means.min()), short(means.max())])
-    return [
-        Table(["", "spread over half-lives", "score at the worst half-life", "score at the best half-life"], rows)
-    ]
+    header = ["task and network", "spread of the score over half-lives"]
+    return [Table([*header, "score at the worst half-life", "score at the best half-life"], rows)]
 
 
 def _name(cell: Cell) -> str:
     with_norm, with_bias_correction = cell["layer_norm"], cell["bias_correction"]
-    norm = "LayerNorm" if with_norm else "plain"
+    norm = "LayerNorm" if with_norm else "no LayerNorm"
     return f"{norm}, {'bias correction' if with_bias_correction else 'no bias correction'}"
 
 
@@ -178,26 +177,30 @@ def draw(results: Results, figure: "Figure") -> None:
             color = COLORS[2 * cell["layer_norm"] + cell["bias_correction"]]
             draw_band(axis, half_lives, estimates, color=color, label=_name(cell))
         axis.set(xscale="log", xlabel="half-life in updates")
-        axis.set_ylabel("-log10 loss" if task == "regression" else "episode length, last quarter")
-        axis.set_title(f"{task}, at the rate that is best for all half-lives")
+        axis.set_ylabel("-log10 of the late loss" if task == "regression" else "late episode length")
+        axis.set_title(f"{task}, at the best common learning rate")
         axis.legend()
 
 
 STUDY = Study(
     name="layer_norm",
     claim="LayerNorm stabilizes the scale of gradients, so results depend less on RMSprop's rho.",
-    mechanism="`PolicyConfig(norm='layer')`, or `agent.policy.norm: layer` in a configuration; "
-    "`bias_correction` of `rl_rms.RMSprop`, which the agents use by default.",
-    setup="For each half-life, the study computes the mean score over seeds. The spread is the standard deviation "
-    "of these scores over the half-lives, at the best common learning rate. The study measures the spread "
-    "with and without LayerNorm and bias correction. In the regression, networks learn the outputs of a fixed "
-    f"network. The score is -log10 of the loss in the last tenth of {UPDATES} updates, for half-lives 7 to "
-    f"7,000 and five learning rates. In the second task, A2C trains on 16 CartPoles for {NUM_STEPS:,} env "
-    "steps. The score is the episode length in the last quarter, for half-lives 20 to 2,000 and two learning "
-    "rates.",
-    caveat="The trainings are shorter than the longest half-lives. All half-lives use the same learning rate, "
-    "which was chosen with the seeds of the table. Over 200,000 env steps with bias correction, half-lives from "
-    "20 to 2,000 give similar results on CartPole (docs/half_life.md).",
+    mechanism="`PolicyConfig(norm='layer')` adds LayerNorm to a policy. In a configuration, the key is "
+    "`agent.policy.norm: layer`. `rl_rms.RMSprop` has the argument `bias_correction`, which agents set to "
+    "True by default.",
+    setup="The study trains with several half-lives, with and without LayerNorm, and with and without bias "
+    "correction. All half-lives use the same learning rate, which has the highest mean score over "
+    "half-lives and seeds. The spread is the standard deviation over half-lives of the mean score over "
+    "seeds. The scores in the table are means over seeds, too."
+    "\n\n- In the regression, a network learns the outputs of a fixed network. The score is -log10 of the "
+    f"mean loss in the last tenth of {UPDATES} updates. The half-lives are 7, 69, 700 and 7,000 "
+    "updates, and there are five learning rates."
+    f"\n- In CartPole, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the mean "
+    "length of the episodes that end in the last quarter. The half-lives are "
+    "20, 200 and 2,000 updates, and there are two learning rates.",
+    caveat="The trainings are shorter than the longest half-lives. The learning rate was chosen with the seeds "
+    "of the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 give similar "
+    "results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

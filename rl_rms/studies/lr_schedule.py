@@ -1,7 +1,7 @@
 """Tests a periodic learning rate with several phases, while the gradient's noise has the same period.
 
-An optimum performs a random walk in many coordinates, ``x*_{t+1} = x*_t + q N(0, 1)``, and the gradient is
-``x - x* + sigma_t N(0, 1)``. Both ``sigma_t`` and the rate are schedules of the library.
+The optimum ``x*`` performs a random walk, ``x*_{t+1} = x*_t + q N(0, 1)``. The gradient is
+``x - x*_t + sigma_t N(0, 1)``. ``sigma_t`` and the learning rate are schedules of the library.
 """
 
 import math
@@ -35,14 +35,14 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return a cell for each optimizer with its half-life, and each period."""
+    """Return a cell for each optimizer and period."""
     if quick:
         return grid(by=["SGD", "RMSprop, 4 updates", "RMSprop, 69 updates"], period=[40])
     return grid(by=KINDS, period=[40, 400, 4_000])
 
 
 def measure(seed: int, *, by: str, period: int) -> dict[str, Any]:
-    """Measure the mean squared distance from the optimum, and its fluctuation, shape ``(phases, rates)``."""
+    """Measure the mean squared distance from the optimum and its fluctuation, shape ``(phases, rates)`` each."""
     updates = max(2_000, 3 * period)
     clocks, key = np.arange(updates), Key(seed=0, stream=0)
     sigma = torch.from_numpy(Sinusoid(1.0, SWING, period).values(clocks, key)).float()
@@ -71,7 +71,7 @@ def at_best(results: Results, metric: str, phase: float, **which: Any) -> Floats
 
 
 def ratio(results: Results, **which: Any) -> Estimate:
-    """Return the loss with rate and noise in phase divided by the loss in opposite phase, at the best rates."""
+    """Return the loss with rate and noise in phase, divided by the loss in opposite phase, at the best rates."""
     return interquartile_mean(
         at_best(results, "loss", phase=IN, **which) / at_best(results, "loss", phase=AGAINST, **which)
     )
@@ -90,11 +90,12 @@ def tables(results: Results) -> Sequence[Table]:
                     f"{by}, period {period:,}",
                     *(f"{loss:.3f}" for loss in losses),
                     str(ratio(results, **of)),
-                    f"{swings[0]:.2f}, {swings[1]:.2f}",
+                    *(f"{swing:.2f}" for swing in swings),
                 ]
             )
-    behind = [f"rate {360 * phase:.0f}° behind" for phase in PHASES]
-    return [Table(["loss at the best rate", *behind, "0° / 180°", "fluctuation, 0° and 180°"], rows)]
+    behind = [f"loss, {360 * phase:.0f}° behind" for phase in PHASES]
+    fluctuation = [f"fluctuation, {360 * phase:.0f}° behind" for phase in (IN, AGAINST)]
+    return [Table(["optimizer and period in updates", *behind, "loss at 0° / loss at 180°", *fluctuation], rows)]
 
 
 def verdict(results: Results) -> Verdict:
@@ -106,13 +107,10 @@ def verdict(results: Results) -> Verdict:
     }
     most, least = (choose(ratios, key=lambda key: ratios[key].middle) for choose in (max, min))
     extremes = " ".join(
-        f"It is {word} for {_in_words(by)} at period {period:,} ({ratios[by, period].middle:.2f})."
+        f"The ratio is {word} for {_in_words([by])} at period {period:,} ({ratios[by, period].middle:.2f})."
         for word, (by, period) in (("highest", most), ("lowest", least))
     )
-    sentence = (
-        "The ratio is the loss with learning rate and noise in phase, divided by the loss in opposite phase. "
-        f"{extremes}"
-    )
+    sentence = f"The claim implies that the ratio of the loss at 0° to the loss at 180° is above 1. {extremes}"
     beyond = [key for key, one in ratios.items() if one.low > 1]
     if len(beyond) == len(ratios):
         return Verdict("holds", sentence)
@@ -121,13 +119,20 @@ def verdict(results: Results) -> Verdict:
     failed: dict[int, list[str]] = {}
     for by, period in ratios:
         if (by, period) not in beyond:
-            failed.setdefault(period, []).append(_in_words(by))
-    lost = listed(f"at period {period:,} for {listed(names)}" for period, names in failed.items())
+            failed.setdefault(period, []).append(by)
+    lost = listed(f"at period {period:,} for {_in_words(names)}" for period, names in failed.items())
     return Verdict("conditional", sentence, f"except {lost}")
 
 
-def _in_words(by: str) -> str:
-    return by.replace("RMSprop, ", "RMSprop with a half-life of ")
+def _in_words(names: Sequence[str]) -> str:
+    """Return optimizers in a sentence, such as ``SGD and RMSprop with half-lives of 4 updates and 69 updates``."""
+    half_lives = [by.removeprefix("RMSprop, ") for by in names if by.startswith("RMSprop")]
+    found = [by for by in names if not by.startswith("RMSprop")]
+    if half_lives:
+        found.append(
+            f"RMSprop with {'a half-life' if len(half_lives) == 1 else 'half-lives'} of {listed(half_lives)}"
+        )
+    return listed(found)
 
 
 def draw(results: Results, figure: "Figure") -> None:
@@ -144,7 +149,7 @@ def draw(results: Results, figure: "Figure") -> None:
         axis.set_title(f"period {period:,} updates")
         axis.set_xticks([0, 90, 180, 270, 360])
         axis.set_xlabel("phase of the rate behind the noise, degrees")
-    figure.axes[0].set_ylabel("squared distance, best rate")
+    figure.axes[0].set_ylabel("loss at the best learning rate")
     figure.axes[0].legend()
 
 
@@ -152,16 +157,24 @@ STUDY = Study(
     name="lr_schedule",
     claim="A periodic learning rate interacts with periodic gradient noise. It helps if it is high while "
     "gradients are informative, and harms if it is high while they are noisy.",
-    mechanism="Agents accept schedules of the learning rate and of the entropy coefficient: `Linear`, "
-    "`Cosine`, `Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses two `Sinusoid`s.",
-    setup=f"An optimum takes random steps of {WANDERING:g} per update in {COORDINATES} coordinates. The noise of "
-    f"the gradients oscillates as 1 ± {SWING:g}. The learning rate oscillates with the same relative amplitude. "
-    "Its phase is 0 to 270 degrees behind the noise. A training lasts 2,000 updates or three periods. The study "
-    "measures the squared distance from the optimum in the second half of the training. Each phase uses the best "
-    "of seven learning rates.",
-    caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, they would "
-    "have to be estimated first. RMSprop with a half-life much shorter than the period already removes part "
-    "of the variation of the noise.",
+    mechanism="The learning rate and the entropy coefficient of agents can be schedules: `Linear`, `Cosine`, "
+    "`Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses a `Sinusoid` for the "
+    "learning rate and a `Sinusoid` for the noise.",
+    setup=f"An optimizer follows an optimum in {COORDINATES} coordinates. In each update, every coordinate "
+    f"of the optimum moves by a normal step of standard deviation {WANDERING:g}. The gradient is the "
+    "distance from the optimum plus normal noise."
+    f"\n\n- The standard deviation of the noise is 1 + {SWING:g} sin(2 pi t / period) in update t."
+    "\n- The learning rate oscillates by the same factor, but 0, 90, 180 or 270 degrees behind the "
+    "noise. At 0 degrees, it is high while the gradients are noisy. At 180 degrees, it is high while the "
+    "noise is low."
+    "\n- A training has at least 2,000 updates and at least three periods."
+    "\n- The loss is the mean squared distance from the optimum per coordinate, in the second half of "
+    "the training. The fluctuation is the standard deviation of the loss over time, divided by its "
+    "mean."
+    "\n- Each phase uses the best of seven mean learning rates.",
+    caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, they "
+    "would have to be estimated first. RMSprop divides by root v. If its half-life is much shorter "
+    "than the period, its steps therefore already become shorter while the noise is high.",
     cells=cells,
     measure=measure,
     tables=tables,

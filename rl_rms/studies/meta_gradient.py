@@ -1,7 +1,8 @@
 """Learns learning rate, half-life and epsilon by meta-gradient, and compares them with a grid search.
 
-The meta-objective is the loss on a new batch after T updates plus a penalty on the fluctuation of earlier losses,
-``J(x) = L_T + c Var_t log L_t``, where x are the logarithms of the three hyperparameters.
+The meta-objective is ``J(x) = L_T + c Var_t log L_t``. x are the logarithms of the three hyperparameters, and
+``L_T`` is the loss on a new batch after T updates. c weights the variance of the logarithms of the earlier losses
+``L_t``.
 """
 
 import itertools
@@ -42,14 +43,14 @@ MOST = {"lr": 1.0, "half_life": 1e4, "eps": 1.0}
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return cells for the meta-gradient at each unroll length, and for each method to choose hyperparameters."""
+    """Return cells for each number of unrolled updates, and for each method that chooses hyperparameters."""
     if quick:
         return [*grid(length=[3, 30]), *grid(by=["start", "learned"], penalty=[0.0])]
     return [*grid(length=LENGTHS), *grid(by=["start", "grid"]), *grid(by=["learned"], penalty=PENALTIES)]
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Measure the meta-gradient, or a method to choose hyperparameters."""
+    """Measure the meta-gradient, or a method that chooses hyperparameters."""
     return _signal(seed, **cell) if "length" in cell else _scores(seed, **cell)
 
 
@@ -61,7 +62,7 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
         params: Initial parameters of one copy.
         x: Logarithms of learning rate, half-life and epsilon.
         length: Number of updates.
-        penalty: Weight of the fluctuation.
+        penalty: Weight of the variance of the logarithms of the losses.
     """
     lr, half_life, eps = x.exp()
     params = {name: param.detach().requires_grad_() for name, param in params.items()}
@@ -84,7 +85,12 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 
 
 def _signal(seed: int, length: int) -> dict[str, Any]:
-    """Measure the signal-to-noise ratio of the meta-gradient over batches, and its relative cost."""
+    """Measure the signal-to-noise ratio of the meta-gradient over draws of batches, and its cost.
+
+    Returns:
+        ``lr``, ``half_life`` and ``eps``: signal-to-noise ratios. ``times``: time of a meta-gradient divided by
+            the time of as many plain updates. ``kilobytes``: memory of the saved tensors.
+    """
     task = Regression(seed, 1, layer_norm=False)
     task.train(descent(START), 100)
     begin, gradients, times, saved = task.params, [], [], SavedTensors()
@@ -129,13 +135,13 @@ def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
 
 
 def _score(seed: int, values: Mapping[str, float]) -> float:
-    """Train, and return minus log10 of the mean loss in the last tenth of a training."""
+    """Train, and return -log10 of the mean loss in the last tenth of the updates."""
     losses = Regression(seed, 1, layer_norm=False).train(descent(values), NUM_STEPS)[-NUM_STEPS // 10 :]
     return -math.log10(min(float(losses.mean().nan_to_num(nan=1e9)), 1e9))
 
 
 def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
-    """Train with the hyperparameters of a method, and return the score and these hyperparameters."""
+    """Train with the hyperparameters that a method chose, and return the score and these hyperparameters."""
     if by == "grid":
         points = [dict(zip(NAMES, point, strict=True)) for point in itertools.product(RATES, HALF_LIVES, EPSILONS)]
         found = max(points, key=lambda point: _score(10_000 + seed, point))
@@ -145,7 +151,7 @@ def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
 
 
 def _learned(seed: int, penalty: float) -> dict[str, float]:
-    """Learn hyperparameters by steps of meta-gradient descent, each over a window of a training."""
+    """Learn hyperparameters by meta-gradient descent. Each step uses one window of a training."""
     x, state = logs(START), None
     task = Regression(seed, 1, layer_norm=False)
     first, windows = task.params, NUM_STEPS // HORIZON
@@ -172,12 +178,12 @@ def share(results: Results, penalty: float) -> Estimate:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate signal to noise and cost by unroll length, then scores and hyperparameters by method."""
+    """Tabulate signal-to-noise ratios and costs, then hyperparameters and scores by method."""
     signal = []
     for length in results.levels("length"):
         clear = [str(results.estimate(name, length=length)) for name in NAMES]
         times, memory = (results.middle(name, length=length) for name in ("times", "kilobytes"))
-        signal.append([f"{length} updates", *clear, f"{times:.1f}", f"{short(memory)} kB"])
+        signal.append([str(length), *clear, f"{times:.1f}", short(memory)])
     found = []
     for i in (i for i in results.where() if "by" in results.cells[i]):
         cell = results.cells[i]
@@ -186,14 +192,15 @@ def tables(results: Results) -> Sequence[Table]:
         gained = str(share(results, cell["penalty"])) if learned and results.where(by="grid") else ""
         values = [short(float(np.median(results.measured[i][name]))) for name in NAMES]
         found.append([name, *values, str(interquartile_mean(results.measured[i]["score"])), gained])
+    ratios = [f"signal-to-noise ratio of {name}" for name in NAMES]
     return [
-        Table(["signal-to-noise ratio over", *NAMES, "time relative to a plain update", "memory"], signal),
-        Table(["hyperparameters", *NAMES, "-log10 loss", "gain relative to the grid"], found),
+        Table(["unrolled updates", *ratios, "time / time of plain updates", "memory in kB"], signal),
+        Table(["method", "lr", "half_life in updates", "eps", "score", "gain / gain of the grid search"], found),
     ]
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the gain over the start, and by the signal to noise of each hyperparameter."""
+    """Judge by the gain over the start, and by the signal-to-noise ratio of each hyperparameter."""
     lengths = results.levels("length")
     clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
@@ -201,12 +208,14 @@ def verdict(results: Results) -> Verdict:
     grid_share = ""
     if results.where(by="grid"):
         shares = [f"{100 * share(results, penalty).middle:.0f} %" for penalty in PENALTIES]
-        grid_share = f" This is {shares[0]} of the gain of the grid search. With the penalty, it is {shares[1]}."
+        grid_share = (
+            f" This is {shares[0]} of the gain of the grid search. With the penalty, the share is {shares[1]}."
+        )
     noisiest = min(NAMES, key=lambda name: min(clear[name]))
     sentence = (
         f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The meta-gradient is "
-        f"noisiest for {noisiest}. Its signal-to-noise ratio is {min(clear[noisiest]):.2f} to "
-        f"{max(clear[noisiest]):.2f}, depending on the number of unrolled updates."
+        f"noisiest for {noisiest}. Its signal-to-noise ratio is between {min(clear[noisiest]):.2f} and "
+        f"{max(clear[noisiest]):.2f}."
     )
     if gain.low <= 0:
         return Verdict("does not hold", sentence)
@@ -217,43 +226,55 @@ def verdict(results: Results) -> Verdict:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Draw signal to noise and memory over length, and scores."""
+    """Draw signal-to-noise ratio and memory over the number of unrolled updates, and scores by method."""
     signal, cost, score = figure.subplots(1, 3)
     lengths = results.levels("length")
     for color, name in zip(COLORS, NAMES, strict=False):
         estimates = [results.estimate(name, length=length) for length in lengths]
         draw_band(signal, lengths, estimates, color=color, label=name)
     signal.axhline(1.0, color="#AAAAAA", linewidth=0.8)
-    signal.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="signal to noise")
+    signal.set(xscale="log", yscale="log", xlabel="unrolled updates", ylabel="signal-to-noise ratio")
     signal.legend()
     memory = [results.middle("kilobytes", length=length) for length in lengths]
     cost.plot(lengths, memory, "o-", color=COLORS[0])
-    cost.set(xscale="log", yscale="log", xlabel="updates unrolled", ylabel="kilobytes of the graph")
+    cost.set(xscale="log", yscale="log", xlabel="unrolled updates", ylabel="memory of the saved tensors in kB")
     found = [i for i in results.where() if "by" in results.cells[i]]
     estimates = [interquartile_mean(results.measured[i]["score"]) for i in found]
     draw_estimates(score, range(len(estimates)), estimates, color=COLORS[0])
     names = [" ".join(str(value) for value in results.cells[i].values()) for i in found]
     score.set_xticks(range(len(estimates)), names, rotation=45, ha="right", fontsize=8)
-    score.set_ylabel("-log10 loss, last tenth")
+    score.set_ylabel("score: -log10 of the late loss")
 
 
 STUDY = Study(
     name="meta_gradient",
     claim="rho and eps can be learned by differentiating through the training. A penalty on fluctuations "
     "makes this stable.",
-    mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to all hyperparameters. "
-    "`agent.meta` uses it in agents.",
-    setup=f"A network learns the outputs of a fixed network, starting from lr {START['lr']:g}, half-life "
-    f"{START['half_life']:g} and eps {START['eps']:g}. For several numbers of unrolled updates, the study "
-    f"draws {DRAWS} sets of batches. The signal-to-noise ratio is the mean of the meta-gradient over these "
-    "draws, divided by its standard deviation. The second experiment compares the meta-gradient with a grid "
-    f"search of {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} points. The meta-gradient makes {META_UPDATES} "
-    f"meta-updates over windows of {HORIZON} updates, with and without a penalty. Both methods choose "
-    f"hyperparameters on another task. The score is the loss of a training of {NUM_STEPS} updates with the "
-    "chosen hyperparameters.",
+    mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to all hyperparameters. The "
+    "setting `agent.meta` uses it in agents.",
+    setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "
+    f"learning rate {START['lr']:g}, half-life {START['half_life']:g} updates and eps "
+    f"{START['eps']:g}."
+    "\n\n- The first experiment trains for 100 updates. It then computes the meta-gradient "
+    f"{DRAWS} times with new batches, for several numbers of unrolled updates. The meta-gradient is the "
+    "gradient of "
+    "the loss after these updates with respect to the logarithms of the hyperparameters. The signal-to-noise "
+    "ratio "
+    "is the magnitude of its mean, divided by its standard deviation. The table also shows the time of a "
+    "meta-gradient divided by the time of as many plain updates, and the memory of the saved tensors."
+    f"\n- The second experiment learns the hyperparameters in {META_UPDATES} meta-updates over windows "
+    f"of {HORIZON} updates. The penalty is a weight times the variance of the logarithm of the loss "
+    f"within a window. A grid search chooses from {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} "
+    "points."
+    "\n- Both methods choose the hyperparameters on one task. The score is -log10 of the mean loss in "
+    f"the last tenth of a training of {NUM_STEPS} updates on another task."
+    "\n- The second table shows medians over seeds of the chosen hyperparameters. The gain is the "
+    "score minus the score at the start. The last column is the gain divided by the gain of the grid "
+    "search.",
     caveat="Windows that are much shorter than the training favor learning rates that are too large for the "
-    "training (short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect to the "
-    "half-life is nan. In this study, the first update makes v positive, so the gradient is finite.",
+    "training (short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect "
+    "to the half-life is nan. In this study, the first update makes v positive, so the gradient is "
+    "finite.",
     cells=cells,
     measure=measure,
     tables=tables,

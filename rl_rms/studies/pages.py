@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """Tables and verdict of a study, computed once.
+    """The tables and the verdict of a study.
 
     Attributes:
         study: The study.
@@ -58,8 +58,8 @@ class Finding:
 **Limits.** {study.caveat}
 
 `rl-rms study {study.name}` repeats the study with {len(self.results.seeds)} seeds. The raw data are in
-[{study.name}.json]({study.name}.json). Unless stated otherwise, numbers are interquartile means over seeds, with
-95 % bootstrap intervals in brackets.
+[{study.name}.json]({study.name}.json). Unless the page says otherwise, a number is the interquartile mean over
+seeds, and the brackets contain its 95 % bootstrap interval.
 """
 
     def tables_to_markdown(self) -> str:
@@ -68,12 +68,12 @@ class Finding:
 
 
 def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path:
-    """Write a study's page ``NAME.md``, its figure and its data; and TensorBoard's events.
+    """Write a study's page ``NAME.md``, its figure, its data and its TensorBoard events.
 
     Args:
         finding: The study's tables and verdict.
         folder: Output folder; created if missing.
-        events: Folder for TensorBoard; None writes none.
+        events: Folder for TensorBoard events; None writes no events.
 
     Returns:
         The page's path.

@@ -25,16 +25,16 @@ STEEP = 100.0
 MOST = 40_000
 RATES = [float(f"{10**k:.3g}") for k in np.arange(-4.0, 0.6, 0.25)]
 RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
-# x starts at hold. A learning rate is rejected if the root mean square of x over about ten updates exceeds hold.
+# x starts at hold. An escape counts only while the root mean square of x over about ten updates is at most hold.
 HOLD = 0.1
 SURFACE: tuple[str, ...] = ("flat", "start", "noise", "hold")
-# Ratio of updates that counts as far faster.
+# Smallest ratio of updates that counts as far faster.
 FAR = 2.0
 NOISES = [0.0, 0.01, 0.1, 1.0, 10.0]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return a cell for each curvature and start of the flat axis, noise, and bound on the steep axis."""
+    """Return a cell for each optimizer, curvature and start of the flat axis, noise, and bound on x."""
     if quick:
         return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], hold=[HOLD, HOLD / 10], by=RIVALS, most=[5_000])
     return [
@@ -47,7 +47,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 def descend(
     by: str, rates: list[float], *, flat: float, start: float, noise: float, hold: float, most: int, seed: int
 ) -> Iterator[Tensor]:
-    """Yield the points before each update from (hold, start), shape ``(rates, 2)``."""
+    """Yield the points before each update, shape ``(rates, 2)``. The first point is (hold, start)."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = Ladder(by, rates)
     p = torch.tensor([[hold, start]] * len(rates), dtype=torch.float64)
@@ -61,7 +61,10 @@ def descend(
 def measure(
     seed: int, *, flat: float, start: float, noise: float, hold: float, by: str, most: int
 ) -> dict[str, float]:
-    """Count the updates until ``|y| > 1`` with x within ``hold``, at the best learning rate; at most ``most``."""
+    """Count the updates until ``|y| > 1`` while x is within ``hold``, and return the fastest learning rate.
+
+    A training ends after ``most`` updates.
+    """
     # Without noise all seeds are equal.
     steps, rate = _escape(seed if noise else 0, flat, start, noise, hold, by, most)
     return {"steps": steps, "rate": rate}
@@ -89,11 +92,11 @@ def tables(results: Results) -> Sequence[Table]:
         of = dict(zip(SURFACE, values, strict=True))
         rows.append(
             [
-                f"b = {of['flat']:g}, from {of['start']:g}, noise {of['noise']:g}, hold {of['hold']:g}",
+                f"b = {of['flat']:g}, y from {of['start']:g}, noise {of['noise']:g}, bound on x {of['hold']:g}",
                 *(_steps(results, by, of) for by in RIVALS),
             ]
         )
-    return [Table(["updates to leave the saddle", *RIVALS], rows)]
+    return [Table(["updates until y has left the saddle", *RIVALS], rows)]
 
 
 def _steps(results: Results, by: str, of: Cell) -> str:
@@ -110,7 +113,7 @@ def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the noise levels at which SGD is not far slower."""
+    """Judge by the noise levels and bounds at which RMSprop is not far faster than SGD."""
     flat = min(results.levels("flat", noise=10.0))
     of = {"flat": flat, "start": 1e-3}
     texts, lost, count = [], [], 0
@@ -142,7 +145,7 @@ def draw(results: Results, figure: "Figure") -> None:
         points = np.array([p[0].numpy() for p in way])
         left.plot(*points.T, ".-", color=color, markersize=3, linewidth=0.8, label=f"{by}, {rates[by]:g}")
     left.set(xlim=(-0.15, 0.15), ylim=(-0.1, 1.3), xlabel="x, steep", ylabel="y, flat")
-    left.set_title("400 updates at a learning rate, b = 1")
+    left.set_title("400 updates at the given learning rates, b = 1")
     left.legend(loc="lower right")
     of = {"flat": flat, "start": 1e-3}
     noises = results.levels("noise", **of)
@@ -151,26 +154,31 @@ def draw(results: Results, figure: "Figure") -> None:
             estimates = [results.estimate("steps", by=by, noise=noise, hold=hold, **of) for noise in noises]
             line, name = ("o-", by) if hold == HOLD else ("o:", None)
             draw_band(right, range(len(noises)), estimates, line, color=color, label=name)
-    right.set(yscale="log", xlabel="noise of the gradient", ylabel="updates to leave")
+    right.set(yscale="log", xlabel="standard deviation of the noise", ylabel="updates until |y| > 1")
     right.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
-    right.set_title(f"best learning rates, b = {flat:g}; dotted: hold {HOLD / 10:g}")
+    right.set_title(f"best learning rates, b = {flat:g}; dotted: bound on x {HOLD / 10:g}")
     right.legend()
 
 
 STUDY = Study(
     name="saddle",
-    claim="RMSprop scales each parameter's step by its own gradients. It therefore leaves saddles and "
-    "plateaus far faster than SGD.",
-    mechanism="`rl_rms.RMSprop`, `rl_rms.optim.rule.rmsprop_update`.",
-    setup="The function is f(x, y) = (100 x² - b y²) / 2. The study counts the updates until |y| > 1. The "
-    "parameter hold is the initial value of x and a bound: the root mean square of x must not exceed it. Each "
-    "optimizer uses the best of nineteen learning rates, four per decade. RMSprop has rho = 0.99 and bias "
-    "correction. Adam and SGD are torch's optimizers, and momentum is 0.9.",
+    claim="RMSprop scales each parameter's step by its own gradients. It therefore leaves saddles and plateaus "
+    "far faster than SGD.",
+    mechanism="The study uses `rl_rms.RMSprop`.",
+    setup="The function is f(x, y) = (100 x² - b y²) / 2, with a saddle at (0, 0). An optimizer gets the "
+    "gradient of f plus normal noise of a given standard deviation."
+    "\n\n- x starts at a given bound, and y at a given value."
+    "\n- The study counts the updates until |y| > 1 while x is within the bound. x is within the bound if "
+    "its root mean square over about ten updates is at most the bound."
+    f"\n- Each optimizer and seed uses the fastest of {len(RATES)} learning rates, four per decade. A "
+    f"training ends after {MOST:,} updates."
+    "\n- RMSprop has rho = 0.99 and bias correction. SGD and Adam are the optimizers of torch. The column "
+    "`momentum` is SGD with momentum 0.9.",
     caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers that "
-    "scale each coordinate lose the advantage. On the steep axis, RMSprop does not converge but oscillates with "
-    "about half the learning rate. The bound on x (hold) therefore limits the best learning rate of RMSprop, and "
-    "its speed. In this study, far faster means at least twice as fast. This threshold was chosen after the "
-    "results were known.",
+    "scale each coordinate can lose this advantage. On the steep axis x, RMSprop does not converge. It "
+    "oscillates with an amplitude of about half the learning rate. The bound on x therefore limits the "
+    "learning rate and the speed of RMSprop. In this study, far faster means at least twice as fast. "
+    "This threshold was chosen after the results were known.",
     cells=cells,
     measure=measure,
     tables=tables,

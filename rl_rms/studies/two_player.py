@@ -1,4 +1,4 @@
-"""Measures the distance of RMSprop from a game's equilibrium, for each order of updates and momentum.
+"""Measures the distance of RMSprop from a game's equilibrium, by order of updates, momentum and optimism.
 
 The first game is ``x y``: x minimizes it, y maximizes it, and (0, 0) is the equilibrium. The second is CartPole
 with an adversary that pushes the pole and gets the negative reward.
@@ -31,7 +31,7 @@ RHO = 0.95
 ROUNDS = 500
 STARTS = 4
 RATES = half_decades(1e-3, 0.3)
-# Optimizer, order of updates, options.
+# Optimizer, order of updates, options of the optimizer.
 Player = tuple[str, Play, dict[str, float]]
 PLAYERS: dict[str, Player] = {
     "SGD": ("SGD", "simultaneous", {}),
@@ -49,7 +49,7 @@ CURES = ("optimism 1", "alternating", "extragradient")
 JUDGED = ("momentum 0.5", "momentum 0.9", "momentum -0.5", *CURES)
 NOISES = (0.0, 0.1)
 
-# The pushes in training on CartPole, and their description.
+# Kinds of pushes in training on CartPole, and their names in sentences.
 TRAININGS = {
     "none": "no pushes",
     "random": "random pushes",
@@ -64,7 +64,7 @@ UPDATES_IN_TURN = 10
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return the game x y for each player and gradient noise, and CartPole for each training and rate."""
+    """Return a cell for each kind of player and noise of the game x y, and for each CartPole training and rate."""
     if quick:
         return [
             *grid(player=["RMSprop", "momentum 0.9", *CURES], noise=[0.0]),
@@ -78,10 +78,11 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: float, seed: int) -> Iterator[Floats]:
-    """Yield the distances from the equilibrium before each round, shape ``(rates, starts)``, starting at 1.
+    """Yield the distances from the equilibrium before each round, shape ``(rates, starts)``.
 
-    The parameters are x and y divided by the rate, or for SGD by the square root of the rate. One optimizer with
-    learning rate 1 then covers all rates. The rate is the length of a steady step, ``lr / (1 - momentum)``.
+    The first distance is 1. The parameters are x and y divided by the rate, or for SGD by the square root of the
+    rate. One optimizer with learning rate 1 then covers all rates. The rate is the length of a steady step,
+    ``lr / (1 - momentum)``.
 
     Args:
         player: A value of `PLAYERS`.
@@ -114,7 +115,7 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Measure one of the two games."""
+    """Measure the game x y, or a training on CartPole."""
     return balance(seed, **cell) if "training" in cell else circle(seed, **cell)
 
 
@@ -127,12 +128,12 @@ def circle(seed: int, *, player: str, noise: float) -> dict[str, Any]:
 
 
 def pushes(kind: str, num_envs: int, seed: int) -> Rival:
-    """Make a fixed policy that pushes poles: an action in [-1, 1] for each observation of a batch.
+    """Make a fixed policy that pushes poles. It returns an action in [-1, 1] for each observation of a batch.
 
     Args:
         kind: ``"none"``; ``"random"``, uniform in [-1, 1]; ``"gusts"``, full strength to one side for 10 of 20
-            env steps; ``"swings"``, a sinusoid of 50 env steps; ``"lean"``, always in the direction in which the
-            pole leans.
+            env steps; ``"swings"``, a sinusoid with a period of 50 env steps; ``"lean"``, full strength in the
+            direction in which the pole leans.
         num_envs: Size of the batch.
         seed: Seed of the policy's random numbers.
     """
@@ -156,7 +157,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
 
 
 def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, Any]:
-    """Train on CartPole, and return mean returns under each kind of pushes, and over the unseen kinds."""
+    """Train on CartPole, and return the mean return with each kind of pushes, and the mean over unseen kinds."""
     config = A2CConfig(
         learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
         n_steps=NUM_STEPS,
@@ -201,7 +202,7 @@ def nearest(results: Results, player: str) -> float:
 
 
 def formula(player: str, rate: float) -> float | None:
-    """Return the theoretical radius of simultaneous RMSprop; None for other players."""
+    """Return the theoretical radius for simultaneous RMSprop, and None for other players."""
     by, play, options = PLAYERS[player]
     if by == "SGD" or play != "simultaneous":
         return None
@@ -210,7 +211,7 @@ def formula(player: str, rate: float) -> float | None:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate distances at the best and the largest rate, the theoretical radius, and CartPole's returns."""
+    """Tabulate distances at the best and the largest rate with the theoretical radius, and CartPole's returns."""
     rows = []
     for player in results.levels("player"):
         row = [player]
@@ -228,25 +229,25 @@ def tables(results: Results) -> Sequence[Table]:
     for training in results.levels("training"):
         rate = results.best("unseen", over="rate", highest=True, training=training)
         returns = [results.estimate(kind, training=training, rate=rate) for kind in ("none", *UNSEEN)]
-        trained.append([f"{training}, at {rate:g}", *map(str, returns)])
-    nearer = [f"at the best rate, noise {noise:g}" for noise in NOISES]
-    pushed = ["no pushes", *UNSEEN]
+        trained.append([f"{training}, {rate:g}", *map(str, returns)])
+    nearer = [f"distance at the best rate, noise {noise:g}" for noise in NOISES]
+    pushed = ["return without pushes", *(f"return with {kind}" for kind in UNSEEN)]
     return [
         Table(
             [
-                f"x y: distance after {ROUNDS} rounds",
+                "player of the game x y",
                 *nearer,
-                f"at rate {RATES[-1]:g}",
-                f"formula, rate {RATES[-1]:g}",
+                f"distance at rate {RATES[-1]:g}, noise 0",
+                f"predicted radius at rate {RATES[-1]:g}",
             ],
             rows,
         ),
-        Table(["mean return on CartPole, by pushes in training", *pushed], trained),
+        Table(["pushes in training, learning rate", *pushed], trained),
     ]
 
 
 def unseen(results: Results, training: str) -> float:
-    """Return the mean return under kinds of pushes not used in training, at the best rate."""
+    """Return the mean return with kinds of pushes that training does not use, at the best rate."""
     rate = results.best("unseen", over="rate", highest=True, training=training)
     return results.middle("unseen", training=training, rate=rate)
 
@@ -257,7 +258,7 @@ def largest(results: Results, player: str) -> float:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge whether RMSprop leaves the formula's circle, and whether momentum reduces the distance."""
+    """Judge whether RMSprop leaves the predicted circle, and whether positive momentum reduces the distance."""
     radius = cycle_radius(RATES[-1], RHO)
     spirals = largest(results, "RMSprop") > 1.2 * radius
     plain = nearest(results, "RMSprop")
@@ -272,12 +273,12 @@ def verdict(results: Results) -> Verdict:
     best, worst = (choose(returns, key=returns.__getitem__) for choose in (max, min))
     sentence = (
         f"At rate {RATES[-1]:g}, RMSprop ends at a distance of {short(largest(results, 'RMSprop'))}. The formula "
-        f"predicts a circle of radius {short(radius)}. At its best rate, plain RMSprop ends at a distance of "
-        f"{short(plain)}. Positive momentum {'reduces' if damps else 'does not reduce'} this distance. The "
-        f"smallest distance is {short(distances_at_best[closest])}, with {closest}. Under pushes that were not "
-        f"used in training, A2C has the highest return after training with {TRAININGS[best]} "
-        f"({short(returns[best])}), and the lowest after training with {TRAININGS[worst]} "
-        f"({short(returns[worst])})."
+        f"predicts a circle of radius {short(radius)}. At its best rate, RMSprop without momentum and optimism "
+        f"ends at a distance of {short(plain)}. Positive momentum {'reduces' if damps else 'does not reduce'} "
+        f"this distance. Of all variants of RMSprop, {closest} ends nearest to the equilibrium, at a distance of "
+        f"{short(distances_at_best[closest])}. The mean return of A2C with gusts, swings and lean is highest "
+        f"after training with {TRAININGS[best]} ({short(returns[best])}). It is lowest after training with "
+        f"{TRAININGS[worst]} ({short(returns[worst])})."
     )
     if spirals and damps:
         return Verdict("holds", sentence)
@@ -288,7 +289,7 @@ def verdict(results: Results) -> Verdict:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Draw distances over rounds at one rate, final distances over rates, and CartPole's returns by pushes."""
+    """Draw distances over rounds at one rate, late distances over rates, and CartPole's returns by pushes."""
     left, right, last = figure.subplots(1, 3, width_ratios=[1.0, 1.0, 1.2])
     shown = [player for player in results.levels("player") if not player.startswith("SGD")]
     colors = dict(zip(shown, [*COLORS, "#999999"], strict=False))
@@ -301,8 +302,8 @@ def draw(results: Results, figure: "Figure") -> None:
         if radii[0]:
             right.plot(RATES, radii, ":", color=colors[player], linewidth=1)
     left.set(yscale="log", xlabel="round", ylabel="distance from the equilibrium", title="at rate 0.03")
-    right.set(xscale="log", yscale="log", xlabel="learning rate of a steady step", ylim=(2e-4, 30))
-    right.set_title(f"after {ROUNDS} rounds; dotted: the formula")
+    right.set(xscale="log", yscale="log", xlabel="rate, the length of a steady step", ylim=(2e-4, 30))
+    right.set_title(f"after {ROUNDS} rounds; dotted: predicted radius")
     right.legend(*left.get_legend_handles_labels(), fontsize=6, loc="lower right")
     kinds = ("none", *UNSEEN)
     trainings = results.levels("training")
@@ -311,8 +312,8 @@ def draw(results: Results, figure: "Figure") -> None:
         estimates = [results.estimate(kind, training=training, rate=rate) for kind in kinds]
         at = np.arange(len(kinds)) + 0.8 * ((i + 0.5) / len(trainings) - 0.5)
         draw_estimates(last, at, estimates, color=COLORS[i], markersize=4, capsize=2, label=training)
-    last.set_xticks(range(len(kinds)), ["unpushed", *UNSEEN])
-    last.set(ylim=(0, 520), ylabel="CartPole's mean return", title="pushes in training")
+    last.set_xticks(range(len(kinds)), ["no pushes", *UNSEEN])
+    last.set(ylim=(0, 520), ylabel="mean return", title="A2C on CartPole, by pushes in training")
     last.legend(fontsize=6)
 
 
@@ -322,27 +323,36 @@ STUDY = Study(
     "momentum damps the spiral.",
     mechanism="`rl_rms.optim.games.play_round` updates the players simultaneously, in alternation or with "
     "extragradient steps. `rl_rms.RMSprop` has the arguments `optimism` and `momentum`. `momentum` may be "
-    "negative. "
-    "`rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
-    setup=f"The game x y starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. RMSprop has "
-    f"rho = {RHO} and bias correction. The study measures the root mean square of the distance over the last "
-    f"fifth of the rounds, for four starts per seed. Each player uses the best of {len(RATES)} learning rates. "
-    "With momentum, the rate means the length of a steady step, lr / (1 - momentum). The function "
-    "`rl_rms.optim.games.cycle_radius` predicts the distance. The prediction for plain RMSprop is 2 sqrt(2) lr / "
-    "sqrt(1 - rho). Momentum m and optimism multiply it by sqrt((1 + m) / (1 - m) - 2 optimism). In the second "
-    "experiment, A2C trains on CartPole for 100,000 env steps. In one training, nobody pushes the pole (none). In "
-    "another training, uniformly random pushes move it (random). In two further trainings, an adversary pushes "
-    "the pole. The adversary is a second A2C agent that gets the negative reward. It trains for as many env "
-    "steps, either simultaneously or in alternation. The largest push changes the angular velocity of the pole by "
-    f"{STRENGTHS[0]} rad/s per env step. The study evaluates each agent in 32 episodes without pushes and in 32 "
-    f"episodes with each of three pushes of {STRENGTHS[1]} rad/s: gusts, swings, and pushes in the direction in "
-    "which the pole leans. The table shows the better of two learning rates.",
+    "negative. `rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
+    setup="In the first experiment, player 1 minimizes x y by x, and player 2 maximizes x y by y. The "
+    "equilibrium is (0, 0)."
+    f"\n\n- A game starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. In the column "
+    "with noise 0.1, normal noise with this standard deviation is added to the gradients."
+    "\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
+    "four starts per seed."
+    f"\n- RMSprop has rho = {RHO} and bias correction. Each row uses the best of {len(RATES)} learning "
+    "rates. With momentum m, the rate s is the length of a steady step: s = lr / (1 - m)."
+    "\n- The function `rl_rms.optim.games.cycle_radius` predicts the distance. For RMSprop without "
+    "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply "
+    "it by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."
+    "\n\nIn the second experiment, A2C trains on CartPole for 100,000 env steps, while pushes change the "
+    f"angular velocity of the pole by at most {STRENGTHS[0]} rad/s per env step."
+    "\n\n- The pushes in training are absent (none), uniformly random (random), or the actions of an "
+    "adversary."
+    "\n- The adversary is a second A2C agent that gets the negative reward. Agent and adversary train in "
+    "turns of ten updates."
+    "\n- The simultaneous adversary trains against the agent's policy before the agent's turn. The "
+    "alternating adversary trains against the agent's policy after this turn."
+    "\n- After the training, the agent plays 32 episodes without pushes, and 32 episodes with each of "
+    f"three kinds of pushes of at most {STRENGTHS[1]} rad/s. Gusts push to one side for 10 of every 20 env "
+    "steps. Swings follow a sine wave. Lean pushes the pole in the direction in which it leans."
+    "\n- The table shows the mean return at the better of two learning rates.",
     caveat="In the game x y, each player has one parameter. A game with many coupled coordinates may circle more "
-    "widely than the formula predicts. The radius of a cycle is proportional to the learning rate, so the best "
-    "rate depends on the number of rounds. The trainings on CartPole are short, and an adversary takes as many "
-    "additional env steps as the agent. Agent and adversary alternate every ten updates, not every update. The "
-    "strength of the pushes was chosen on a few seeds so that A2C learns. The better learning rate was selected "
-    "by the returns in the table. The verdict considers only the bilinear game.",
+    "widely than the formula predicts. The radius of a cycle is proportional to the learning rate, so the "
+    "best rate depends on the number of rounds. The trainings on CartPole are short. The trainings with "
+    "an adversary take twice as many env steps, because the adversary trains too. The strength of the "
+    "pushes was chosen on a few seeds so that A2C learns. The better learning rate was selected by the "
+    "returns in the table. The verdict considers only the bilinear game.",
     cells=cells,
     measure=measure,
     tables=tables,

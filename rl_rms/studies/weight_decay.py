@@ -1,7 +1,7 @@
 """Measures how much weight decay shrinks the weights, and how it changes the return of an agent.
 
-Coupled decay is added to the gradient and divided by the root second moment; decoupled decay
-multiplies the weight by ``1 - lr * strength``.
+Coupled decay is added to the gradient, so RMSprop divides it by root v. Decoupled decay multiplies the weight by
+``1 - lr * strength``.
 """
 
 import itertools
@@ -26,19 +26,19 @@ FORMS: dict[str, dict[str, Any]] = {
     "coupled": {},
     "decoupled": {"decoupled_weight_decay": True},
 }
-# Scale of a weight's gradients, and factor by which one of the gradients is larger.
+# Standard deviation of a weight's gradients, and factor of the gradient in update `BURST_AT`.
 HISTORIES = {
-    "none, unused": (0.0, 1.0),
+    "0": (0.0, 1.0),
     "0.01": (0.01, 1.0),
     "0.1": (0.1, 1.0),
     "1": (1.0, 1.0),
-    "1, once 1,000": (1.0, 1_000.0),
+    "1, once x 1,000": (1.0, 1_000.0),
     "10": (10.0, 1.0),
 }
 LR, UPDATES, BURST_AT, WEIGHTS = 0.01, 1_000, 50, 200
 NUM_ENVS, NUM_STEPS = 16, 8
 RATES = (1e-3, 3e-3, 1e-2)
-# Coupled decay is divided by root second moments, which are far below 1 here.
+# RMSprop divides coupled decay by root v, which is far below 1 in these agents.
 STRENGTHS = {"none": (0.0,), "coupled": (1e-4, 1e-3, 0.01), "decoupled": (0.01, 0.1, 1.0)}
 STRONG = 0.1
 
@@ -56,14 +56,14 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
-    """Measure the remaining weights, or the return of an agent."""
+    """Measure the remaining shares of weights, or the return of an agent."""
     return (left if of == "weights" else scored)(seed, **cell)
 
 
 def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
     """Measure the share of a weight that remains after training, by history of its gradients.
 
-    The learning rate falls linearly to 0. The movement that the gradients cause without decay is subtracted.
+    The learning rate falls linearly to 0. The share does not include the movement that the gradients cause.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, bursts = torch.tensor(list(HISTORIES.values()), dtype=torch.float64).T.unsqueeze(-1)
@@ -90,11 +90,11 @@ def due(strength: float) -> float:
 
 
 def scored(seed: int, *, form: str, strength: float, rate: float, num_steps: int) -> dict[str, Any]:
-    """Measure A2C's mean return in the second half of a training on CartPole, and the spread of decay.
+    """Measure A2C's mean return in the second half of a training on CartPole, and the spread of coupled decay.
 
     Returns:
-        ``return``; and ``spread``, the 90th percentile of the strength of coupled decay over the weights, divided
-        by the 10th percentile, at the end of the training.
+        ``return``: mean return. ``spread``: 90th percentile of the strength of coupled decay over the weights,
+            divided by the 10th percentile, at the end of the training.
     """
     env = make_vec("CartPole-v1", NUM_ENVS, {}, seed=seed)
     options = {} if form == "none" else {"weight_decay": strength, **FORMS[form]}
@@ -123,24 +123,24 @@ def remaining(results: Results, form: str, strength: float) -> dict[str, float]:
 
 
 def best(results: Results, form: str, strength: float) -> Cell:
-    """Return an agent's cell at the learning rate with the highest return."""
+    """Return the agent's cell at the learning rate with the highest return."""
     of = {"of": "agent", "form": form, "strength": strength}
     return {**of, "rate": results.best("return", "rate", highest=True, **of)}
 
 
 def returns(results: Results, form: str) -> dict[float, Estimate]:
-    """Return an agent's return by strength of decay."""
+    """Return the mean returns of agents by strength of decay."""
     strengths = results.levels("strength", of="agent", form=form)
     return {strength: results.estimate("return", **best(results, form, strength)) for strength in strengths}
 
 
 def spread(results: Results) -> Estimate:
-    """Return the spread of coupled decay over an agent's weights, 90th over 10th percentile."""
+    """Return the 90th percentile of the strength of coupled decay over the weights, divided by the 10th."""
     return results.estimate("spread", **best(results, "none", results.levels("strength", form="none")[0]))
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate the remaining weights, and the agents' returns."""
+    """Tabulate the remaining shares of weights, and the agents' returns."""
     rows = []
     for strength in results.levels("strength", of="weights"):
         by_form = [remaining(results, form, strength) for form in FORMS]
@@ -152,29 +152,35 @@ def tables(results: Results) -> Sequence[Table]:
             ]
             for history in HISTORIES
         ]
-    rows.append(["decay of A2C's weights, 90th percentile over 10th", "", str(spread(results)), "1"])
+    rows.append(["A2C: 90th percentile of the strength / 10th percentile", "", str(spread(results)), "1"])
     scored = []
     by_strength = [returns(results, form) for form in STRENGTHS]
     for strength in sorted({strength for one in by_strength for strength in one}):
         texts = [str(one[strength]) if strength in one else "" for one in by_strength]
         scored.append([f"strength {strength:g}", *texts])
     names = ["no decay" if form == "none" else form for form in STRENGTHS]
-    return [Table(["remaining share", "no decay", *FORMS], rows), Table(["return of A2C", *names], scored)]
+    return [
+        Table(["remaining share of weights", "no decay", *FORMS], rows),
+        Table(["mean return of A2C", *names], scored),
+    ]
 
 
 def verdict(results: Results) -> Verdict:
     """Judge whether decoupled decay leaves the same share for every history of gradients."""
     coupled, decoupled = (remaining(results, form, STRONG) for form in ("coupled", "decoupled"))
     off = max(abs(value / due(STRONG) - 1) for value in decoupled.values())
-    unused = short(abs(remaining(results, "coupled", STRONG)["none, unused"]))
+    unused = short(abs(coupled["0"]))
     least, most = short(min(decoupled.values())), short(max(decoupled.values()))
-    plain, *strongest = (short(list(returns(results, form).values())[-1].middle) for form in STRENGTHS)
+    strongest = {form: max(returns(results, form)) for form in STRENGTHS}
+    plain, *decayed = (short(returns(results, form)[strength].middle) for form, strength in strongest.items())
     sentence = (
         f"At strength {STRONG:g}, decoupled decay leaves {least} to {most} of a weight for every history of "
-        f"gradients. Coupled decay leaves {short(max(coupled.values()))} if gradients are large, and {unused} if "
-        "they are 0. In one A2C agent, coupled decay at the 90th percentile of the weights is "
-        f"{short(spread(results).middle)} times as strong as at the 10th percentile. Without decay, the return of "
-        f"A2C is {plain}. With the strongest decay, it is {strongest[0]} (coupled) or {strongest[1]} (decoupled)."
+        f"gradients. Coupled decay leaves {short(max(coupled.values()))} of a weight with large gradients, and "
+        f"{unused} of a weight whose gradients are 0. In A2C, the 90th percentile of the strength of coupled "
+        "decay is "
+        f"{short(spread(results).middle)} times the 10th percentile. The mean return of A2C is {plain} without "
+        f"decay. It is {decayed[0]} with coupled decay of strength {strongest['coupled']:g}, and {decayed[1]} "
+        f"with decoupled decay of strength {strongest['decoupled']:g}."
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 
@@ -188,7 +194,7 @@ def draw(results: Results, figure: "Figure") -> None:
         first.plot(range(len(HISTORIES)), middle, "o-", color=color, label=form)
     first.axhline(due(STRONG), color="grey", linestyle=":", linewidth=1)
     first.set_xticks(range(len(HISTORIES)), [name.replace(", ", ",\n") for name in HISTORIES], fontsize=8)
-    first.set(xlabel="scale of the gradients", ylabel="remaining share of a weight")
+    first.set(xlabel="standard deviation of the gradients", ylabel="remaining share of a weight")
     first.set_title(f"after decay of strength {STRONG:g}")
     first.legend()
     for color, form in zip(COLORS, ("coupled", "decoupled"), strict=False):
@@ -197,7 +203,7 @@ def draw(results: Results, figure: "Figure") -> None:
     (plain,) = returns(results, "none").values()
     second.axhline(plain.middle, color="grey", linestyle=":", label="no decay")
     second.axhspan(plain.low, plain.high, color="grey", alpha=0.15)
-    second.set(xscale="log", xlabel="strength of the decay", ylabel="return")
+    second.set(xscale="log", xlabel="strength of the decay", ylabel="mean return")
     second.set_title("A2C on CartPole, at the best learning rate")
     second.legend()
 
@@ -205,17 +211,23 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="weight_decay",
     claim="Decoupled weight decay does not depend on the history of the gradients.",
-    mechanism="`rl_rms.RMSprop(weight_decay=..., decoupled_weight_decay=True)`. Agents take these arguments "
+    mechanism="`rl_rms.RMSprop` has the arguments `weight_decay` and `decoupled_weight_decay`. Agents take them "
     "in `optimizer_kwargs`.",
-    setup="Weights that start at 1 get 1,000 updates with normally distributed gradients of a given scale. In "
-    "some cases, the scale is 0, or there is one burst at update 50. The learning rate falls linearly from 0.01 "
-    "to 0, and rho is 0.99. The study measures which share of the initial weights remains after the updates. It "
-    "does not count the movement that the gradients themselves cause. In the second experiment, A2C trains on 16 "
-    "CartPoles for 40,000 env steps with a half-life of 200 updates. The study measures the mean return of the "
-    "episodes in the second half, at the best of three learning rates.",
-    caveat="The training is short and the network is small, so it does not overfit. Decay can therefore improve "
-    "little in this study. It may help more if a network has to stay able to learn. The returns with "
-    "decoupled decay and without decay differ by little more than noise.",
+    setup=f"In the first experiment, weights that start at 1 get {UPDATES:,} updates. The learning rate "
+    f"falls linearly from {LR:g} to 0, and rho is 0.99."
+    "\n\n- The gradients of a weight are normally distributed with a given standard deviation. In one "
+    f"case, the gradient in update {BURST_AT} is 1,000 times as large."
+    "\n- The remaining share is the mean weight after the updates, without the movement that the "
+    "gradients cause. A training without decay measures this movement."
+    "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "
+    "of 200 updates. The study measures the mean return of the episodes that end in the second "
+    "half, at the best of three learning rates. RMSprop divides coupled decay by root v of each weight, so "
+    "the strength of the decay differs between weights. The last row of the first table shows the 90th "
+    "percentile of "
+    "this strength over the weights, divided by the 10th percentile.",
+    caveat="The training is short and the network is small, so it does not overfit. Decay can therefore "
+    "improve little in this study. It may help more if a network has to stay able to learn. The "
+    "returns with decoupled decay and without decay differ by little more than noise.",
     cells=cells,
     measure=measure,
     tables=tables,

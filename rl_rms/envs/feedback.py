@@ -116,8 +116,8 @@ class Feedback:
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
                 f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, but this "
-                f"environment has adversaries of {sorted(self._adversaries) or 'nothing'}; make it with the same "
-                "adversaries"
+                f"environment has adversaries of {sorted(self._adversaries) or 'nothing'}; make the environment "
+                "with the adversaries of the saved state"
             )
         if self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])

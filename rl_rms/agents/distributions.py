@@ -198,7 +198,7 @@ class SquashedGaussian(DiagonalGaussian):
         return super().log_prob(actions) - _sum_components(_log_slope(actions))
 
     def entropy(self) -> Tensor:
-        """``H(u) + E[log tanh'(u)]``, shape ``(batch,)``. Quadrature with 16 nodes gives the expectation."""
+        """``H(u) + E[log tanh'(u)]``, shape ``(batch,)``, with the expectation by quadrature with 16 nodes."""
         nodes = torch.as_tensor(_NODES, dtype=self.mean.dtype, device=self.mean.device)
         weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=self.mean.dtype, device=self.mean.device)
         spread = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes

@@ -86,7 +86,7 @@ class Rollout:
 
     @property
     def cut(self) -> Bools:
-        """Mask of the transitions at which advantages end: episode ends, masked steps, and steps before a mask."""
+        """Whether advantages end at each transition: at ends of episodes, and at and before masked transitions."""
         if self.masked is None:
             return self.done
         cut = self.done | self.masked

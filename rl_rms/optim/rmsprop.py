@@ -104,7 +104,7 @@ class RMSprop(Optimizer):
         max_tensor_norm: Limit of the norm of a single tensor's gradient. Larger gradients are scaled down.
         max_grad_value: Largest magnitude of a gradient coordinate.
         max_grad_ratio: Largest magnitude of a coordinate, as a multiple of the root of its previous second moment,
-            > 1. A parameter's first gradient is not clipped.
+            > 1. A parameter's first gradient is not clipped in this way.
         on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, or ``"skip"`` the whole step
             and count it. None does not check, as in torch.
         fused: Whether one kernel call updates all parameters of a precision. For small networks, a step then takes

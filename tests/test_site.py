@@ -71,6 +71,7 @@ INTERNAL = {
     "rl_rms.agents.spaces",
     "rl_rms.agents.torch_backend",
     "rl_rms.agents.trainer",
+    "rl_rms.agents.transfers",
     "rl_rms.agents.trees",
     "rl_rms.configs",
     "rl_rms.envs.adversary",

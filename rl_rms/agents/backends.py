@@ -15,6 +15,7 @@ from rl_rms.agents.losses import Batch
 from rl_rms.agents.numpy_backend import NumpyBackend
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.torch_backend import TorchBackend
+from rl_rms.agents.transfers import Scalars
 from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
 
@@ -70,7 +71,7 @@ class Backend(Protocol):
         """
         ...
 
-    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
+    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> Scalars:
         """Write the gradients of `rl_rms.agents.clipped_loss.clipped_loss` to the parameters.
 
         Args:

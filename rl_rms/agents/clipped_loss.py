@@ -9,27 +9,26 @@ Sources: Schulman et al., "Proximal policy optimization algorithms", 2017, equat
 PPO for the clipped values.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.losses import (
     Batch,
     all_features,
     all_values,
     check_rows,
+    device_of,
     distribution_of,
     encode,
     plain_targets,
     remember,
     standardized,
 )
+from rl_rms.agents.transfers import DeviceRollout, Scalars, to_device
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.agents.workers import Workers
 
@@ -111,40 +110,43 @@ class Minibatch:
 @torch.no_grad()
 def evaluate(policy: nn.Module, batch: Batch) -> Played:
     """Compute a batch's values, log-probabilities, advantages and returns with the policy that collected it."""
-    device = next(policy.parameters()).device
-    features, after = all_features(policy, batch, device)
+    inputs, num = batch.on(device_of(policy)), batch.loss_mask.size
+    features, after = all_features(policy, batch, inputs)
     _, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = plain_targets(batch, values, final_values)
-    rows = np.arange(batch.loss_mask.size)
-    distribution = _distribution(policy, batch, features, rows, device)
-    log_probs = distribution.log_prob(_of_rows(batch.rollout.actions, rows, device))
-    check_rows("the log-probabilities of the actor's distribution", log_probs, len(rows))
+    distribution = distribution_of(policy, features)
+    if inputs.action_masks is not None:
+        distribution = distribution.masked(inputs.action_masks)
+    log_probs = distribution.log_prob(inputs.actions)
+    check_rows("the log-probabilities of the actor's distribution", log_probs, num)
     return Played(values[:-1].reshape(-1), log_probs.cpu().numpy(), advantages.reshape(-1), returns.reshape(-1))
 
 
-def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+def clipped_loss(policy: nn.Module, minibatch: Minibatch, *, with_metrics: bool = True) -> tuple[Tensor, Scalars]:
     """The clipped surrogate loss of a minibatch; the module's docstring has the equation.
 
     Args:
         policy: Module with `ActorCriticPolicy`'s interface.
         minibatch: The transitions.
+        with_metrics: Whether the metrics are needed.
 
     Returns:
-        The scalar loss, and its parts by TensorBoard tag.
+        The scalar loss, and its parts by TensorBoard tag; empty without ``with_metrics``.
     """
-    device = next(policy.parameters()).device
+    device = device_of(policy)
+    inputs, rows = minibatch.batch.on(device), to_device(minibatch.rows, device)
     coefficients = minibatch.batch.coefficients
     clip_range, clip_range_vf = minibatch.clip_range, minibatch.clip_range_vf
-    old_values, old_log_probs, advantages, returns = (
-        torch.as_tensor(array, device=device)
-        for array in (minibatch.values, minibatch.log_probs, minibatch.advantages, minibatch.returns)
+    old_values, old_log_probs, advantages, returns = to_device(
+        np.array((minibatch.values, minibatch.log_probs, minibatch.advantages, minibatch.returns)), device
     )
-    features = _features(policy, minibatch, device)
-    distribution = _distribution(policy, minibatch.batch, features, minibatch.rows, device)
+    features = _features(policy, minibatch, inputs, rows)
+    distribution = distribution_of(policy, features)
+    if inputs.action_masks is not None:
+        distribution = distribution.masked(inputs.action_masks.index_select(0, rows))
     values: Tensor = policy.critic(features)  # type: ignore[operator]
 
-    actions = _of_rows(minibatch.batch.rollout.actions, minibatch.rows, device)
-    log_ratio = distribution.log_prob(actions) - old_log_probs
+    log_ratio = distribution.log_prob(inputs.actions.index_select(0, rows)) - old_log_probs
     ratio = log_ratio.exp()
     clipped_ratio = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
     policy_loss = -torch.minimum(ratio * advantages, clipped_ratio * advantages).mean()
@@ -153,12 +155,14 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
     value_loss = nn.functional.mse_loss(values, returns)
     entropy_loss = -distribution.entropy().mean()
     loss = policy_loss + coefficients.ent_coef * entropy_loss + coefficients.vf_coef * value_loss
+    if not with_metrics:
+        return loss, {}
     with torch.no_grad():
         metrics = {
-            "train/policy_gradient_loss": policy_loss,
-            "train/value_loss": value_loss,
-            "train/entropy_loss": entropy_loss,
-            "train/loss": loss,
+            "train/policy_gradient_loss": policy_loss.detach(),
+            "train/value_loss": value_loss.detach(),
+            "train/entropy_loss": entropy_loss.detach(),
+            "train/loss": loss.detach(),
             # An unbiased estimate of KL(old, new) with low variance: http://joschu.net/blog/kl-approx.html
             "train/approx_kl": (ratio - 1.0 - log_ratio).mean(),
             "train/clip_fraction": ((ratio - 1.0).abs() > clip_range).to(ratio.dtype).mean(),
@@ -169,39 +173,24 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch) -> tuple[Tensor, Mappi
     return loss, metrics
 
 
-def _distribution(
-    policy: nn.Module, batch: Batch, features: Tree, rows: Rows, device: torch.device
-) -> Distribution:
-    """The distributions over the valid actions of the given rows, from their features."""
-    distribution = distribution_of(policy, features)
-    if batch.rollout.action_masks is not None:
-        distribution = distribution.masked(_of_rows(batch.rollout.action_masks, rows, device))
-    return distribution
-
-
-def _features(policy: nn.Module, minibatch: Minibatch, device: torch.device) -> Tree:
+def _features(policy: nn.Module, minibatch: Minibatch, inputs: DeviceRollout, rows: Tensor) -> Tree:
     """The inputs of actor and critic for a minibatch's rows.
 
     A recurrent policy runs through the full rollouts of the rows' sub-environments.
     """
-    batch, rows = minibatch.batch, minibatch.rows
-    observations = batch.rollout.observations
-    if batch.state is None:
-        return encode(policy, tree_map(lambda leaf: _of_rows(leaf[:-1], rows, device), observations))
-    steps, envs = np.divmod(rows, batch.loss_mask.shape[1])
+    batch, observations = minibatch.batch, inputs.observations
+    if batch.state is None or inputs.starts is None:
+        return encode(policy, tree_map(lambda leaf: leaf.index_select(0, rows), observations))
+    steps, envs = np.divmod(minibatch.rows, batch.loss_mask.shape[1])
     envs, columns = np.unique(envs, return_inverse=True)
+    chosen, own = (to_device(each, rows.device) for each in (envs, steps * len(envs) + columns))
+
+    def of_envs(leaf: Tensor) -> Tensor:
+        return leaf.index_select(1, chosen)
+
+    shape = batch.rollout.starts.shape
     features = encode(
-        policy, tree_map(lambda leaf: torch.as_tensor(_flat(leaf[:-1, envs]), device=device), observations)
+        policy, tree_map(lambda leaf: of_envs(leaf.unflatten(0, shape)[:-1]).flatten(0, 1), observations)
     )
-    starts = torch.as_tensor(batch.rollout.starts[:-1, envs], device=device)
-    outputs, _ = remember(policy, features, starts, batch.state[torch.as_tensor(envs, device=device)])
-    return outputs[torch.as_tensor(steps * len(envs) + columns, device=device)]
-
-
-def _of_rows(leaf: npt.NDArray[Any], rows: Rows, device: torch.device) -> Tensor:
-    return torch.as_tensor(_flat(leaf)[rows], device=device)
-
-
-def _flat(leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Reshape ``(num_steps, num_envs, *shape)`` to ``(num_steps * num_envs, *shape)``."""
-    return leaf.reshape(-1, *leaf.shape[2:])
+    outputs, _ = remember(policy, features, of_envs(inputs.starts[:-1]), batch.state.index_select(0, chosen))
+    return outputs.index_select(0, own)

@@ -26,10 +26,11 @@ def clip_gradients(params: Sequence[nn.Parameter], max_norm: float | None, on_no
     """
     grads = [param.grad for param in params if param.grad is not None]
     limit = math.inf if max_norm is None else max_norm
-    norm = nn.utils.get_total_norm(grads)
+    total = nn.utils.get_total_norm(grads)
+    norm = float(total)
     if math.isfinite(norm):
-        nn.utils.clip_grads_with_norm_(params, limit, norm)
-        return float(norm)
+        nn.utils.clip_grads_with_norm_(params, limit, total)
+        return norm
     guard = GradientGuard(max_grad_norm=max_norm, on_nonfinite=on_nonfinite)
     admitted = guard.admit(grads)
     if admitted is not None:

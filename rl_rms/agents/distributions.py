@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rl_rms.agents.transfers import to_device
 from rl_rms.agents.workers import RandomSource
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
@@ -17,6 +18,7 @@ _INVALID = -1e8
 TINY = np.float32(1e-37)
 # Gauss-Hermite quadrature over a standard normal, for expectations of the log-derivative of tanh.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_QUADRATURE = np.stack((_NODES, _WEIGHTS / _WEIGHTS.sum()))
 
 Self = TypeVar("Self")
 
@@ -61,8 +63,9 @@ class Categorical:
 
         If the E_i are standard exponential, ``E_i / p_i`` is smallest for action i with probability p_i.
         """
-        noise = torch.from_numpy(generator.standard_exponential(tuple(self.log_probs.shape), dtype=np.float32))
-        return (self.log_probs - noise.add_(float(TINY)).log_().to(self.log_probs.device)).argmax(dim=-1)
+        noise = generator.standard_exponential(tuple(self.log_probs.shape), dtype=np.float32)
+        log_noise = to_device(noise, self.log_probs.device).add_(float(TINY)).log_()
+        return (self.log_probs - log_noise).argmax(dim=-1)
 
     def mode(self) -> Tensor:
         """The most likely action of each row, shape ``(batch,)``, int64."""
@@ -133,8 +136,8 @@ class Bernoulli:
 
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``, float."""
-        drawn = torch.from_numpy(generator.random(tuple(self._logits.shape), dtype=np.float32))
-        return (drawn.to(self._logits.device) < torch.sigmoid(self._logits)).float()
+        drawn = generator.random(tuple(self._logits.shape), dtype=np.float32)
+        return (to_device(drawn, self._logits.device) < torch.sigmoid(self._logits)).float()
 
     def mode(self) -> Tensor:
         """The most likely bits, shape ``(batch, *action)``, float."""
@@ -165,8 +168,8 @@ class DiagonalGaussian:
 
     def sample(self, generator: RandomSource) -> Tensor:
         """Draw one action per row, shape ``(batch, *action)``."""
-        noise = torch.from_numpy(generator.standard_normal(tuple(self.mean.shape), dtype=np.float32))
-        return self.mean + self.log_std.exp() * noise.to(self.mean.device)
+        noise = generator.standard_normal(tuple(self.mean.shape), dtype=np.float32)
+        return self.mean + self.log_std.exp() * to_device(noise, self.mean.device)
 
     def mode(self) -> Tensor:
         """The mean."""
@@ -199,8 +202,7 @@ class SquashedGaussian(DiagonalGaussian):
 
     def entropy(self) -> Tensor:
         """``H(u) + E[log tanh'(u)]``, shape ``(batch,)``, with the expectation by quadrature with 16 nodes."""
-        nodes = torch.as_tensor(_NODES, dtype=self.mean.dtype, device=self.mean.device)
-        weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=self.mean.dtype, device=self.mean.device)
+        nodes, weights = to_device(_QUADRATURE, self.mean.device).to(self.mean.dtype)
         spread = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes
         return super().entropy() + _sum_components((_log_slope(spread) * weights).sum(-1))
 

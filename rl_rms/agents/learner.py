@@ -5,6 +5,7 @@ loss's coefficients. `PPOLearner` takes several optimizer steps on each rollout.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -231,7 +232,12 @@ class Learner(ABC):
     # -- the optimizer step -------------------------------------------------------------------------------
 
     def _step(
-        self, batch: Batch, env_steps: float, share: float, num_timesteps: int, metrics: dict[str, float]
+        self,
+        batch: Batch,
+        env_steps: float,
+        share: float,
+        num_timesteps: int,
+        metrics: MutableMapping[str, Any],
     ) -> int:
         """Take one optimizer step with the current gradients.
 
@@ -278,7 +284,7 @@ class Learner(ABC):
                 if self.meta is not None:
                     self.meta.state_rate(i, group["lr"])
 
-    def _guarded_step(self, share: float, metrics: dict[str, float]) -> int:
+    def _guarded_step(self, share: float, metrics: MutableMapping[str, Any]) -> int:
         """Take a step, and clip first if the optimizer does not; return 1 if gradients were not finite, else 0."""
         if isinstance(self.optimizer, RMSprop):
             before = self.optimizer.guard.num_nonfinite

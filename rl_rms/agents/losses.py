@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.distributions import Distribution, as_distribution
 from rl_rms.agents.returns import bootstrap_values, explained_variance, generalized_advantages
 from rl_rms.agents.rollout import Rollout
+from rl_rms.agents.transfers import DeviceRollout, Scalars, to_device
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.agents.workers import ALONE, Workers
 
@@ -75,6 +75,15 @@ class Batch:
     loss_mask: Bools
     coefficients: LossCoefficients
     state: Tensor | None = None
+    _on_devices: dict[torch.device, DeviceRollout] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def on(self, device: torch.device) -> DeviceRollout:
+        """The rollout on a device. Only the first call copies it."""
+        if device not in self._on_devices:
+            self._on_devices[device] = DeviceRollout.of(self.rollout, device, is_recurrent=self.state is not None)
+        return self._on_devices[device]
 
     def copied(self) -> "Batch":
         """Copy the batch without its episodes. The collector does not overwrite the copy's arrays."""
@@ -156,8 +165,8 @@ def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) 
 
 
 def actor_critic_loss(
-    policy: nn.Module, batch: Batch, workers: Workers = ALONE
-) -> tuple[Tensor, dict[str, float]]:
+    policy: nn.Module, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool = True
+) -> tuple[Tensor, Scalars]:
     """``-mean(A log pi) - ent_coef * mean(entropy) + vf_coef * mean((R - V)**2)`` over the loss mask.
 
     The same policy collected the rollout, so one forward pass gives both the values for the advantages and the
@@ -167,13 +176,14 @@ def actor_critic_loss(
         policy: Module with `ActorCriticPolicy`'s interface.
         batch: The rollout with its loss mask, coefficients and recurrent state.
         workers: The processes whose advantages are standardized together.
+        with_metrics: Whether the metrics are needed.
 
     Returns:
-        The scalar loss, and its parts by TensorBoard tag.
+        The scalar loss, and its parts by TensorBoard tag; empty without ``with_metrics``.
     """
-    rollout, coefficients = batch.rollout, batch.coefficients
-    device = next(policy.parameters()).device
-    features, after = all_features(policy, batch, device)
+    coefficients, device = batch.coefficients, device_of(policy)
+    inputs = batch.on(device)
+    features, after = all_features(policy, batch, inputs)
     predicted: Tensor | None = None
     values = final_values = None
     if coefficients.baseline:
@@ -181,24 +191,29 @@ def actor_critic_loss(
     advantages, returns = targets(batch, values, final_values, workers)
 
     distribution = distribution_of(policy, features)
-    if rollout.action_masks is not None:
-        distribution = distribution.masked(torch.as_tensor(rollout.action_masks, device=device).flatten(0, 1))
-    mask = torch.as_tensor(batch.loss_mask.reshape(-1), device=device)
-    advantage = torch.as_tensor(advantages.reshape(-1), device=device)[mask]
-    log_prob = distribution.log_prob(torch.as_tensor(rollout.actions, device=device).flatten(0, 1))
-    check_rows("the log-probabilities of the actor's distribution", log_prob, len(mask))
-    policy_loss = -(advantage * log_prob[mask]).mean()
-    entropy_loss = -distribution.entropy()[mask].mean()
+    if inputs.action_masks is not None:
+        distribution = distribution.masked(inputs.action_masks)
+    log_prob = distribution.log_prob(inputs.actions)
+    check_rows("the log-probabilities of the actor's distribution", log_prob, batch.loss_mask.size)
+    # A boolean mask on a GPU would make the CPU wait for the number of its rows.
+    chosen = np.flatnonzero(batch.loss_mask)
+    rows = to_device(chosen, device)
+    advantage, target = to_device(np.array((advantages.reshape(-1)[chosen], returns.reshape(-1)[chosen])), device)
+    policy_loss = -(advantage * log_prob.index_select(0, rows)).mean()
+    entropy_loss = -distribution.entropy().index_select(0, rows).mean()
     loss = policy_loss + coefficients.ent_coef * entropy_loss
-    metrics = {"train/policy_gradient_loss": policy_loss.item(), "train/entropy_loss": entropy_loss.item()}
+    parts = {"train/policy_gradient_loss": policy_loss, "train/entropy_loss": entropy_loss}
+    if predicted is not None:
+        value_loss = nn.functional.mse_loss(predicted.index_select(0, rows), target)
+        loss = loss + coefficients.vf_coef * value_loss
+        parts["train/value_loss"] = value_loss
+    if not with_metrics:
+        return loss, {}
+    metrics: dict[str, Tensor | float] = {name: part.detach() for name, part in parts.items()}
     log_std = getattr(distribution, "log_std", None)
     if log_std is not None:
-        metrics["train/std"] = log_std.detach().exp().mean().item()
-    if predicted is not None and values is not None:
-        target = torch.as_tensor(returns.reshape(-1), device=device)[mask]
-        value_loss = nn.functional.mse_loss(predicted[: len(mask)][mask], target)
-        loss = loss + coefficients.vf_coef * value_loss
-        metrics["train/value_loss"] = value_loss.item()
+        metrics["train/std"] = log_std.detach().exp().mean()
+    if values is not None:
         metrics["train/explained_variance"] = explained_variance(
             values[:-1][batch.loss_mask], returns[batch.loss_mask]
         )
@@ -216,14 +231,13 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
     for name, param in policy.named_parameters():
         if not param.isfinite().all():
             return f"the parameter {name} is already nan or infinite"
-    rollout, shape = batch.rollout, batch.loss_mask.shape
-    features, after = all_features(policy, batch, next(policy.parameters()).device)
+    shape, inputs = batch.loss_mask.shape, batch.on(device_of(policy))
+    features, after = all_features(policy, batch, inputs)
     distribution = distribution_of(policy, features)
-    actions = torch.as_tensor(rollout.actions, device=distribution.entropy().device).flatten(0, 1)
     _, values, final_values = all_values(policy, batch, features, after)
     advantages, _ = plain_targets(batch, values, final_values)
     parts = {
-        "log-probability of the action": distribution.log_prob(actions).cpu().numpy().reshape(shape),
+        "log-probability of the action": distribution.log_prob(inputs.actions).cpu().numpy().reshape(shape),
         "value": values[:-1],
         "advantage": advantages,
     }
@@ -238,7 +252,7 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
 def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tuple[Tensor, Floats, Floats]:
     """The critic's values of all observations: a tensor with its graph, and the arrays for `targets`."""
     num_steps, num_envs = batch.loss_mask.shape
-    all_inputs = tree_map(lambda *parts: torch.cat(parts), features, after)
+    all_inputs = tree_map(_joined, features, after)
     predicted: Tensor = policy.critic(all_inputs)  # type: ignore[operator]
     num_values = (num_steps + 1) * num_envs
     check_rows("the critic's values", predicted, num_values + len(batch.rollout.final_index))
@@ -259,31 +273,36 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
         )
 
 
-def all_features(policy: nn.Module, batch: Batch, device: torch.device) -> tuple[Tree, Tree]:
+def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
     """The inputs of actor and critic in rows: first for observations with an action, then for the others.
 
     The last and the final observations have no action. They give only bootstrap values, so they have no graph.
     """
-    rollout = batch.rollout
-
-    def tensor(leaf: npt.NDArray[Any]) -> Tensor:
-        return torch.as_tensor(leaf, device=device)
-
-    def without_action(leaf: npt.NDArray[Any], finals: npt.NDArray[Any]) -> Tensor:
-        return torch.cat((tensor(leaf[-1]), tensor(finals)))
-
-    features = encode(policy, tree_map(lambda leaf: tensor(leaf[:-1]).flatten(0, 1), rollout.observations))
+    num = batch.loss_mask.size
+    features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))
+    without_action = tree_map(lambda leaf: leaf[num:], inputs.observations)
+    if inputs.final_observations is not None:
+        without_action = tree_map(_joined, without_action, inputs.final_observations)
     with torch.no_grad():
-        after = encode(policy, tree_map(without_action, rollout.observations, rollout.final_observations))
-    if batch.state is None:
+        after = encode(policy, without_action)
+    if batch.state is None or inputs.starts is None:
         return features, after
-    starts = tensor(rollout.starts)
-    features, states = remember(policy, features, starts[:-1], batch.state)
+    features, states = remember(policy, features, inputs.starts[:-1], batch.state)
+    final_index = batch.rollout.final_index
     with torch.no_grad():
-        remembered = torch.cat([states[-1], *(states[t][i : i + 1] for t, i in rollout.final_index.tolist())])
-        continuing = torch.zeros(len(rollout.final_index), dtype=torch.bool, device=device)
-        after, _ = policy.remember(after, remembered, torch.cat((starts[-1], continuing)))  # type: ignore[operator]
+        remembered = torch.cat([states[-1], *(states[t][i : i + 1] for t, i in final_index.tolist())])
+        continuing = inputs.starts.new_zeros(len(final_index))
+        after, _ = policy.remember(after, remembered, torch.cat((inputs.starts[-1], continuing)))  # type: ignore[operator]
     return features, after
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat((first, second))
+
+
+def device_of(policy: nn.Module) -> torch.device:
+    """The device of a policy's parameters."""
+    return next(policy.parameters()).device
 
 
 def encode(policy: nn.Module, observations: Tree) -> Tree:

@@ -11,6 +11,7 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from rl_rms.agents.a2c import A2CLearner
 from rl_rms.agents.agent import Agent
@@ -22,12 +23,13 @@ from rl_rms.agents.losses import Batch
 from rl_rms.agents.minibatches import Minibatches, Part
 from rl_rms.agents.returns import explained_variance
 from rl_rms.agents.rollout import RolloutTotals
+from rl_rms.agents.transfers import Scalars, to_floats
 
 # The allowed multiple of target_kl, as in Stable-Baselines3.
 _KL_TOLERANCE = 1.5
 _KL = "train/approx_kl"
 
-Log = list[tuple[Part, dict[str, float]]]
+Log = list[tuple[Part, dict[str, Tensor | float]]]
 """The minibatches of a rollout with their metrics."""
 
 
@@ -78,7 +80,7 @@ class PPOLearner(A2CLearner):
         needs_metrics = with_metrics or config.target_kl is not None
         for part in minibatches.epochs(config.n_epochs, self.generator):
             minibatch = Minibatch.of(batch, played, part.rows, clip_range, clip_range_vf, workers)
-            metrics = backend.clipped_gradients(minibatch, with_metrics=needs_metrics)
+            metrics = dict(backend.clipped_gradients(minibatch, with_metrics=needs_metrics))
             log.append((part, metrics))
             if self._is_too_far(part, metrics):
                 break
@@ -87,12 +89,12 @@ class PPOLearner(A2CLearner):
         self._set_span(self.env_steps_per_update(totals))
         return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
 
-    def _is_too_far(self, part: Part, metrics: dict[str, float]) -> bool:
+    def _is_too_far(self, part: Part, metrics: Scalars) -> bool:
         """Whether the mean KL divergence of the minibatch, over all workers, exceeds the limit."""
         target = self.config.target_kl
         if target is None:
             return False
-        own = part.share * metrics[_KL] if part.share else 0.0
+        own = part.share * float(metrics[_KL]) if part.share else 0.0
         return bool(self.workers.sum(np.array([own]))[0] > _KL_TOLERANCE * target)
 
     def clip_ranges(self, num_timesteps: int) -> tuple[float, float | None]:
@@ -124,9 +126,11 @@ class PPOLearner(A2CLearner):
         values, returns, in_loss = np.concatenate(self.workers.all_gather(own), axis=1)
         mask = in_loss > 0.0
         means = {"train/explained_variance": explained_variance(values[mask], returns[mask])}
-        last_epoch = [(part, metrics) for part, metrics in log if part.epoch == log[-1][0].epoch]
-        for name in log[0][1]:
-            chosen = {_KL: last_epoch, "train/loss": log[-1:], "train/std": log[-1:]}.get(name, log)
+        parts = [part for part, _ in log]
+        rows = list(zip(parts, to_floats([metrics for _, metrics in log]), strict=True))
+        last_epoch = [(part, metrics) for part, metrics in rows if part.epoch == parts[-1].epoch]
+        for name in rows[0][1]:
+            chosen = {_KL: last_epoch, "train/loss": rows[-1:], "train/std": rows[-1:]}.get(name, rows)
             # A minibatch above the KL limit takes no step, so it has no gradient norm.
             logged = [(part, metrics) for part, metrics in chosen if name in metrics]
             total = sum(part.share * metrics[name] for part, metrics in logged if part.share)

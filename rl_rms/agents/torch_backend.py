@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rl_rms.agents.clipped_loss import Minibatch, Played, clipped_loss, evaluate
 from rl_rms.agents.distributions import Distribution
 from rl_rms.agents.losses import Batch, actor_critic_loss, distribution_of
+from rl_rms.agents.transfers import Scalars, to_device, to_floats
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
 
@@ -39,15 +40,14 @@ class TorchBackend:
         self, observations: Tree, starts: Bools, action_masks: Bools | None, state: Tensor | None
     ) -> tuple[Distribution, Tensor | None]:
         """Compute the distribution over actions and the next recurrent state. See `Backend.act`."""
-        features = tree_map(lambda leaf: torch.as_tensor(leaf, device=self._device), observations)
+        features = tree_map(lambda leaf: to_device(leaf, self._device), observations)
         if hasattr(self._policy, "encode"):
             features = self._policy.encode(features)
         if state is not None:
-            starting = torch.as_tensor(starts, device=self._device)
-            features, state = self._policy.remember(features, state, starting)
+            features, state = self._policy.remember(features, state, to_device(starts, self._device))
         distribution = distribution_of(self._policy, features)
         if action_masks is not None:
-            distribution = distribution.masked(torch.as_tensor(action_masks, device=self._device))
+            distribution = distribution.masked(to_device(action_masks, self._device))
         return distribution, state
 
     @torch.no_grad()
@@ -67,25 +67,23 @@ class TorchBackend:
     def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
         """Write the loss's gradients to the parameters. See `Backend.gradients`."""
         with self._training():
-            loss, metrics = actor_critic_loss(self._policy, batch, workers)
+            loss, metrics = actor_critic_loss(self._policy, batch, workers, with_metrics=with_metrics)
             self._policy.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        return metrics
+        return to_floats([metrics])[0]
 
     def evaluate(self, batch: Batch) -> Played:
         """The inputs of PPO's loss from the policy that collected the batch. See `Backend.evaluate`."""
         return evaluate(self._policy, batch)
 
-    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> dict[str, float]:
+    def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> Scalars:
         """Write the gradients of PPO's loss to the parameters. See `Backend.clipped_gradients`."""
         # Batch normalization cannot use the statistics of a single transition.
         with self._training(len(minibatch.rows) > 1):
-            loss, metrics = clipped_loss(self._policy, minibatch)
+            loss, metrics = clipped_loss(self._policy, minibatch, with_metrics=with_metrics)
             self._policy.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        return (
-            dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)) if with_metrics else {}
-        )
+        return metrics
 
     @contextmanager
     def _training(self, mode: bool = True) -> Iterator[None]:

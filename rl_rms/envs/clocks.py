@@ -7,8 +7,10 @@ the number of processes.
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from itertools import islice, repeat
+from itertools import repeat
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -28,15 +30,10 @@ class Clock(ABC):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        values: Current value of each target, in the order of the schedules.
-        regime: Current regime: a scalar, or shape ``(num_envs,)`` if sub-environments differ.
         is_frozen: Whether steps leave the reading unchanged. The steps still draw new noise.
     """
 
     seed: int
-    values: tuple[Column, ...]
-    regime: int | Ints
-    is_frozen = False
     # Indices of this process's sub-environments among all processes, and the count of all sub-environments.
     _indices: Ints
     _num_in_all: int
@@ -50,6 +47,18 @@ class Clock(ABC):
         self._num_in_all = num_envs * size
         # The ratio of the env steps of all processes to the env steps of this process.
         self._rate = size
+        # CPython reads an attribute of the instance faster than an attribute of the class.
+        self.is_frozen = False
+
+    @property
+    @abstractmethod
+    def values(self) -> tuple[Column, ...]:
+        """The current value of each target, in the order of the schedules."""
+
+    @property
+    @abstractmethod
+    def regime(self) -> int | Ints:
+        """The current regime: a scalar, or shape ``(num_envs,)`` if sub-environments differ."""
 
     @property
     @abstractmethod
@@ -109,15 +118,20 @@ class SharedClock(Clock):
         seed: Seed of the drift, >= 0.
         num_envs: Number of sub-environments.
         shard: See `rl_rms.envs.NonStationaryVector`.
+
+    Attributes:
+        index: Position of the reading in the block of readings that was computed last.
     """
 
+    index: int
+    # The values of each target in the block, and the regimes.
+    _columns: Any
+    _regimes: Any
     # Number of readings that are computed at once.
     _span = BLOCK
     # Index of the sub-environment whose random numbers the schedules use.
     _env_index = 0
     _block: Block
-    _columns: Any
-    _regimes: Any
 
     def __init__(
         self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
@@ -126,20 +140,32 @@ class SharedClock(Clock):
         self.set(0, seed)
 
     @property
+    def values(self) -> tuple[Column, ...]:
+        """The current value of each target, in the order of the schedules."""
+        index = self.index
+        return tuple([column[index] for column in self._columns])
+
+    @property
+    def regime(self) -> int | Ints:
+        """The current regime."""
+        regime: int = self._regimes[self.index]
+        return regime
+
+    @property
     def reading(self) -> int:
         """Env steps of all sub-environments together."""
-        return self._reading
+        return self._start + self.index
 
     @property
     def readings(self) -> Ints:
         """The same reading for each sub-environment."""
-        return np.full(self._indices.size, self._reading, dtype=np.int64)
+        return np.full(self._indices.size, self.reading, dtype=np.int64)
 
     @property
     def noise_key(self) -> NoiseKey:
         """The noise key. All sub-environments have the same drift, but separate noise."""
         n = self._indices.size
-        now = self._reading + self._frozen_steps
+        now = self.reading + self._frozen_steps
         return NoiseKey(self.seed, (self._env_index,) * n, tuple(self._indices.tolist()), (now,) * n)
 
     @property
@@ -150,7 +176,7 @@ class SharedClock(Clock):
     @changes.setter
     def changes(self, changes: Mapping[str, Schedule]) -> None:
         self._changes = dict(changes)
-        self.set(self._reading)
+        self.set(self.reading)
 
     @property
     def timescale(self) -> float:
@@ -160,27 +186,28 @@ class SharedClock(Clock):
     def set(self, reading: int, seed: int | None = None) -> None:
         """Set the reading, and optionally the seed."""
         self.seed = self.seed if seed is None else seed
-        self._reading = reading
         self._frozen_steps = 0
-        self._start = reading - reading % self._span
+        index = reading % self._span
+        self._start = reading - index
         self._load(is_next=False)
-        self._look_up()
+        self.index = index
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
         """Count the true transitions of all sub-environments."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
-        self._reading += number * self._rate
-        while self._reading - self._start >= self._span:
+        index = self.index + number * self._rate
+        while index >= self._span:
+            index -= self._span
             self._start += self._span
             self._load(is_next=True)
-        self._look_up()
+        self.index = index
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
         """Return the values after these transitions, in the order of the schedules."""
         made = 0 if self.is_frozen else int(np.count_nonzero(valid)) * self._rate
-        return tuple(values[..., 0] for values in self.oracle(np.array([self._reading + made])).values())
+        return tuple(values[..., 0] for values in self.oracle(np.array([self.reading + made])).values())
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
         """Return the values at other readings, shape ``(n,)``."""
@@ -188,7 +215,7 @@ class SharedClock(Clock):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the reading and the seed."""
-        return {"clock": self._reading, "seed": self.seed}
+        return {"clock": self.reading, "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state of `state_dict`."""
@@ -205,50 +232,74 @@ class SharedClock(Clock):
         self._columns = [memoryview(column) for column in np.ascontiguousarray(self._block.values.T)]
         self._regimes = memoryview(self._block.regimes)  # type: ignore[arg-type]
 
-    def _look_up(self) -> None:
-        """Look up the values and the regime at the reading."""
-        index = self._reading - self._start
-        self.values = tuple([column[index] for column in self._columns])
-        self.regime = self._regimes[index]
-
     def __getstate__(self) -> dict[str, Any]:
         # Memoryviews cannot be copied or pickled.
-        tables = ("_columns", "_regimes", "_ahead")
-        return {name: value for name, value in self.__dict__.items() if name not in tables}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_columns", "_regimes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._unpack()
-        self._look_up()
 
 
 class SingleClock(SharedClock):
-    """The clock of one environment."""
+    """The clock of one environment.
 
-    # An iterator over the remaining readings, values and regimes of the block.
-    _ahead: Iterator[tuple[int, tuple[float, ...], int]]
+    Attributes:
+        now: The current value of a single target, or the tuple of the current values.
+        ahead: An iterator over the later values of ``now`` in the block, until the regime changes. Assigning its
+            next item to ``now`` advances the clock by one.
+        regime: The current regime.
+    """
+
+    now: Any
+    ahead: Iterator[Any]
+    regime: int = 0
+    _columns: list[list[float]]
 
     def __init__(self, changes: Mapping[str, Schedule], seed: int, env_index: int = 0) -> None:
         self._env_index = env_index
         super().__init__(changes, seed, 1)
         self._indices += env_index
 
+    @property
+    def values(self) -> tuple[Column, ...]:
+        """The current value of each target, in the order of the schedules."""
+        return (self.now,) if len(self._columns) == 1 else self.now
+
+    @property
+    def index(self) -> int:
+        """Position of the reading in the block of readings that was computed last."""
+        return self._end - 1 - length_hint(self._left)
+
+    @index.setter
+    def index(self, index: int) -> None:
+        self.regime = self._regimes[index]
+        self._end = bisect_right(self._regimes, self.regime)
+        columns: list[Iterator[Any]] = [iter(column[index : self._end]) for column in self._columns]
+        self._left = columns[0] if columns else repeat((), self._end - index)
+        # Rows are made one at a time, because thousands of tuples at once would start Python's garbage collector.
+        self.ahead = zip(*columns, strict=True) if len(columns) > 1 else self._left
+        self.now = next(self.ahead)
+
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
         """Count one transition."""
-        if self.is_frozen or (row := next(self._ahead, None)) is None:
-            super().advance()
-        else:
-            self._reading, self.values, self.regime = row
+        if not self.is_frozen:
+            for now in self.ahead:
+                self.now = now
+                return
+        super().advance()
 
     def _unpack(self) -> None:
+        super()._unpack()
+        # A list gives its numbers faster than a memoryview.
         self._columns = self._block.values.T.tolist()
-        self._regimes = self._block.regimes.tolist()
 
-    def _look_up(self) -> None:
-        index = self._reading - self._start
-        readings = range(self._reading, self._start + BLOCK)
-        # Rows are made one at a time, because thousands of tuples at once would start Python's garbage collector.
-        columns = [islice(column, index, None) for column in self._columns]
-        rows = zip(*columns, strict=True) if columns else repeat(())
-        self._ahead = zip(readings, rows, islice(self._regimes, index, None), strict=False)
-        self._reading, self.values, self.regime = next(self._ahead)
+    def __getstate__(self) -> dict[str, Any]:
+        # Iterators over lists would be pickled with the lists.
+        state = super().__getstate__()
+        return {**{name: state[name] for name in state if name not in ("ahead", "_left")}, "index": self.index}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        index = state.pop("index")
+        super().__setstate__(state)
+        self.index = index

@@ -90,12 +90,12 @@ def compute_block(
         before: The block that ends at ``start``; None counts regimes from clock 0.
     """
     if before is None:
-        regime = count_regimes(changes, start, seed, env_index)
+        last, regime = start, count_regimes(changes, start, seed, env_index)
     else:
-        regime = int(before.regimes[-1]) + regime_changes(changes, start - 1, start, seed, env_index).size
+        last, regime = start - 1, int(before.regimes[-1])
     values = trace(changes, np.arange(start, start + BLOCK), seed, env_index)
     regimes = np.full(BLOCK, regime, dtype=np.int64)
-    for event in regime_changes(changes, start, start + BLOCK - 1, seed, env_index):
+    for event in regime_changes(changes, last, start + BLOCK - 1, seed, env_index):
         regimes[event - start :] += 1
     columns = list(values.values()) or [np.empty((BLOCK, 0))]
     return Block(np.column_stack(columns), regimes)

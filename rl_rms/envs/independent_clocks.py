@@ -32,6 +32,16 @@ class IndependentClocks(Clock):
         self._set(np.zeros(num_envs, dtype=np.int64))
 
     @property
+    def values(self) -> tuple[Column, ...]:
+        """The current values of each target, shape ``(num_envs,)``."""
+        return tuple(self._values.take(self._at, axis=0).T)
+
+    @property
+    def regime(self) -> Ints:
+        """The current regimes, shape ``(num_envs,)``."""
+        return self._regimes.take(self._at)
+
+    @property
     def reading(self) -> int:
         """Env steps of all sub-environments together."""
         return int(self._readings.sum()) * self._rate
@@ -74,7 +84,6 @@ class IndependentClocks(Clock):
             for i in np.flatnonzero(self._readings - self._starts == BLOCK).tolist():
                 self._load(i, int(self._readings[i]), is_next=True)
             self._look_ahead()
-        self._look_up()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
         """Return the values after these transitions, in the order of the schedules."""
@@ -103,11 +112,6 @@ class IndependentClocks(Clock):
         for i, reading in enumerate(readings.tolist()):
             self._load(i, reading - reading % BLOCK, is_next=False)
         self._look_ahead()
-        self._look_up()
-
-    def _look_up(self) -> None:
-        self.values = tuple(self._values.take(self._at, axis=0).T)
-        self.regime = self._regimes.take(self._at)
 
     def _load(self, i: int, start: int, *, is_next: bool) -> None:
         block = slice(i * BLOCK, (i + 1) * BLOCK)

@@ -117,6 +117,19 @@ class NonStationary(Changing, Parametrized):
                 clock to 0 and resets the curriculum, except in `frozen`.
             options: ``"rl_rms.clock"`` sets the clock, in env steps. Other options go to the environment.
         """
+        if seed is not None or options is not None or not self._is_passive:
+            seed, options = self._prepare(seed, options)
+        observation, info = super().reset(seed=seed, options=options)
+        if self._observer is not None:
+            observation = self._observed(self._observer, observation)
+        self.last_observation = observation
+        info[REGIME] = self.regime
+        return observation, info
+
+    def _prepare(
+        self, seed: int | None, options: dict[str, Any] | None
+    ) -> tuple[int | None, dict[str, Any] | None]:
+        """Set the clock and the values of the next episode; return the seed and the options of the environment."""
         seed = None if seed is None else check_int("seed", seed, least=0)
         clock, options = take_clock(options)
         frozen = self._clock.is_frozen
@@ -129,23 +142,24 @@ class NonStationary(Changing, Parametrized):
             self._feedback.begin((0,))
             self._task = tuple(self._feedback.tasks[:, 0].tolist())
         self._set()
-        observation, info = super().reset(seed=seed, options=options)
-        self.last_observation = observation = self._observed(observation)
-        info[REGIME] = self.regime
-        return observation, info
+        return seed, options
 
     def step(self, action: Any) -> Transition:
         """Make a transition, then advance the clock by one."""
-        if not self._passes_on:
-            return self._complete(*super().step(action))
+        clock = self._clock
+        if not self._passes_on or clock.is_frozen:
+            return self._complete(*Parametrized.step(self, action))
         transition: Transition = self.env.step(action)
-        clock, setter = self._clock, self._setter
-        clock.advance()
-        if clock.values != setter.values:
-            setter.set(clock.values)
-        self.last_observation = transition[0]
-        transition[4][REGIME] = clock.regime
-        return transition
+        # This is `_complete` without its calls, which would take most of the time.
+        for now in clock.ahead:
+            clock.now, setter = now, self._setter
+            if now != setter.now:
+                setter.assign(now)
+                setter.now = now
+            self.last_observation = transition[0]
+            transition[4][REGIME] = clock.regime
+            return transition
+        return self._complete(*transition)
 
     def _complete(
         self, observation: Any, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]
@@ -162,7 +176,9 @@ class NonStationary(Changing, Parametrized):
             ):
                 self._replace_schedules()
         self._set()
-        self.last_observation = observation = self._observed(observation)
+        if self._observer is not None:
+            observation = self._observed(self._observer, observation)
+        self.last_observation = observation
         info[REGIME] = self.regime
         return observation, reward, terminated, truncated, info
 
@@ -209,16 +225,12 @@ class NonStationary(Changing, Parametrized):
             self.last_observation = decode(state["observation"])
         self._set()
 
-    def _observed(self, observation: Any) -> Any:
-        if self._observer is None:
-            return observation
+    def _observed(self, observer: Observer, observation: Any) -> Any:
         changed = self.regime != self._regime_shown
         self._regime_shown = int(self.regime)
-        return self._observer.add(observation, self.parameter_values, self._clock.reading, changed)
+        return observer.add(observation, self.parameter_values, self._clock.reading, changed)
 
     def _set(self) -> None:
         if self._setter.is_drawn:
             self._setter.place(self._clock.noise_key)
-        values = self._clock.values + self._task
-        if values != self._setter.values:
-            self._setter.set(values)
+        self._setter.set(self._clock.values + self._task)

@@ -38,7 +38,9 @@ class ParameterSetter:
 
     Attributes:
         targets: Names of the targets.
-        values: The current values, in the order of the targets. Each is None until the values are first set.
+        now: The current value of a single target, or the tuple of the current values. Each is None until the
+            values are first set.
+        assign: Sets the targets to values in the form of ``now``, without changing ``now``.
         has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
         late: Targets that take effect only at the next reset.
@@ -60,7 +62,8 @@ class ParameterSetter:
         num_envs: int | None = None,
     ) -> None:
         self.targets = tuple(targets)
-        self.values: tuple[Any, ...] = (None,) * len(self.targets)
+        self._is_single = len(self.targets) == 1
+        self.now: Any = None if self._is_single else (None,) * len(self.targets)
         self._env = env
         self.noise_key = NoiseKey(0, (0,), (0,), (0,))
         self._has_arrays = bool(arrays)
@@ -100,7 +103,7 @@ class ParameterSetter:
                 owners.setdefault(id(owner), (owner, {}))[1][target] = self._parameter(target)
         for owner, parameters in owners.values():
             verify_effect(owner, parameters)
-        self._setters = self._find_setters()
+        self._find_setters()
         effects = {
             target: self._parameter(target).effect for target in self.targets if transform_of(target) is None
         }
@@ -115,23 +118,22 @@ class ParameterSetter:
         self.moves = bool(groups)
         self._reroutes = any(target.startswith("action.") for target in {*self.targets} - _AFFINE)
 
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The current values, in the order of the targets. Each is None until the values are first set."""
+        return (self.now,) if self._is_single else self.now
+
     def set(self, values: tuple[Any, ...]) -> None:
         """Set each target whose value has changed.
 
         Args:
             values: Values in the order of the targets: a scalar, or shape ``(num_envs,)``.
         """
-        before, setters = self.values, self._setters
-        if len(setters) == 1 and not self._has_arrays and values != before:
-            # With a single target, a loop would take twice as long.
-            setters[0](values[0])
-        else:
-            for index, setter in enumerate(setters):
-                new = values[index]
-                # Setting an array is cheaper than comparing it.
-                if new is not before[index] and (self._has_arrays or new != before[index]):
-                    setter(new)
-        self.values = values
+        now = values[0] if self._is_single else values
+        # Setting an array is cheaper than comparing it.
+        if now is not self.now and (self._has_arrays or now != self.now):
+            self.assign(now)
+            self.now = now
 
     def ends_episode(self, values: tuple[Any, ...]) -> bool:
         """Whether setting these values ends the episode in progress."""
@@ -146,13 +148,17 @@ class ParameterSetter:
 
     def again(self) -> None:
         """Set all values again, because the environment has restored its own values."""
-        for setter, value in zip(self._setters, self.values, strict=True):
+        if self._is_single:
+            if self.now is not None:
+                self.assign(self.now)
+            return
+        for setter, value in zip(self._setters, self.now, strict=True):
             if value is not None:
                 setter(value)
 
     def set_all(self, values: tuple[Any, ...]) -> None:
         """Set all targets, including targets whose values have not changed."""
-        self.values = values
+        self.now = values[0] if self._is_single else values
         self.again()
 
     def place(self, noise_key: NoiseKey) -> None:
@@ -338,8 +344,8 @@ class ParameterSetter:
         if self._exists(parameter, target):
             parameter.setter(find_owner(self._env, target)[0])(value)
 
-    def _find_setters(self) -> list[Callable[[Any], None]]:
-        return [
+    def _find_setters(self) -> None:
+        self._setters: list[Callable[[Any], None]] = [
             partial(self._set_transform, target, transforms.bounds_of(target, self._spaces[1]))
             if transform_of(target) is not None
             else self._parameter(target).setter(find_owner(self._env, target)[0])
@@ -347,15 +353,25 @@ class ParameterSetter:
             else partial(self._set_if_it_exists, self._parameter(target), target)
             for target in self.targets
         ]
+        self.assign = self._setters[0] if self._is_single else self._assign_each
+
+    def _assign_each(self, values: tuple[Any, ...]) -> None:
+        now = self.now
+        for index, setter in enumerate(self._setters):
+            new, before = values[index], now[index]
+            if new is not before and (self._has_arrays or new != before):
+                setter(new)
 
     def __getstate__(self) -> dict[str, Any]:
         # Registered functions may be lambdas, which cannot be pickled. `__setstate__` finds them by name.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_setters", "_example")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_setters", "assign", "_example")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._example = _find_example(self._env, self.targets)
-        self._setters = self._find_setters()
+        self._find_setters()
         # Box2D and MuJoCo environments are created again when unpickled, with their initial values.
         self.again()
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rl_rms.envs.clocks import SharedClock
+from rl_rms.envs.clocks import Column, SharedClock
 from rl_rms.envs.drift import BLOCK, count_regimes, regime_changes, trace
 from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
@@ -20,6 +20,8 @@ class PhaseClocks(SharedClock):
     # For each sub-environment: the regime before the computed readings, and the regime changes within them.
     _before: Ints
     _events: list[Ints]
+    # The regimes at readings before `_next_event`.
+    _regime: Ints
     _next_event: int
 
     def __init__(
@@ -33,6 +35,28 @@ class PhaseClocks(SharedClock):
             for i in range(num_envs)
         ]
         super().__init__(changes, seed, num_envs, shard)
+
+    @property
+    def values(self) -> tuple[Column, ...]:
+        """The current values of each target, shape ``(num_envs,)``."""
+        # Most values of a block would be unused, because each vector step advances the clock by many readings.
+        return tuple(
+            schedule.values(self.reading + self._offsets[target], Key(self.seed, stream_of(target)))
+            for target, schedule in self._changes.items()
+        )
+
+    @property
+    def regime(self) -> Ints:
+        """The current regimes, shape ``(num_envs,)``."""
+        reading = self.reading
+        if reading >= self._next_event:
+            passed = [int(np.searchsorted(events, reading, side="right")) for events in self._events]
+            self._regime = self._before + passed
+            ahead = [
+                int(events[one]) for events, one in zip(self._events, passed, strict=True) if one < events.size
+            ]
+            self._next_event = min(ahead, default=self._start + self._span)
+        return self._regime
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
         """Return the values at other readings, shape ``(num_envs, n)``."""
@@ -52,20 +76,6 @@ class PhaseClocks(SharedClock):
             self._before = np.array(counts, dtype=np.int64)
         self._events = [regime_changes(one, max(first, 0), last, self.seed) for one in self._each]
         self._next_event = self._start
-
-    def _look_up(self) -> None:
-        # Most values of a block would be unused, because each vector step advances the clock by many readings.
-        self.values = tuple(
-            schedule.values(self._reading + self._offsets[target], Key(self.seed, stream_of(target)))
-            for target, schedule in self._changes.items()
-        )
-        if self._reading >= self._next_event:
-            passed = [int(np.searchsorted(events, self._reading, side="right")) for events in self._events]
-            self.regime = self._before + passed
-            ahead = [
-                int(events[one]) for events, one in zip(self._events, passed, strict=True) if one < events.size
-            ]
-            self._next_event = min(ahead, default=self._start + self._span)
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:

@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as stable_baselines3_
 
 from rl_rms.envs import NonStationary
 from rl_rms.envs.curricula import Staged
-from rl_rms.envs.drift import regime_changes, trace
+from rl_rms.envs.drift import BLOCK, regime_changes, trace
 from rl_rms.envs.schedules import (
     Burst,
     Constant,
@@ -32,6 +32,7 @@ from rl_rms.envs.schedules import (
     Trace,
     stream_of,
 )
+from tests.envs.schedules.test_base import EVERY
 from tests.naming import naming
 
 CHANGES = {
@@ -97,6 +98,39 @@ def test_step_under_schedules_gives_their_parameters_and_regimes():
     for clock, (*_, regime, parameters) in enumerate(shown, start=1):
         assert parameters == {name: values[clock] for name, values in traced.items()}
         assert regime == np.count_nonzero(events <= clock)
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+def test_step_with_dynamics_parameters_alone_equals_a_step_with_a_transform(schedule):
+    def transitions(changes):
+        env, shown = cartpole(changes, seed=3), []
+
+        def play(steps):
+            for _ in range(steps):
+                observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+                shown.append((observation.tolist(), reward, terminated, truncated, info))
+                shown.append((env.clock, env.regime, env.parameters["gravity"], env.unwrapped.gravity))
+                assert env.last_observation is observation
+                if terminated or truncated:
+                    env.reset()
+
+        env.action_space.seed(5)
+        env.reset(seed=0, options={"rl_rms.clock": BLOCK - 60})
+        play(40)
+        with env.frozen():
+            play(10)
+        play(60)
+        env.clock = 10
+        play(10)
+        env = copy.deepcopy(env)
+        play(10)
+        return shown
+
+    without = transitions({"gravity": schedule})
+    # Only environments without transforms take the short path.
+    assert without == transitions({"gravity": schedule, "reward.offset": 0.0})
+    # A number of targets other than 1.
+    assert without == transitions({"gravity": schedule, "tau": 0.02})
 
 
 def test_only_reset_with_a_seed_rewinds_the_clock():

@@ -21,7 +21,8 @@ rollout, which is its default with one environment. A hill climb by factors of 3
 tuned contender. It uses three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
 contenders have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the
 defaults of their library. Otherwise, the agents of rl_rms have the same arguments on all tasks. Two contenders of
-Stable-Baselines3 also have these arguments. They show how much of a difference comes from the arguments.
+Stable-Baselines3 also have these arguments. These two contenders show which part of a difference is due to the
+arguments.
 
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:

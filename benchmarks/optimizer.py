@@ -65,7 +65,7 @@ def large() -> nn.Module:
     return nn.ModuleList([nn.Linear(577, 577) for _ in range(30)])
 
 
-# Each network, and the updates in a round.
+# Function that makes each network, and number of updates in a round.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "actor-critic": (actor_critic, 300),
     "GRU": (gru, 200),

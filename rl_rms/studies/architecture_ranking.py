@@ -109,7 +109,7 @@ def floors(results: Results) -> dict[str, float]:
 
 
 def between_rates(results: Results, by: str) -> float:
-    """Kendall's tau between the rankings at an optimizer's two best rates. At each rate, it ranks all networks."""
+    """Kendall's tau between two rankings, each with all networks at one of the optimizer's two best rates."""
     rng = np.random.default_rng(0)
     rates = range(len(OPTIMIZERS[by][1]))
     best, second, *_ = sorted(rates, key=lambda i: -at_rate(results, by, i).mean())
@@ -200,12 +200,12 @@ STUDY = Study(
     "\n\n- A network's name lists its hidden layers: `64-64` has two layers of 64 units. Hidden layers "
     "use tanh, and actor and critic have separate layers, unless the name says otherwise. `not "
     "orthogonal` uses torch's initial weights."
-    "\n- RMSprop 7 and RMSprop 200 have half-lives of 7 and 200 updates."
-    "\n- The first table shows each network's rank and, in brackets, its score. Scores are means over "
+    "\n\n- RMSprop 7 and RMSprop 200 have half-lives of 7 and 200 updates."
+    "\n\n- The first table shows each network's rank and, in brackets, its score. Scores are means over "
     "seeds."
-    "\n- Kendall's tau measures how well two rankings agree. It is 1 for equal rankings, and about 0 for "
+    "\n\n- Kendall's tau measures how well two rankings agree. It is 1 for equal rankings, and about 0 for "
     "unrelated ones. The brackets contain its bootstrap interval over seeds."
-    "\n- Two rankings by the same optimizer show the effects of noise and of the learning rate. In the row `two "
+    "\n\n- Two rankings by the same optimizer show the effects of noise and of the learning rate. In the row `two "
     "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
     "best learning rates`, each of the two rates gives one ranking.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. The "

@@ -202,11 +202,11 @@ STUDY = Study(
     "\n\n- In the first experiment, gamma is constant. The displacement D(gamma) is the change of the "
     f"first weights in {UPDATES} updates. The first table shows |D(gamma) - D(1)| / |D(1)|, with the same "
     "batches for every gamma."
-    f"\n- In the second experiment, gamma is 1 for {WARM_UP} updates and then changes once by a factor. "
+    f"\n\n- In the second experiment, gamma is 1 for {WARM_UP} updates and then changes once by a factor. "
     "The study compares its step lengths with the step lengths of a training without this change. The "
     "second table shows the ratio of the two lengths in the first update after the change. It also shows "
     "after how many updates the two lengths stay within 10 % of each other."
-    "\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
+    "\n\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
     "0.99, and 6,000 for 0.999.",
     caveat="At rho = 0.999, the step lengths still differ at the end of the measurement, so the true number of "
     "updates is larger. Random differences between the two trainings also count. Gradients are exactly "

@@ -1,4 +1,4 @@
-"""Agents without normalizers, and the returns of their episodes during training, for studies."""
+"""Arguments of the studies' agents, and the returns of the episodes during a training."""
 
 from typing import Any
 

@@ -50,7 +50,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def inputs(applicants: Applicants, weights: str) -> Tensor:
-    """Return the policy's inputs. With own weights, the inputs also contain the features times the noisy group."""
+    """Return the policy's inputs. With own weights, the noisy group's features are also separate inputs."""
     x = torch.from_numpy(applicants.observations)
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
 
@@ -255,19 +255,19 @@ STUDY = Study(
     "\n\n- **Setting.** A supervised policy learns from labels with the log loss, and its score is "
     "the accuracy. A bandit policy learns from rewards by REINFORCE, and its score is the mean reward "
     "of its most likely actions."
-    "\n- **Weights.** Both groups share the weights of the policy (shared), or the noisy group has "
+    "\n\n- **Weights.** Both groups share the weights of the policy (shared), or the noisy group has "
     "additional weights (own)."
-    "\n- **Optimizer.** SGD, RMSprop, `GroupRMSprop` (per group), or `GroupRMSprop` with "
+    "\n\n- **Optimizer.** SGD, RMSprop, `GroupRMSprop` (per group), or `GroupRMSprop` with "
     "`equalize=True` (equalized). The half-life is 69 updates. The loss weights each group by its "
-    "share of the batch. In the rows with the word reweighted, it weights both groups equally. The "
+    "share of the batch. In the rows named reweighted, the loss weights both groups equally. The "
     "row `reweighted` uses RMSprop."
-    "\n- **Gap.** The gap is the true positive rate of the quiet group minus the true positive rate "
+    "\n\n- **Gap.** The gap is the true positive rate of the quiet group minus the true positive rate "
     f"of the noisy group, on {TESTED:,} unseen applicants."
-    "\n- **Time.** Early values are means over updates 20, 35 and 50. Late values are means over "
+    "\n\n- **Time.** Early values are means over updates 20, 35 and 50. Late values are means over "
     "updates 500, 750 and 1,000."
-    "\n- **Reduction.** The reduction is the gap of RMSprop minus the gap of the optimizer, paired by "
+    "\n\n- **Reduction.** The reduction is the gap of RMSprop minus the gap of the optimizer, paired by "
     "seed. It is positive if the optimizer has a narrower gap."
-    "\n- **Learning rate.** Each seed uses the best of eleven learning rates, two per decade. The "
+    "\n\n- **Learning rate.** Each seed uses the best of eleven learning rates, two per decade. The "
     "best rate has the highest late score, with the groups weighted as in the loss. The table shows "
     "the median of the best rates over seeds.",
     caveat="The policy is linear, and the groups differ only in noise and size. A network, or groups with "

@@ -56,7 +56,7 @@ def schedules(changes: str, regime: int) -> dict[str, Schedule]:
 
 
 def training(seed: int, changes: str, num_steps: int = NUM_STEPS, **settings: str) -> dict[str, float]:
-    """Train PPO, and return the mean over equal windows of the training of the mean episode length."""
+    """Train PPO, and return the mean episode length, averaged over equal windows of env steps."""
     env = make_vec("CartPole-v1", NUM_ENVS, schedules(changes, num_steps // NUM_REGIMES), seed=seed)
     agent = PPO(
         env,
@@ -143,11 +143,11 @@ def summary(results: Results) -> tuple[str, list[str]]:
             won, lost = effects(results, statistic, setting)
             name = _subject(statistic, setting)
             if won:
-                longer.append(f"{name} ({listed(won)})")
+                longer.append(f"{name} (with {listed(won)})")
             if lost:
-                shorter.append(f"{name} ({listed(lost)})")
+                shorter.append(f"{name} (with {listed(lost)})")
             if won and not lost:
-                helpful.append(f"{name} ({listed(won)})")
+                helpful.append(f"{name} (with {listed(won)})")
     sentence = (
         "Compared with the reference, the episodes of PPO are significantly longer with "
         f"{listed(longer) if longer else 'no other half-life or rule'}. They are significantly shorter with "

@@ -103,7 +103,7 @@ class Results:
         return interquartile(self.values(metric, **which))
 
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
-        """The value of a setting at which a metric's interquartile mean is best; the first of several best values.
+        """Return the value of a setting at which a metric's interquartile mean is best, or the first of several.
 
         Args:
             metric: Name of a scalar metric.
@@ -174,7 +174,8 @@ def run(
         quick: Whether to use fewer cells and seeds.
         seeds: Number of seeds; None for the study's own number.
         processes: Number of processes; 1 measures in this process.
-        progress: Function of the number of finished measurements and of all measurements; called after each.
+        progress: Function that is called after each measurement, with the numbers of finished and of all
+            measurements.
 
     Returns:
         The results, independent of the number of processes.
@@ -201,7 +202,7 @@ def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if processes == 1:
         yield map
         return
-    # Not forked: a fork of a process with threads, which torch and TensorBoard start, can deadlock.
+    # The processes are spawned, because a fork can deadlock if torch or TensorBoard has started threads.
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
 
     def map_in_pool(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:

@@ -251,7 +251,7 @@ def verdict(results: Results) -> Verdict:
     if any(len(won[h]) == len(names) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
     helped = [
-        f"RMSprop with the half-life {h} ({listed(won[h])})" for h in won if won[h] and not lost[h]
+        f"RMSprop with the half-life {h} (in {listed(won[h])})" for h in won if won[h] and not lost[h]
     ] + helpful
     if helped:
         return Verdict("conditional", sentence, f"only for {listed(helped)}")
@@ -297,17 +297,17 @@ STUDY = Study(
     "\n\n- In the bandit, the mean rewards of the arms change every 8,000 env steps. The standard "
     "deviation of the rewards changes by a factor of ten every 2,000 env steps, which is the time "
     "between two changes. The score is minus the exact regret per env step."
-    "\n- In the task with two states, the rewards of the states are swapped every 4,000 env steps. "
+    "\n\n- In the task with two states, the rewards of the states are swapped every 4,000 env steps. "
     "The score is the exact reward of the policy per env step."
-    "\n- In CartPole, the scale of the rewards changes between 1 and 30 every 10,000 env steps. The "
+    "\n\n- In CartPole, the scale of the rewards changes between 1 and 30 every 10,000 env steps. The "
     "score is the mean episode length."
     f"\n\nThe third experiment trains PPO on 16 CartPoles for {forgetting.NUM_STEPS:,} env steps, with "
     "default arguments except for its running statistics."
     f"\n\n- Every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps, a new random offset is "
     "added to the observations, or the scale of the rewards changes between 1 and 100."
-    "\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
+    "\n\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
     "half-life of 200 updates. Each training changes the setting of one of these statistics."
-    f"\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
+    f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
     "training, averaged over the parts. Gains over the reference are paired by seed.",
     caveat="The benchmarks in docs/half_life.md have more tasks, more env steps, and learning rates by hill "
     "climbing. In this study, the learning rate of A2C is the best of a few, chosen with the seeds of "

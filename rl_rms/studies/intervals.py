@@ -35,7 +35,7 @@ def interquartile(values: Floats) -> float:
 
 
 def interquartile_mean(scores: ArrayLike) -> Estimate:
-    """Compute the interquartile mean of scores and its 95 % interval by rliable's bootstrap; deterministic.
+    """Compute the interquartile mean of scores and its 95 % interval by rliable's bootstrap, with a fixed seed.
 
     Args:
         scores: One score per seed, shape ``(seeds,)``.
@@ -56,7 +56,7 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
 
     Args:
         scores: A column for each setting, shape ``(seeds, columns)``; the bootstrap draws whole rows.
-        aggregate: Function from such scores to a number.
+        aggregate: Function that computes a number from scores of this shape.
     """
     if len(scores) == 1:
         return Estimate(float(aggregate(scores)), np.nan, np.nan)

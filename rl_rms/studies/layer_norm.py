@@ -195,7 +195,7 @@ STUDY = Study(
     "\n\n- In the regression, a network learns the outputs of a fixed network. The score is -log10 of the "
     f"mean loss in the last tenth of {UPDATES} updates. The half-lives are 7, 69, 700 and 7,000 "
     "updates, and there are five learning rates."
-    f"\n- In CartPole, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the mean "
+    f"\n\n- In CartPole, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the mean "
     "length of the episodes that end in the last quarter. The half-lives are "
     "20, 200 and 2,000 updates, and there are two learning rates.",
     caveat="The trainings are shorter than the longest half-lives. The learning rate was chosen with the seeds "

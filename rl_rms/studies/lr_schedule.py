@@ -164,14 +164,14 @@ STUDY = Study(
     f"of the optimum moves by a normal step of standard deviation {WANDERING:g}. The gradient is the "
     "distance from the optimum plus normal noise."
     f"\n\n- The standard deviation of the noise is 1 + {SWING:g} sin(2 pi t / period) in update t."
-    "\n- The learning rate oscillates by the same factor, but 0, 90, 180 or 270 degrees behind the "
+    "\n\n- The learning rate oscillates by the same factor, but 0, 90, 180 or 270 degrees behind the "
     "noise. At 0 degrees, it is high while the gradients are noisy. At 180 degrees, it is high while the "
     "noise is low."
-    "\n- A training has at least 2,000 updates and at least three periods."
-    "\n- The loss is the mean squared distance from the optimum per coordinate, in the second half of "
+    "\n\n- A training has at least 2,000 updates and at least three periods."
+    "\n\n- The loss is the mean squared distance from the optimum per coordinate, in the second half of "
     "the training. The fluctuation is the standard deviation of the loss over time, divided by its "
     "mean."
-    "\n- Each phase uses the best of seven mean learning rates.",
+    "\n\n- Each phase uses the best of seven mean learning rates.",
     caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, they "
     "would have to be estimated first. RMSprop divides by root v. If its half-life is much shorter "
     "than the period, its steps therefore already become shorter while the noise is high.",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rl_rms.optim.rmsprop import RMSprop
 
-# Constructors; RMSprop has torch's default rho = 0.99, a half-life of 69 updates.
+# Constructors of the optimizers. RMSprop has torch's default rho = 0.99, which is a half-life of 69 updates.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": torch.optim.SGD,
     "momentum": lambda params, **options: torch.optim.SGD(params, **{"momentum": 0.9, **options}),

@@ -1,4 +1,4 @@
-"""The agreement of two rankings, its limit by noise, and the regret of a choice."""
+"""Statistics of rankings: the agreement of two rankings, its limit by noise, and the regret of a choice."""
 
 import numpy as np
 from numpy.typing import NDArray

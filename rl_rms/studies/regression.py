@@ -1,7 +1,7 @@
 """A small regression task that copies of a network learn at once, each with its own hyperparameters.
 
-The target is the output of a fixed network of the same shape for normal inputs; the loss is the mean squared
-error.
+The inputs are normally distributed, and the targets are the outputs of a fixed network of the same shape. The loss
+is the mean squared error.
 """
 
 from collections.abc import Callable

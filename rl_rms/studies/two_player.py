@@ -1,7 +1,7 @@
 """Measures the distance of RMSprop from a game's equilibrium, by order of updates, momentum and optimism.
 
-The first game is ``x y``: x minimizes it, y maximizes it, and (0, 0) is the equilibrium. The second is CartPole
-with an adversary that pushes the pole and gets the negative reward.
+In the first game, one player chooses x to minimize ``x y``, and the other chooses y to maximize it. The
+equilibrium is (0, 0). The second is CartPole with an adversary that pushes the pole and gets the negative reward.
 """
 
 import itertools
@@ -324,29 +324,29 @@ STUDY = Study(
     mechanism="`rl_rms.optim.games.play_round` updates the players simultaneously, in alternation or with "
     "extragradient steps. `rl_rms.RMSprop` has the arguments `optimism` and `momentum`. `momentum` may be "
     "negative. `rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
-    setup="In the first experiment, player 1 minimizes x y by x, and player 2 maximizes x y by y. The "
-    "equilibrium is (0, 0)."
+    setup="In the first experiment, player 1 chooses x to minimize the product x y. Player 2 "
+    "chooses y to maximize it. The equilibrium is (0, 0)."
     f"\n\n- A game starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. In the column "
     "with noise 0.1, normal noise with this standard deviation is added to the gradients."
-    "\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
+    "\n\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
     "four starts per seed."
-    f"\n- RMSprop has rho = {RHO} and bias correction. Each row uses the best of {len(RATES)} learning "
+    f"\n\n- RMSprop has rho = {RHO} and bias correction. Each row uses the best of {len(RATES)} learning "
     "rates. With momentum m, the rate s is the length of a steady step: s = lr / (1 - m)."
-    "\n- The function `rl_rms.optim.games.cycle_radius` predicts the distance. For RMSprop without "
+    "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts the distance. For RMSprop without "
     "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply "
     "it by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."
     "\n\nIn the second experiment, A2C trains on CartPole for 100,000 env steps, while pushes change the "
     f"angular velocity of the pole by at most {STRENGTHS[0]} rad/s per env step."
     "\n\n- The pushes in training are absent (none), uniformly random (random), or the actions of an "
     "adversary."
-    "\n- The adversary is a second A2C agent that gets the negative reward. Agent and adversary train in "
+    "\n\n- The adversary is a second A2C agent that gets the negative reward. Agent and adversary train in "
     "turns of ten updates."
-    "\n- The simultaneous adversary trains against the agent's policy before the agent's turn. The "
+    "\n\n- The simultaneous adversary trains against the agent's policy before the agent's turn. The "
     "alternating adversary trains against the agent's policy after this turn."
-    "\n- After the training, the agent plays 32 episodes without pushes, and 32 episodes with each of "
+    "\n\n- After the training, the agent plays 32 episodes without pushes, and 32 episodes with each of "
     f"three kinds of pushes of at most {STRENGTHS[1]} rad/s. Gusts push to one side for 10 of every 20 env "
     "steps. Swings follow a sine wave. Lean pushes the pole in the direction in which it leans."
-    "\n- The table shows the mean return at the better of two learning rates.",
+    "\n\n- The table shows the mean return at the better of two learning rates.",
     caveat="In the game x y, each player has one parameter. A game with many coupled coordinates may circle more "
     "widely than the formula predicts. The radius of a cycle is proportional to the learning rate, so the "
     "best rate depends on the number of rounds. The trainings on CartPole are short. The trainings with "

@@ -217,7 +217,7 @@ STUDY = Study(
     f"falls linearly from {LR:g} to 0, and rho is 0.99."
     "\n\n- The gradients of a weight are normally distributed with a given standard deviation. In one "
     f"case, the gradient in update {BURST_AT} is 1,000 times as large."
-    "\n- The remaining share is the mean weight after the updates, without the movement that the "
+    "\n\n- The remaining share is the mean weight after the updates, without the movement that the "
     "gradients cause. A training without decay measures this movement."
     "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "
     "of 200 updates. The study measures the mean return of the episodes that end in the second "

@@ -386,8 +386,8 @@ def report() -> None:
         "",
         "`python benchmarks/lifelong.py run`, then `python benchmarks/lifelong.py report`; raw scores in "
         f"lifelong_runs.jsonl. Interquartile mean over {len(SEEDS)} seeds and its 95 % interval, each tuned agent "
-        "at its best learning rate. The benchmark's docstring explains scores and agents. Empty cells are not yet "
-        "trained.",
+        "at its best learning rate. The benchmark's docstring explains scores and agents. In an empty cell, "
+        "the training is missing.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", *_scores(best, tasks, rows, stretch)]

@@ -310,10 +310,10 @@ def main() -> None:
     if arguments.output.exists():
         keep_retired(results, json.loads(arguments.output.read_text()), sizes)
     text = (
-        "Kullback-Leibler error of v, divided by the error of the best fixed half-life. A ratio below 1 is "
-        "better than "
-        f"every fixed half-life. {arguments.seeds} seeds, {size['coordinates']} coordinates, {size['updates']} "
-        "updates, R = 25 unless stated, mean ± half of the 95 % interval. `benchmarks/tracking.py` describes the "
+        "Kullback-Leibler error of v, divided by the error of the best fixed half-life. A ratio below 1 is better "
+        f"than every fixed half-life. The streams have {arguments.seeds} seeds, {size['coordinates']} coordinates "
+        f"and {size['updates']} updates. The variance changes by the factor R = 25 unless the column says "
+        "otherwise. A cell shows the mean ± half of the 95 % interval. `benchmarks/tracking.py` describes the "
         "contenders.\n\n"
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

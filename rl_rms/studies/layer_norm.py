@@ -156,7 +156,7 @@ def verdict(results: Results) -> Verdict:
         lessens += [task] if len(helped) == 2 else helped
         texts.append(
             f"In {task} without bias correction, LayerNorm changes the spread over half-lives from {of[0]} to "
-            f"{of[1]}. With bias correction, it changes the spread from {of[2]} to {of[3]}."
+            f"{of[1]}. With bias correction, the spread changes from {of[2]} to {of[3]}."
         )
     sentence = " ".join(texts)
     if count == 2 * len(texts):

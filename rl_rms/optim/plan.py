@@ -97,7 +97,7 @@ class Plan:
                 others = _collect_others(own.others, group, state)
                 if others.params:
                     batches.append((group, others))
-        self._states = list(state.values())
+                self._states = list(state.values())
         return batches
 
     def _takes(self, param: Tensor) -> bool:

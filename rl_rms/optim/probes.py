@@ -50,7 +50,7 @@ class Probes:
             zeros.
         """
         row = self._rows[self._filled]
-        row.copy_(torch.cat([_take(param.grad, offsets) for param, offsets in self._sources]))
+        torch.cat([_take(param.grad, offsets) for param, offsets in self._sources], out=row)
         self._filled = (self._filled + 1) % len(self._rows)
         return self._block if self._filled == 0 else None
 

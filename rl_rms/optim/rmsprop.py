@@ -295,21 +295,20 @@ class RMSprop(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            group["alpha"] = self.controller.decay(group)
-        self._plan, batches = collect_batches(self._plan, self.param_groups, self.state)
-        scale = self.guard.prepare([batch for _, batch in batches], self.param_groups, self.state)
-        if scale is None:
-            return loss
         is_grad_enabled = torch.is_grad_enabled()
         set_grad_enabled(False)
         try:
-            for group, batch in batches:
-                choose_kernel(batch, group).update(batch, group, scale=scale)
-            if self.guard.num_updates % _SETTLE_EVERY == 0:
-                settle_states_(self.param_groups, self.state)
-            if self.controller.estimates:
-                self.controller.observe(self.param_groups)
+            for group in self.param_groups:
+                group["alpha"] = self.controller.decay(group)
+            self._plan, batches = collect_batches(self._plan, self.param_groups, self.state)
+            scale = self.guard.prepare([batch for _, batch in batches], self.param_groups, self.state)
+            if scale is not None:
+                for group, batch in batches:
+                    choose_kernel(batch, group).update(batch, group, scale=scale)
+                if self.guard.num_updates % _SETTLE_EVERY == 0:
+                    settle_states_(self.param_groups, self.state)
+                if self.controller.estimates:
+                    self.controller.observe(self.param_groups)
         finally:
             set_grad_enabled(is_grad_enabled)
         return loss

@@ -3,10 +3,12 @@
 torch may rename or remove these names in any release. `tests/optim/test_torch_private.py` then fails.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._C._dynamo.guards import TensorGuards
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
@@ -37,6 +39,15 @@ fused_adamw_: Any = getattr(torch, "_fused_adamw_", None)
 set_grad_enabled: Any = torch._C._set_grad_enabled
 
 is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
+
+
+def layout_check(examples: Sequence[Tensor]) -> Callable[..., bool]:
+    """A function that checks whether its arguments are tensors with the same layouts as the examples.
+
+    A layout is a tensor's type, precision, device, sizes and strides. One call takes less time than reading the
+    sizes of all tensors.
+    """
+    return TensorGuards(*examples, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -78,6 +78,20 @@ def test_max_grad_norm_keeps_an_outlier_out_of_v(fused):
     assert optimizer.state[param]["square_avg"].sum() <= 0.01 * 1.0 + 1e-6
 
 
+@FUSED
+def test_max_grad_norm_of_gradients_with_a_graph_equals_that_of_detached_gradients(fused):
+    both = parameters(), parameters()
+    optimizers = [RMSprop(params, max_grad_norm=1e-3, fused=fused) for params in both]
+    for _ in range(2):
+        grads = torch.autograd.grad(sum(param.pow(4).sum() for param in both[0]), both[0], create_graph=True)
+        for own, other, grad in zip(*both, grads, strict=True):
+            own.grad, other.grad = grad, grad.detach().clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert all(map(torch.equal, *both))
+    assert all(param.grad.requires_grad for param in both[0])
+
+
 def test_max_grad_norm_covers_all_groups():
     first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     optimizer = RMSprop([{"params": [first]}, {"params": [second], "lr": 0.5}], max_grad_norm=1.0)

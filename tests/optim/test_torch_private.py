@@ -26,6 +26,7 @@ NAMES = [
             "zero_",
         )
     ),
+    "torch._C._dynamo.guards.TensorGuards",
     "torch._fused_adamw_",
     "torch._compile._disable_dynamo",
     "torch.autograd._profiler_enabled",
@@ -72,6 +73,35 @@ def test_foreach_operations_return_or_write_the_expected_values(name):
     assert (values if name.endswith("_") else result)[0].tolist() == expected
     if not name.endswith("_"):
         assert values[0].tolist() == [4.0, 9.0]
+
+
+def test_layout_check_of_equal_layouts_is_true():
+    from rl_rms.optim.torch_private import layout_check
+
+    check = layout_check([torch.zeros(2, 3), torch.nn.Parameter(torch.zeros(3, 1)), torch.zeros(())])
+    assert check(torch.ones(2, 3), torch.nn.Parameter(torch.ones(3, 1)), torch.ones(()))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        torch.nn.Parameter(torch.zeros(2, 3)),
+        torch.zeros(3, 2),
+        torch.zeros(6),
+        torch.zeros(3, 2).t(),
+        torch.zeros(1, 3).expand(2, 3),
+        torch.zeros(2, 3, dtype=torch.float64),
+        torch.zeros(2, 3, dtype=torch.float16),
+        torch.zeros(2, 3, device="meta"),
+        torch.zeros(2, 3).to_sparse(),
+    ],
+    ids=str,
+)
+def test_layout_check_of_another_layout_is_false(other):
+    from rl_rms.optim.torch_private import layout_check
+
+    assert not layout_check([torch.zeros(()), torch.zeros(2, 3)])(torch.zeros(()), other)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rl_rms.optim.kernels.batch import Batch, UniformBatch
+from rl_rms.optim.kernels.batch import Batch, UniformBatch, multiply_
 from rl_rms.optim.kernels.kernel import Options
 from rl_rms.optim.options import as_scalar, takes_tensor_means
 from rl_rms.optim.rule import Scalar, State, as_dtype, largest_root, real
@@ -85,7 +85,7 @@ def _update_gathered(batch: UniformBatch, group: Options, *, had_past: bool) -> 
     if u is not step:
         step.copy_(u)
     if weight_decay != 0 and group["decoupled_weight_decay"]:
-        foreach_mul_(params, 1 - lr * weight_decay)
+        multiply_(params, 1 - lr * float(weight_decay))
     foreach_add_(params, steps, alpha=-1 if group["lr_in_momentum"] else -lr)
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from rl_rms.optim import torch_private
-from rl_rms.optim.kernels.batch import Batch, UniformBatch
+from rl_rms.optim.kernels.batch import Batch, UniformBatch, multiply_
 from rl_rms.optim.kernels.kernel import Options
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
-from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_, foreach_mul_
+from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_
 
 # AdamW rounds rho to the averages' precision, but not 1 - rho. If this can change v by more than this share,
 # another kernel is used: in float32, for half-lives of 23,260 updates and more.
@@ -70,7 +70,7 @@ class FusedKernel:
         # step u + momentum b is (1 + momentum) b - momentum b', where b' is the previous buffer.
         length, buffers = (1.0 if group["lr_in_momentum"] else lr), batch.averages["momentum_buffer"]
         if kept != 1.0:
-            foreach_mul_(params, kept)
+            multiply_(params, kept)
         if group["nesterov"]:
             foreach_add_(params, buffers, alpha=momentum * length)
         own = -sign * lr if group["lr_in_momentum"] else -sign
@@ -114,7 +114,7 @@ def _move(
     )
     if inside:
         # Subtracting eps from the kernel's sum would lose a small v to rounding.
-        foreach_mul_(squares, torch.tensor(rho, dtype=torch.float64))
+        multiply_(squares, rho)
         foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 
 

@@ -17,7 +17,9 @@ def group_of(**options):
 
 
 def uniform():
-    return UniformBatch([torch.ones(2)], [rmsprop_init(torch.ones(2))])
+    param = torch.ones(2)
+    param.grad = torch.ones(2)
+    return UniformBatch([param], [rmsprop_init(param)])
 
 
 def other():

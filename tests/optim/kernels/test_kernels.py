@@ -98,6 +98,8 @@ def uniform_batch(kernel, params, states):
     with pytest.MonkeyPatch.context() as monkeypatch:
         if kernel != "foreach, small":
             monkeypatch.setattr("rl_rms.optim.kernels.batch.GATHER_AT_MOST", 0)
+        for param in params:
+            param.grad = torch.zeros_like(param) if param.grad is None else param.grad
         return UniformBatch(params, states)
 
 

@@ -309,6 +309,8 @@ class RMSprop(Optimizer):
                     settle_states_(self.param_groups, self.state)
                 if self.controller.estimates:
                     self.controller.observe(self.param_groups)
+            for _, batch in batches:
+                batch.grads = []  # otherwise `zero_grad` would not free the gradients
         finally:
             set_grad_enabled(is_grad_enabled)
         return loss

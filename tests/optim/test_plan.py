@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import weakref
 from collections import defaultdict
 from multiprocessing.shared_memory import SharedMemory
 
@@ -174,6 +175,20 @@ def test_zero_grad_zeroes_in_place_or_sets_to_none():
     assert mine.abs().max() == 0
     optimizer.zero_grad()
     assert all(param.grad is None for param in model.parameters())
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+def test_zero_grad_after_an_update_or_a_skipped_update_frees_the_gradients(fused, value):
+    params = [parameter(2), parameter(3)]
+    optimizer = RMSprop(params, on_nonfinite="skip", fused=fused)
+    for _ in range(2):
+        for param in params:
+            param.grad = torch.full_like(param, value)
+        optimizer.step()
+        grads = [weakref.ref(param.grad) for param in params]
+        optimizer.zero_grad()
+        assert not any(grad() is not None for grad in grads)
 
 
 def test_step_after_moved_parameters_updates_them():

@@ -64,7 +64,7 @@ class Kourkoutas:
         self.norm, self.average = Average(), Average()
 
     def step(self, g: Array) -> Array:
-        """Update, with all coordinates as one layer."""
+        """Update v. All coordinates belong to one layer."""
         size = np.linalg.norm(g, axis=-1, keepdims=True)
         spike = size / self.norm.step(size, 0.07)
         return self.average.step(g * g, 1.0 - (0.999 - 0.119 * spike / (1.0 + spike)))
@@ -171,7 +171,7 @@ class AdaShift:
         self.average, self.waiting = Average(), list[Array]()
 
     def step(self, g: Array) -> Array:
-        """Update; the first ten updates use the present gradient."""
+        """Update v. The first ten updates use the current gradient."""
         self.waiting.append(g * g)
         if len(self.waiting) <= 10:
             return self.waiting[-1]

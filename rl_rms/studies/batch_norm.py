@@ -98,7 +98,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def _constant(seed: int, *, by: str, gamma: float) -> dict[str, float]:
-    """Measure the length of the weights' displacement, and its relative difference from gamma 1."""
+    """Measure the displacement of the weights, and its relative difference from the displacement at gamma 1."""
     own, usual = moved(seed, by, gamma), moved(seed, by, 1.0)
     return {"distance": float(own.norm()), "difference": float((own - usual).norm() / usual.norm())}
 

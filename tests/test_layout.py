@@ -14,7 +14,6 @@ COVERED = {
     "agents/numpy_distributions.py": BOTH_BACKENDS,
     "agents/numpy_network.py": BOTH_BACKENDS,
     "agents/protocols.py": INTERFACE,
-    "agents/torch_backend.py": BOTH_BACKENDS,
     "envs/backend.py": INTERFACE,
     "envs/keys.py": "names alone",
     "envs/schedules/derived.py": "tests/envs/schedules/test_algebra.py tests the schedules that derive from it",

@@ -5,14 +5,14 @@ Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...
 
 ``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips trainings in this file.
 You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
-docs/images/returns.png. It needs the extra ``plots``.
+docs/images/returns.png. It needs the extra ``plots``. MiniGrid's tasks need the extra ``minigrid``.
 
-A training has five regimes. A regime has 20,000 env steps on CartPole and FrozenLake, 40,000 on Acrobot and 25,600
-on Pendulum. All agents have 16 environments. With the same seed, all contenders have the same drift. Scores use
-the unchanged rewards, before the task scales them and before any normalizer:
+A training has five regimes. A regime has 20,000 env steps on CartPole, FrozenLake and MiniGrid, 40,000 on Acrobot
+and 25,600 on Pendulum. All agents have 16 environments. With the same seed, all contenders have the same drift.
+Scores use the unchanged rewards, before the task scales them and before any normalizer:
 
 - CartPole: the episode's length, at most 500.
-- FrozenLake: the percentage of episodes that reach the goal.
+- FrozenLake and MiniGrid: the percentage of episodes that reach the goal with the reward.
 - Acrobot: 500 minus the episode's length.
 - Pendulum: 2,000 plus the return.
 
@@ -46,7 +46,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from changing_tasks import REGIMES, Task, cart_pole, lake, return_above_2_000, sinusoids, steps_saved
+from changing_tasks import REGIMES, Task, cart_pole, goals, lake, return_above_2_000, sinusoids, steps_saved
 from numpy.typing import NDArray
 from trac import TRAC
 from trainings import (
@@ -67,7 +67,7 @@ from trainings import (
 import rl_rms.agents
 from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
-from rl_rms.envs.schedules import Redraw, Sinusoid
+from rl_rms.envs.schedules import Redraw, Sinusoid, Square
 from rl_rms.studies.intervals import interquartile_curve, interquartile_mean
 
 HERE = Path(__file__).parent
@@ -91,6 +91,7 @@ _PENDULUM = Task(
     "Pendulum-v1", PENDULUM_REGIME, {}, ent_coef=0.0, gamma=0.9, score=return_above_2_000, jumps=False
 )
 _LAKE = lake(REGIME)
+_ROOM = Task("two_goals:TwoGoals-v0", REGIME, {}, ent_coef=0.02, score=goals, jumps=False)
 
 FIRST_TASKS = ("action flips", "dynamics jumps", "observation offsets", "reward x100", "stationary")
 TASKS: dict[str, Task] = {
@@ -114,6 +115,10 @@ TASKS: dict[str, Task] = {
         },
     ),
     "pendulum, stationary": _PENDULUM,
+    "minigrid, goals": replace(
+        _ROOM, changes={"rewarded": Square(low=0.0, high=1.0, period=2 * REGIME)}, jumps=True
+    ),
+    "minigrid, stationary": _ROOM,
 }
 
 
@@ -194,6 +199,7 @@ OURS = {
     "rl_rms PPO, 10,000 steps": _ppo(**_normalized("10_000 steps", reward="10_000 steps")),
     "rl_rms PPO, 5,000 steps": _ppo(**_normalized("5_000 steps", reward="5_000 steps")),
     "rl_rms PPO, jumps": _ppo(**_normalized(on_jump="forget")),
+    "rl_rms PPO, jumps, n_steps=64": _ppo(**_normalized(on_jump="forget"), n_steps=64),
     "rl_rms PPO, jumps, rewards 5,000 steps": _ppo(**_normalized(on_jump="forget", reward="5_000 steps")),
     "rl_rms PPO, normalized, RMSprop 20": _ppo(**_normalized(), half_life=20),
     "rl_rms PPO, normalized, RMSprop 1,000": _ppo(**_normalized(), half_life=1_000),

@@ -1,4 +1,5 @@
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ TINY = 2_560
 
 @pytest.mark.parametrize("contender", ["SB3 A2C, VecNormalize", "rl_rms A2C, normalized"])
 def test_train_on_every_task_scores_every_bin_in_both_libraries(benchmark, contender):
+    has_minigrid = find_spec("minigrid") is not None
     for name, task in benchmark.TASKS.items():
+        if name.startswith("minigrid") and not has_minigrid:
+            continue
         scores = benchmark.train(name, contender, 1e-3, seed=0, life=2 * task.life // benchmark.NUM_BINS)
         assert len(scores) == 2
         assert all(0.0 <= score <= 2_000.0 for score in scores), name

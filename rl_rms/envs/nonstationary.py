@@ -154,7 +154,9 @@ class NonStationary(Changing, Parametrized):
         for now in clock.ahead:
             clock.now, setter = now, self._setter
             if now != setter.now:
-                setter.assign(now)
+                # CPython caches the attribute's place only if the call is a separate expression.
+                assign = setter.assign
+                assign(now)
                 setter.now = now
             self.last_observation = transition[0]
             transition[4][REGIME] = clock.regime

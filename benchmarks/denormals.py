@@ -8,8 +8,8 @@ half-lives, and remains subnormal because of rounding. A CPU takes several times
 
 Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first network are 0
 after the first step. The table shows the median and the quartiles of the ratios of the two times within rounds.
-The last row compares the fused gradients of two policies. An action has the probability 1e-40 in the first policy
-and 1e-20 in the second. All measurements use one thread.
+The last row compares the times to compute A2C's gradients in numpy for two policies. An action has the
+probability 1e-40 in the first policy and 1e-20 in the second. All measurements use one thread.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def trained(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], *, dies
 
 
 def writing(gap: float) -> Callable[[], None]:
-    """Return a function that computes the fused gradients of a policy with logits that differ by ``gap``."""
+    """Return a function that computes A2C's gradients in numpy for a policy with logits that differ by ``gap``."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(640)
     assert isinstance(agent.action_space, spaces.Discrete)
     last = agent.policy.actor_network[-1]
@@ -80,7 +80,7 @@ def main() -> None:
         f"{name}, dead compared with live": (trained(make, dies=True).step, trained(make, dies=False).step)
         for name, make in MAKERS.items()
     }
-    pairs["fused gradients, probability 1e-40 compared with 1e-20"] = (writing(92.0), writing(46.0))
+    pairs["gradients of A2C, probability 1e-40 compared with 1e-20"] = (writing(92.0), writing(46.0))
     lines = ["| measurement | ratio of the times (quartiles) |", "|---|---:|"]
     for name, (slow, fast) in pairs.items():
         ratios = [seconds(slow) / seconds(fast) for _ in range(arguments.rounds)]

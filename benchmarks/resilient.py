@@ -30,7 +30,7 @@ def seconds(env: VectorEnv) -> float:
 
 
 def ratio(make: Callable[[], gym.Env], num_envs: int, rounds: int = ROUNDS) -> tuple[float, float]:
-    """Measure the microseconds of Gymnasium's vector step, and the median ratio of the resilient vector step."""
+    """Return the median microseconds of Gymnasium's vector step, and the median ratio of the two times."""
     plain, resilient = SyncVectorEnv([make] * num_envs), ResilientSyncVectorEnv([make] * num_envs)
     pairs = []
     for number in range(rounds):

@@ -119,7 +119,7 @@ class OverwrittenFinals:
 
     def __init__(self, env: VectorEnv) -> None:
         self._notices = Notices()
-        # Number of equal observations so far; None after the first different one.
+        # Number of equal observations so far; None if the check is off or has ended.
         self._num_overwritten = 0 if type(env) in (SyncVectorEnv, AsyncVectorEnv) else None
 
     def check(self, finals: list[tuple[int, Tree]], following: Tree) -> None:

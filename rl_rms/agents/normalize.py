@@ -39,7 +39,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
 
     Args:
         shape: Shape of one value.
-        config: Configuration with the response to jumps.
+        config: Configuration, of which only ``on_jump`` is used.
 
     Attributes:
         detector: Detects jumps; None if the response is ``"keep"``.

@@ -132,7 +132,7 @@ class ProgressCallback(Callback):
 
     Args:
         console: The output; the standard output by default.
-        form: ``"auto"`` for a live view in a terminal and lines elsewhere; ``"lines"`` or ``"json"`` always.
+        form: ``"lines"``, ``"json"``, or ``"auto"`` for a live view in a terminal and lines elsewhere.
         every: Rollouts between two JSON objects of progress, >= 1.
         evaluations: Callbacks of the same training whose evaluations are shown. List them before this callback.
 

@@ -290,7 +290,7 @@ def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """Return the cells about v in a regime's row."""
+    """Return the cells of a regime's row that say how well v tracks the gradients."""
     if following is None:
         return ["-"] * 5
     way = "too large" if following.worst > 0 else "too small"

@@ -33,11 +33,11 @@ _VECTOR_ONLY = (
 
 
 class WholeGames(VectorWrapper):
-    """Clips rewards to [-1, 1], and reports the return of each whole game at its end as ``info["episode"]["r"]``.
+    """Reports the return of each whole game at its end as ``info["episode"]["r"]``, and optionally clips rewards.
 
     Args:
         env: ale-py's native vector environment without reward clipping.
-        clips: Whether rewards are clipped.
+        clips: Whether rewards are clipped to [-1, 1].
         life_loss_info: Whether each life is an episode. The game continues with the next life.
     """
 

@@ -1,4 +1,4 @@
-"""Measures PPO's episode length in changing CartPoles, by the half-life of each of its running statistics.
+"""Measures how the half-life of each running statistic of PPO changes the return in changing CartPoles.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
 RMSprop's second moment. Each training changes the setting of one of these statistics: its half-life, or

@@ -1,4 +1,4 @@
-"""Tests whether LayerNorm makes results less sensitive to RMSprop's rho, compared with bias correction.
+"""Tests whether LayerNorm makes results less sensitive to RMSprop's rho, with and without bias correction.
 
 v starts at 0. Without bias correction, the first step is therefore ``1 / sqrt(1 - rho)`` times as long as with
 bias correction. This factor grows with the half-life.

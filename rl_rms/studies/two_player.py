@@ -81,8 +81,8 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
     """Yield the distances from the equilibrium before each round, shape ``(rates, starts)``.
 
     The first distance is 1. The parameters are x and y divided by the rate, or for SGD by the square root of the
-    rate. One optimizer with learning rate 1 then covers all rates. The rate is the length of a steady step,
-    ``lr / (1 - momentum)``.
+    rate. One optimizer with learning rate 1 then covers all rates. The rate is ``lr / (1 - momentum)``, the length
+    of a step if the gradient is constant.
 
     Args:
         player: A value of `PLAYERS`.
@@ -302,7 +302,9 @@ def draw(results: Results, figure: "Figure") -> None:
         if radii[0]:
             right.plot(RATES, radii, ":", color=colors[player], linewidth=1)
     left.set(yscale="log", xlabel="round", ylabel="distance from the equilibrium", title="at rate 0.03")
-    right.set(xscale="log", yscale="log", xlabel="rate, the length of a steady step", ylim=(2e-4, 30))
+    right.set(
+        xscale="log", yscale="log", xlabel="rate, the length of a step with a constant gradient", ylim=(2e-4, 30)
+    )
     right.set_title(f"after {ROUNDS} rounds; dotted: predicted radius")
     right.legend(*left.get_legend_handles_labels(), fontsize=6, loc="lower right")
     kinds = ("none", *UNSEEN)
@@ -331,7 +333,7 @@ STUDY = Study(
     "\n\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
     "four starts per seed."
     f"\n\n- RMSprop has rho = {RHO} and bias correction. Each row uses the best of {len(RATES)} learning "
-    "rates. With momentum m, the rate s is the length of a steady step: s = lr / (1 - m)."
+    "rates. With momentum m, the rate is s = lr / (1 - m), the length of a step if the gradient is constant."
     "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts the distance. For RMSprop without "
     "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply "
     "it by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."

@@ -67,7 +67,9 @@ class FGSMAttack(VectorWrapper):
             strength = Constant(check_number("strength", strength, least=0.0))
         self.strength = strength
         if not self.strength.bounds[0] >= 0:
-            raise ValueError(f"strength must be >= 0 at every clock, got {strength!r}")
+            raise ValueError(
+                f"strength must never be negative, got {strength!r}; limit the schedule with .clip(low=0.0)"
+            )
         self._changing = changing
         self._agent: Agent | None = None
 

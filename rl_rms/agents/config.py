@@ -289,8 +289,8 @@ class PPOConfig(RolloutConfig):
             smaller. With a recurrent policy, a minibatch has the full rollouts of ``batch_size // n_steps``
             sub-environments, but at least one.
         n_epochs: Passes over each rollout, >= 1.
-        clip_range: Distance of the probability ratio from 1 above which a transition no longer moves the policy: a
-            number > 0, or a schedule, as for learning_rate.
+        clip_range: Largest distance of the probability ratio from 1. Beyond it, a transition does not move the
+            ratio further away from 1. A number > 0, or a schedule, as for learning_rate.
         clip_range_vf: Maximum change of the values in the value loss, in units of the scaled returns: a number or
             a schedule, as for clip_range; null for no limit.
         target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. When a

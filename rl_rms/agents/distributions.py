@@ -226,7 +226,7 @@ class TorchDistribution:
             return self._distribution.sample()
 
     def mode(self) -> Tensor:
-        """The most likely action of each row; the mean if the distribution has no mode."""
+        """The most likely action of each row; the mean if the distribution does not implement ``mode``."""
         try:
             return self._distribution.mode
         except NotImplementedError:

@@ -55,7 +55,8 @@ class FederationConfig:
         weighted: Whether clients are weighted by the env steps of their round; otherwise equally.
         participation: Share of the clients that take part in a round, in (0, 1].
         max_norm_ratio: The server rejects a direction whose norm is larger than this ratio times the round's
-            median norm, > 1. It rejects no norm in a round with fewer than three reports. null for no limit.
+            median norm, > 1. The limit does not apply in a
+            round with fewer than three valid reports. null means no limit.
     """
 
     rounds: int = 50

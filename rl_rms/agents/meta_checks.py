@@ -38,7 +38,7 @@ def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) 
 
 
 def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], *, is_recurrent: bool) -> None:
-    """Check a loaded update of a window.
+    """Check an update that `rl_rms.agents.meta.MetaGradient` loads from a checkpoint.
 
     Args:
         update: Plain data of `rl_rms.agents.meta_window.to_plain`.

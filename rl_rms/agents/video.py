@@ -125,7 +125,7 @@ class VideoCallback(Periodic):
         except OSError as error:
             # Without this, the recorder would try again at its next reset.
             self._recorder.recorded_frames, self._recorder.recording = [], False
-            # ffmpeg's own message is in moviepy's message, behind a component's name in brackets.
+            # ffmpeg's own message is in moviepy's message, after a component's name in brackets.
             cause = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)
             return cause[1] if cause else str(error)
         return ""

@@ -293,7 +293,7 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
 
 
 def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Split a tree into the tree without its free-form keys, and the free-form values by part and key."""
+    """Separate the values of the keys in `_FREE_FORM` from the rest of a configuration."""
     kept, taken = dict(tree), dict[str, dict[str, Any]]()
     for place in _FREE_FORM:
         part, _, key = place.rpartition(".")

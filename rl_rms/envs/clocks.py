@@ -26,7 +26,7 @@ Column = float | npt.NDArray[np.float64]
 
 
 class Clock(ABC):
-    """Counts env steps, and provides the values and the regime at its reading.
+    """Counts env steps, and gives the current regime and the current value of each target.
 
     Attributes:
         seed: Seed of the drift, >= 0.

@@ -29,16 +29,16 @@ class EnvConfig:
             faster, else ``sync``.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null means ``NextStep``.
-        changes: Targets (a parameter of the environment, or ``reward.scale``, ``reward.offset``,
-            ``observation.gain``, ``observation.offset``, ``action.flip``, ``action.gain``) and their schedules
-            over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8, amplitude: 4.0, period:
-            20000}}``. Schedules are ``constant``, ``step``, ``piecewise_constant``, ``linear``, ``cosine``,
-            ``exponential``, ``sigmoid``, ``sinusoid``, ``square``, ``sawtooth``, ``redraw``, ``poisson_jumps``,
-            ``markov``, ``burst``, ``adversarial_burst``, ``ornstein_uhlenbeck``, ``random_walk`` and ``trace``; a
-            number is constant. ``sum`` and ``product`` combine a list of schedules and numbers; ``clip``,
-            ``reflect``, ``delay``, ``ahead``, ``during`` and ``then`` modify schedules, such as ``{clip:
-            {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high: 15.0}}``. ``rl-rms plot-schedule``
-            plots any of them.
+        changes: Targets and their schedules over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8,
+            amplitude: 4.0, period: 20000}}``. A target is a parameter of the environment, or a transform of its
+            rewards, observations or actions, such as ``reward.scale``, ``observation.noise`` or ``action.delay``.
+            ``rl-rms inspect ENV`` lists the targets. Schedules are ``constant``, ``step``, ``piecewise_constant``,
+            ``linear``, ``cosine``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``, ``sawtooth``,
+            ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``adversarial_burst``, ``ornstein_uhlenbeck``,
+            ``random_walk`` and ``trace``; a number is constant. ``sum`` and ``product`` combine a list of
+            schedules and numbers; ``clip``, ``reflect``, ``delay``, ``ahead``, ``during`` and ``then`` modify
+            schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high:
+            15.0}}``. ``rl-rms plot-schedule`` plots any of them.
         curriculum: Rule that sets the targets' values at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             Curricula are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``,
@@ -46,8 +46,7 @@ class EnvConfig:
             ``alp_gmm`` and ``teacher``.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
             ``phase``: one clock, but each sub-environment has a different phase of the drift. ``independent``:
-                each
-            sub-environment has its own clock and its own random numbers.
+            each sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations: a list of ``params``, ``time`` and ``change``; null for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
         success_key: Entry of ``info`` with the success of an episode, for the curriculum, the log and evaluations;

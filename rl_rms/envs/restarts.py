@@ -56,7 +56,8 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
     seeds = [None if one is None else int(one) for one in seed]
     if len(seeds) != num_envs:
         raise ValueError(
-            f"seed must be a number, or have one number for each of {num_envs} sub-environments, got {len(seeds)}"
+            f"seed must be None, an int, or a sequence with one seed for each of {num_envs} sub-environments, got "
+            f"{len(seeds)} seeds"
         )
     return seeds
 

@@ -1,4 +1,4 @@
-"""Saves an environment's state within an episode as JSON data, so that another environment continues exactly.
+"""Saves the state within an episode as JSON data, so that another environment can continue the episode.
 
 The registered attributes (classic control, toy text, `register_state`) or MuJoCo's own data are saved with the
 random generator. Other environments replay their episodes, see `rl_rms.envs.replay`.

@@ -212,7 +212,10 @@ class HalfLifeController:
         for kind, estimate in state.items():
             if kind in _ESTIMATED:
                 if not isinstance(estimate, dict):
-                    raise ValueError(f"{kind!r} must be an estimator's state, got {estimate!r:.100}")
+                    raise ValueError(
+                        f"the state of the estimator {kind!r} must be a dictionary, got {estimate!r:.100}; save "
+                        "the optimizer again"
+                    )
                 self._estimator(kind).load_state_dict(estimate)  # type: ignore[arg-type]
         self._probes.clear()
         self._loaded_probes = dict(probes)

@@ -198,7 +198,7 @@ def run(
 
 @contextmanager
 def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield ``map``, or a ``map`` in several processes, which an exception terminates at once."""
+    """Yield ``map``, or a ``map`` over several processes. An exception terminates these processes at once."""
     if processes == 1:
         yield map
         return

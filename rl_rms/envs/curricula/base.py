@@ -126,7 +126,8 @@ class Curriculum(
             success: Success that the environment reports; None if it reports nothing.
 
         Raises:
-            ValueError: If the rule needs the success, but neither the environment nor an argument defines it.
+            ValueError: If the rule needs the success of episodes, but neither the environment nor an argument of
+                the rule defines it.
         """
         begun = self._begun.pop(env_index, None)
         if begun is None:

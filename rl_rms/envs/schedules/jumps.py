@@ -119,7 +119,7 @@ class Redraw(_Drawn):
 
 @dataclass(frozen=True, init=False, repr=False)
 class PoissonJumps(_Drawn):
-    """Draws a new level at random times: at each clock >= 1 with probability ``1 / mean_dwell``.
+    """Draws a new level with probability ``1 / mean_dwell`` at each env step from 1 on.
 
     The times between two jumps are geometrically distributed. The autocovariance is ``S exp(-k / mean_dwell)``,
     and the timescale is ``mean_dwell``.

@@ -212,6 +212,7 @@ SHOWN = {
     "rl_rms PPO, defaults": "#56B4E9",
     "rl_rms PPO, jumps": "#0072B2",
 }
+BEST_OF_SB3 = "best tuned agent of SB3"
 _ROLES = {"SB3 PPO, defaults": "", "rl_rms PPO, jumps": ", tuned"}
 IN_README = ("dynamics jumps", "observation offsets", "reward x100")
 
@@ -436,10 +437,13 @@ def draw(best: Measured, references: Mapping[str, str], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     columns = min(3, len(references))
     rows = -(-len(references) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows), squeeze=False)
+    size = (5 * columns, 3.4 * rows + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    labelled: dict[str, Any] = {}
     for ax, (task, other) in zip(axes.flat, references.items(), strict=False):
         which = TASKS[task]
         env_steps = (np.arange(NUM_BINS) + 0.5) * which.life / NUM_BINS
@@ -447,17 +451,19 @@ def draw(best: Measured, references: Mapping[str, str], path: Path) -> None:
             if contender not in best[task]:
                 continue
             middle, low, high = interquartile_curve(best[task][contender][1])
-            label = contender + _ROLES.get(contender, ", tuned (best of SB3)" if contender == other else "")
-            ax.plot(env_steps, middle, color=color, label=label)
+            label = BEST_OF_SB3 if contender == other else contender + _ROLES.get(contender, "")
+            (labelled[label],) = ax.plot(env_steps, middle, color=color, label=label)
             ax.fill_between(env_steps, low, high, color=color, alpha=0.2, linewidth=0)
         if which.jumps:
             for regime in range(1, REGIMES):
                 ax.axvline(regime * which.regime, color="black", linewidth=0.6, linestyle=":")
-        ax.set(title=task, xlabel="env steps", ylabel="score")
-        ax.legend(fontsize=6)
+        ax.set(title=f"{task}\nbest of SB3: {other.removeprefix('SB3 ')}", xlabel="env steps", ylabel="score")
+        ax.title.set_fontsize("medium")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
     for ax in axes.flat[len(references) :]:
         ax.axis("off")
-    figure.tight_layout()
+    figure.legend(list(labelled.values()), list(labelled), loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=110)
 
 

@@ -57,7 +57,7 @@ class Replay:
 
     def add(self, action: Any, values: Values) -> None:
         """Record a transition, before the environment's step."""
-        if values is not self._values[-1][1]:
+        if values != self._values[-1][1]:
             self._values.append((len(self._actions), values))
         if len(self._actions) <= LONGEST:
             # The caller may write to the array later.

@@ -290,9 +290,9 @@ class SingleClock(SharedClock):
         super().advance()
 
     def _unpack(self) -> None:
-        super()._unpack()
         # A list gives its numbers faster than a memoryview.
         self._columns = self._block.values.T.tolist()
+        self._regimes = memoryview(self._block.regimes)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, Any]:
         # Iterators over lists would be pickled with the lists.

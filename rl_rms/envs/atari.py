@@ -1,4 +1,4 @@
-"""Atari games of ale-py in its native vector environment, and the equivalent single environment."""
+"""Atari games of ale-py in its native vector environment, and in a single environment with the same spaces."""
 
 import importlib
 from dataclasses import replace
@@ -54,7 +54,7 @@ class WholeGames(VectorWrapper):
         return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Make a vector step. The step that begins a new game has the reward 0."""
+        """Make a vector step. In NextStep mode, the step that begins a new game has the reward 0."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         rewards = np.asarray(rewards, dtype=np.float64)
         self._returns += rewards
@@ -100,8 +100,9 @@ def as_single(config: EnvConfig) -> EnvConfig:
     """Convert a configuration of the native vector environment to a single environment with Gymnasium's wrappers.
 
     Returns:
-        The converted configuration, which has the same spaces. A configuration that has wrappers or is not for
-        Atari is returned unchanged.
+        The converted configuration, which has the same spaces, but drops the arguments that only the native
+        environment has, such as ``reward_clipping``. A configuration that has wrappers or is not for Atari is
+        returned unchanged.
     """
     if config.wrappers or find_spec(config.id).entry_point != ATARI:
         return config

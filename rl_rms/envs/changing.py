@@ -22,7 +22,7 @@ T = TypeVar("T", bound="Changing")
 class Changing:
     """An environment whose parameters follow a clock and a curriculum.
 
-    Subclasses make ``_clock`` and ``_feedback``, and implement ``_set``.
+    Subclasses make ``_clock`` and ``_feedback``, and implement the abstract methods.
     """
 
     _clock: Clock
@@ -84,7 +84,7 @@ class Changing:
         return drifting if self.curriculum is None else min(drifting, self.curriculum.timescale)
 
     def oracle(self, t0: int, t1: int) -> dict[str, Floats]:
-        """Return the values of the schedules in an interval of the clock. Agents do not see these values.
+        """Return the values of the schedules in an interval of the clock.
 
         Args:
             t0: First clock in env steps, >= 0; with independent clocks, the clock of each sub-environment.
@@ -95,7 +95,7 @@ class Changing:
             sub-environments differ. An adversarial schedule includes its bursts so far.
 
         Raises:
-            ValueError: If a clock is not a whole number, or ``t1`` is below ``t0``.
+            ValueError: If ``t0`` is not a whole number >= 0, or ``t1`` is not a whole number >= ``t0``.
         """
         t0 = check_int("t0", t0, least=0, unit="env steps")
         return self._clock.oracle(np.arange(t0, check_int("t1", t1, least=t0, unit="env steps")))

@@ -1,8 +1,8 @@
 """Checks that the values that an environment returns conform to its observation space and Gymnasium's interface.
 
 Without the check, a vector environment silently broadcasts or casts an observation of the wrong shape or dtype
-into the batch. A Box's bounds are not checked, because Gymnasium's own checker only warns about them. Dtypes that
-NumPy casts safely or within the same kind, such as float64 to float32, are allowed.
+into the batch. A Box's bounds are not checked. A dtype is allowed if NumPy's casting rule ``"same_kind"`` converts
+it to the dtype of the space, as float64 to float32.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class ReturnCheck:
         """Check the result of a step, and return it.
 
         Raises:
-            ValueError: If a part of the result has a wrong type.
+            ValueError: If the result is not a valid transition.
         """
         if type(transition) is tuple and len(transition) == 5:
             observation, reward, terminated, truncated, info = transition
@@ -86,10 +86,10 @@ class ReturnCheck:
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises a ValueError if an environment returns a value outside its observation space or of a wrong type.
+    """Raises a ValueError if an environment returns an observation of a wrong shape or type, or an invalid value.
 
-    A Box's bounds are not checked. Dtypes that NumPy casts within the same kind are allowed. In a worker, the
-    wrapper checks observations before they are written to shared memory.
+    The docstring of the module describes the check. In a worker, the wrapper checks observations before they are
+    written to shared memory.
 
     Args:
         env: The environment.
@@ -144,10 +144,13 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def check_observation(space: gym.Space[Any], observation: Any, name: str = "observation") -> None:
-    """Raise an error if the shape or type of an observation differs from its space.
+    """Raise an error if an observation does not fit its space.
+
+    Bounds of a Box, further entries of a Dict, and spaces such as Text, Graph and Sequence are not checked.
 
     Raises:
-        ValueError: If the shape or type differs, or a discrete value is not in the space.
+        ValueError: If a part is missing, a shape differs, a dtype cannot be cast, or a discrete value is not in
+            its space.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         parts: dict[Any, gym.Space[Any]] = dict(

@@ -124,7 +124,7 @@ def check_reward(reward: Any) -> Any:
 
 
 def is_scalar(value: Any, kinds: str) -> bool:
-    """Whether a value is an array of shape () with a dtype of one of the given kinds."""
+    """Whether a value is an array or NumPy number of shape () with a dtype of one of the given kinds."""
     return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
 
 
@@ -141,4 +141,6 @@ def check_keys(name: str, value: Any) -> None:
         ValueError: If the value is not such a dictionary.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{name} must be a dictionary with strings as keys, got {value!r}; leave it out for none")
+        raise ValueError(
+            f"{name} must be a dictionary with strings as keys, got {value!r}; leave it out if it has no entries"
+        )

@@ -37,7 +37,7 @@ class Clock(ABC):
     # Indices of this process's sub-environments among all processes, and the count of all sub-environments.
     _indices: Ints
     _num_in_all: int
-    # Vector steps since the clock was frozen.
+    # Vector steps in which the clock was frozen, since the reading was last set.
     _frozen_steps = 0
 
     def __init__(self, changes: Mapping[str, Schedule], num_envs: int, shard: tuple[int, int]) -> None:
@@ -99,7 +99,7 @@ class Clock(ABC):
 
     @abstractmethod
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at other readings, shape ``(n,)``, or ``(num_envs, n)`` if sub-environments differ."""
+        """Return the values at these readings, shape ``(n,)``, or ``(num_envs, n)`` if sub-environments differ."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class SharedClock(Clock):
         return tuple(values[..., 0] for values in self.oracle(np.array([self.reading + made])).values())
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at other readings, shape ``(n,)``."""
+        """Return the values at these readings, shape ``(n,)``."""
         return trace(self._changes, readings, self.seed, self._env_index)
 
     def state_dict(self) -> dict[str, Any]:

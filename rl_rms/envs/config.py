@@ -35,7 +35,7 @@ class EnvConfig:
             ``rl-rms inspect ENV`` lists the targets. Schedules are ``constant``, ``step``, ``piecewise_constant``,
             ``linear``, ``cosine``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``, ``sawtooth``,
             ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``adversarial_burst``, ``ornstein_uhlenbeck``,
-            ``random_walk`` and ``trace``; a number is constant. ``sum`` and ``product`` combine a list of
+            ``random_walk`` and ``trace``; a number means ``constant``. ``sum`` and ``product`` combine a list of
             schedules and numbers; ``clip``, ``reflect``, ``delay``, ``ahead``, ``during`` and ``then`` modify
             schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high:
             15.0}}``. ``rl-rms plot-schedule`` plots any of them.
@@ -85,7 +85,7 @@ class EnvConfig:
             )
         success_keys(self.success_key)
         if self.wrappers != []:
-            # This module imports Gymnasium, which a configuration without wrappers does not need.
+            # `rl_rms.envs.wrappers` imports Gymnasium, which a configuration without wrappers does not need.
             from rl_rms.envs.wrappers import check_config
 
             check_config("env.wrappers", self.wrappers)

@@ -20,7 +20,7 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.seeds import derive_seeds
 
-# Number of restarts of a sub-environment without a valid step, after which its error is raised.
+# Maximum number of restarts of a sub-environment without a valid step between them. The next failure is raised.
 MAX_RESTARTS_IN_A_ROW = 5
 
 

@@ -93,7 +93,7 @@ class IndependentClocks(Clock):
         return tuple(np.concatenate([one[target] for one in each]) for target in self._changes)
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at other readings of each clock, shape ``(num_envs, n)``."""
+        """Return the values at these readings of each clock, shape ``(num_envs, n)``."""
         each = [trace(self._changes, readings, self.seed, i) for i in self._indices.tolist()]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 

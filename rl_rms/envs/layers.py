@@ -1,8 +1,9 @@
 """Saves and restores the state of the wrappers around an environment.
 
-The state of a wrapper consists of the attributes that are numbers, arrays, strings, None, random generators, or
-lists, tuples, dictionaries and deques of these. Functions, spaces and enums are settings, not state. Gymnasium's
-stateless wrappers have no state.
+The state of a wrapper consists of the attributes that are numbers, arrays, strings, bytes, None, random generators
+or Gymnasium's running statistics, and of lists, tuples, dictionaries and deques of numbers, arrays, strings, bytes
+and None. Attributes of the types in `_SETTINGS`, such as functions and spaces, are not saved. The wrappers in
+`_STATELESS` and `_OURS` have no state.
 """
 
 from collections import deque
@@ -121,7 +122,8 @@ class Layers:
             if not _is_stateless(type(env)):
                 self._wrappers.append(env)
             env = env.env
-        # These attributes are settings that never change, so they are not saved.
+        # An attribute that still has its initial value when it is saved counts as a setting. Loading does not
+        # change it if the initial value differs here.
         self._first = [_read(one)[0] for one in self._wrappers]
 
     @property
@@ -207,7 +209,7 @@ def _name(wrapper: Any) -> str:
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
     """Return the attributes of a wrapper as JSON data, and whether all of them can be saved."""
     values, is_all = {}, True
-    # In CPython 3.11, attribute lookups are slower after an object's `__dict__` was read.
+    # In CPython before 3.13, attribute lookups are slower after an object's `__dict__` was read.
     for name in WRAPPER_STATES.get(type(wrapper)) or vars(wrapper):
         value = getattr(wrapper, name)
         if name in _INHERITED or isinstance(value, _SETTINGS):

@@ -43,8 +43,8 @@ class Lending(gym.Env[Observation, np.int64]):
     ``sigmoid(steepness * importance @ traits)``, in both groups. ``importance`` is proportional to
     ``num_features, ..., 2, 1`` and has the norm 1. Features are the traits that the lender observes. Features 0,
     2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1. The other
-    features have no noise. The best rule therefore differs between the groups. The reward is ``gain`` for a repaid
-    loan, ``-loss`` for an unpaid loan, and 0 without a loan.
+    features have no noise. If the two noises differ, the best rule differs between the groups. The reward is
+    ``gain`` for a repaid loan, ``-loss`` for an unpaid loan, and 0 without a loan.
 
     An episode never ends by itself. An action has no effect on later applicants, so learn with a discount of 0.
     The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, which
@@ -120,10 +120,11 @@ class Lending(gym.Env[Observation, np.int64]):
         return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
 
     def chances(self, observations: npt.ArrayLike) -> Floats:
-        """Compute the exact probabilities of repayment given the observations, with the current parameters.
+        """Compute the probabilities of repayment given the observations, with the current parameters.
 
         Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``, where
-        ``k = 1 / (1 + noise**2)``. The probability is the mean of the sigmoid over ``importance @ traits``.
+        ``k = 1 / (1 + noise**2)``. The probability is the mean of ``sigmoid(steepness * importance @ traits)``
+        over these traits, computed by Gauss-Hermite quadrature.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.

@@ -20,7 +20,8 @@ from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 
-# Minimum number of sub-environments for which a native vector environment of rl_rms is faster.
+# Minimum number of sub-environments for which a native vector environment of rl_rms is faster than a
+# SyncVectorEnv.
 FEWEST_NATIVE = 8
 
 
@@ -48,15 +49,15 @@ def make_vec(
             curriculum.
         num_envs: Number of sub-environments.
         changes: See `NonStationaryVector`. They override the changes of a ready-made task, target by target.
-        curriculum: See `NonStationaryVector`.
+        curriculum: See `NonStationaryVector`. It overrides the curriculum of a ready-made task.
         sharing: See `NonStationaryVector`.
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.
         shard: See `NonStationaryVector`.
         success_key: See `NonStationaryVector`.
         vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
-            ``"async"``. None uses ``"native"`` if there is a native vector environment and neither
-            ``vector_kwargs`` nor ``wrappers`` are given, else ``"sync"``. The native environments of
+            ``"async"``. None uses ``"native"`` if there is a native vector environment, ``id`` is not a function,
+            and neither ``vector_kwargs`` nor ``wrappers`` are given, else ``"sync"``. The native environments of
             `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` are used for at least 8 sub-environments,
             because ``"sync"`` is faster for fewer.
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
@@ -64,8 +65,8 @@ def make_vec(
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
             ``(name, arguments)``. The drift is applied inside the wrappers, or at the position of the entry
             ``"drift"``. The entries of ``observe`` are added outside the wrappers.
-        **kwargs: Arguments of the environment. ``num_threads`` is for native vector environments of MuJoCo. With
-            ``"sync"`` and ``"async"``, it is ignored.
+        **kwargs: Arguments of the environment. For the environments of `rl_rms.envs.mujoco`, ``num_threads`` has
+            an effect only with ``"native"``.
 
     Returns:
         The environment, with a clock and a regime even if nothing changes.
@@ -73,7 +74,7 @@ def make_vec(
     Raises:
         ValueError: As for `NonStationaryVector`; also if a wrapper is unknown or rejects its arguments, or if the
             vectorization mode does not support functions or wrappers.
-        TypeError: If ``id`` or the environment has another type.
+        TypeError: If ``id`` has another type, or a function or wrapper does not return a ``gymnasium.Env``.
 
     Examples:
         >>> stack = {"FrameStackObservation": {"stack_size": 3}}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def is_mujoco(env: Any) -> bool:
-    """Whether an unwrapped environment is one of Gymnasium's for MuJoCo. Their only state is MuJoCo's data."""
+    """Whether an unwrapped environment is a MuJoCo environment of Gymnasium, whose only state is MuJoCo's data."""
     return type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data")
 
 

@@ -1,4 +1,4 @@
-"""The backend of native vector environments, whose parameters have one value for each sub-environment."""
+"""The backend of native vector environments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -98,7 +98,7 @@ class Native(Backend):
         """Do nothing, because the constructor raises an error for episodic targets."""
 
     def snapshot(self) -> Any:
-        """Return the state of the vector environment and its last observations."""
+        """Return the state of the vector environment and its last observations, or None with a warning."""
         if self.last is None:
             return None
         if not has_known_state(self._env):

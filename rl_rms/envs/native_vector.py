@@ -129,7 +129,7 @@ class NativeVectorEnv(VectorEnv):
         """Make a vector step.
 
         Raises:
-            ValueError: If an action is not in the action space.
+            ValueError: If the shape of the actions is wrong, or a discrete action is not in the action space.
             gymnasium.error.ResetNeeded: If a sub-environment needs a reset.
         """
         actions = self._checked(actions)

@@ -35,8 +35,8 @@ class NonStationary(Changing, Parametrized):
         changes: Targets and their schedules; a number is a constant value. A target is a parameter of the
             unwrapped environment (``"gravity"``) or one of `rl_rms.envs.transforms`: ``"reward.scale"``,
             ``offset``, ``noise``; ``"observation.gain"``, ``offset``, ``offsets``, ``offsets_draw``, ``noise``,
-            ``permute``, ``mask``; ``"action.delay"``, ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. If an
-            observation target is used, the observation space has no bounds.
+            ``permute``, ``mask``; ``"action.delay"``, ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. A Box
+            of floats that an observation target changes has no bounds.
         curriculum: Rule that sets the values of its targets at the beginning of each episode.
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
             `rl_rms.envs.observers`.
@@ -154,7 +154,7 @@ class NonStationary(Changing, Parametrized):
         for now in clock.ahead:
             clock.now, setter = now, self._setter
             if now != setter.now:
-                # CPython caches the attribute's place only if the call is a separate expression.
+                # CPython caches the attribute lookup only if the call is a separate statement.
                 assign = setter.assign
                 assign(now)
                 setter.now = now
@@ -208,7 +208,7 @@ class NonStationary(Changing, Parametrized):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict` exactly, with ``last_observation``.
+        """Restore a state of `state_dict`, with ``last_observation``.
 
         If the state does not include the wrapped environment, the environment continues its episode, and a
         curriculum counts only the rest of this episode.

@@ -1,10 +1,10 @@
-"""Issues each warning once, independent of Python's warning filters."""
+"""Issues each warning at most once, even if Python's warning filters allow repetitions."""
 
 import warnings
 
 
 class Notices:
-    """Issues each warning once."""
+    """Issues each warning at most once per object."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()

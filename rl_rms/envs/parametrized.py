@@ -1,4 +1,4 @@
-"""A wrapper that sets an environment's parameters between two steps."""
+"""A wrapper that sets an environment's parameters between two steps, and saves and restores its state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Sets an environment's targets, and saves and restores its state within an episode.
 
     A Box of floats that a target ``observation.*`` changes is unbounded, because observations may then lie outside
-    the declared bounds. A pickled or copied environment continues exactly.
+    the declared bounds. A pickled or copied environment continues its episode if `parameter_snapshot` can save it.
 
     Raises:
         ValueError: If the environment lacks a target, or a change of a target would have no effect.
@@ -111,7 +111,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def wrapper_names(self) -> Names:
-        """The classes of the inner stateful wrappers, from the outermost inward."""
+        """The classes of the inner wrappers, from the outermost inward, and whether each has a state now."""
         return self._layers.names
 
     @property
@@ -127,10 +127,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, with which another environment can continue exactly.
 
-        The state is None before the first reset, and if it cannot be saved. It cannot be saved if the episode is
-        too long, an action cannot be written as JSON, or the type of the random generator is unknown. Assigning a
-        state restores it in an environment that was made with the same arguments. If a state was not saved, or not
-        restored exactly, `parameter_problem` contains the reason.
+        The state is None before the first reset, and if it cannot be saved, for example because a replayed episode
+        is too long or a part of the state cannot be written as JSON. Assigning a state restores it in an
+        environment that was made with the same arguments. If a state was not saved, or not restored exactly,
+        `parameter_problem` contains the reason.
         """
         self._problem = None
         if not self._has_begun:

@@ -59,7 +59,7 @@ class PhaseClocks(SharedClock):
         return self._regime
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at other readings, shape ``(num_envs, n)``."""
+        """Return the values at these readings, shape ``(num_envs, n)``."""
         each = [trace(changes, readings, self.seed) for changes in self._each]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 

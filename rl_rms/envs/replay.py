@@ -1,10 +1,10 @@
-"""Replays of episodes, for environments whose state cannot be read.
+"""Replays of episodes, for environments or wrappers whose state cannot be read.
 
-The saved state consists of the random generator at the start of the episode, and the actions and parameter values
-since then. Another environment repeats the actions with the same parameter values. A replay is exact if all random
-numbers come from ``np_random`` and the episode does not depend on earlier episodes. Box2D needs replays, because
-the contacts of its solver cannot be read or set. Loading repeats all env steps of the episode. An episode of more
-than `LONGEST` env steps is not saved.
+The saved state consists of the episode's seed or the random generator before its reset, the options of the reset,
+and the actions and parameter values since then. Another environment repeats the actions with the same parameter
+values. A replay is exact if all random numbers come from ``np_random`` and the episode does not depend on earlier
+episodes. Box2D needs replays, because the contacts of its solver cannot be read or set. Loading repeats all env
+steps of the episode. An episode of more than `LONGEST` env steps is not saved.
 """
 
 import json

@@ -254,7 +254,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         faults = _faults_in(answers)
         while faults:
             for fault in faults.values():
-                if fault.error is not None:  # the error is in the message, not in the environment
+                if fault.error is not None:  # the attribute or method raised an error, so a restart would not help
                     self._give_up(faults)
                     raise fault.error
             self._started.update(self._restarted(faults))

@@ -1,7 +1,8 @@
 """Saves the state within an episode as JSON data, so that another environment can continue the episode.
 
-The registered attributes (classic control, toy text, `register_state`) or MuJoCo's own data are saved with the
-random generator. Other environments replay their episodes, see `rl_rms.envs.replay`.
+The state of a class in the registry of `register_state`, or MuJoCo's own data, is saved with the random generator.
+The registry includes Gymnasium's classic control and toy text (except Blackjack), Atari and MiniGrid. Other
+environments replay their episodes, see `rl_rms.envs.replay`.
 """
 
 from collections.abc import Callable, Mapping

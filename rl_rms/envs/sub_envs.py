@@ -56,7 +56,7 @@ class SubEnvs(Backend):
         self.needs_valid = bool(self.episodic)
 
     def _find_sub_envs(self) -> None:
-        """Find the sub-environments in this process that have replaced failed sub-environments."""
+        """Find the sub-environments in this process; later calls find those that replaced failed ones."""
         envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
         for i, env in enumerate(envs):
             if i == len(self._outermost) or env is not self._outermost[i]:
@@ -73,7 +73,7 @@ class SubEnvs(Backend):
         return sorted({*self._lost_outer_wrappers(), *(name for names in inner for name in names)})
 
     def _lost_outer_wrappers(self) -> set[str]:
-        """Return the names of the wrappers outside of the environments that a replay restores."""
+        """Return the names of the wrappers around `Parametrized` whose state cannot be saved."""
         if isinstance(self._base, SyncVectorEnv):
             each = [layers.lost for layers in self._sub_layers]
         else:

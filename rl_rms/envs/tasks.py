@@ -1,10 +1,10 @@
 """Ready-made non-stationary tasks, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
 
 ``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports the module. Each task is a
-`NonStationary` around an environment of Gymnasium or `rl_rms.envs.toys`. `rl_rms.envs.make_vec` also accepts the
+`NonStationary` around an environment of Gymnasium or rl_rms. `rl_rms.envs.make_vec` also accepts the
 ids of the tasks, and uses one clock for all sub-environments.
 
-Time scales suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
+Most tasks suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
 100,000. An agent can learn the task at every value in the range of a change. The values are not tuned for an
 optimizer.
 """
@@ -21,7 +21,7 @@ from rl_rms.envs.config import EnvConfig
 from rl_rms.envs.nonstationary import NonStationary
 
 NAMESPACE = "rl_rms"
-# Stable-Baselines3 does not accept the integer rewards of these environments.
+# Some rewards of these environments are integers, which the tasks convert to floats.
 _INTEGER_REWARDS = ("FrozenLake-v1", "BipedalWalker-v3", "rl_rms/TaskSwitch-v0")
 
 
@@ -156,7 +156,7 @@ TASKS: dict[str, Task] = {
     ),
     "DriftingAnt-v0": Task("Gravity oscillates slowly.", "Ant-v5", {"gravity": _slow(-9.81, 2.0)}),
     "SlipperyAnt-v0": Task(
-        "The ground's friction jumps every two million env steps, as in Dohare et al., Nature 632 (2024).",
+        "Ground friction jumps every two million env steps, as often as in Dohare et al., Nature 632 (2024).",
         "Ant-v5",
         {"friction": _jumps(0.02, 2.0, every=2_000_000)},
     ),
@@ -186,8 +186,9 @@ TASKS: dict[str, Task] = {
     # -- protocols --------------------------------------------------------------------------------------------
     **{
         f"Offset{name}-v0": Task(
-            "An offset with the standard deviation 2 in each component is added to the observations, and drawn "
-            "again every 100,000 env steps, as in Muppidi, Zhang and Yang (TRAC, NeurIPS 2024).",
+            "From env step 100,000 on, an offset with the standard deviation 2 in each component is added to the "
+            "observations, and drawn again every 100,000 env steps, similar to Muppidi, Zhang and Yang (TRAC, "
+            "NeurIPS 2024).",
             base,
             {
                 "observation.offsets": {"step": {"before": 0.0, "after": 2.0, "at": 100_000}},

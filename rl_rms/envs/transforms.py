@@ -176,7 +176,10 @@ def _needed(target: str, space: Space) -> tuple[str, bool]:
         symmetric = is_float_box(space) and np.array_equal(space.low, -space.high)  # type: ignore[attr-defined]
         return "actions that are Discrete, or a Box of floats symmetric about 0", discrete or symmetric
     if target == "action.permute":
-        needed = "actions that are Discrete, or a Box of floats with the same bounds, and more than one"
+        needed = (
+            "more than one Discrete action, or a Box of floats with more than one component and the same bounds "
+            "for each component"
+        )
         return needed, _is_permutable(space)
     return "actions that are Discrete, or a Box of floats", discrete or is_float_box(space)
 

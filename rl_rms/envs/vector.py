@@ -42,9 +42,9 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     The clock counts true transitions, not the frames in which a sub-environment is only reset. As in
     `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
-    ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A reset with a ``reset_mask`` never sets the
-    clock to 0. All frames of a vector step, including the first frames of new episodes, use the values at the
-    beginning of the step.
+    ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A seed with a ``reset_mask`` does not
+    change the clock. All frames of a vector step, including the first frames of new episodes, use the values at
+    the beginning of the step.
 
     Args:
         env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
@@ -147,7 +147,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         Args:
             seed: Seed of the environment, and of the drift unless the constructor got one; the drift uses the
                 first seed of a list. A seed also rewinds the clock to 0 and resets the curriculum, except in
-                `frozen`.
+                `frozen` and with a ``reset_mask``.
             options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. Other
                 options go to the environment, such as ``"reset_mask"``, which selects sub-environments to reset.
         """
@@ -211,7 +211,7 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     @property
     def lost_wrappers(self) -> list[str]:
-        """Names of the inner wrappers whose state cannot be saved."""
+        """Names of the wrappers whose state cannot be saved."""
         return self._backend.lost_wrappers
 
     @property
@@ -245,7 +245,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict` exactly, with ``last_observations``.
+        """Restore a state of `state_dict`, with ``last_observations``.
 
         If the state does not include the sub-environments, they continue their episodes, and a curriculum counts
         only the rest of these episodes.

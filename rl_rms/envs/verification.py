@@ -27,7 +27,7 @@ from rl_rms.envs.parameters.parameter import ParameterOfEach
 # show that the copies are equal. Small environments may need several episodes to show a difference.
 WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
-# Verified parameters by the environment's class. Each parameter is verified only once per class.
+# Verified parameters by the environment's class. A parameter is verified once per class and constructor arguments.
 _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
 
 
@@ -40,12 +40,12 @@ class _CrashError(Exception):
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
-    """Verify on copies of an environment that each parameter has an effect, once per process and parameter.
+    """Verify on copies of an environment that each parameter has an effect, once per process and class.
 
     The environment, its random generators and its class do not change. The value is changed by 10 % first, and
     then by more within its bounds. If the parameter has no effect alone, the verification is repeated with the
-    other parameters changed in both copies. For example, wind needs air with a density. In a vector environment of
-    single environments, the first environment is verified.
+    other parameters changed in both copies. For example, wind needs air with a density. In a `MujocoVectorEnv`,
+    the first sub-environment is verified.
 
     Raises:
         ValueError: If a parameter has no effect, or cannot be set.

@@ -81,7 +81,7 @@ def as_wrappers(wrappers: Iterable[WrapperLike]) -> tuple[list[Wrap], list[Wrap]
         this entry, all wrappers are around the drift.
 
     Raises:
-        ValueError: If a wrapper cannot be found or does not have a given argument, or if ``"drift"`` occurs twice.
+        ValueError: If a wrapper cannot be found, an argument is unknown or missing, or ``"drift"`` occurs twice.
     """
     items = _items("wrappers", wrappers)
     made: list[Wrap] = []
@@ -108,7 +108,8 @@ def check_config(key: str, wrappers: Any) -> None:
         wrappers: A list of names, of dictionaries ``{name: arguments}`` and at most one ``"drift"``.
 
     Raises:
-        ValueError: If the list has a wrong form, or a wrapper is unknown or does not have a given argument.
+        ValueError: If the list has a wrong form, a wrapper of Gymnasium is unknown, or one of its arguments is
+            unknown or missing.
     """
     for number, item in enumerate(_items(key, wrappers)):
         if item == DRIFT:

@@ -49,7 +49,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
         """Draw an initial state, shape ``(state size,)``."""
 
     def render(self) -> tuple[Array, ...] | None:
-        """Return a picture of each sub-environment from the single environment; None without a render mode."""
+        """Return a picture of each sub-environment; None without a render mode or before the first reset."""
         if self.render_mode is None or self.state is None:
             return None
         return tuple(self._picture(row) for row in range(self.num_envs))

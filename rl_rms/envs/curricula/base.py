@@ -168,7 +168,7 @@ class Curriculum(
         """Restore a state of `state_dict` exactly.
 
         Raises:
-            ValueError: If the state belongs to a curriculum of another class or with other tasks.
+            ValueError: If the state belongs to a curriculum of another class, or does not fit this curriculum.
         """
         saved = state.get("name") if isinstance(state, Mapping) else None
         if saved != self.name:

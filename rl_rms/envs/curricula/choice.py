@@ -1,4 +1,4 @@
-"""The common part of curricula that draw tasks from a list by weights, mixed with uniform draws."""
+"""The common part of curricula that draw tasks from a list with learned probabilities."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -61,7 +61,7 @@ class LearningProgress(Choice):
 
     @property
     def probabilities(self) -> Floats:
-        """Probabilities in proportion to the progress; uniform without progress."""
+        """Probabilities in proportion to the progress, mixed with ``uniform``; uniform without progress."""
         return mixed(self.progress, self.uniform)
 
     def log(self) -> dict[str, float]:
@@ -94,7 +94,7 @@ class LearningProgress(Choice):
 class Learnability(Choice):
     """Draws tasks in proportion to ``p (1 - p)``, where p is the success rate.
 
-    This prefers tasks that are neither too easy nor too hard. The success rate starts at one half.
+    The curriculum prefers tasks that are neither too easy nor too hard. The success rate starts at one half.
 
     Source: Tzannetos et al., "Proximal curriculum for reinforcement learning agents" (TMLR 2023), and Rutherford
     et al., "No regrets" (NeurIPS 2024).
@@ -127,7 +127,7 @@ class Learnability(Choice):
 
     @property
     def probabilities(self) -> Floats:
-        """Probabilities in proportion to the learnability."""
+        """Probabilities in proportion to ``p (1 - p)``, mixed with ``uniform``; uniform if all products are 0."""
         return mixed(self._rates * (1 - self._rates), self.uniform)
 
     def log(self) -> dict[str, float]:

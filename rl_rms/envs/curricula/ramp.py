@@ -1,4 +1,4 @@
-"""Tasks whose difficulty rises with the clock, independent of the agent."""
+"""Tasks that change linearly with env steps or episodes, independent of the agent's returns."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args

@@ -1,4 +1,4 @@
-"""Curricula with stages in a fixed order. A stage begins when the results of the previous stage suffice."""
+"""Curricula with stages in a fixed order. The next stage begins when a gate opens."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Hopper, Walker2d, HalfCheetah, Swimmer and Ant, whose reward is the forward velocity minus costs."""
+"""Hopper, Walker2d, HalfCheetah, Swimmer and Ant, which are rewarded for their forward velocity."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar

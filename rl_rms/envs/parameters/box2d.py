@@ -22,7 +22,7 @@ def _without_wind(env: Any) -> str | None:
     return None if env.enable_wind else "there is no wind; make the environment with enable_wind=True"
 
 
-# The environment's constructor requires these bounds.
+# The environment's constructor allows the same values, except 0.
 register_parameter(_LANDER, "gravity", set=_set_lander_gravity, above=-12, high=0)
 for _name in ("wind_power", "turbulence_power"):
     register_parameter(_LANDER, _name, inert=_without_wind)
@@ -49,7 +49,8 @@ register_parameter(
 )
 
 
-# Every reset makes a new track and a new car with these initial values. Before the first reset there is no car.
+# Every reset makes a new track and a new car with the default friction and mass. Before the first reset there is
+# no car.
 def _set_road_friction(env: Any, friction: float) -> None:
     for tile in env.road or ():
         tile.road_friction = friction

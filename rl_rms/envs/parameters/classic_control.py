@@ -1,6 +1,6 @@
 """The parameters of Gymnasium's classic control environments.
 
-A parameter that limits observations or actions cannot exceed its initial value, because the spaces do not change.
+A parameter that limits observations or actions cannot exceed the bounds of the spaces, which do not change.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The parameters of Gymnasium's MuJoCo environments: gravity, medium, masses, contacts, joints, motors, rewards.
 
-A parameter ``*_scale`` multiplies the initial values of an array of the model. Forces, frictions and damping take
-effect at the next step. Masses and armatures also need the constants that MuJoCo derives from them
-(``mj_setConst``).
+Except ``reset_noise_scale``, a parameter ``*_scale`` multiplies the initial values of arrays of the model. Forces,
+frictions and damping take effect at the next step. Masses and armatures also need the constants that MuJoCo
+derives from them (``mj_setConst``).
 """
 
 import math

@@ -22,7 +22,7 @@ _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
 _OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 # Attributes of Gymnasium's base class.
 _BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})
-# `number_paths` follows at most this many attributes from an environment to a number.
+# `number_paths` lists the numbers in objects that are at most this many attributes away from the environment.
 _DEPTH = 4
 # Maximum number of elements that `number_paths` lists one by one.
 _SHORT = 10
@@ -65,7 +65,10 @@ class AttributePath:
 
 
 def find_path(env: Any, text: str) -> AttributePath | None:
-    """Return the path to a number in an environment, or None if the environment lacks the path's first attribute.
+    """Return the path to a number in an environment.
+
+    The result is None if the text is not a path, if the environment lacks the path's first attribute, or if the
+    path is one attribute that is not a number.
 
     Raises:
         ValueError: If the path does not lead to a number, or the number is read-only.

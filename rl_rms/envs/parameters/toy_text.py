@@ -1,7 +1,8 @@
-"""The parameters of Gymnasium's toy text environments, which are transition probabilities.
+"""The parameters of Gymnasium's toy text environments, which are probabilities.
 
-Setting a value rebuilds the environment's transition table. For each state and action, the table lists the
-outcomes ``(probability, next state, reward, terminated)``. Blackjack has no table and no parameter.
+Setting ``success_rate`` or ``rainy_probability`` rebuilds the environment's transition table. For each state and
+action, the table lists the outcomes ``(probability, next state, reward, terminated)``. Blackjack has no table and
+no parameter.
 """
 
 from typing import Any

@@ -6,12 +6,13 @@ drifts, and a resumed run continues exactly.
 - levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
 - smooth transitions: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
 - periodic: `Sinusoid`, `Square`, `Sawtooth`
-- random jumps: `Redraw`, `PoissonJumps`, `Markov`, `Burst`
+- random jumps: `Redraw`, `PoissonJumps`, `Markov`, `Burst` (random with ``rate``)
+- bursts that depend on the returns: `AdversarialBurst`
 - random walks: `OrnsteinUhlenbeck`, `RandomWalk`
 - recorded or computed: `Trace`, `Function`
 - combinations: ``s1 + s2`` (`Sum`), ``s1 * s2`` (`Product`), ``s.clip(low, high)`` (`Clip`),
-  ``s.reflect(low, high)`` (`Reflect`), ``s.delay(steps)`` (`Delay`), ``s.during(start, end)`` (`During`),
-  ``s.then(s2, at)`` (`Then`)
+  ``s.reflect(low, high)`` (`Reflect`), ``s.delay(steps)`` (`Delay`), ``s.ahead(steps)`` (`Ahead`),
+  ``s.during(start, end)`` (`During`), ``s.then(s2, at)`` (`Then`)
 
 ``amplitude`` is half of the range of the values, or the standard deviation over time if the range is infinite.
 
@@ -19,7 +20,7 @@ drifts, and a resumed run continues exactly.
 and its measurements have the noise variance ``R``, then the exponential average with the least mean squared error
 has the half-life ``ln 2 * tau / (sqrt(2 tau S / R) - 1)``. Jumps at random times to independent levels and an
 Ornstein-Uhlenbeck process have exactly this autocovariance. The other schedules document their tau. ``half_life``
-applies this law, or the law of ramps or sinusoids, and returns updates.
+applies this law, or the law of ramps or sinusoids, and returns a number of updates.
 """
 
 from rl_rms.envs.schedules.adversarial import AdversarialBurst

@@ -65,8 +65,7 @@ class _Combined(Schedule):
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         """Return ``(sum s_i / h_i**2) ** (-1/2)`` for half-lives h_i of the parts and shares s_i of the variance.
 
-        The errors from lag add up. For jumps or a random walk the error is ``s_i theta / theta_i**2``, up to a
-        factor. The shares are estimated from the amplitudes a_i as ``a_i**2 / sum a_j**2``.
+        The shares are estimated from the amplitudes a_i as ``a_i**2 / sum a_j**2``.
         """
         parts = [part.half_life(steps_per_update=steps_per_update, snr=snr) for part in self.schedules]
         weights = self._weights()

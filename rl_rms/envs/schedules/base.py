@@ -96,9 +96,10 @@ class Schedule(
     def half_life(self, *, steps_per_update: float, snr: float) -> float:
         """Compute the half-life of the exponential average that tracks the value with least mean squared error.
 
-        The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Ramps and
-        sinusoids have their own laws; all other schedules use `matched_half_life` with their timescale. The result
-        is exact for jumps at random times to independent levels and for an Ornstein-Uhlenbeck process. For other
+        The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Smooth
+        transitions use the law of ramps, and sinusoids have their own law. A combination or modification uses the
+        half-lives of its parts. All other schedules use `matched_half_life` with their timescale. The result is
+        exact for jumps at random times to independent levels and for an Ornstein-Uhlenbeck process. For other
         schedules, a result that is short compared with the timescale is accurate. If the result for periodic jumps
         is close to the timescale, the best half-life is a third shorter.
 

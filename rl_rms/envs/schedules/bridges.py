@@ -6,7 +6,7 @@ and at ``2**62`` are drawn first, then the value in the middle, then the middles
 random numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution
 of the process that is simulated step by step.
 
-A value at a distant clock needs 50 draws. After that, other clocks in the same block of 4096 need no draws.
+A value at a distant clock needs about 50 draws. After that, other clocks in the same block of 4096 need no draws.
 """
 
 from abc import abstractmethod

@@ -86,7 +86,7 @@ class RandomWalk(Bridged):
 
     Over k env steps the value changes with the standard deviation ``std * sqrt(k)``. With two walls, the
     distribution over time is uniform between the walls, and the timescale is ``(high - low)**2 / (6 std**2)``, the
-    initial decay time of the autocovariance. A half-life that is short compared with the timescale equals
+    initial decay time of the autocovariance. A half-life that is short compared with the timescale is close to
     `rl_rms.laws.random_walk_half_life`. Without two walls, the variance grows without limit, and the amplitude and
     the timescale are infinite.
 

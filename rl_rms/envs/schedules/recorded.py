@@ -26,8 +26,8 @@ class Trace(Schedule):
     falls so low, the timescale is the length of the recording.
 
     Args:
-        values: The values, or the path of a ``.npy`` or ``.csv`` file with one number per line. The file is read
-            once. Relative paths start at the working directory.
+        values: The values, or the path of a file: ``.npy`` with a one-dimensional array, or ``.csv`` with one
+            number per line. The file is read once. Relative paths start at the working directory.
         every: Env steps between two values, >= 1.
         between: ``hold`` keeps each value until the next value. ``linear`` interpolates.
         end: ``hold`` keeps the last value after the recording's end. ``repeat`` starts again with the first value.
@@ -187,12 +187,12 @@ class Function(Schedule, in_yaml=False):
 
     @property
     def center(self) -> float:
-        """As given."""
+        """``center``, as given to the constructor."""
         return self.middle
 
     @property
     def amplitude(self) -> float:
-        """As given."""
+        """``amplitude``, as given to the constructor."""
         return self.deviation
 
     def _timescale(self) -> float:

@@ -89,7 +89,7 @@ class During(Derived):
     Args:
         schedule: The schedule.
         start: First clock, in env steps, >= 0.
-        end: Last clock, above ``start``.
+        end: Last clock without ``rest``; with ``rest``, the first clock after the interval. Above ``start``.
         rest: Value outside of the interval; None for the values at its ends.
 
     Raises:

@@ -143,7 +143,7 @@ class Actor:
         """Return the observation as a batch, and whether it was a single observation.
 
         Raises:
-            ValueError: If the observation does not have the observation space's shape.
+            ValueError: If the observation fits the observation space neither alone nor as a batch.
         """
         space = self._observation_space
         tree = tree_map(np.asarray, observation)

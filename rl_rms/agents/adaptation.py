@@ -20,9 +20,9 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 
-# A return of at least this share of the earlier return counts as recovered.
+# Share of a positive earlier return at which the return has recovered. See `Regime` for negative returns.
 RECOVERED = 0.9
-# The mean return of this many episodes decides whether the agent has recovered.
+# A mean return over at least this many episodes decides whether the return has recovered.
 WINDOW = 20
 
 
@@ -85,10 +85,10 @@ class Regime:
         mean: Mean return of the regime's episodes; NaN if none ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
-        recovery: Env steps until the return recovers. It is 0 if the first tenth has at least 20 episodes and
-            their mean return reaches the threshold. Otherwise it counts the env steps until the mean return of 20
-            consecutive episodes reaches the threshold. It is ``inf`` if this never happens, and NaN without a
-            previous ``last_tenth``.
+        recovery: Env steps until the return recovers. It is 0 if the mean return of the first tenth's episodes
+            reaches the threshold. A first tenth with fewer than 20 episodes is replaced by the regime's first 20
+            episodes. Otherwise it counts the env steps until the mean return of 20 consecutive episodes reaches
+            the threshold. It is ``inf`` if this never happens, and NaN without a previous ``last_tenth``.
     """
 
     number: int
@@ -101,7 +101,7 @@ class Regime:
 
 
 def regime_number(agent: TrainedAgent) -> int | None:
-    """The index of the current regime; None for an environment without regimes."""
+    """The largest regime index of the sub-environments; None if the environment does not change."""
     changing = None if agent.env is None else find_changing(agent.env)
     return None if changing is None else int(np.max(changing.regime))
 
@@ -140,7 +140,7 @@ class AdaptationCallback(Callback):
     """Logs the returns of a regime at each change of regime and at the end of the training.
 
     The tags are ``adaptation/regime`` (the regime's index), ``mean``, ``first_tenth``, ``last_tenth``,
-    ``worst_mean`` (the lowest mean so far), and ``recovery_steps`` (missing if the return never recovered). The
+    ``worst_mean`` (the lowest mean so far), and ``recovery_steps``. NaN and infinite values are not logged. The
     regime is read once per rollout, so the metrics are not informative for environments that change faster than
     episodes end.
 
@@ -178,7 +178,7 @@ class AdaptationCallback(Callback):
             self._number, self._start = number, agent.num_timesteps
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Append the update's episodes, and close the regime if it has changed."""
+        """Append the rollout's episodes, and close the regime if it has changed."""
         self._episodes += agent.new_episodes
         number = self._number_of(agent)
         if number != self._number:

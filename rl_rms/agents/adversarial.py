@@ -84,7 +84,7 @@ class RobustTraining:
         rivals: The policies that act as rivals: copies of the protagonist and the adversary that do not learn.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, a policy is recurrent, or the game's actions are not pairs.
 
     Examples:
         >>> from rl_rms.envs.pushes import PushedCartPole
@@ -119,10 +119,12 @@ class RobustTraining:
         self.rivals = _frozen(self.protagonist), _frozen(self.adversary)
 
     def learn(self, total_timesteps: int) -> "RobustTraining":
-        """Train in rounds until each player has taken at least ``total_timesteps`` more env steps.
+        """Train in rounds until the protagonist has taken at least ``total_timesteps`` more env steps.
+
+        In every round each player takes at least ``turn`` env steps.
 
         Args:
-            total_timesteps: Env steps of each player, all sub-environments together.
+            total_timesteps: Env steps of the protagonist, all sub-environments together.
 
         Returns:
             The training itself.

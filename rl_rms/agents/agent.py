@@ -43,7 +43,8 @@ class Agent:
         env: A Gymnasium id, environment or vector environment; None for an agent that only predicts. Such an agent
             needs both spaces.
         config: All hyperparameters in one object, instead of hyperparameters by name.
-        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface.
+        policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface; None uses the policy of
+            ``config``, or the default.
         optimizer: A ``torch.optim.Optimizer`` class or its import path; None uses the configuration's optimizer.
         seed: Seed of initial weights, actions, minibatches and environment; None draws one.
         observation_space: Observation space of one sub-environment; needed only without ``env``.
@@ -208,7 +209,8 @@ class Agent:
             The agent itself.
 
         Raises:
-            ValueError: If ``total_timesteps`` or ``log_interval`` is below 1, or the agent has no environment.
+            ValueError: If ``total_timesteps`` or ``log_interval`` is not a whole number >= 1, or the agent has no
+                environment.
             EnvError: If a sub-environment failed. A checkpoint saved after this error has no episodes in progress.
             KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
@@ -242,7 +244,10 @@ class Agent:
         return self
 
     def interrupt(self) -> None:
-        """Make `learn` raise KeyboardInterrupt in all workers after the update. Signal handlers may call this."""
+        """Make `learn` raise KeyboardInterrupt in all workers after the updates on the rollout in progress.
+
+        Signal handlers may call this method.
+        """
         self.training.is_interrupted = True
 
     def predict(
@@ -329,8 +334,8 @@ class Agent:
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is not an agent of this class, or the environment's spaces differ from the
-                saved ones.
+            ValueError: If the file is damaged or not an agent of this class, or the environment's spaces differ
+                from the saved ones.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
         arguments = checkpoint.constructor_arguments(

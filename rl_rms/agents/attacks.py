@@ -33,7 +33,7 @@ class FGSMAttack(VectorWrapper):
 
     The attack moves each component of an observation by ``strength`` in the direction that makes the policy's most
     likely action less likely, and clips the result to the observation space. It always uses the agent's current
-    policy. Rewards, ends of episodes and the clock do not change.
+    policy. The attack does not change rewards, ends of episodes or the clock.
 
     Args:
         env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. A schedule of the strength

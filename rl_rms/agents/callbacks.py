@@ -127,7 +127,7 @@ class Periodic(Callback):
 
     Args:
         every: Env steps between two actions of the callback.
-        at_end: Whether to act after the last rollout as well.
+        at_end: Whether to act also after the rollout that reaches the ``total_timesteps`` of `Agent.learn`.
 
     Raises:
         ValueError: If ``every`` is below 1.

@@ -39,7 +39,7 @@ class CheckpointCallback(Periodic):
             agent has at the start belong to another training and are kept.
 
     Attributes:
-        error: The error of the last checkpoint; None if it was saved in the folder.
+        error: The error of the checkpoint at the end of the training; None if it was saved in the folder.
 
     Raises:
         ValueError: If ``every`` or ``keep`` is not a whole number >= 1.
@@ -73,7 +73,7 @@ class CheckpointCallback(Periodic):
             unfinished.unlink()
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Save one checkpoint."""
+        """Save a checkpoint, and delete the oldest checkpoints beyond ``keep``."""
         path = self._path(agent)
         if save_or_warn(agent, path) is None and self.keep is not None:
             self._own = [own for own in self._own if own != path] + [path]

@@ -323,7 +323,7 @@ def _short(value: Any) -> str:
 
 
 def check_trusted(argument: str, path: str) -> None:
-    """Raise an error if a file names a class from a package other than torch and this library.
+    """Raise an error if a file names a class from a package other than ``torch.optim`` and this library.
 
     Args:
         argument: The argument of ``load`` that passes the class.

@@ -63,7 +63,7 @@ class Minibatch:
             ``(size,)``.
         values: See `Played`.
         log_probs: See `Played`.
-        advantages: Advantages, standardized over the minibatch if ``normalize_advantage`` is set.
+        advantages: Advantages, standardized over the minibatch of all workers if ``normalize_advantage`` is set.
         returns: See `Played`.
         clip_range: Distance of the ratio from 1 at which it is clipped.
         clip_range_vf: Distance of the values from the old values at which they are clipped; None for no clipping.
@@ -88,7 +88,7 @@ class Minibatch:
         clip_range_vf: float | None,
         workers: Workers,
     ) -> "Minibatch":
-        """Select rows of the batch as a minibatch. Advantages are standardized over the rows of all workers."""
+        """Select rows as a minibatch. ``normalize_advantage`` standardizes advantages over all workers' rows."""
         advantages = played.advantages[rows]
         if batch.coefficients.normalize_advantage:
             advantages = standardized(advantages, played.returns[rows], workers)

@@ -50,8 +50,8 @@ class Collector:
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
-        num_workers: Number of workers, each with equally many sub-environments. A vector step counts the env steps
-            of all workers.
+        num_workers: Number of workers, each with equally many sub-environments. A vector step adds this worker's
+            env steps times ``num_workers`` to ``num_timesteps``.
         first_index: Index of the first sub-environment in error messages.
         resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
         starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
@@ -124,7 +124,7 @@ class Collector:
         self._is_stopped = True
 
     def start(self, seed: int | None, clock: int | None = None) -> None:
-        """Reset the environment and begin new episodes everywhere.
+        """Reset the environment and begin new episodes in all sub-environments.
 
         Args:
             seed: Seed of the environment; None continues its random generator.
@@ -155,7 +155,7 @@ class Collector:
         return self._observations
 
     def pop_num_nonfinite(self) -> int:
-        """Non-finite rewards and observations since the last call."""
+        """Return the number of non-finite rewards and observations since the last call."""
         found, self._imputer.num_nonfinite = self._imputer.num_nonfinite, 0
         return found
 
@@ -276,7 +276,7 @@ class Collector:
         num_valid = self._tracker.count(rewards, None if valid is self._all else valid)
         self.num_timesteps += num_valid * self.num_workers
         if broken is not None:
-            # A failure ended these episodes, not the policy. Their returns do not count.
+            # A failure, not the policy, ended these episodes. Their returns do not count.
             done = done & ~broken
         if self.info_sums is not None:
             self.info_sums.add(info, valid, done, info.get("final_info"))

@@ -21,7 +21,7 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
 from rl_rms.half_life import HalfLife, parse_half_life
 
-# Default number of env steps of a rollout.
+# Env steps of a rollout if ``n_steps`` is None, see `RolloutConfig.rollout_length`.
 _ROLLOUT_ENV_STEPS = 256
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
@@ -74,25 +74,27 @@ class AgentConfig:
             half-life such as ``"10_000 steps"`` the statistics also forget gradually. Images and categories are
             not normalized.
         normalize_reward: Whether learning divides rewards by the running standard deviation of the discounted
-            return; true (never forgets), false, or a half-life. Reported returns are not divided.
+            return and clips the results to +-10; true (never forgets), false, or a half-life. Reported returns
+            are neither divided nor clipped.
         mask_actions: Whether to choose only valid actions. The mask is ``info["action_mask"]`` or the entry
             ``action_mask`` of a Dict observation.
-        log_info: Entries of ``info`` whose mean over the env steps since the last log entry is logged as
-            ``info/<name>``, such as ``[x_velocity, reward_forward]``. ``episode.r`` is the entry ``r`` of the
-            dictionary ``episode``.
+        log_info: Entries of ``info`` whose means since the last log entry are logged as ``info/<name>``, such as
+            ``[x_velocity, reward_forward]``. The mean covers the env steps whose ``info`` has the entry.
+            ``episode.r`` is the entry ``r`` of the dictionary ``episode``.
         on_env_error: Response to a sub-environment that raises an error or returns a value of a wrong shape or
             type, and to a worker that ends or hangs: ``raise`` ends the training and names the sub-environment;
-                ``restart``
-            truncates the episode before the failed step, replaces the sub-environment, and continues. Only the
-            backends ``sync`` and ``async`` can restart.
+            ``restart`` truncates the episode before the failed step, replaces the sub-environment, and continues.
+            Only the backends ``sync`` and ``async`` can restart.
         env_timeout: Seconds after which a step or a reset of a worker of ``async`` counts as hung, > 0; null for
             no limit.
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the env steps per update). ``match`` computes it from the environment's timescale
             and the gradients' signal-to-noise ratio; ``auto`` computes it from the gradients alone. Both keep it
-            between 32 and 10,000 updates. null uses 200 updates. Only for optimizers that take ``half_life``.
-        on_change: Response of RMSprop's state to a change of regime: ``keep``, ``reset`` (to the state before the
-            first update) or ``forget`` (the half-life is forget_half_life for forget_updates updates).
+            between 32 and 10,000 updates. null uses ``rho`` or ``alpha`` of optimizer_kwargs, by default
+            200 updates. Only for RMSprop.
+        on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (to the state
+            before the first update) or ``forget`` (RMSprop's half-life is forget_half_life for forget_updates
+            updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` ends the
@@ -247,8 +249,8 @@ class RolloutConfig(AgentConfig):
 
     Args:
         algorithm: The agent's algorithm.
-        n_steps: Vector steps of a rollout, >= 1. A rollout has ``num_envs * n_steps`` env steps. null chooses
-            n_steps so that a rollout has 256 env steps.
+        n_steps: Vector steps of a rollout, >= 1. A rollout has ``num_envs * n_steps`` env steps. null means
+            256 divided by the number of sub-environments and rounded down, but at least 1.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 

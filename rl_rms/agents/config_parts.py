@@ -27,8 +27,9 @@ class PolicyConfig:
     Args:
         encoder: The network for images, before actor and critic: ``nature_cnn`` (at least 36 by 36 pixels),
             ``small_cnn`` or ``impala`` (both at least 3 by 3), or ``mlp``, which flattens images. ``auto`` uses
-            nature_cnn, and small_cnn for smaller images. Each image of a Dict has its own network. For your own
-            encoder, give the import path of a torch module class. The class is called with the observation space.
+            nature_cnn, small_cnn below 36 pixels, and mlp below 3 pixels. Each image of a Dict has its own
+            network. For your own encoder, give the import path of a torch module class. The class is called with
+            the observation space.
         hidden_sizes: Units of each hidden layer.
         critic_hidden_sizes: Units of each hidden layer of the critic; null uses hidden_sizes.
         shared_trunk: Whether actor and critic share the hidden layers; each has its own last layer.

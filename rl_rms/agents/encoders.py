@@ -24,7 +24,7 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
     Args:
         space: Box or MultiBinary (flattened), images (convolutions, unless the configuration chooses ``mlp``),
             Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own encoder,
-            concatenated). A Dict's ``action_mask`` is not encoded.
+            concatenated). A Dict's ``action_mask`` is not encoded. A user's encoder gets any space unchanged.
         config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:
@@ -125,8 +125,8 @@ class UserEncoder(nn.Module):
     """A user's encoder.
 
     Args:
-        module: Maps observations of shape ``(batch, *observation)``, or a Dict or Tuple of them, to features of
-            shape ``(batch, num_features)``.
+        module: Maps observations of shape ``(batch, *observation)``, or a dictionary or tuple of them, to
+            features of shape ``(batch, num_features)``.
         space: The observation space. The module's result for a sample of it gives the number of features.
 
     Raises:

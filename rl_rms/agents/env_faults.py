@@ -38,7 +38,7 @@ class EnvFaults:
         self._log: FaultLog | None = set_reaction(env, on_env_error, env_timeout)
         self._first_index = 0
         self._seeds: list[int | None] = [None] * env.num_envs
-        # Restarts that `broken_in` has reported.
+        # Number of restarts that `broken_in` has reported.
         self._reported = 0
 
     @property
@@ -62,8 +62,8 @@ class EnvFaults:
 
         Args:
             error: The environment's error.
-            when: Function that takes the indices of the failed sub-environments and returns a text for the error:
-                the step of the failure.
+            when: Function that takes the indices of the failed sub-environments and returns the step of the
+                failure, as text for the error.
 
         Raises:
             EnvError: If the sub-environments are known.
@@ -81,7 +81,7 @@ class EnvFaults:
         return broken_in(info, truncated)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The counts as plain data; None if the environment has no fault log."""
+        """The fault log as plain data; None if the environment has none."""
         return None if self._log is None else self._log.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
@@ -108,7 +108,7 @@ def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tr
 
 
 class OverwrittenFinals:
-    """Warns if all final observations equal the first observations of the next episodes.
+    """Warns if the first three or more final observations all equal the first observations of the next episodes.
 
     Gymnasium's SyncVectorEnv and AsyncVectorEnv reset a sub-environment before they copy its final observation. If
     the sub-environment writes all observations into one array, the reset overwrites the final observation.

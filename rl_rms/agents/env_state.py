@@ -170,9 +170,6 @@ def find_changing(env: VectorEnv) -> ChangingEnv | None:
 
     Args:
         env: A vector environment, or a SyncVectorEnv of a single environment that changes.
-
-    Returns:
-        The wrapper, which has a clock, parameters, a regime and a state.
     """
     layer: Any = env
     while isinstance(layer, VectorWrapper):
@@ -191,8 +188,9 @@ def find_changing(env: VectorEnv) -> ChangingEnv | None:
 def change_scalars(env: ChangingEnv) -> dict[str, float]:
     """Scalars of a changing environment.
 
-    The tags under ``env/`` are the changing parameters (means over sub-environments), the regime and, if it is
-    finite, the timescale in env steps. A curriculum's scalars have tags under ``curriculum/``.
+    The tags under ``env/`` are the changing parameters (means over sub-environments), the largest regime index of
+    the sub-environments and, if it is finite, the timescale in env steps. A curriculum's scalars have tags under
+    ``curriculum/``.
     """
     scalars = {f"env/{name}": float(np.mean(value)) for name, value in env.parameters.items()}
     scalars["env/regime"] = float(np.max(env.regime))

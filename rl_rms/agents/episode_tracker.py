@@ -16,7 +16,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class EpisodeTracker:
-    """Counts returns and lengths, and finds the successes that the environment reports.
+    """Adds up the rewards and env steps of episodes, and finds the successes that the environment reports.
 
     Args:
         env: The vector environment.
@@ -41,7 +41,7 @@ class EpisodeTracker:
         return self._num_steps - self._num_steps_before
 
     def restart(self) -> None:
-        """Begin new episodes everywhere."""
+        """Begin new episodes in all sub-environments."""
         self.returns[:] = 0.0
         self._num_steps_before[:] = self._num_steps
 

@@ -27,7 +27,7 @@ class Evaluated(NamedTuple):
 
     Attributes:
         num_timesteps: Env steps that the agent had taken.
-        clock: The requested clock reading; None for the current reading.
+        clock: The requested clock reading; None if none was requested.
         deterministic: Whether the agent took the most likely actions.
         evaluation: The result.
     """
@@ -39,7 +39,7 @@ class Evaluated(NamedTuple):
 
 
 class EvalCallback(Periodic):
-    """Evaluates the agent in whole episodes at regular env steps and at the end of the training.
+    """Evaluates the agent in whole episodes at regular env steps and when the training reaches its last env step.
 
     It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
     ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
@@ -58,18 +58,19 @@ class EvalCallback(Periodic):
         deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with
             both (``"both"``). With both, the most likely actions decide on the best agent and on stopping.
         clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
-            ``eval/mean_reward/at_<clock>``. None evaluates at the current clock reading.
+            ``eval/mean_reward/at_<clock>``. None evaluates at the current reading of the agent's environment. The
+            clock of a separate environment then starts at 0.
         best_path: File for the agent with the best mean return over all clocks so far.
         stop_at: Mean return over all clocks at which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
-        at_end: Whether to evaluate at the end of the training too.
+        at_end: Whether to evaluate also after the rollout that reaches the ``total_timesteps`` of `Agent.learn`.
         seed: Seed of the environment in each evaluation, >= 0. None derives a seed from the agent's seed, so that
             evaluations do not repeat the training's episodes.
 
     Attributes:
         progress: Function that is called after each evaluation episode with the number of finished episodes and
             the number of all episodes; None for none. `ProgressCallback` sets it.
-        results: All evaluations so far.
+        results: All evaluations since this callback was made.
         best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
 
     Raises:

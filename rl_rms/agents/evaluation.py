@@ -68,7 +68,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate an agent in whole episodes, without learning.
 
-    Each sub-environment plays an equal share of the episodes, so that the result does not favor short episodes.
+    The numbers of episodes of the sub-environments differ by at most one, so that the result does not favor short
+    episodes.
 
     Args:
         agent: The agent.
@@ -78,8 +79,9 @@ def evaluate(
         episodes: Number of episodes, >= 1.
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
-        clock: Env step at which the clock of a changing environment starts. With None, the clock keeps its value
-            after the reset.
+        clock: Env step at which the clock of a changing environment starts. With None, it starts at 0 if ``seed``
+            is given, and otherwise continues. A `rl_rms.envs.NonStationaryVector` of the agent is frozen at its
+            current reading instead.
         progress: Function that is called after each episode with the number of finished episodes and the number of
             all episodes.
 
@@ -87,7 +89,7 @@ def evaluate(
         The episodes' returns and lengths, in the order in which they ended.
 
     Raises:
-        ValueError: If ``episodes`` is below 1 or ``seed`` below 0.
+        ValueError: If ``episodes`` is not a whole number >= 1, or ``seed`` or ``clock`` not a whole number >= 0.
 
     Examples:
         >>> from rl_rms.agents import A2C

@@ -60,13 +60,13 @@ class EventFile:
         self._add([Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()], step)
 
     def text(self, step: int, tag: str, markdown: str) -> None:
-        """Add a text."""
+        """Add a text to the Text tab."""
         from torch.utils.tensorboard.summary import text
 
         self._add(text(tag, markdown).value, step)  # type: ignore[no-untyped-call]
 
     def picture(self, step: int, tag: str, encoded: bytes) -> None:
-        """Add a PNG or a GIF."""
+        """Add a PNG or a GIF to the Images tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         self._add([Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))], step)

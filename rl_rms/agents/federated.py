@@ -9,6 +9,8 @@ names the owner of RMSprop's second moment v:
     client   p <- p - lr d,            d = mean g_i / sqrt(v_i),           each client keeps its v_i over rounds
     none     p <- p - lr d,            d = mean g_i                        federated averaging
 
+The constant ``eps`` is added to each root.
+
 ``none`` equals federated averaging if lr is ``local_learning_rate * local_updates``: p is then the mean of the
 clients' parameters.
 
@@ -55,8 +57,8 @@ class FederationConfig:
         weighted: Whether clients are weighted by the env steps of their round; otherwise equally.
         participation: Share of the clients that take part in a round, in (0, 1].
         max_norm_ratio: The server rejects a direction whose norm is larger than this ratio times the round's
-            median norm, > 1. The limit does not apply in a
-            round with fewer than three valid reports. null means no limit.
+            median norm, > 1. The limit does not apply in a round with fewer than three valid reports. null means
+            no limit.
     """
 
     rounds: int = 50
@@ -101,8 +103,8 @@ class Client:
     """A client that trains in its own environment.
 
     Args:
-        agent: The agent in that environment, built with ``torch.optim.SGD`` at the local learning rate, and with
-            ``normalize_observation=False``.
+        agent: The agent in that environment, built with ``torch.optim.SGD`` and ``normalize_observation=False``.
+            `train` sets its learning rate.
         config: The federation's settings.
 
     Attributes:
@@ -240,15 +242,17 @@ class Server:
             check_number("mean_return", mean_return, least=-_LARGEST_RETURN, most=_LARGEST_RETURN)
 
     def step(self, reports: Sequence[Report], *, unreadable: int = 0) -> dict[str, float]:
-        """Take one step from a round's reports. A report that fails `check` is rejected and counted.
+        """Take one step from a round's reports.
+
+        Reports that fail `check` or exceed ``max_norm_ratio`` are rejected.
 
         Args:
             reports: Reports of the clients that answered.
             unreadable: Number of answers without a readable report. They count as rejected.
 
         Returns:
-            ``clients`` and ``rejected`` of this round, the step's ``update_norm`` and the mean of the clients'
-            ``mean_return``.
+            The numbers of accepted reports (``clients``) and of ``rejected`` reports, the step's ``update_norm``,
+            and the unweighted mean of the accepted clients' ``mean_return`` (NaN without episodes).
         """
         self.round += 1
         accepted = self._accepted(reports)

@@ -1,7 +1,4 @@
-"""Atomic writes of files, checks that a folder is writable, and locks that reserve a folder for one process.
-
-This module writes all files that the library reads again.
-"""
+"""Atomic writes of files, checks that a folder is writable, and locks that reserve a folder for one process."""
 
 import errno
 import os
@@ -16,7 +13,7 @@ UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
 # A training or a log begins only if the folder's disk has this many free bytes.
 _ROOM = 4096
-# On systems that have these flags: do not follow links, and do not translate line ends.
+# On systems that have these flags: do not follow links, translate line ends or pass the file to child programs.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MENDS = {
     errno.ELOOP: "remove the link at this path",

@@ -166,7 +166,7 @@ class Imputer:
             finals: Final observations by sub-environment.
             observations: Shape ``(num_envs, *observation)``.
             before: The observations before the step, same shape.
-            valid: False for reset frames, shape ``(num_envs,)``.
+            valid: False for reset frames and failed steps, shape ``(num_envs,)``.
             starts: Whether ``observations`` begin an episode, same shape.
 
         Raises:

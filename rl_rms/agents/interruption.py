@@ -1,4 +1,4 @@
-"""Ctrl-C: the first Ctrl-C ends a training after the current update, the second ends it at once."""
+"""Ctrl-C: the first ends a training after the updates on the current rollout, the second ends it at once."""
 
 import os
 import signal

@@ -27,7 +27,8 @@ class JumpDetector:
     are correlated, so the variance of block means is far larger than ``variance / block length``. The detector
     therefore measures the variance of block means. It averages over blocks with a half-life of 30 blocks. ``m`` is
     the average of block means. ``b``, with the weight ``n``, is the average of their squared deviations from
-    ``m``. ``w`` is the average of the variances within blocks. The detector fires if both conditions hold:
+    ``m``. ``w`` is the average of the variances within blocks. After two blocks, the detector fires if both
+    conditions hold for a coordinate:
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
       Five blocks of variance ``(b + w) / 8`` are the prior.

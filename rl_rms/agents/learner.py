@@ -165,7 +165,7 @@ class Learner(ABC):
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Take one optimizer step on the batch."""
+        """Take one optimizer step on the batch, unless the batch only evaluates the meta-gradient."""
         if self.meta is not None and not self.meta.learns_from(batch.copied()):
             return Update({})
         metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
@@ -252,7 +252,7 @@ class Learner(ABC):
             1 if the gradients were not finite, else 0.
         """
         if share == 0.0:
-            # This worker has no transitions, so its gradients are nan.
+            # This worker has no transitions, so its gradients may be nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
         self._set_span(env_steps)
         # An error here leaves all weights unchanged.

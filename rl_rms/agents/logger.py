@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RETURN, _EVALUATIONS = "rollout/ep_rew_mean", r"eval/mean_reward(/at_\d+)?"
-# The HParams tab shows five columns at once: these hyperparameters and results come first.
+# Columns that the HParams tab shows first: hyperparameters and results.
 _FIRST = ("env", "half_life", "learning_rate", "seed")
 _RESULTS = (
     _RETURN,

@@ -276,7 +276,8 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
     """The inputs of actor and critic in rows: first for observations with an action, then for the others.
 
-    The last and the final observations have no action. They give only bootstrap values, so they have no graph.
+    The observations after the last step and the final observations of truncated episodes have no action. They give
+    only bootstrap values, so they have no graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

@@ -35,7 +35,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class ForgettingMeanVariance(RunningMeanVariance):
-    """Running mean and variance that forget all earlier values at a jump.
+    """Running mean and variance that forget all earlier values at a jump if ``on_jump`` is ``"forget"``.
 
     Args:
         shape: Shape of one value.
@@ -125,7 +125,7 @@ class RewardNormalizer:
 
         Args:
             rewards: Shape ``(num_steps, num_envs)``.
-            valid: False for reset frames, same shape.
+            valid: False for reset frames and imputed values, same shape.
             done: Whether the transition was its episode's last, same shape.
             workers: The processes whose returns are merged.
 
@@ -167,9 +167,9 @@ class ObservationNormalizer:
     """Shifts and scales observations by their running mean and standard deviation.
 
     The result is ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in
-    which the policy acted. They change between rollouts only, so learning uses the same values as acting. Before
-    the first rollout the mean is 0 and the variance 1. Each part of Dict and Tuple observations has its own
-    statistics. Images and categories are not normalized.
+    which the policy acted, without imputed ones. They change between rollouts only, so learning uses the same
+    values as acting. Before the first rollout the mean is 0 and the variance 1. Each part of Dict and Tuple
+    observations has its own statistics. Images and categories are not normalized.
 
     Args:
         space: Observation space of one sub-environment.
@@ -209,7 +209,7 @@ class ObservationNormalizer:
         return sum(detector.num_jumps for detector in detectors) if detectors else None
 
     def __call__(self, observations: Tree) -> Tree:
-        """Normalize observations with any number of leading axes; the result is float32."""
+        """Normalize observations with any number of leading axes. The normalized parts become float32."""
         return self._scaled(observations)
 
     def update(self, observations: Tree, valid: Bools, workers: Workers = ALONE) -> None:

@@ -1,9 +1,10 @@
 """Acting and gradients in numpy, without autograd, for small plain networks on a CPU.
 
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
-backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. Updates reuse the
-activations that the actor computed while it acted. The backend implements `rl_rms.agents.losses.actor_critic_loss`
-and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare its gradients with autograd's.
+backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. `gradients` and
+`evaluate` reuse the activations that the actor computed while it acted. The backend implements
+`rl_rms.agents.losses.actor_critic_loss` and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare its gradients
+with autograd's.
 """
 
 import functools
@@ -39,9 +40,9 @@ _MOST_WEIGHTS = 200_000
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """Whether `NumpyBackend` can run a policy, and is faster than torch.
 
-    It supports float32 networks of linear layers with tanh, ReLU or ELU on a CPU, with at most 200,000 weights and
-    Discrete or Box actions. The network must not have hooks, a shared trunk, a recurrent cell, normalization
-    layers or an encoder with parameters.
+    It supports float32 `ActorCriticPolicy` networks with tanh, ReLU or ELU on a CPU, with at most 200,000 weights
+    and Discrete or Box actions. The network must not have hooks, frozen parameters, squashed actions, a shared
+    trunk, a recurrent cell, normalization layers or an encoder with parameters.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False

@@ -60,7 +60,7 @@ class Network:
 
     Args:
         network: The torch module.
-        shared: Its parameters and gradients.
+        shared: The parameters and gradients of the policy that contains the module.
     """
 
     def __init__(self, network: nn.Sequential, shared: SharedParameters) -> None:

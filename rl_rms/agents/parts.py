@@ -66,7 +66,7 @@ def make_parts(
         env: See `rl_rms.agents.agent.Agent`.
         policy: The user's policy. None makes a policy from the configuration.
         optimizer: See `rl_rms.agents.agent.Agent`.
-        seed: Seed of initial weights, actions and environment.
+        seed: Seed of initial weights, actions, minibatches and environment.
         spaces: Observation and action space of an agent without an environment.
 
     Raises:

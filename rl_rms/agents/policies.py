@@ -39,9 +39,9 @@ class ActorCriticPolicy(nn.Module):
 
     ``encode`` converts observations of any space to features, through the trunk if actor and critic share one.
     ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and ``critic`` are
-    separate multilayer perceptrons, or single layers after a trunk. Without trunk, cell and images, the
-    architecture and the initialization equal Stable-Baselines3's ``MlpPolicy``, with orthogonal gains of sqrt 2
-    (hidden layers), 0.01 (actor) and 1 (critic).
+    separate multilayer perceptrons, or single layers after a trunk. With the default configuration and without
+    images, the architecture and the initialization equal Stable-Baselines3's ``MlpPolicy``, with orthogonal gains
+    of sqrt 2 (hidden layers), 0.01 (actor) and 1 (critic).
 
     Any module with ``actor(observations)`` and ``critic(observations)`` can replace this class. If the module has
     ``encode``, ``actor`` and ``critic`` get the encoded observations. ``actor`` returns a distribution of

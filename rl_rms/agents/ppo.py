@@ -57,7 +57,10 @@ class PPOLearner(A2CLearner):
 
     @property
     def steps_per_update(self) -> float | None:
-        """``batch_size / n_epochs``. All steps on a rollout together then span the rollout's env steps."""
+        """Transitions of a full minibatch, divided by ``n_epochs``.
+
+        All steps on a rollout together then span the rollout's env steps.
+        """
         transitions = self.transitions_per_update
         return None if transitions is None else transitions / self.config.n_epochs
 
@@ -68,7 +71,7 @@ class PPOLearner(A2CLearner):
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Take one step per minibatch for ``n_epochs`` epochs. Stop early if ``target_kl`` is exceeded."""
+        """Take one step per minibatch for ``n_epochs`` epochs. Stop early above ``1.5 * target_kl``."""
         config, workers = self.config, self.workers
         clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
         minibatches = Minibatches(

@@ -119,9 +119,10 @@ def _number(value: float) -> str:
 class ProgressCallback(Callback):
     """Shows the progress of a training.
 
-    A terminal shows a live view of the env steps, the mean return of the last 100 episodes, a sparkline of the
-    return, and the current half-life. Below, it shows the returns and the half-life of each of the last regimes.
-    Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every five seconds.
+    By default, a terminal shows a live view of the env steps, the mean return of the last 100 episodes, a
+    sparkline of the return, and the current half-life. Below, it shows the returns and the half-life of each of
+    the last regimes. Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every
+    five seconds.
 
     JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (once in ``every`` rollouts),
     ``regime`` (at the end of each regime) or ``end``. All objects have ``step`` (env steps), ``total``, ``fps``
@@ -157,7 +158,7 @@ class ProgressCallback(Callback):
         self.evaluation = ""
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Show the optimizer's half-life, and start the view."""
+        """Show all half-lives and the device that ``"auto"`` chose, and start the view."""
         self._agent, self._began, self._first = agent, time.perf_counter(), agent.num_timesteps
         self._returns = Returns()
         self._over: deque[_RegimeSoFar] = deque(maxlen=_REGIMES_SHOWN - 1)

@@ -55,7 +55,7 @@ class TrainedAgent(Protocol):
 
     @property
     def seed(self) -> int:
-        """The seed of weights, actions and environment."""
+        """The seed of initial weights, actions, minibatches and environment."""
         ...
 
     @property

@@ -19,7 +19,7 @@ class RegimeChangeHandler:
         optimizer: The optimizer.
 
     Attributes:
-        regime: Index of the last regime; None before the first regime.
+        regime: Index of the regime in the last call of `enter`; None before the first call.
 
     Raises:
         ValueError: If ``on_change`` is ``"forget"`` and the optimizer is not RMSprop.

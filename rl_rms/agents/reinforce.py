@@ -1,11 +1,12 @@
 """REINFORCE, the Monte Carlo policy gradient: one optimizer step on whole episodes.
 
     G_t  = sum_k gamma^k r_{t+k}                        to the end of the episode
-    A_t = G_t - V(o_t) G_t without a baseline
+    A_t  = G_t - V(o_t)                                 with a baseline, else G_t
     loss = -mean(A_t log pi(a_t | o_t)) - ent_coef mean(H_t) + vf_coef mean((G_t - V(o_t))^2)
 
-Source: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
-1992.
+With a baseline, ``G_t`` of a truncated episode includes the discounted value of the final observation. Without a
+baseline, the loss has no last term. Source: Williams, "Simple statistical gradient-following algorithms for
+connectionist reinforcement learning", 1992.
 """
 
 from typing import ClassVar
@@ -32,7 +33,7 @@ class ReinforceLearner(Learner):
         return None
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
-        """Whether every sub-environment has finished its episodes."""
+        """Whether every sub-environment has finished ``episodes_per_env`` episodes."""
         num_envs, episodes_per_env = self.num_envs or 1, self.config.episodes_per_env
         if len(episodes) < num_envs * episodes_per_env:
             return False
@@ -40,7 +41,7 @@ class ReinforceLearner(Learner):
         return bool(finished.min() >= episodes_per_env)
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
-        """A mask of the first ``episodes_per_env`` whole episodes of each sub-environment."""
+        """See `whole_episodes`."""
         return whole_episodes(rollout, self.config.episodes_per_env)
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
@@ -58,7 +59,7 @@ def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bo
         episodes_per_env: Episodes to keep of each sub-environment.
 
     Returns:
-        Mask of shape ``(num_steps, num_envs)``.
+        Mask of shape ``(num_steps, num_envs)``, without transitions that contain imputed values.
     """
     # If a sub-environment fails, its episode ends with the transition before the failure.
     done = (rollout.done & rollout.valid).astype(np.int64)

@@ -50,7 +50,7 @@ class Rollout:
         rewards: Shape ``(num_steps, num_envs)``.
         terminated: Whether the transition terminated its episode, shape ``(num_steps, num_envs)``.
         truncated: Whether the transition truncated its episode, same shape.
-        valid: False for reset frames, which are not transitions, same shape.
+        valid: False for reset frames and failed steps, which are not transitions, same shape.
         starts: Whether an observation is its episode's first, shape ``(num_steps + 1, num_envs)``.
         action_masks: The valid actions, shape ``(num_steps, num_envs, entries)``; None if all actions are valid.
         final_index: Rows ``(step, env)`` of truncated transitions whose following observation is not in
@@ -150,7 +150,7 @@ class RolloutBuffers:
         self._rewards = np.empty((1, num_envs), np.float32)
         self._terminated, self._truncated, self._valid = np.empty((3, 1, num_envs), np.bool_)
         self._like = observations
-        # Allocated at the first final observation, because most rollouts have none.
+        # Made only once, because most rollouts have no final observations.
         self._no_finals = self._stacked([])
 
     def double(self) -> None:

@@ -35,8 +35,8 @@ _SPIN_SECONDS = 1e-3
 class SharedMemory:
     """Memory that the processes of one machine share.
 
-    Every process calls the same methods in the same order, with arrays of the same shape and type. They raise
-    RuntimeError if another process has ended, or does not answer in time.
+    Every process calls the same methods in the same order, with arrays of the same shape and type. The methods
+    raise RuntimeError if another process has ended, or does not answer in time.
 
     Args:
         fd: File descriptor of `create` or `open_address`. The caller may close it afterwards.

@@ -23,7 +23,7 @@ _ENTRY = "rl_rms"
 VERSION = 2
 # Largest allowed header in bytes; an agent's header is far smaller.
 _LONGEST_HEADER = 100_000_000
-# Dictionaries with these keys represent values that JSON cannot.
+# Dictionaries with these keys represent values that JSON lacks.
 _TENSOR, _ITEMS, _NUMBER = "$tensor", "$items", "$number"
 
 
@@ -127,7 +127,7 @@ def _about(content: bytes) -> list[str]:
 
 
 def checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of the text and of every tensor's name, kind, shape and bytes."""
+    """SHA-256 of the text and of every tensor's name, dtype, shape and bytes."""
     digest = sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

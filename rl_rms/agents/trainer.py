@@ -20,7 +20,7 @@ from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode, Rollout, RolloutTotals
 from rl_rms.agents.training_state import TrainingState
 
-# Without a `log_interval`, the log gets this many entries, unless there are fewer rollouts.
+# Without a `log_interval`, the log gets about this many entries or more, unless there are fewer rollouts.
 _FEWEST_ENTRIES = 100
 
 

@@ -20,10 +20,10 @@ class TrainingState:
         num_rollouts: Rollouts so far.
         num_nonfinite: Number of non-finite rewards and observations, and of updates with non-finite gradients, so
             far.
-        target_timesteps: Env steps at which the current `learn` ends.
+        target_timesteps: The current `learn` ends after the rollout that reaches this number of env steps.
         episodes: The last 100 finished episodes.
         new_episodes: The episodes that finished in the last rollout.
-        is_interrupted: Whether the training should end after the update in progress.
+        is_interrupted: Whether the training should end after the updates on the rollout in progress.
     """
 
     num_timesteps: int = 0

@@ -1,8 +1,9 @@
 """Several processes that train one agent, each with a share of the sub-environments.
 
 All workers begin with the same weights and random generators, step their own sub-environments, and take the same
-optimizer steps. They exchange gradients, statistics and counts, never transitions: on one machine through shared
-memory, on several machines through torch.distributed. torchrun and Ray can start the processes.
+optimizer steps. They exchange gradients, statistics and counts, but no observations. On one machine with
+Linux and x86-64, CPU arrays go through shared memory. All other data go through torch.distributed. torchrun and
+Ray can start the processes.
 """
 
 import math
@@ -36,8 +37,8 @@ class LostWorkersError(RuntimeError):
 class Workers:
     """The group of processes that train one agent together.
 
-    Every method except `of_process_group` is a collective operation: it returns after all workers have called it.
-    If a worker does not call the method, the method raises `LostWorkersError` in the others. In a group of one
+    Every method is a collective operation: it returns after all workers have called it. If a worker does not call
+    the method, the method raises `LostWorkersError` in the others. In a group of one
     process, the method returns at once.
 
     Args:
@@ -179,7 +180,7 @@ class Workers:
                 self._memory.all_reduce(flat.detach().numpy())
 
     def _share_memory(self) -> SharedMemory | None:
-        """Memory that all workers share; None if they are on several machines."""
+        """Memory that all workers share; None on several machines or on an unsupported platform."""
         created = address = opened = memory = None
         if self.rank == 0:
             with suppress(OSError):

@@ -106,9 +106,10 @@ def test_wheel_has_one_package_and_its_configurations(wheel):
     assert top_level == ["rl_rms"]
     packages = {name.split("/")[0] for name in names}
     assert packages == {"rl_rms", next(name for name in packages if name.endswith(".dist-info"))}
+    configs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rl_rms" / "configs").rglob("*.yaml")}
+    assert configs <= set(names)
     for name in (
         "py.typed",
-        "configs/drifting_cartpole.yaml",
         "agents/a2c.py",
         "envs/schedules/base.py",
         "cli/main.py",

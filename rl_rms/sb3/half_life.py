@@ -23,7 +23,14 @@ OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
 # After the critic's step, the actor's loss is propagated through the critic and adds to the critic's gradients.
-_OF_GRADIENTS = ("effective_step", "step_over_lr", "tracking_ratio", "containment_margin", "gradient_norm")
+_OF_GRADIENTS = (
+    "effective_step",
+    "step_over_lr",
+    "tracking_ratio",
+    "containment_margin",
+    "gradient_norm",
+    "squared_gradient",
+)
 _OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRADIENTS)}
 
 

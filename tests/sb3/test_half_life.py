@@ -187,6 +187,7 @@ def test_callback_logs_diagnostics_of_actor_and_critic(tmp_path):
     # At that time, the critic also has the gradients of the actor's loss.
     assert "optim/critic/effective_step" not in line
     assert "optim/critic/gradient_norm" not in line
+    assert "optim/critic/squared_gradient" not in line
 
 
 def test_callback_includes_the_entropy_coefficient_of_sac_if_it_uses_rmsprop():

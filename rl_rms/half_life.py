@@ -24,7 +24,7 @@ _UNITS: dict[str, Unit] = {
     "env step": "steps",
     "env steps": "steps",
 }
-# For half-lives above this bound, rho is 1 in float64, and the average never changes.
+# For half-lives above 1.3e16, rho is 1 in float64, and the average never changes. This bound is below that.
 _LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 
@@ -47,7 +47,7 @@ def check_positive(name: str, value: Any, unset: str) -> None:
         unset: What None means. The error contains this text.
 
     Raises:
-        ValueError: If the value is not None and not above 0.
+        ValueError: If the value is neither None nor a number above 0.
     """
     if value is not None and not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be > 0, or None for {unset}, got {value!r}")
@@ -58,10 +58,10 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
 
     Args:
         half_life: Number of updates after which a squared gradient's weight has halved, > 0.
-        updates: Number of updates of the decay; may be fractional.
+        updates: Number of updates, >= 0; may be fractional.
 
     Returns:
-        rho in [0, 1).
+        rho in [0, 1].
 
     Raises:
         ValueError: If ``half_life`` is not in (0, 1e15].
@@ -152,7 +152,7 @@ class Duration:
         """The duration in updates.
 
         Args:
-            steps_per_update: Env steps between two updates; needed when the unit is ``"steps"``.
+            steps_per_update: Env steps between two updates; needed for a finite number of env steps.
 
         Raises:
             ValueError: If ``steps_per_update`` is needed and missing, or not above 0.
@@ -162,7 +162,7 @@ class Duration:
         return self.value / self._steps(steps_per_update)
 
     def in_steps(self, steps_per_update: float | None = None) -> float:
-        """The duration in env steps; ``steps_per_update`` is needed if the unit is ``"updates"``."""
+        """The duration in env steps; ``steps_per_update`` is needed for a finite number of updates."""
         if self.unit == "steps" or math.isinf(self.value):
             return self.value
         return self.value * self._steps(steps_per_update)
@@ -180,7 +180,7 @@ class Duration:
         """Raise a ValueError if the value is out of its range."""
 
     def __str__(self) -> str:
-        # Twelve digits show values of users exactly, and hide rounding errors of half-lives computed from rho.
+        # Twelve digits hide the rounding errors of half-lives that are computed from rho.
         return f"{self.value:.12g} {self.unit}"
 
 
@@ -249,6 +249,7 @@ class Timescale(Duration):
     """
 
     argument = "timescale"
+    allowed = f"{_ALLOWED}, or inf"
 
     def _check(self) -> None:
         if not (is_number(self.value) and self.value > 0):

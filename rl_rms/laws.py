@@ -3,12 +3,13 @@
 The tracking error of an exponential average is the sum of its noise and its lag. The noise is ``R / (2 theta)``
 for the time constant ``theta = h / ln 2``. The lag grows with theta, and depends on how the tracked quantity x
 changes. A stationary x has the semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2``. Its lag is ``E[gamma(K)]``,
-where K is exponentially distributed with mean theta. The functions return the half-life with the least sum of
-noise and lag. All half-lives and times are in updates; ``inf`` means that forgetting only adds error.
+where K is exponentially distributed with mean theta. The functions return the half-life with the least error,
+except `longest_half_life` and `tracking_error`. All half-lives and times are in updates; ``inf`` means that
+forgetting only adds error.
 
 For the second moment of gradients, x is ``ln sigma**2``. The signal S is the variance of x over time. The noise R
 is ``Var(g**2 / sigma**2)``; it is 2 for Gaussian gradients. The formulas hold for small changes of x.
-`tracking_error` also holds for large changes.
+`jump_half_life`, `tracking_error` and `least_error_half_life` also hold for large changes.
 """
 
 import math
@@ -17,7 +18,7 @@ LN2 = math.log(2.0)
 GAUSSIAN_NOISE = 2.0
 """``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
-_NODES = 12  # nodes on each side of the middle; with more nodes the significant digits do not change
+_NODES = 12  # nodes on each side of the middle; more nodes change the error by less than 1e-4 of its value
 
 
 def matched_half_life(timescale: float, snr: float) -> float:
@@ -52,9 +53,9 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
     """The best half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
     The error after a jump is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``. Let ``alpha = ln 2 / h`` and
-    ``C = (ln R)**2 / 8``. The mean error over jumps up and down is ``C / alpha``. This is exact, by Landen's
-    identity for the dilogarithm. The noise adds ``alpha / 4``. For ``T >> 1``, h equals `matched_half_life` with
-    ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
+    ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is ``C / alpha``. This is exact, by
+    Landen's identity for the dilogarithm. The noise adds ``alpha / 4`` in each update. For ``T >> 1``, h equals
+    `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
@@ -215,7 +216,7 @@ def least_error_half_life(
         smoothness: As in `tracking_error`.
 
     Returns:
-        Half-life in updates, accurate to a few per cent; ``inf`` if forgetting only adds error.
+        Half-life in updates, at least 1/2 and accurate to a few per cent; ``inf`` if forgetting only adds error.
 
     Raises:
         ValueError: If an argument is out of range.

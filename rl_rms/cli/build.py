@@ -132,7 +132,8 @@ def build(
     """Build the agent of a run, new or from a checkpoint.
 
     Raises:
-        UserError: If the environment does not support the configuration, or the checkpoint cannot be read.
+        UserError: If the environment does not support the configuration, or the checkpoint cannot be read or has
+            other hyperparameters or another seed.
     """
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.ppo import PPO
@@ -165,7 +166,7 @@ def build(
 
 
 def _check_unedited(config: RunConfig, agent: "Agent") -> None:
-    """Check that the hyperparameters and the seed of a run's configuration and of its checkpoint are equal.
+    """Check that a run's configuration and checkpoint have the same seed and hyperparameters, except the device.
 
     Raises:
         ValueError: If a hyperparameter or the seed differs.

@@ -18,7 +18,7 @@ def make_console(*, quiet: bool = False) -> "Console":
 
 
 def shown_return(value: float) -> str:
-    """Format a return with one decimal place, or with three digits if it is small.
+    """Format a return with one decimal place, or with three significant digits if it is between -10 and 10.
 
     Examples:
         >>> shown_return(196.351), shown_return(0.9549)
@@ -28,7 +28,7 @@ def shown_return(value: float) -> str:
 
 
 class Counter:
-    """The progress of a command: a bar in a terminal, otherwise a line after two seconds and every five seconds.
+    """The progress of a command: a bar in a terminal, otherwise a line after two seconds, then every five.
 
     Args:
         console: The output.

@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
     """Evaluate with the arguments after ``rl-rms evaluate``.
 
     Raises:
-        UserError: If the run or its checkpoint cannot be read.
+        UserError: If the run or its checkpoint cannot be read, or an option is out of its range.
     """
     parser = Parser(
         prog="rl-rms evaluate",
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         "--clock",
         type=int | None,
         default=None,
-        help="Value of the environment's clock at the start, in env steps; null for the checkpoint's clock.",
+        help="Value of the environment's clock at the start, in env steps; null for the checkpoint's env steps.",
     )
     parser.add_argument(
         "--checkpoint",

@@ -72,7 +72,7 @@ def read_events(folder: Path) -> EventLog:
 
 
 def without_seed(name: str) -> str:
-    """Return a folder's name without the number of its seed; empty if the name contains only the seed."""
+    """Return a folder's name without the number of the seed or run at its end; empty if nothing else remains."""
     return re.sub(r"(^|[-_]|[-_]?seed[-_=]?)\d+$", "", name)
 
 

@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     """Federate with the arguments after ``rl-rms federate``.
 
     Raises:
-        UserError: If the file is wrong, or Flower is not installed.
+        UserError: If the file or an option is wrong, Flower or Ray is not installed, or the folder is not trusted.
     """
     parser = Parser(
         prog="rl-rms federate",

@@ -23,7 +23,7 @@ class Federation:
     Args:
         config: Run configuration that all clients share, as plain data.
         clients: Values that each client overrides, by dotted key.
-        seed: Seed of the policy; client i seeds its environment with ``seed + i``.
+        seed: Seed of the initial policy; client i has the seed ``seed + i``.
         federation: Keys of `rl_rms.agents.federated.FederationConfig`.
 
     Raises:

@@ -96,7 +96,7 @@ def newest_run(words: Sequence[str]) -> Path:
     """Find the run that was started or resumed last in the folders that command-line words name.
 
     Raises:
-        UserError: If a folder does not exist or contains no run.
+        UserError: If a folder does not exist, contains no run, or contains only logs of scripts.
     """
     folders = [folder for word in words for folder in _folders(word)[1]]
     ours = [folder for folder in folders if (folder / CONFIG).is_file()]

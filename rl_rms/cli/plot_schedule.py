@@ -1,4 +1,4 @@
-"""``rl-rms plot-schedule SPEC``: a plot of a schedule, or of all changes of a configuration's environment."""
+"""``rl-rms plot-schedule SCHEDULE``: a plot of a schedule, or of all changes of a configuration's environment."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
         "--until",
         type=float | None,
         default=None,
-        help="Last env step; by default a few timescales of the schedule, or the configuration's total_timesteps.",
+        help="Last value of the environment's clock, in env steps; by default a few timescales of the schedule, "
+        "or the value at the end of the configuration's training.",
     )
     parser.add_argument("--seeds", type=int, default=3, help="Number of seeds to draw for random schedules.")
     parser.add_argument("--output", type=str, default="schedule.png", help="File to write, .png or .svg.")
@@ -94,7 +95,7 @@ def _read_inline(spec: str) -> Schedule | None:
 
 
 def drawn(title: str, changes: Mapping[str, Schedule], until: float | None, seeds: Sequence[int]) -> "Figure":
-    """Draw each schedule in its own row. Random schedules use their target's random generator.
+    """Draw each schedule in its own row. Random values depend on the seed and the target, as in an environment.
 
     Args:
         title: Title of the figure.

@@ -36,7 +36,7 @@ _LETTER = 0.075
 # Tags of estimated half-lives before clipping to their bounds, and their labels.
 _FOUND = {
     "optim/match_unbounded": "matched, before its bounds",
-    "optim/bank_unbounded": "found, before its bounds",
+    "optim/bank_unbounded": "estimated, before its bounds",
 }
 
 
@@ -101,7 +101,7 @@ def memory_curves(run: Run, tracking: Tracking) -> "Figure":
     axes[0].set_ylabel("mean over all\nparameters")
     axes[0].set_title("Second moment and squared gradients", loc="left", fontsize=10)
     axes[0].legend(frameon=False, fontsize=9, loc="best")
-    axes[1].plot(*run.series("optim/half_life_updates"), color=COLORS[2], linewidth=1.8, label="present")
+    axes[1].plot(*run.series("optim/half_life_updates"), color=COLORS[2], linewidth=1.8, label="current")
     found = next((tag for tag in _FOUND if run.series(tag)[0]), None)
     if found is not None:
         axes[1].plot(*run.series(found), color=COLORS[3], linewidth=1.2, linestyle="--", label=_FOUND[found])

@@ -69,10 +69,10 @@ episodes, is at least {recovered:.0%} of the mean return of the last tenth befor
 steps from the change until then.</p>
 <p><b>Second moment.</b> After a change, the gradients become larger or smaller. The steps are too long or too
 short until v has adapted. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a
-regime. Otherwise, it <b>fluctuates</b> if it changes by more than a factor of 1.4 from one entry of the log to
-the next. Otherwise, it <b>tracks</b> the squared gradients. Tracking does not decide the return: in ten tasks,
-half-lives from 20 to 2,000 updates gave equal returns. Compare runs to find the half-life with the highest
-return.</p></details>
+regime. Otherwise, it <b>fluctuates</b> if its entries in the log typically differ from the mean of their two
+neighbors by more than a factor of 1.4. Otherwise, it <b>tracks</b> the squared gradients. Tracking does not decide
+the return: in ten tasks, half-lives from 20 to 2,000 updates gave the same returns within noise. Compare runs to
+find the half-life with the highest return.</p></details>
 {sections}
 </body></html>
 """
@@ -82,8 +82,8 @@ def main(argv: Sequence[str]) -> int:
     """Write the report of the runs in the arguments after ``rl-rms report``.
 
     Raises:
-        UserError: If a folder is not a run's or has no returns, environments differ, or there are several
-            seeds and the extra ``plots`` is missing.
+        UserError: If a folder is not a run's or has no returns, environments differ, the output's suffix is not
+            .html, or there are several runs and the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups, print_comparison
 

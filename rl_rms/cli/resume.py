@@ -22,7 +22,8 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms resume",
         usage="rl-rms resume RUN ... [--total_timesteps N] [--progress HOW] [--scale.KEY VALUE] [--trust]",
-        description="Continue an interrupted run from its newest checkpoint, or continue a finished run.",
+        description="Continue an interrupted run from its newest checkpoint, or a finished run with a larger "
+        "--total_timesteps.",
         examples=[
             "rl-rms resume runs/drifting_cartpole",
             "rl-rms resume runs/drifting_cartpole/*-seed0 --total_timesteps 2_000_000",

@@ -205,7 +205,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def wall_time(folder: Path) -> float:
-    """Training time of a run's earlier sessions in seconds, from its summary; 0 without a valid summary."""
+    """Seconds that a run trained before it is resumed, from its summary; 0 without a valid summary."""
     try:
         return float(read_summary(folder)["wall_time_seconds"])
     except UserError:

@@ -25,11 +25,11 @@ class ScaleConfig:
     Args:
         engine: ``torchrun``: start ``rl-rms train`` with torchrun. ``ray``: ``rl-rms train`` starts Ray's workers.
         workers: Processes that Ray starts, >= 1; torchrun has its own option.
-        sync: ``global`` averages the gradients and normalizes the mean, as one process does. With ``local``, each
-            worker normalizes its own gradient, and the steps are averaged.
+        sync: ``global`` averages the gradients before the optimizer's step, as one process does. With ``local``,
+            each worker's optimizer uses the worker's own gradient, and the steps are averaged.
         timeout: Maximum time that a worker waits for the others, in seconds, > 0. It must exceed the time of an
             evaluation.
-        restarts: Restarts by Ray from the last checkpoint, >= 0; torchrun has its own option.
+        restarts: Maximum number of restarts by Ray, from the newest checkpoint, >= 0; torchrun has its own option.
         address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """
 

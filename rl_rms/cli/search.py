@@ -113,9 +113,9 @@ class SweepConfig:
         trials: Number of points to try.
         seeds: Seeds with which every point is trained. The value of a point is the median over its seeds.
         sampler: Method that chooses the points: ``tpe``, ``random`` or ``grid`` (every combination of choices).
-        sampler_seed: Seed of the sampler; reproducible only with one worker.
-        pruner: Rule that ends trials early: ``none``, or ``median``, which compares the return so far at each
-            twentieth of the training.
+        sampler_seed: Seed of the sampler. With several workers, only ``random`` is reproducible.
+        pruner: Rule that ends trials early: ``none``, or ``median``, which compares the return so far with the
+            median of earlier trials, at each twentieth of a training.
     """
 
     config: str

@@ -237,14 +237,14 @@ class _View:
             self._bars.stop()
 
     def print(self, text: str) -> None:
-        """Print a line on standard error."""
+        """Print a line above the bars, or on standard error if there are no bars."""
         if self._bars is not None:
             self._bars.console.print(text, highlight=False)
         else:
             print(text, file=sys.stderr)
 
     def show(self, trainings: Sequence[Training], running: Sequence[Training]) -> None:
-        """Show the state of the seeds, unless it was just shown."""
+        """Show the state of the seeds. Lines are printed at most every five seconds."""
         if self._form == "json":
             for one in trainings:
                 new = one.events[self._printed[one.seed] :]
@@ -269,7 +269,7 @@ def _console(config: RunConfig) -> "Console":
 
 
 def _report(config: RunConfig, trainings: Sequence[Training], status: int) -> int:
-    """Print the run folders of the seeds, and the error messages of failed seeds."""
+    """Print the run folders of the seeds, and their messages on standard error."""
     console = _console(config)
     failed = []
     for one in trainings:

@@ -265,7 +265,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
         console.print(table)
     failed = [row for row in rows if row["error"] is not None]
     if failed:
-        console.print(f"{len(failed)} failed. The first error is: {failed[0]['error']}", highlight=False)
+        console.print(f"failed trials: {len(failed)}. The first error is: {failed[0]['error']}", highlight=False)
     if not done:
         return
     best = max((one for one in study.best_trials), key=lambda one: one.value or -math.inf)

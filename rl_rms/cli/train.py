@@ -246,7 +246,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
     except OutOfBoundsError as error:
         raise UserError(f"env.changes or env.curriculum: {error}") from error
     except FloatingPointError as error:
-        raise UserError(f"{error} (on the command line --agent.on_nonfinite)") from error
+        raise UserError(f"{error} (on the command line: --agent.on_nonfinite skip)") from error
     finally:
         env.close()
     for one in callbacks:
@@ -305,7 +305,7 @@ def make_callbacks(config: RunConfig, folder: Path, named: "Sequence[Callback]")
 def summarize(
     agent: "Agent", adaptation: "AdaptationCallback", wall_time: float, *, interrupted: bool
 ) -> dict[str, Any]:
-    """Make the content of a run's ``summary.json``, for all its sessions together."""
+    """Make the content of a run's ``summary.json``. ``wall_time`` includes the time before the run was resumed."""
     from rl_rms.cli.tensorboard import versions
 
     returns = [episode.ret for episode in agent.episodes]

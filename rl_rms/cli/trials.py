@@ -1,7 +1,7 @@
 """Trains the trials of a sweep in worker processes that share an Optuna storage.
 
 Optuna's heartbeats show which workers are alive. A trial whose worker died becomes a new trial with the same
-parameters and the results of its finished seeds, so no seed is trained twice.
+parameters and the results of its finished seeds, so a finished seed is not trained again.
 """
 
 import math
@@ -40,7 +40,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         storage: Path of an SQLite file, or the URL of a database.
 
     Raises:
-        UserError: If the storage cannot be opened, is damaged, or has a different sweep of the same name.
+        UserError: If the storage cannot be opened, is a link, is damaged, or has another sweep of the same name.
     """
     require("sweep", "sweeps need Optuna", "optuna")
     import optuna
@@ -113,7 +113,7 @@ def retry_stale(study: "optuna.Study") -> None:
 
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-    """All trials except superfluous and retried trials."""
+    """All trials except superfluous trials, trials whose worker died, and second copies of a retried trial."""
     kept = []
     retried = set[tuple[int, ...]]()
     for trial in trials:
@@ -190,11 +190,17 @@ def objective(trial: "Trial", search: Search) -> float:
 
 
 def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None]) -> dict[str, Any]:
-    """Train one agent without writing files, and report the number and the mean return of each stretch.
+    """Train one agent without writing files, and report the return so far after each twentieth of the env steps.
+
+    Args:
+        config: Configuration of the run.
+        metric: The score.
+        report: Function of the index of the twentieth, from 0, and the mean over the twentieths so far.
 
     Returns:
         ``score``, and ``stretches``: the mean return of the episodes that ended in each twentieth of the env
-        steps. A stretch without episodes has the mean of the previous stretch.
+        steps. A twentieth without episodes has the mean of the previous one. Before the first episode, it has the
+        mean of the first episodes.
     """
     import torch
 

@@ -60,13 +60,13 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     """Read a YAML document that is a mapping.
 
     Raises:
-        UserError: If the document is not YAML, is not a mapping, has a key twice, or has too many values.
+        UserError: If the document is not a mapping, or `read_value` rejects it.
     """
     tree = read_value(text, name)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{name} must have keys such as env, agent and total_timesteps, got {tree!r}")
+        raise UserError(f"{name} must be a mapping, with lines such as 'key: value', got {tree!r}")
     return tree
 
 
@@ -74,7 +74,7 @@ def read_value(text: str, name: str) -> Any:
     """Read a YAML document of any type.
 
     Raises:
-        UserError: If the document is not YAML, has a key twice, or has too many values.
+        UserError: If the document is not YAML, has a key twice, or has too many values or levels.
     """
     try:
         loader = _Loader(text)

@@ -116,7 +116,7 @@ class HalfLifeCallback(BaseCallback):
             ``"auto"``; None keeps the half-life of each optimizer.
         log_interval: Updates between two records of the diagnostics, >= 1. They are recorded at the end of a
             rollout, and written when the model next writes its log.
-        verbose: 1 prints the half-lives when training starts.
+        verbose: 1 prints the half-lives when training starts, if the env steps per update are known.
         timescale: As in `rl_rms.RMSprop`; None uses the environments' timescale.
 
     Raises:

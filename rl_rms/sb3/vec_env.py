@@ -1,7 +1,7 @@
 """Environments that change for Stable-Baselines3: a VecEnv around `rl_rms.envs.NonStationaryVector`.
 
-`make_vec_env` makes a vector of environments that share one clock. A single `rl_rms.envs.NonStationary` needs no
-conversion, because Stable-Baselines3's algorithms accept it.
+`make_vec_env` makes a vector of environments, which share one clock by default. A single
+`rl_rms.envs.NonStationary` needs no conversion, because Stable-Baselines3's algorithms accept it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,8 +118,9 @@ class NonStationaryVecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of each sub-environment.
 
-        ``parameters``, ``regime`` and ``timescale`` (in the sub-environment's env steps) belong to each
-        sub-environment. ``clock``, ``schedules``, ``curriculum`` and methods belong to the vector environment.
+        ``timescale`` is in the sub-environment's env steps. ``clock``, ``schedules``, ``curriculum``, ``oracle``,
+        ``frozen``, ``state_dict`` and ``load_state_dict`` are equal for all sub-environments, because they belong
+        to the vector environment.
         """
         values = self._attribute(attr_name)
         return [values[row] for row in self._get_indices(indices)]
@@ -197,8 +198,8 @@ class ChangeCallback(BaseCallback):
     """Logs the changes of environments at the end of every rollout.
 
     It logs each parameter's mean over the environments as ``env/<target>``, the highest regime as ``env/regime``,
-    and the timescale in env steps of all environments together as ``env/timescale``. A curriculum's scalars are
-    under ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each must be a
+    and a finite timescale, in env steps of all environments together, as ``env/timescale``. A curriculum's scalars
+    are under ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each must be a
     `rl_rms.envs.NonStationary`.
 
     Raises:
@@ -244,7 +245,7 @@ def make_vec_env(
     wrappers: Sequence[WrapperLike] = (),
     **kwargs: Any,
 ) -> VecMonitor:
-    """Make environments that change for Stable-Baselines3, with the interface of its ``make_vec_env``.
+    """Make a vector of environments that change, for Stable-Baselines3.
 
     Args:
         id: See `rl_rms.envs.make_vec`.
@@ -259,7 +260,7 @@ def make_vec_env(
         **kwargs: Arguments of the environment.
 
     Returns:
-        A `NonStationaryVecEnv` in Stable-Baselines3's VecMonitor, which counts episodes.
+        A `NonStationaryVecEnv` in Stable-Baselines3's VecMonitor, which records returns and lengths of episodes.
 
     Raises:
         ValueError: If an argument is out of its range, see `rl_rms.envs.NonStationaryVector`.

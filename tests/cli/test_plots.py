@@ -104,7 +104,7 @@ def test_plot_many_groups_have_distinct_styles_and_an_outside_legend(tmp_path):
     ("tag", "label"),
     [
         ("optim/match_unbounded", "matched, before its bounds"),
-        ("optim/bank_unbounded", "found, before its bounds"),
+        ("optim/bank_unbounded", "estimated, before its bounds"),
     ],
 )
 def test_plot_shows_the_current_and_the_estimated_half_life(tag, label, tmp_path):
@@ -122,7 +122,7 @@ def test_plot_shows_the_current_and_the_estimated_half_life(tag, label, tmp_path
     run = read_run(write_run(tmp_path / "run", [1.0], rows=rows))
     _, half_lives = memory_curves(run, read_tracking(run)).axes
     lines = {line.get_label(): line.get_ydata() for line in half_lives.lines}
-    assert list(lines["present"]) == [32.0, 32.0, 32.0]
+    assert list(lines["current"]) == [32.0, 32.0, 32.0]
     assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 

@@ -1,4 +1,5 @@
-# All files stay in this folder: the virtual environment and caches in .venv, runs in runs/.
+# All files stay in this folder, such as the virtual environment and caches in .venv and runs in runs/. Only
+# test-slow may install Chromium with apt-get.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --no-cache-dir --disable-pip-version-check
@@ -13,7 +14,7 @@ export npm_config_cache := $(CURDIR)/.venv/npm
 
 .PHONY: train test test-slow lint docs torture fuzz rllib compatibility peers dist audit lock newest test-newest test-lowest clean
 
-train: .venv/installed  ## train the quickstart configuration and say where to look
+train: .venv/installed  ## train the quickstart configuration
 	$(BIN)/rl-rms train drifting_cartpole
 
 test: .venv/installed-dev  ## the default suite
@@ -119,7 +120,7 @@ clean:  ## remove all files that the other targets made, except runs
 	.venv-audit/bin/python $(INSTALL) pip-audit
 	touch $@
 
-# New releases do not change any file here, so this target has no file that records it.
+# New releases do not change any file here, so make runs this target every time.
 newest:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
@@ -150,7 +151,7 @@ newest:
 		>.venv/mermaid.log 2>&1 || echo "mermaid cannot be installed here, so diagrams stay text: see .venv/mermaid.log"
 	touch $@
 
-# Tests open TensorBoard and reports in Chromium. If it cannot be installed, they are skipped and say so.
+# Tests open TensorBoard and reports in Chromium. Without Chromium, these tests are skipped.
 .venv/browser: .venv/installed-dev
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
 		>.venv/browser.log 2>&1 || echo "chromium is missing and cannot be installed here: see .venv/browser.log"

@@ -66,7 +66,7 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{name} must be a mapping, with lines such as 'key: value', got {tree!r}")
+        raise UserError(f"{name} must be a mapping of keys to values, got {tree!r}")
     return tree
 
 

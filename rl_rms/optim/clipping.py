@@ -84,7 +84,7 @@ def clip_by_second_moment_(
 
 
 def clip_by_tensor_norm_(grads: list[Tensor], max_norm: float) -> bool:
-    """Scale every tensor with a norm above ``max_norm`` down to that norm, in place.
+    """Scale every tensor with a norm above ``max_norm`` down to the norm ``max_norm``, in place.
 
     Args:
         grads: Real gradients.

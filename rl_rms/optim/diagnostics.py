@@ -29,22 +29,22 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life of the first group in updates and in env
       steps, and its decay per update.
-    - ``half_life_matched``: half-life of "match" in updates. If the group does not use "match", this is the
-      initial value.
+    - ``half_life_matched``: half-life of "match" in updates. If no group uses "match", this is the initial value;
+      missing without a timescale.
     - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d`` and of ``g / d`` in the last step,
-      without momentum, optimism and weight decay.
-    - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``, which v^ estimates.
+      without momentum, optimism, weight decay and ``max_update_rms``.
+    - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``.
     - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over a
-      sample of about 1,000 coordinates.
+      sample of about 1,000 coordinates, or over all coordinates of a smaller network; missing if all v^ are 0.
     - ``median_rate``: median of ``lr / d`` over the same coordinates.
     - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind
       growing gradients.
-    - ``containment_margin``: 1 minus the longest step of a coordinate divided by its bound ``lr / sqrt(1 - rho)``;
-      missing if centered.
+    - ``containment_margin``: 1 minus the largest ratio of ``lr * |g| / d`` to its bound, which is
+      ``lr / sqrt(1 - rho)`` without bias correction; missing if centered or without gradients.
     - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator. With
-      ``eps_in_sqrt``, eps is compared with the term under the root.
-    - ``gradient_norm``: global norm of the gradients, before clipping; present only if the optimizer's clipping
-      computes it.
+      ``eps_in_sqrt``, the share in which eps is more than half of the term under the root.
+    - ``gradient_norm``: global norm of the gradients. It is the norm before clipping if ``max_grad_norm`` or
+      ``on_nonfinite`` is set, otherwise the norm of the present gradients.
     - ``clip_share``: share of clipped updates among roughly the last hundred updates.
     - ``num_nonfinite``: number of updates so far that were skipped because a gradient was not finite.
     - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator

@@ -1,7 +1,7 @@
 """The interface of estimators of the half-life, for ``half_life="match"`` and ``half_life="auto"``.
 
 The optimizer passes the clipped gradients of a few fixed coordinates, the probes, to an estimator. Before every
-update it reads the estimator's half-life. The cost does not depend on the network's size.
+update the optimizer reads the estimator's half-life. The cost does not depend on the network's size.
 """
 
 import math
@@ -18,8 +18,8 @@ class HalfLifeEstimator(ABC):
     Attributes:
         block: Updates between two calls of `observe`.
         num_probes: Number of coordinates to observe.
-        timescale: Autocorrelation time of the environment's changes, in updates. The optimizer sets this
-            attribute, and only `Matched` reads it.
+        timescale: Autocorrelation time of the environment's changes, in updates. The optimizer sets it for
+            ``half_life="match"``; for ``"auto"`` it stays infinite.
 
     Args:
         bounds: Shortest and longest half-life in updates.
@@ -71,7 +71,7 @@ class HalfLifeEstimator(ABC):
         return {"estimator": type(self).__name__, **self.export_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the `state_dict` of another estimator.
+        """Load a `state_dict`.
 
         Args:
             state: State of the same class, with any number of probes.

@@ -2,23 +2,23 @@
 
 A group with noisy gradients has a large second moment. If all groups share one second moment, the noisy groups
 shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each group k. A group has the weight
-``w_k``. With a single group, it equals RMSprop:
+``w_k``. With a single group, the update equals RMSprop with bias correction:
 
     v_k <- rho v_k + (1 - rho) g_k*g_k
     u   =  sum_k w_k g_k / (sqrt(v^_k) + eps)
     p   <- p - lr u
 
-With ``equalize``, it scales the gradients of all groups to the groups' average noise. A single second moment then
-normalizes their sum:
+With ``equalize``, the optimizer scales the gradients of all groups to the groups' average noise. A single second
+moment then normalizes their sum. ``t_k`` is the number of updates of group k:
 
     m_k <- rho m_k + (1 - rho) g_k
-    s_k =  sqrt(v^_k - m^_k**2),  s = sqrt(sum_k w_k s_k**2)
+    s_k =  sqrt((v_k - m_k**2) / (1 - rho**t_k)),  s = sqrt(sum_k w_k s_k**2)
     g   =  sum_k w_k g_k (s + eps) / (s_k + eps)
     v   <- rho v + (1 - rho) g*g
     p   <- p - lr g / (sqrt(v^) + eps)
 
 ``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
-minimizes the mean loss over groups. If groups share a parameter, it converges to the point at which the scaled
+minimizes the mean loss over groups. A parameter that groups share converges to the point at which the scaled
 gradients of the groups cancel. This favors groups with little noise. The optimum of parameters that belong to only
 one group does not move.
 """
@@ -223,8 +223,7 @@ class GroupRMSprop(Optimizer):
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If its parameters differ from this optimizer's, or a state has the wrong shape for its
-                parameter.
+            ValueError: If the number of parameters differs from this optimizer's, or a state has a wrong entry.
         """
         checked = {}
 

@@ -47,7 +47,8 @@ class GradientGuard:
     """Checks and clips gradients in place, and counts updates. `rl_rms.RMSprop` documents the arguments.
 
     Attributes:
-        gradient_norm: Global norm of the last gradients before clipping; None if no option needs it.
+        gradient_norm: Global norm of the last gradients before clipping; None if no option needs it, or before
+            the first update.
         num_updates: Number of updates that were not skipped.
         num_clipped: Number of updates with clipped gradients.
         num_nonfinite: Number of updates that were skipped because a gradient was not finite.

@@ -114,7 +114,7 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
                     if group["capturable"]:
                         make_capturable_(states[param], param.device)
 
-    # This runs after the user's hooks before loading, and before the user's hooks after loading.
+    # The user's pre-hooks run before `check`, and the user's post-hooks run after `install`.
     hooks = (
         optimizer.register_load_state_dict_pre_hook(check),
         optimizer.register_load_state_dict_post_hook(install, prepend=True),

@@ -34,8 +34,8 @@ class _Group(NamedTuple):
 class Plan:
     """The batches of all parameter groups.
 
-    A plan depends only on the parameters, their gradients and their states. A resumed optimizer therefore has the
-    same plan as an uninterrupted one. The plan does not move parameters, gradients or averages in memory.
+    A plan depends only on the parameters, their gradients, their states and the options. A resumed optimizer
+    therefore has the same plan as an uninterrupted one.
 
     Raises:
         ValueError: If a group has ``fused=True`` and a parameter with a gradient cannot be part of a uniform
@@ -125,7 +125,8 @@ def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> t
         The plan used in this step, and its batches.
 
     Raises:
-        RuntimeError: If gradients or states change during the call, or a gradient is sparse.
+        RuntimeError: If gradients or states change during the call, a gradient is sparse, or ``capturable`` is set
+            for a parameter on a CPU.
     """
     batches = None if plan is None else plan.collect(param_groups, state)
     if plan is None or batches is None:

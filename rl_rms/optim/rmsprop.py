@@ -51,21 +51,22 @@ class RMSprop(Optimizer):
 
     In ``param_groups``, ``"alpha"`` is the current decay. ``"half_life"`` is None, the half-life in environment
     steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state
-    dicts. Without momentum and optimism, ``|step| <= lr / sqrt(1 - rho)`` for all gradients. With ``centered`` and
-    a constant rho, update t has ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding
-    loses the variance, only the bound with eps holds.
+    dicts. Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)``
+    for all gradients. With ``centered`` and a constant rho, update t has
+    ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding loses the variance, only the
+    bound with eps holds.
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
         lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value.
         alpha: torch's name for ``rho``.
         eps: Added to the denominator, >= 0. None uses the preset's value.
-        weight_decay: Added to the gradient as ``weight_decay * p``, >= 0.
+        weight_decay: Added to the gradient as ``weight_decay * p`` unless it is decoupled, >= 0.
         momentum: Decay of the momentum buffer, > -1. A negative value damps the rotation in games.
         centered: Whether to subtract the squared mean gradient from v.
         capturable: Whether a CUDA graph may capture a step; needs parameters on an accelerator.
-        foreach: Whether to update all parameters with a few kernels on lists of tensors; None means True on
-            accelerators.
+        foreach: Whether to update all parameters with a few kernels on lists of tensors. None does so where it is
+            faster, such as on CUDA devices.
         maximize: Whether to maximize the objective instead of minimizing it.
         differentiable: Whether autograd can differentiate the step, also with respect to a tensor ``lr``.
         half_life: ``69`` or ``"69 updates"`` (optimizer steps), ``"20_000 steps"`` (environment steps, summed over
@@ -94,8 +95,8 @@ class RMSprop(Optimizer):
             None uses the preset's value.
         cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
             gradient.
-        optimism: Coefficient, >= 0. The step gets an additional term: this coefficient times the change since the
-            previous update.
+        optimism: Coefficient, >= 0. The step gets an additional term: this coefficient times the change of the
+            step since the previous update.
         max_update_rms: Limit of the root mean square of ``g / d`` in each tensor. Larger values are scaled down;
             None for no limit.
         max_grad_norm: Limit of the global gradient norm. Larger gradients are scaled down in place, before v
@@ -215,7 +216,8 @@ class RMSprop(Optimizer):
         A loaded optimizer has the half-life of its last update until ``steps_per_update`` is set.
 
         Raises:
-            ValueError: If it is in env steps, ``steps_per_update`` is not set, and there was no update yet.
+            ValueError: If the half-life needs ``steps_per_update`` or ``timescale``, that attribute is not set,
+                and there was no update yet.
         """
         return self.controller.latest_half_life(self.param_groups[0])
 
@@ -278,7 +280,7 @@ class RMSprop(Optimizer):
             The closure's loss; None without a closure.
 
         Raises:
-            ValueError: If a half-life is in environment steps and ``steps_per_update`` is not set.
+            ValueError: If a half-life needs ``steps_per_update`` or ``timescale``, and that attribute is not set.
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
@@ -354,6 +356,7 @@ class RMSprop(Optimizer):
 
         Raises:
             ValueError: Under the same conditions as in the constructor.
+            TypeError: If ``param_group`` is not a dictionary.
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")

@@ -105,8 +105,9 @@ def rmsprop_update(
 ) -> tuple[Params, State]:
     """Make one update by the module's equations. Nothing is changed in place.
 
-    Every hyperparameter may be a tensor that broadcasts to the parameter's shape. Gradients flow to it, and to
-    ``param``, ``grad`` and ``state``. Complex parameters are updated as pairs of real numbers.
+    ``lr``, ``rho``, ``half_life``, ``eps``, ``weight_decay``, ``momentum`` and ``optimism`` may be tensors that
+    broadcast to the parameter's shape. Gradients flow to them, and to ``param``, ``grad`` and ``state``. Complex
+    parameters are updated as pairs of real numbers.
 
     Args:
         param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``. Each is updated
@@ -259,7 +260,7 @@ def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Ten
         bias_correction: As in `rmsprop_update`.
 
     Returns:
-        v^ in the parameter's shape; with a last dimension of 2 for a complex one.
+        v^ in the parameter's shape; a complex parameter adds a last dimension of 2.
     """
     v = real(state["square_avg"])
     if centered:

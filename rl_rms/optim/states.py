@@ -135,10 +135,11 @@ def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
 
 
 def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State]) -> None:
-    """Clip averages to normal floating-point numbers, in place, unless a step depends on subnormal numbers.
+    """Clip averages to the largest finite number, and set subnormal averages to 0, in place.
 
-    An infinite average would stay infinite. Subnormal numbers are negligible next to epsilon, but they make CPUs
-    many times slower, and rounding prevents their decay to 0.
+    Groups that are differentiable or capturable, or whose epsilon is below 1e-11, do not change. An infinite
+    average would stay infinite. Subnormal numbers are negligible next to epsilon, but they make CPUs many times
+    slower, and rounding prevents their decay to 0.
     """
     for group in groups:
         if group["eps"] < _LEAST_EPS or group["differentiable"] or group["capturable"]:

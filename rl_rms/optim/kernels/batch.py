@@ -41,7 +41,7 @@ class Batch:
         self.states = states
 
     def tensors(self) -> list[Tensor]:
-        """All gradients as real tensors. Only `scale_` may write to them."""
+        """All gradients as real tensors."""
         return [real(grad) for grad in self.grads]
 
     def scale_(self, scale: float) -> None:

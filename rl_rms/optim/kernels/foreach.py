@@ -38,7 +38,7 @@ class ForeachKernel:
     """Updates all parameters of one device and precision together."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether ``foreach`` is True. If it is None, whether lists of tensors are faster than a loop."""
+        """Whether ``foreach`` is True, or None and faster than a loop, and no option needs a tensor's mean."""
         if takes_tensor_means(group):
             return False
         if group["foreach"] is not None:

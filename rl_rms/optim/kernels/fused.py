@@ -21,7 +21,7 @@ from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_
 
 # AdamW rounds rho to the averages' precision, but not 1 - rho. If this can change v by more than this share,
-# another kernel is used: in float32, for half-lives of 23,260 updates and more.
+# another kernel is used: in float32, for half-lives above about 23,258 updates.
 _MOST_BIAS = 1e-3
 _ROUNDING = {dtype: torch.finfo(dtype).eps / 4.0 for dtype in (torch.float32, torch.float64)}
 # Some numbers are divided by the learning rate, and AdamW multiplies them by it. Smaller rates overflow.

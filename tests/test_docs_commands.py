@@ -114,7 +114,6 @@ def test_examples_of_help_run_in_a_folder_with_two_runs(tmp_path):
     for seed in (0, 1):
         run(f"rl-rms train drifting_cartpole --total_timesteps 20000 --seed {seed}", tmp_path)
     for command in COMMANDS:
-        # The others train for long, and test_cli covers them.
         if command in ("evaluate", "plot", "report", "plot-schedule"):
             text = run(f"rl-rms {command} --help", tmp_path).stdout
             for example in re.findall(r"^  (rl-rms .*)", text.partition("\nexamples:\n")[2], re.MULTILINE):

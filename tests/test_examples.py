@@ -82,9 +82,7 @@ def test_compare_half_lives_prints_intervals(capsys):
     length, more = table["200"]
     assert length.low <= length.middle <= length.high
     assert table["2"][1] == (0, 0, 0)
-    assert more.middle == pytest.approx(
-        length.middle - table["2"][0].middle
-    )  # with two seeds, interquartile means are means
+    assert more.middle == pytest.approx(length.middle - table["2"][0].middle)
     assert capsys.readouterr().out.splitlines()[0].split() == [
         "half-life",
         "episode",

@@ -185,7 +185,6 @@ def test_everything_public_is_in_the_reference(reference, package):
 
 
 def test_modules_are_in_the_reference_or_internal(reference):
-    """Each is shown whole by a page, exported by its package, or shown in part by a page."""
     studies = {f"rl_rms.studies.{name}" for name in importlib.import_module("rl_rms.studies").STUDIES}
     shown = {one.rpartition(".")[0] for one in reference} | reference
     modules = {name for name in MODULES if not name.startswith("rl_rms.cli")} - studies

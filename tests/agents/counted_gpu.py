@@ -79,7 +79,6 @@ class CountedGpu:
     def pin(self, tensor):
         """Copy a tensor to pinned memory."""
         pinned = tensor.clone()
-        # The reference keeps the address from being used again.
         self._pinned[pinned.untyped_storage().data_ptr()] = pinned
         return pinned
 

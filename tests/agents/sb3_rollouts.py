@@ -52,7 +52,7 @@ def collected(theirs):
     shape = num_steps, env.num_envs
     rewards, terminated, truncated = buffer.rewards.copy(), np.zeros(shape, bool), np.zeros(shape, bool)
     for (t, i), (_, cut, reward) in finals.items():
-        rewards[t, i] = reward  # before Stable-Baselines3 added the final observation's value to the reward
+        rewards[t, i] = reward
         (truncated if cut else terminated)[t, i] = True
     cut_off = [key for key, (_, cut, _) in finals.items() if cut]
     assert cut_off

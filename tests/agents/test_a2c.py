@@ -1,5 +1,3 @@
-"""A2C with short rollouts."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""Actions of agents for observations."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

@@ -63,7 +63,6 @@ def test_adversary_plays_against_the_old_or_the_new_protagonist(turns):
     training.learn(100)
     after = weights(training.protagonist), weights(training.adversary)
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
-    # Weights of the opponents in this round.
     met = [weights(shown) for shown in training.rivals]
     assert torch.equal(met[0], after[0] if turns == "alternating" else before[0])
     assert torch.equal(met[1], before[1])

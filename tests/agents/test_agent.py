@@ -1,5 +1,3 @@
-"""Training, prediction and saving of agents, and their use of optimizer and log."""
-
 import csv
 import math
 from functools import partial

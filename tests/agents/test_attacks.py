@@ -122,7 +122,6 @@ def test_fgsm_attack_accounts_for_observation_normalization():
     agent = A2C(env, policy=LinearPolicy(), normalize_observation=True, seed=0)
     env.aim(agent)
     agent.observation_normalizer.update(np.full((2, 3, 4), 2.0), np.ones((1, 3), bool))
-    # The mean is 2 in each component and becomes 0 for the policy, so action 1 is the best one below it.
     observations = np.array([[1.9, 2.0, 2.0, 2.0], [2.1, 2.0, 2.0, 2.0]], np.float32)
     agent.observation_normalizer.frozen = True
     assert adversarial_direction(agent, observations)[:, 0].tolist() == [1.0, -1.0]

@@ -17,5 +17,4 @@ def test_average_step_moves_by_the_mean_of_the_steps():
     torch.nn.init.constant_(policy.weight, 3.0)
     policy.weight.grad = torch.tensor([[1.0]])
     average_step(policy, torch.optim.SGD(policy.parameters(), lr=0.5), 0.25, Twice())
-    # The step -0.5, weighted by 0.25, of two workers.
     assert policy.weight.item() == pytest.approx(2.75)

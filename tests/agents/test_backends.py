@@ -54,7 +54,7 @@ def test_fused_gradients_in_every_autoreset_mode_equal_autograd(mode, id, activa
     env = SyncVectorEnv([make] * 3, autoreset_mode=mode)
     policy = PolicyConfig(hidden_sizes=(7, 5), activation=activation, log_std_init=-0.5)
     agent = A2C(env, n_steps=9, gae_lambda=0.9, ent_coef=0.3, vf_coef=0.7, policy=policy, seed=0)
-    with torch.no_grad():  # a policy with a nonzero gradient of the entropy
+    with torch.no_grad():
         agent.policy.actor_network[-1].weight.mul_(50.0)
     check(agent)
 
@@ -66,7 +66,7 @@ def test_fused_clipped_gradients_in_every_autoreset_mode_equal_autograd(mode, id
     env = SyncVectorEnv([lambda: gym.make(id, max_episode_steps=4)] * 3, autoreset_mode=mode)
     policy = PolicyConfig(hidden_sizes=(7, 5), critic_hidden_sizes=(9,), log_std_init=-0.5)
     agent = PPO(env, n_steps=9, ent_coef=0.3, vf_coef=0.7, policy=policy, seed=0)
-    with torch.no_grad():  # a policy whose entropy has a gradient
+    with torch.no_grad():
         agent.policy.actor_network[-1].weight.mul_(50.0)
     trainer = agent.make_trainer()
     backends = trainer.backend, TorchBackend(agent.policy, agent.device)
@@ -77,7 +77,7 @@ def test_fused_clipped_gradients_in_every_autoreset_mode_equal_autograd(mode, id
         own, other = (getattr(one, name)[batch.loss_mask.reshape(-1)] for one in (played, expected))
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
     torch.manual_seed(0)
-    with torch.no_grad():  # a policy of which some ratios and values are clipped
+    with torch.no_grad():
         for param in agent.policy.parameters():
             param.add_(0.2 * torch.randn_like(param))
     rows = np.flatnonzero(batch.loss_mask)[::2]

@@ -111,7 +111,7 @@ def test_periodic_callback_resumed_run_acts_at_the_same_multiples(tmp_path):
     agent.learn(300, callback=CheckpointCallback(tmp_path, every=100))
     steps = [int(file.stem.split("_")[1]) for file in sorted(tmp_path.glob("step_*"))]
     assert [step // 100 for step in steps] == [2, 3, 4]
-    assert all(step % 100 < 6 for step in steps)  # the first update at or after each multiple
+    assert all(step % 100 < 6 for step in steps)
 
 
 def test_callback_list_end_with_errors_calls_all_and_raises_the_first():

@@ -191,7 +191,6 @@ def test_load_of_a_wrong_shape_leaves_a_user_policy_unchanged(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["rl_rms.RMSprop", "torch.optim.Adam", "torch.optim.Adafactor"])
 def test_load_with_any_optimizer_continues_training(tmp_path, optimizer):
-    # The first parameter, the deviation of the single action, has one weight.
     path = A2C("Pendulum-v1", n_steps=5, seed=0, optimizer=optimizer).learn(20).save(tmp_path / "agent")
     assert A2C.load(path, "Pendulum-v1").learn(20).num_updates == 8
 

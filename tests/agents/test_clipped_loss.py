@@ -112,7 +112,7 @@ def test_clipped_loss_recurrent_policy_resets_at_episode_starts(recurrent, count
     env = counting([(3, True), (9, True), (4, False)])
     rollout = rollout_of(env, 8, action=1)
     starts = rollout.starts.copy()
-    starts[0] = False  # as if the episodes had begun before the rollout
+    starts[0] = False
     rollout = dataclasses.replace(rollout, starts=starts)
     torch.manual_seed(0)
     policy = ActorCriticPolicy(
@@ -130,7 +130,6 @@ def test_clipped_loss_recurrent_policy_resets_at_episode_starts(recurrent, count
     assert metrics["train/approx_kl"].item() == pytest.approx(0.0, abs=1e-6)
     errors = played.values[rows] - played.returns[rows]
     assert metrics["train/value_loss"].item() == pytest.approx(np.square(errors).mean(), rel=1e-5)
-    # With a different recurrent state, they differ.
     other = dataclasses.replace(minibatch, batch=dataclasses.replace(batch, state=state + 1.0))
     _, changed = clipped_loss(policy, other)
     assert changed["train/value_loss"].item() != pytest.approx(metrics["train/value_loss"].item(), rel=1e-5)

@@ -28,7 +28,7 @@ def test_collect_next_step_autoreset_marks_reset_frames(counting):
     assert rollout.valid.tolist() == [[True, True], [True, True], [False, True], [True, False], [True, True]]
     assert rollout.truncated[:, 0].tolist() == [False, True, False, False, True]
     assert rollout.terminated[:, 1].tolist() == [False, False, True, False, False]
-    assert len(rollout.final_index) == 0  # the next row has the final observation
+    assert len(rollout.final_index) == 0
     assert rollout.env_steps == collector.num_timesteps == 8
 
 
@@ -37,7 +37,7 @@ def test_collect_other_autoreset_modes_keep_final_observations(counting, mode):
     collector, rollout = rollout_of(counting(KINDS, mode), 4)
     assert rollout.observations[:, :, 0].tolist() == [[0, 0], [1, 1], [0, 2], [1, 0], [0, 1]]
     assert rollout.valid.all()
-    assert rollout.final_index.tolist() == [[1, 0], [3, 0]]  # not the terminated episode at step 2
+    assert rollout.final_index.tolist() == [[1, 0], [3, 0]]
     assert rollout.final_observations.tolist() == [[2.0], [2.0]]
     assert rollout.env_steps == collector.num_timesteps == 8
 

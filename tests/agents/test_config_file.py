@@ -1,5 +1,3 @@
-"""The configuration that `learn` writes into its log's folder, as the command line reads it."""
-
 import numpy as np
 import pytest
 

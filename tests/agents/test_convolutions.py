@@ -1,5 +1,3 @@
-"""Features of images of every size and layout."""
-
 import numpy as np
 import pytest
 import torch

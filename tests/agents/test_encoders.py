@@ -1,5 +1,3 @@
-"""Features for observations of each space."""
-
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,3 @@
-"""Training with failing environments."""
-
 import json
 import multiprocessing
 import threading
@@ -46,7 +44,6 @@ def collect(num_steps, *kinds, mode="NextStep"):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_restart_ends_the_episode_before_the_failed_step(mode):
-    # The third of its steps 1, 2, 3 fails.
     collector, rollout = collect(5, {"at": 3}, {}, mode=mode)
     reset_frame = mode == "NextStep"
     assert rollout.valid[:, 0].tolist() == [True, True, False, not reset_frame, True]
@@ -55,7 +52,6 @@ def test_restart_ends_the_episode_before_the_failed_step(mode):
     assert rollout.starts[:, 0].tolist() == [True, False, False, not reset_frame, reset_frame, False]
     counted = [0, 1, 2, 0, 0, 1] if reset_frame else [0, 1, 2, 0, 1, 2]
     assert rollout.observations[:, 0, 0].tolist() == counted
-    # The other sub-environment plays its episode of four steps, and only that one is reported.
     assert rollout.terminated[:, 1].tolist() == [False, False, False, True, False]
     assert [(one.env_index, one.ret, one.length) for one in rollout.episodes] == [(1, 4.0, 4)]
     assert len(rollout.final_index) == 0
@@ -163,7 +159,7 @@ def test_load_of_a_checkpoint_after_a_fault_begins_new_episodes_at_the_same_cloc
     loaded.learn(50)
     assert {one.length for one in loaded.episodes} == {4}
     new_env.close()
-    if mode == "sync":  # the environment of that agent still exists
+    if mode == "sync":
         with pytest.raises(EnvError, match=naming("sub-environment 1", "step 1")):
             agent.learn(20)
         agent.learn(20)
@@ -185,7 +181,7 @@ def test_evaluate_with_restart_replaces_the_failed_episode():
     with pytest.raises(EnvError, match=naming("sub-environment 0")):
         evaluate(agent, vector({"at": 7}), episodes=5)
     env = vector({"at": 7})
-    Collector(env, on_env_error="restart")  # the state that a training leaves
+    Collector(env, on_env_error="restart")
     assert evaluate(agent, env, episodes=3).returns.tolist() == [4.0, 4.0, 4.0]
 
 

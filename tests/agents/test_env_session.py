@@ -1,5 +1,3 @@
-"""The session of an agent in its environment: start, save, restore and lend."""
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -76,7 +74,7 @@ def test_lend_wrapper_states_to_other_wrappers_names_them():
     agent = A2C(make_vec("CartPole-v1", 2, wrappers=["NormalizeObservation"], seed=0), seed=0).learn(50)
     with pytest.raises(ValueError, match=naming("gymnasium.wrappers.stateful_observation:NormalizeObservation")):
         agent.session.lend_wrapper_states(make_vec("CartPole-v1", 2, vectorization_mode="sync"))
-    agent.session.lend_wrapper_states(make_vec("CartPole-v1", 2))  # a native environment has no single wrappers
+    agent.session.lend_wrapper_states(make_vec("CartPole-v1", 2))
 
 
 def test_state_dict_before_the_start_equals_the_loaded_state():

@@ -32,7 +32,7 @@ def test_eval_callback_logs_and_keeps_the_training_clock(tmp_path):
         rows = list(csv.DictReader(file))
     logged = [float(row["eval/mean_reward"]) for row in rows if row["eval/mean_reward"]]
     assert logged == pytest.approx([one.evaluation.mean_reward for one in callback.results])
-    assert rows[0]["train/policy_gradient_loss"]  # rows from before the new column are kept
+    assert rows[0]["train/policy_gradient_loss"]
 
 
 @pytest.mark.parametrize("value", ["1", True, math.nan, [1.0]])

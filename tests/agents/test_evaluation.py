@@ -63,7 +63,6 @@ def test_evaluate_closes_only_environments_that_it_made(monkeypatch):
         def close(self):
             closed.append("given")
 
-    # This was the behaviour before Gymnasium 1.3.
     monkeypatch.setattr(VectorEnv, "__del__", lambda env: None if env.closed else env.close(), raising=False)
 
     def close(env):

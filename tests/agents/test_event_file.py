@@ -1,5 +1,3 @@
-"""TensorBoard event files of the logger."""
-
 import errno
 import io
 import os
@@ -124,7 +122,6 @@ def test_event_file_is_readable_during_training(tmp_path):
     seen = []
 
     def look(agent):
-        # Read the files as another process does, including a partial record.
         seen.append(len(EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] and charted(tmp_path)))
 
     trained = A2C("CartPole-v1", n_steps=20, seed=0).learn(1_000, look, log_dir=tmp_path, log_interval=1)

@@ -77,7 +77,6 @@ def test_client_continues_its_environment_with_the_servers_parameters():
     one.train(start)
     assert one.agent.num_updates == 6
     assert one.agent.num_timesteps > num_timesteps
-    # The episodes have continued, so the same parameters have another direction.
     first, second = client(seed=1), client(seed=2)
     start = params_of(first)
     assert not torch.equal(*(one.train(start).direction["actor_network.0.weight"] for one in (first, second)))
@@ -297,7 +296,7 @@ def test_federation_of_different_environments_increases_the_return(placement, ra
     clients = [client(seed, config, length=length) for seed, length in enumerate((0.3, 0.5, 1.0))]
     one = Server(params_of(clients[0]), config)
     rounds = [one.step([own.train(one.params) for own in clients])["mean_return"] for _ in range(120)]
-    returns = np.array(rounds).reshape(-1, 20)  # some rounds have no episode end
+    returns = np.array(rounds).reshape(-1, 20)
     early, best = np.nanmean(returns[0, :5]), np.nanmean(returns, axis=1).max()
     assert early < 30
     assert best > 2 * early

@@ -1,5 +1,3 @@
-"""The means of entries of info in the log."""
-
 import csv
 import warnings
 
@@ -75,7 +73,6 @@ def test_log_info_of_gymnasiums_vector_statistics_is_the_mean_over_episodes(tmp_
 
 def test_log_info_mean_starts_again_after_each_entry_of_the_log(tmp_path):
     A2C(make_vec(Counting, 1), n_steps=1, log_info=["count"], seed=0).learn(6, log_dir=tmp_path, log_interval=2)
-    # The rollouts of one step reach the steps 1, 2, 3, a reset frame, 1, 2 and 3 of the episodes.
     assert [float(row["info/count"]) for row in logged(tmp_path)] == [1.0, 2.0, 3.0, 1.5, 3.0]
 
 

@@ -72,7 +72,6 @@ def test_first_ctrl_c_stops_after_the_update_and_resume_is_bit_identical(tmp_pat
     resumed = A2C.load(tmp_path / "checkpoints" / "final", make_env(wrappers=silent)).learn(160)
     whole = A2C(make_env(wrappers=silent), n_steps=10, seed=0, **options).learn(200)
     assert resumed.save(tmp_path / "resumed").read_bytes() == whole.save(tmp_path / "whole").read_bytes()
-    # The interrupted agent in memory continues equally.
     interrupted.learn(160)
     assert interrupted.save(tmp_path / "interrupted").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
@@ -198,7 +197,7 @@ def _train(folder, name):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_learn_in_a_child_process_equals_the_parent(tmp_path, method):
     _train(tmp_path, "parent")
-    torch.ones(400, 400) @ torch.ones(400, 400)  # large enough for several threads
+    torch.ones(400, 400) @ torch.ones(400, 400)
     context = multiprocessing.get_context(method)
 
     def in_a_child(trained):

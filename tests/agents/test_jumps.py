@@ -45,7 +45,6 @@ def test_jump_detector_scattered_block_means_raise_the_threshold():
 
 
 def test_jump_detector_deviation_within_two_standard_deviations_does_not_fire():
-    # With means that hardly scatter, 1.9 is far more than usual, and no jump of values with deviation 1.
     assert fires([0.0] * 200 + [1.9]) == []
     assert fires([0.0] * 200 + [2.1]) == [200]
 
@@ -73,7 +72,6 @@ def test_jump_detector_constant_that_changes_fires():
 
 
 def test_jump_detector_first_rare_values_of_a_constant_coordinate_do_not_fire():
-    # A contact that is seen for the first time, in 5 % of a block.
     detector = JumpDetector()
     for _ in range(100):
         shown(detector, 0.0, 0.0)

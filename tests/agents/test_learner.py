@@ -1,5 +1,3 @@
-"""Updates of the learner: from a rollout to an optimizer step."""
-
 import dataclasses
 
 import gymnasium as gym

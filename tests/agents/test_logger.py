@@ -74,11 +74,9 @@ def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters
         for pattern in [*chart.multiline.tag, *(tag for tags in margins for tag in tags)]:
             assert any(re.match(pattern, tag) for tag in scalars), pattern
     assert len(list(tmp_path.glob("events.*"))) == 1
-    # The layout would differ without evaluations.
     agent.learn(200, log_dir=tmp_path, log_interval=5)
     assert len(list(tmp_path.glob("events.*"))) == 2
     assert layouts(tmp_path) == [arranged]
-    # A log in another folder has its own layout.
     agent.learn(200, log_dir=tmp_path / "elsewhere", log_interval=5)
     assert len(layouts(tmp_path / "elsewhere")) == 1
 
@@ -138,7 +136,6 @@ def test_log_write_error_continues_training_and_is_retried(tmp_path):
         folder.write_text("in the way")
         with pytest.warns(UserWarning, match=naming("cannot write", "run")):
             logger.write(2, {RETURN: 2.0})
-        # The warning appears once.
         logger.write(3, {RETURN: 3.0})
         logger.mark(3, "regime 1", "nothing")
         folder.unlink()
@@ -218,7 +215,6 @@ def test_log_dir_of_another_agent_moves_its_log_to_a_subfolder(tmp_path):
     assert steps == sorted(set(steps))
     with pytest.warns(UserWarning, match=naming("earlier2")):
         A2C("CartPole-v1", seed=2).learn(100, log_dir=tmp_path, log_interval=10)
-    # The same agent continues its own log.
     first.learn(100, log_dir=tmp_path / "earlier1", log_interval=10)
     assert charted(tmp_path / "earlier1")[: len(curve)] == curve
 

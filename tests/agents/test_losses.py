@@ -74,7 +74,7 @@ def test_a2c_loss_advantages_have_no_gradient(counting, rollout_of):
 def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollout_of):
     rollout = rollout_of(counting([(9, True), (3, False)]), 6, action=1)
     _, metrics = actor_critic_loss(Fixed(), batch_of(rollout, normalize_advantage=True))
-    assert metrics["train/policy_gradient_loss"] == pytest.approx(0.0, abs=1e-5)  # all actions are equal
+    assert metrics["train/policy_gradient_loss"] == pytest.approx(0.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0.0, 300.0])
@@ -155,7 +155,7 @@ def test_recurrent_loss_resets_the_state_and_values_final_observations(counting,
     values = np.array([0.0, 1.0, 0.0])
     returns = np.array([10 + 0.5 * (20 + 0.5 * 3), 20 + 0.5 * 3, 10 + 0.5 * 1])
     assert metrics["train/value_loss"] == pytest.approx(np.mean((returns - values) ** 2), rel=1e-5)
-    assert agent.actor.state.item() == 0.0  # the last observation is the first of an episode
+    assert agent.actor.state.item() == 0.0
 
 
 def test_recurrent_rollout_continues_the_state_of_the_last_one(counting):

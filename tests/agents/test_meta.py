@@ -1,5 +1,3 @@
-"""Adaptation of hyperparameters by meta-gradient."""
-
 import dataclasses
 import gc
 import math
@@ -72,7 +70,7 @@ def test_unroll_gives_the_weights_of_the_training(options, fused):
     env = make_vec("CartPole-v1", 4, {"gravity": Redraw(low=5.0, high=20.0, every=50)}, seed=0)
     plain = {"learning_rate": 3e-3, "n_steps": 5, "normalize_observation": False, "normalize_reward": False}
     agent = A2C(env, **{**plain, **options}, meta=config, seed=0, fused=fused)
-    agent.learn(4 * 5 * 12)  # after some windows, the ratios differ from 1
+    agent.learn(4 * 5 * 12)
     meta = judge(agent)
     assert len(meta.path) > 1
     assert all(abs(math.log(ratio)) > 0.01 for ratio in meta.ratios.values())
@@ -117,7 +115,6 @@ class DoublePolicy(torch.nn.Module):
 @pytest.mark.parametrize("fluctuation", [0.0, 0.7])
 @pytest.mark.parametrize("max_grad_norm", [None, 0.05])
 def test_meta_gradients_equal_finite_differences(fluctuation, max_grad_norm):
-    # There is no baseline, because its values would change the advantages.
     config = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, fluctuation=fluctuation)
     agent = Reinforce(
         make_vec("CartPole-v1", 3, seed=0),
@@ -145,7 +142,7 @@ def test_meta_gradients_equal_finite_differences(fluctuation, max_grad_norm):
 
     nudges = 1e-5 * torch.eye(3, dtype=torch.float64)
     differences = [(objective(nudge) - objective(-nudge)) / 2e-5 for nudge in nudges]
-    assert meta.learns_from(fresh)  # this call makes the step
+    assert meta.learns_from(fresh)
     assert meta.logs.grad.tolist() == pytest.approx(differences, rel=1e-4, abs=1e-9)
 
 
@@ -175,7 +172,7 @@ def test_unroll_within_memory_mb_truncates_the_gradient():
     held, same, half = graph(most / 2)
     assert most / 4 < held <= most / 2
     assert all(torch.equal(one, other) for one, other in zip(params.values(), same.values(), strict=True))
-    assert not torch.equal(whole, half)  # the gradient covers the last updates only
+    assert not torch.equal(whole, half)
     assert half[0] != 0.0
     # The graph has the last update, however small memory_mb is.
     held, _, last = graph(most / 1_000)
@@ -200,18 +197,15 @@ def test_evaluation_rollouts_count_env_steps_and_no_updates():
     # Each window of four updates is followed by two more rollouts.
     assert thrice.num_updates == 16
     assert len(thrice.meta.path) == 3
-    # Three parts of each of three meta-gradients.
     assert thrice.meta.state_dict()["initial_weight"] == pytest.approx(0.5 ** (9 / 10))
 
 
 def test_update_agreement_is_separate_for_each_hyperparameter():
     meta = A2C(choices(), meta=MetaConfig(), seed=0).meta
-    # The gradients of the first are large and noisy; those of the second agree.
     for _ in range(50):
         noisy, agreeing = meta.update_agreement(torch.tensor([[1e3, -0.2], [-1e3, -0.2]], dtype=torch.float64))
     assert abs(noisy) < 0.1
     assert agreeing == pytest.approx(-1.0)
-    # A single outlier does not mean that the gradients agree.
     _, agreeing = meta.update_agreement(torch.tensor([[0.0, -1e3]], dtype=torch.float64))
     assert -0.3 < agreeing < -0.2
 

@@ -1,5 +1,3 @@
-"""Reading complete and damaged ``metrics.csv`` files."""
-
 import pytest
 
 from rl_rms.agents.metrics import STEP, read_metrics

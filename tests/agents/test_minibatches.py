@@ -1,5 +1,3 @@
-"""Random minibatches of the transitions of a rollout."""
-
 import numpy as np
 import pytest
 

@@ -205,7 +205,6 @@ def test_observation_normalizer_counts_each_acted_on_observation_once(counting, 
 
 
 def test_observation_normalizer_learns_from_the_observations_acted_on(counting):
-    """Statistics change between rollouts only."""
     agent = A2C(counting([(9, True)]), n_steps=4, normalize_observation=True, fused=False, seed=0)
     seen = []
     agent.policy.actor, usual = (

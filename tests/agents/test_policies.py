@@ -44,7 +44,7 @@ def test_policy_config_sets_the_network():
     policy = ActorCriticPolicy(
         BOX,
         gym.spaces.Box(-1, 1, (1,), np.float32),
-        PolicyConfig(hidden_sizes=[7], log_std_init=-1),  # integers, as YAML may have them
+        PolicyConfig(hidden_sizes=[7], log_std_init=-1),
     )
     assert policy.actor_network[0].weight.shape == (7, 6)
     assert policy.log_std.item() == -1.0

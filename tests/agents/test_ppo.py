@@ -1,5 +1,3 @@
-"""PPO equals Stable-Baselines3's PPO; tests of the parts of its updates."""
-
 import copy
 import csv
 import math
@@ -86,7 +84,7 @@ def test_update_of_whole_rollout_gives_the_weights_and_log_of_stable_baselines3(
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-6)
     their_log = dict(theirs.logger.name_to_value)
     del their_log["train/n_updates"]  # Stable-Baselines3 counts epochs
-    their_log.pop("train/std", None)  # Stable-Baselines3 logs this after the last step
+    their_log.pop("train/std", None)
     for tag in [tag for tag in their_log if tag.startswith("train/")]:
         assert log[tag] == pytest.approx(their_log[tag], rel=1e-3, abs=1e-5), tag
 
@@ -117,7 +115,6 @@ def test_updates_on_a_rollout_together_span_its_env_steps(mode, counting):
     decay = []
     agent.optimizer.register_step_post_hook(lambda optimizer, *_: decay.append(optimizer.param_groups[0]["alpha"]))
     agent.learn(60)
-    # The memory of the whole training, in which each minibatch counts by its size.
     assert np.prod(decay) == pytest.approx(2.0 ** (-agent.num_timesteps / 1_000), rel=1e-9)
     assert len(decay) == agent.num_updates > 20
     assert len({round(one, 9) for one in decay}) > 1
@@ -228,7 +225,6 @@ def test_log_has_the_current_clip_ranges(tmp_path):
     agent.learn(200, log_dir=tmp_path, log_interval=2)
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    # The first rollout, every second one and the last one.
     assert len(rows) == 1 + agent.training.num_rollouts // 2 + agent.training.num_rollouts % 2
     for row in rows:
         expected = max(0.2 * (1 - float(row["time/total_timesteps"]) / 200), 0.0)

@@ -16,7 +16,6 @@ from rl_rms.agents.rollout import Episode
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PiecewiseConstant
 
-# With these hyperparameters episodes stay short, so that each tenth of a regime has one.
 SLOW = {
     "learning_rate": 7e-4,
     "n_steps": 5,
@@ -79,7 +78,7 @@ def test_live_view_has_a_bar_the_return_and_a_row_for_each_regime():
     assert titles.split() == ["regime", "since", "step", "return", "first", "10%", "last", "10%", "half-life"]
     assert [row.replace("▸", "").split()[0] for row in rows] == ["0", "1", "2"]
     assert ["▸" in row for row in rows] == [False, False, True]
-    assert len({len(line.rstrip()) for line in (titles, *rows)}) == 1  # columns are below their titles
+    assert len({len(line.rstrip()) for line in (titles, *rows)}) == 1
 
 
 @pytest.mark.parametrize("width", [40, 64, 200])
@@ -122,9 +121,7 @@ def test_progress_at_the_end_prints_the_regimes():
         assert int(start) == regime.start
         values = [float(mean), float(first), float(final)]
         assert values == pytest.approx([regime.mean, regime.first_tenth, regime.last_tenth], abs=0.05)
-        assert (
-            100 <= float(half_life) <= 110
-        )  # 2,000 env steps in updates of 20, or fewer in updates with episode ends
+        assert 100 <= float(half_life) <= 110
     assert "half-life 100.0 updates = 2,000 env steps (20 env steps per update)" in text
 
 

@@ -1,5 +1,3 @@
-"""Responses of the optimizer to changes of the regime."""
-
 import gymnasium as gym
 import pytest
 import torch
@@ -34,7 +32,7 @@ def second_moments(optimizer):
 
 def response(optimizer, **options):
     made = RegimeChangeHandler(A2CConfig(**options), optimizer)
-    assert made.enter(0) is False  # the first regime is not a change
+    assert made.enter(0) is False
     return made
 
 
@@ -123,7 +121,6 @@ def test_on_change_acts_at_the_change_logs_it_and_continues_after_loading(tmp_pa
     options = {"half_life": 300, "on_change": "forget", "forget_half_life": 5, "forget_updates": 10}
     whole = A2C(make_env(), n_steps=5, seed=0, **options).learn(10**6, callback=watch, log_dir=tmp_path / "run")
     short = [steps for steps, half_life in half_lives if half_life == pytest.approx(5)]
-    # Half-lives of ten updates, read after each; the last restores the half-life.
     assert len(short) == 9
     assert 400 <= short[0] <= 440
     events = EventAccumulator(str(tmp_path / "run")).Reload()

@@ -364,7 +364,6 @@ PLACES = ["async", "above a single environment", "inside", "inside a replayed ep
 
 @pytest.mark.parametrize(
     ("kind", "where"),
-    # "own" has every kind of attribute, "frames" change the observations.
     [*((kind, "sync") for kind in WRAPPERS), *itertools.product(["frames", "own"], PLACES)],
 )
 def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, tmp_path):
@@ -379,7 +378,6 @@ def test_resume_stateful_wrapper_saved_within_an_episode_is_exact(kind, where, t
         )
     else:
         make = lambda: make_vec(id, 2, CHANGES, seed=1, wrappers=[wrap], vectorization_mode=where)  # noqa: E731
-    # The checkpoints are within the first and the second episode.
     for rollouts in (5, 23):
         check(lambda env: A2C(env, seed=0, n_steps=10), make, tmp_path / "agent", rollouts=rollouts)
 

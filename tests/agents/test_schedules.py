@@ -56,8 +56,6 @@ def test_critic_learning_rate_applies_to_the_critic(tmp_path):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_critic_learning_rate_of_zero_keeps_the_critic(fused):
-    """With a critic's rate of 0, the actor learns and the critic does not change."""
-
     def vector(network):
         return torch.nn.utils.parameters_to_vector(network.parameters()).clone()
 

@@ -1,5 +1,3 @@
-"""Arrays of several processes through shared memory."""
-
 import multiprocessing
 import os
 import platform

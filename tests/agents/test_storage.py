@@ -123,7 +123,7 @@ def test_write_flushes_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flush"), flush(descriptor)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
     write(tmp_path / "data", {"value": 1})
-    assert done == ["flush", "replace", "flush"]  # flushes of the file, the rename, and the flush of the folder
+    assert done == ["flush", "replace", "flush"]
 
 
 def test_read_truncated_file_raises(tmp_path):
@@ -136,7 +136,6 @@ def test_read_truncated_file_raises(tmp_path):
 
 
 def test_read_file_with_a_changed_bit_raises(tmp_path):
-    """A changed bit raises an error, unless the header's contents stay equal."""
     content = write(tmp_path / "data", CONTENTS).read_bytes()
     changed = tmp_path / "changed.safetensors"
     refused = 0

@@ -1,5 +1,3 @@
-"""The torch backend on a GPU, which a device counts on the CPU."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

@@ -1,5 +1,3 @@
-"""Callbacks for experiment trackers, with replacements of the packages, and with the packages where installed."""
-
 import csv
 import sys
 from types import SimpleNamespace

@@ -1,5 +1,3 @@
-"""Copies between the CPU and the policy's device."""
-
 import numpy as np
 import pytest
 import torch

@@ -129,7 +129,7 @@ def test_video_callback_vector_of_one_has_the_clock_and_wrapper_states_of_the_tr
     assert len(list((tmp_path / "videos").glob("*.mp4"))) == 1
     assert steps < filmed.clock <= trained.num_timesteps + 12
     (saved,) = statistics(filmed)
-    assert saved > statistics(trained.env)[0]  # the episode of the video has counted on
+    assert saved > statistics(trained.env)[0]
     gc.collect()  # pipes that the ffmpeg wrappers leave open
 
 

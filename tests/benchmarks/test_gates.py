@@ -16,7 +16,6 @@ def test_passes_at_is_the_first_episode_with_an_open_gate(benchmark):
 
 
 def test_committed_measurements_equal_those_of_the_command(benchmark):
-    """Compares with fewer simulated agents, within their sampling error."""
     raw = json.loads((PATH.parent / "results" / "gates.json").read_text())
     for name, make in benchmark.GATES.items():
         for rate in (0.65, 0.8):

@@ -52,7 +52,7 @@ def test_the_best_rate_is_climbed_to_and_its_neighbours_have_ten_seeds(benchmark
     assert not {seed for _, seed in calls if seed not in (*benchmark.SEEDS, *benchmark.SWEEP_SEEDS)}
     done = len(calls)
     assert done == len(set(calls))
-    benchmark.duel("stationary", "69")  # all of it stands in the file
+    benchmark.duel("stationary", "69")
     assert len(calls) == done
     (found,) = benchmark.best_rates(benchmark.Records(tmp_path / "runs.jsonl", None))["stationary"].values()
     assert found[0] == best
@@ -77,7 +77,7 @@ def test_the_report_shows_the_tasks_that_all_contenders_were_trained_on(benchmar
     assert "curriculum" not in table
     assert "| 200 | **+10 (+10 to +10)** | **+10 (+10 to +10)** |" in table
     assert "| 69 | +0 (+0 to +0) | +0 (+0 to +0) |" in table
-    assert "| 200 | **14 (" in table  # the middle of 10 to 19, and the best
+    assert "| 200 | **14 (" in table
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 

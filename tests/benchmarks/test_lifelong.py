@@ -39,7 +39,7 @@ def test_train_with_vec_normalize_scores_the_environments_own_rewards(benchmark,
     task = dataclasses.replace(benchmark.TASKS["pendulum, stationary"], score=lambda one: -one.ret / one.length)
     monkeypatch.setitem(benchmark.TASKS, "pendulum, stationary", task)
     (score,) = benchmark.train("pendulum, stationary", "SB3 A2C, VecNormalize", 1e-3, seed=0, life=3_200)
-    assert 2.0 < score < 16.3  # VecNormalize makes the mean cost about 0.2
+    assert 2.0 < score < 16.3
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,6 @@ def test_report_with_all_of_theirs_has_ratios_to_their_best(benchmark, monkeypat
     benchmark.report()
     table = (tmp_path / "table.md").read_text()
     ratios = table[table.index("ratio to the best") :]
-    # SB3 A2C's grid has the best rate; A2C's nearest is 2e-3.
     assert "- stationary: SB3 A2C\n" in ratios
     assert "| agent | stationary | all |" in ratios
     assert "| rl_rms A2C, normalized | **1.99 (1.99 to 1.99)** | **1.99 (1.99 to 1.99)** |" in ratios

@@ -31,7 +31,7 @@ def test_returns_of_small_runs_keep_the_other_parts(benchmark, tmp_path, monkeyp
     output.write_text(json.dumps({"federation": {"4": [0.5, 1.5, 1.0]}}))
     run(benchmark, monkeypatch, "returns", "--seeds", 2, "--output", output)
     returns = json.loads(output.read_text())["returns"]
-    assert returns["1"] == returns["2"]  # both run in one process with the same seeds
+    assert returns["1"] == returns["2"]
     assert returns["1"][0] != returns["1"][1]
     assert all(10 < of_all < 100 for of_all, _ in returns["1"])
     assert "| 4 | 1.00 (0.50 to 1.50) | 4.0 |" in output.with_suffix(".md").read_text()

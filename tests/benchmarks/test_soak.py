@@ -16,7 +16,6 @@ def test_train_long_reads_memory_files_and_threads(benchmark, tmp_path):
     assert readings[-1].steps >= 4_000
     grown = benchmark.growth(readings)
     assert grown.before.steps >= 800
-    # All parts of a run took place and left no files open.
     (run,) = tmp_path.glob("soak/*")
     assert {one.name for one in run.iterdir()} >= {"checkpoints", "metrics.csv", "config.yaml"}
     assert "eval/mean_reward" in (run / "metrics.csv").read_text()

@@ -38,7 +38,7 @@ def test_errors_of_known_averages_equal_hand_computed_values(tracking):
     errors = tracking.errors_of_half_lives(
         np.full((1, 1500, 2), tracking.LN2 / -math.log(0.99)), np.ones_like(gradients), gradients
     )
-    assert errors == pytest.approx(0.01 / 4, rel=0.25)  # a quarter of the gain, and the part of the start
+    assert errors == pytest.approx(0.01 / 4, rel=0.25)
 
 
 def test_measure_compares_contenders_with_the_best_fixed_half_life(tracking):
@@ -64,7 +64,6 @@ def test_main_writes_results_and_table(tracking, tmp_path, monkeypatch, capsys):
     ratios = found["streams"]["stationary"]["ratio"]
     assert min(ratios["rho=0.9"]) > 3
     assert max(ratios["match"]) < 1.25
-    # Measurements of retired candidates on the same streams are kept.
     found["streams"]["stationary"]["ratio"]["restart, floor 32"] = [7.0, 9.0]
     found["streams"]["stationary"]["ratio"]["match"] = [x + 5 for x in ratios["match"]]
     output.write_text(json.dumps(found))

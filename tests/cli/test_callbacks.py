@@ -1,5 +1,3 @@
-"""Callbacks that a configuration names."""
-
 import json
 import sys
 

@@ -1,5 +1,3 @@
-"""``rl-rms compare`` as a user runs it."""
-
 import json
 import sys
 

@@ -1,5 +1,3 @@
-"""Output of names that rich could interpret as markup or emoji, and progress of commands."""
-
 import io
 
 import pytest

@@ -1,5 +1,3 @@
-"""``rl-rms train`` in a failing environment."""
-
 import warnings
 from pathlib import Path
 

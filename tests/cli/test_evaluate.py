@@ -1,5 +1,3 @@
-"""`rl-rms evaluate`, as a user runs it."""
-
 import os
 import shutil
 from pathlib import Path

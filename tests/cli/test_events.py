@@ -1,5 +1,3 @@
-"""Events of Stable-Baselines3 and CleanRL trainings."""
-
 import numpy as np
 import pytest
 from stable_baselines3 import A2C

@@ -1,5 +1,3 @@
-"""Federations as a user runs them, and their errors."""
-
 import os
 import signal
 import socket

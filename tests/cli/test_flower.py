@@ -256,7 +256,6 @@ def _hostile():
 
 @pytest.mark.slow
 def test_round_with_a_hostile_answer_continues_with_the_others(rounds):
-    """Compares with a federation without the hostile client, for each kind of hostile answer."""
     import contextlib
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -265,7 +264,7 @@ def test_round_with_a_hostile_answer_continues_with_the_others(rounds):
 
         def answer(client, content, spoil=spoil):
             if client == 1:
-                with contextlib.suppress(TypeError):  # Flower itself refuses some of them
+                with contextlib.suppress(TypeError):
                     spoil(content)
                     return content
                 raise RuntimeError("refused")

@@ -1,5 +1,3 @@
-"""``rl-rms inspect`` as a user runs it."""
-
 import subprocess
 
 import gymnasium as gym
@@ -56,7 +54,6 @@ def test_inspect_finds_modules_in_the_working_folder(word, tmp_path):
     done = subprocess.run(words, **options, capture_output=True, check=True)
     rows = rows_of(done.stdout)
     assert rows["g"] == "yes"
-    # The configuration's drift stands around the wrapper, whose actions are Discrete.
     assert rows["action.gain"].startswith("no: ") == (word == "mine.yaml")
 
 

@@ -1,5 +1,3 @@
-"""The short and the full help of `rl-rms train`."""
-
 import inspect
 import re
 

@@ -1,5 +1,3 @@
-"""The list of commands, and the commands' errors for wrong input."""
-
 import contextlib
 import importlib
 import re

@@ -1,5 +1,3 @@
-"""``rl-rms plot`` as a user runs it."""
-
 import sys
 
 import matplotlib.image

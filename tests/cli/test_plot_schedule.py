@@ -1,5 +1,3 @@
-"""``rl-rms plot-schedule`` as a user runs it."""
-
 import subprocess
 import sys
 
@@ -56,7 +54,6 @@ def test_plot_schedule_of_a_configuration_draws_every_change(drawn, tmp_path):
         Redraw(values=[-10, 10], every=300_000),
     ]
     assert {until for _, until, _ in drawn} == {1_000_000}
-    # The run's own seed and the streams of its targets are drawn.
     targets = ("gravity", "length", "force_mag")
     assert [keys for _, _, keys in drawn] == [[Key(0, stream_of(target))] for target in targets]
 

@@ -1,5 +1,3 @@
-"""Contents of the plots of runs."""
-
 import itertools
 
 import numpy as np
@@ -34,7 +32,7 @@ def test_plot_line_is_the_interquartile_mean_with_its_band(tmp_path):
         write_run(tmp_path / str(seed), [value, value + 1.0], seed=seed)
     figure = learning_curve(find_groups([str(tmp_path)]))
     (line,), (band,) = figure.axes[0].lines[:1], figure.axes[0].collections
-    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [2.5, 3.5])  # the mean of the middle two values
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [2.5, 3.5])
     edges = band.get_paths()[0].vertices[:, 1]
     assert edges.min() == pytest.approx(0.0)
     assert edges.max() == pytest.approx(101.0)
@@ -50,7 +48,7 @@ def test_plot_of_several_environments_draws_common_parameters(tmp_path):
     figure = learning_curve(find_groups([str(tmp_path)]))
     assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["gravity"]
     assert "force_mag" in figure.axes[0].get_title(loc="left")
-    assert len(figure.axes[0].lines) == 2  # no line for a change of only one environment
+    assert len(figure.axes[0].lines) == 2
 
 
 def test_plot_of_several_runs_with_a_curriculum_says_that_it_is_not_drawn(tmp_path):

@@ -1,5 +1,3 @@
-"""Returns by regime, read from a log."""
-
 import math
 
 from rl_rms.agents.adaptation import Regime

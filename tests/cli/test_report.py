@@ -1,5 +1,3 @@
-"""``rl-rms report``: its texts, and its layout in a browser at two widths."""
-
 import math
 import re
 import sys

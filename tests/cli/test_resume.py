@@ -1,5 +1,3 @@
-"""`rl-rms resume`, as a user runs it."""
-
 import os
 import shutil
 

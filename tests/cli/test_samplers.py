@@ -1,5 +1,3 @@
-"""Samplers and pruners of sweeps."""
-
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from optuna.trial import TrialState  # noqa: E402
 
 from tests.cli.sweeps import SWEEP, study_of  # noqa: E402
 
-pytestmark = [  # these tests ask for trials and retry them by hand
+pytestmark = [
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
     pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
 ]
@@ -52,4 +50,4 @@ def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
     assert len(states) == 12
     assert TrialState.PRUNED in states[8:]
     assert states[0] is TrialState.COMPLETE
-    assert calls.count(False) < 4 * 8  # not every seed of the four bad points was trained
+    assert calls.count(False) < 4 * 8

@@ -192,7 +192,7 @@ def test_torchrun_hung_worker_restarts_from_the_last_checkpoint(elsewhere):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*rows after env step")  # logged between the last checkpoint and the kill
+@pytest.mark.filterwarnings("ignore:.*rows after env step")
 def test_resume_of_a_killed_run_of_workers_continues(elsewhere, capsys):
     process = start("train", "cartpole_a2c", *LONG, "--eval_every=2000", "--eval_episodes=2")
     until(lambda: len(checkpoints()) >= 3, process)
@@ -203,7 +203,6 @@ def test_resume_of_a_killed_run_of_workers_continues(elsewhere, capsys):
     assert main(["resume", str(the_run())]) == 0
     assert f"continued from env step {newest:,}" in capsys.readouterr().out
     assert_whole(60_000)
-    # Continue past the original total.
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
     assert "continued from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
@@ -276,8 +275,6 @@ def test_scale_without_ray_names_the_extra(elsewhere, monkeypatch, capsys):
 
 
 def test_train_failed_ray_workers_names_resume(elsewhere, monkeypatch):
-    """Uses a fake Ray with a trainer that fails immediately."""
-
     class FailedError(Exception):
         pass
 

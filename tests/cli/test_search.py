@@ -1,5 +1,3 @@
-"""Sweep files, and errors for wrong sweep files."""
-
 import pytest
 
 from rl_rms.cli.config import find_config

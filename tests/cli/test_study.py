@@ -1,5 +1,3 @@
-"""``rl-rms study`` as a user runs it. tests/studies runs every study with ``--quick``."""
-
 import sys
 
 import pytest

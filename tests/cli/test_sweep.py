@@ -1,5 +1,3 @@
-"""Sweeps with kills, failures and several workers."""
-
 import csv
 import os
 import signal
@@ -22,7 +20,7 @@ from optuna.trial import TrialState  # noqa: E402
 from tests.cli.sweeps import SWEEP, study_of  # noqa: E402
 from tests.naming import mentions, naming  # noqa: E402
 
-pytestmark = [  # these tests ask for trials and retry them by hand
+pytestmark = [
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
     pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
 ]
@@ -50,11 +48,9 @@ def test_sweep_writes_a_best_configuration_that_trains(sweep_file, capsys):
     assert best.total_timesteps == 1600
     for name in ("history", "slices", "contour", "importances"):
         assert Path(f"sweeps/mine/{name}.png").read_bytes().startswith(b"\x89PNG")
-    # A second call with more trials adds only the new ones.
     assert main(["sweep", "mine.yaml", "--workers", "1", "--trials", "5"]) == 0
     assert len(rows()) == 5
     assert {row["agent.half_life"] for row in found} < {row["agent.half_life"] for row in rows()}
-    # Old trials do not answer another search.
     sweep_file(SWEEP.replace("seeds: [3, 7]", "seeds: [3, 8]"))
     assert main(["sweep", "mine.yaml"]) == 2
     assert "seeds is [3, 7], not [3, 8]" in capsys.readouterr().err
@@ -113,7 +109,7 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
             assert process.poll() is None
             time.sleep(0.05)
         if finished == 4:
-            process.kill()  # the workers finish their trials
+            process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

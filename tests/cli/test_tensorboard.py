@@ -1,5 +1,3 @@
-"""TensorBoard in a browser."""
-
 import pytest
 
 from rl_rms.cli.main import main
@@ -38,7 +36,7 @@ def test_tensorboard_shows_the_charts_of_a_run(runs):
             "mean return of the last 100 episodes",
             "mean return of evaluations",
             "env/gravity",
-            "env/masspole",  # of one of them
+            "env/masspole",
             "present and matched half-life, updates",
             "second moment v and squared gradients",
             "squared gradients / v",
@@ -49,7 +47,6 @@ def test_tensorboard_shows_the_charts_of_a_run(runs):
             shown(page, title)
             assert page.get_by_text(title, exact=True).locator("visible=true").count() == 1, title
         page.wait_for_timeout(1_000)
-        # There are lines in the frames, and one area between two of them for each run.
         assert len(drawn(page, "vz-line-chart2")) >= 20
         assert len([path for path in drawn(page, "tf-custom-scalar-margin-chart-card") if path.endswith("Z")]) == 2
         page.goto(url + "#hparams")

@@ -100,7 +100,7 @@ def test_tracking_error_after_a_rise_ends_within_a_half_life():
 
 
 def test_level_of_alternating_squared_gradients_is_between_them():
-    squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)  # 1 on average, of which 0.4 is less than half
+    squares = np.where(np.arange(END) // EVERY % 2, 0.4, 1.6)
     following = after_the_jump(logged(squares, half_life=1000))
     assert following.share_off == 0.0
     assert following.state == "tracks"

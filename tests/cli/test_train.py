@@ -1,5 +1,3 @@
-"""`rl-rms train`, as a user runs it."""
-
 import contextlib
 import fcntl
 import gc
@@ -49,7 +47,7 @@ def test_train_prints_half_life_result_and_folder(trained):
     assert "mean return, last" in done.stdout
     assert f"runs/drifting_cartpole/{folder.name}" in done.stdout
     assert "tensorboard --logdir runs/drifting_cartpole" in done.stdout
-    assert "\x1b[" not in done.stdout  # plain lines without a terminal
+    assert "\x1b[" not in done.stdout
 
 
 def test_train_with_the_written_configuration_repeats_the_run(trained, tmp_path, monkeypatch):
@@ -81,7 +79,6 @@ def test_train_in_a_terminal_shows_the_live_view(tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     words, options = command("train", "drifting_cartpole", "--total_timesteps=3000", cwd=tmp_path)
-    # These variables override the terminal's own properties.
     of_a_terminal = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
         words, **options, stdout=theirs, stderr=theirs, env={**of_a_terminal, "TERM": "xterm", "NO_COLOR": "1"}
@@ -94,7 +91,7 @@ def test_train_in_a_terminal_shows_the_live_view(tmp_path):
     os.close(ours)
     assert process.wait() == 0
     text = shown.decode()
-    assert "\x1b[?25l" in text  # the cursor is hidden in the meantime
+    assert "\x1b[?25l" in text
     assert text.count("\x1b[?25h") == 1
     assert "\x1b[3" not in text  # no color
     view = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text[text.rindex(" / ") : text.rindex("mean return")])
@@ -128,7 +125,7 @@ def test_train_interrupted_leaves_a_run_that_can_be_plotted_and_loaded(tmp_path,
     words, options = command("train", "drifting_cartpole", "--log_interval=5", cwd=tmp_path)
     process = subprocess.Popen(words, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for line in process.stdout:
-        if "return" in line:  # the first line of progress
+        if "return" in line:
             break
     process.send_signal(how)
     out, err = process.communicate(timeout=60)

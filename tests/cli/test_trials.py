@@ -1,5 +1,3 @@
-"""Trials of a sweep: retries, counts, failures and training."""
-
 import os
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from optuna.trial import TrialState  # noqa: E402
 from tests.cli.sweeps import study_of  # noqa: E402
 from tests.naming import naming  # noqa: E402
 
-pytestmark = [  # these tests themselves start and retry trials
+pytestmark = [
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
     pytest.mark.filterwarnings("ignore:RetryHeartbeatStaleTrialCallback is experimental"),
 ]

@@ -31,14 +31,14 @@ def test_adversary_strikes_at_the_threshold_with_the_worse_bound():
     assert not adversary.record(10, 9.0)
     assert not adversary.record(11, 10.0)  # (9 + 10) / 2
     assert adversary.record(12, 10.0)
-    assert not adversary.record(14, 6.0)  # within the burst
-    assert not adversary.record(16, 8.0)  # its last transition is the last one of the burst
+    assert not adversary.record(14, 6.0)
+    assert not adversary.record(16, 8.0)
     assert not adversary.record(17, 20.0)
-    assert not adversary.record(18, 20.0)  # good enough, but within the rest until 12 + 4 + 3
-    assert adversary.record(19, 20.0)  # the other bound
+    assert not adversary.record(18, 20.0)
+    assert adversary.record(19, 20.0)
     assert not adversary.record(22, 7.5)
     assert not adversary.record(30, 20.0)
-    assert adversary.record(31, 20.0)  # 7 in bursts at low, 7.5 at high: low is worse
+    assert adversary.record(31, 20.0)
     assert adversary.schedule.strikes == ((12, 0.0), (19, 3.0), (31, 0.0))
 
 

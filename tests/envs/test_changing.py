@@ -1,5 +1,3 @@
-"""The common part of the wrappers: freezing, the oracle, and restarts of a curriculum."""
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -77,7 +75,6 @@ def test_frozen_vector_keeps_every_clock(native):
                 env.reset(seed=3)
                 for _ in range(40):
                     env.step(actions)
-                    # The task is kept, although episodes have ended that would select the next one.
                     assert env.parameters["gravity"] == env.oracle(100, 101)["gravity"][0]
                     assert env.parameters["length"].tolist() == [0.5] * 3
                 assert env.curriculum.stage == 0
@@ -227,6 +224,6 @@ def test_reset_with_a_seed_restarts_the_curriculum_of_a_vector(probes):
         env.step(actions)
     assert (env.parameters["level"].tolist(), env.regime) == ([2, 2], 1)
     env.reset(options={"reset_mask": np.array([True, True])}, seed=0)
-    assert env.regime == 1  # a reset with a mask never rewinds
+    assert env.regime == 1
     env.reset(seed=0)
     assert (env.parameters["level"].tolist(), env.regime) == ([1, 1], 0)

@@ -1,5 +1,3 @@
-"""Classes that configurations refer to by name."""
-
 import pytest
 
 from rl_rms.envs.curricula import CURRICULA, Curriculum, Gate, Teacher

@@ -1,5 +1,3 @@
-"""Numbers, arrays and containers as plain JSON data."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""The list of what can change in an environment."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

@@ -1,5 +1,3 @@
-"""Applicants, loans and true positive rates."""
-
 import json
 
 import gymnasium as gym

@@ -1,5 +1,3 @@
-"""Native vector environments with changing parameters."""
-
 import json
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Arguments and errors of native vector environments; the tests of each family compare them with SyncVectorEnv."""
-
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded

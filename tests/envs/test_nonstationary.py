@@ -77,7 +77,6 @@ def test_step_at_a_clock_uses_the_value_of_that_clock(probe):
 
 @pytest.mark.parametrize("episode_length", [1, 7, 10_000])
 def test_drift_with_episodes_of_any_length_is_the_same(probe, episode_length):
-    # One more every 50 env steps gives 40 more after 2000, independent of episode ends.
     env = NonStationary(probe(length=episode_length), {"level": Linear(start=0, end=40, over=2_000)})
     play_randomly(env, 2_000, seed=0)
     assert env.parameters["level"] == 40
@@ -129,7 +128,6 @@ def test_step_with_dynamics_parameters_alone_equals_a_step_with_a_transform(sche
     without = transitions({"gravity": schedule})
     # Only environments without transforms take the short path.
     assert without == transitions({"gravity": schedule, "reward.offset": 0.0})
-    # A number of targets other than 1.
     assert without == transitions({"gravity": schedule, "tau": 0.02})
 
 
@@ -218,7 +216,7 @@ def test_noise_with_the_same_seed_and_clock_is_the_same(probe):
     env.reset(seed=0)
     shown = play(env, 8)
     assert len({value for one in shown for value in one}) == 24
-    env.reset(seed=1)  # the drift has its own seed
+    env.reset(seed=1)
     assert play(env, 8) == shown
     env.reset(options={"rl_rms.clock": 5})
     assert [reward for *_, reward in play(env, 3)] == [reward for *_, reward in shown[5:]]
@@ -269,7 +267,7 @@ def test_noise_of_discrete_actions_replaces_the_given_share():
         return sent
 
     assert set(pushed(0.0)) == {1}
-    sent = pushed(0.5)  # half of the drawn actions equal the given one
+    sent = pushed(0.5)
     assert sent.count(0) == pytest.approx(250, abs=4 * math.sqrt(250))
     assert {type(one) for one in sent} == {int}
 

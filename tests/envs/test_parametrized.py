@@ -1,5 +1,3 @@
-"""An environment whose targets are set between steps."""
-
 import copy
 import json
 import pickle

@@ -34,7 +34,7 @@ def started(env, seed=0):
     return saver
 
 
-@pytest.mark.parametrize("steps", [3, 7, 8])  # within an episode, at its end, and after the reset frame
+@pytest.mark.parametrize("steps", [3, 7, 8])
 def test_restore_of_a_snapshot_continues_exactly(steps):
     env = vector()
     saver = started(env)

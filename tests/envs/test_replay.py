@@ -19,7 +19,6 @@ with warnings.catch_warnings():
 
 
 def test_bipedal_walker_episodes_are_independent_of_earlier_ones():
-    """In Gymnasium's environment, contacts depend on earlier episodes."""
     seen = []
     for earlier in (0, 3):
         env = NonStationary(gym.make("BipedalWalker-v3"), {"gravity": -10.0})

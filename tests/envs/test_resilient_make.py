@@ -1,5 +1,3 @@
-"""Resilient vector environments from ids."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

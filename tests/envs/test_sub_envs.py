@@ -1,5 +1,3 @@
-"""Sync and Async vector environments with changing parameters."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

@@ -1,5 +1,3 @@
-"""The two environments with a known optimal policy."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

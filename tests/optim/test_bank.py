@@ -1,5 +1,3 @@
-"""The estimator of `half_life="auto"`."""
-
 import math
 
 import numpy as np

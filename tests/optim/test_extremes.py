@@ -125,7 +125,6 @@ def test_second_moment_of_zero_gradients_is_never_subnormal(options):
 
 
 def test_flushed_subnormal_second_moment_gives_the_same_step():
-    """A subnormal second moment is negligible next to epsilon, so torch, which keeps it, makes the same step."""
     ours, theirs = (nn.Parameter(torch.ones(2)) for _ in range(2))
     own = RMSprop([ours], lr=1e-3, alpha=0.7, fused=False)
     other = torch.optim.RMSprop([theirs], lr=1e-3, alpha=0.7, foreach=False)
@@ -137,7 +136,6 @@ def test_flushed_subnormal_second_moment_gives_the_same_step():
 
 
 def test_subnormal_second_moment_without_epsilon_is_kept():
-    """Without epsilon, the step depends on the root of the small second moment."""
     param = nn.Parameter(torch.ones(1))
     optimizer = RMSprop([param], lr=1e-3, half_life=2, eps=0.0)
     for step in range(256):

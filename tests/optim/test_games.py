@@ -157,7 +157,6 @@ def test_rmsprop_in_a_bilinear_game_circles_at_the_radius_of_the_formula(rho, op
 
 
 def test_limit_cycle_radius_equals_hand_computed_values():
-    # 2 sqrt 2 * 0.1 / 0.1, and 2 sqrt 3 times that with momentum 0.5.
     assert cycle_radius(0.1, 0.99) == pytest.approx(2 * math.sqrt(2))
     assert cycle_radius(0.1, 0.99, momentum=0.5) == pytest.approx(4 * math.sqrt(6))
     assert cycle_radius(0.1, 0.99, optimism=0.5) == 0.0

@@ -1,5 +1,3 @@
-"""RMSprop for samples of several groups."""
-
 import io
 import math
 
@@ -71,7 +69,7 @@ def test_equalized_noise_equals_hand_computed_values():
     param, optimizer = one_parameter(equalize=True)
     # After one gradient g the variance is rho g**2 = g**2 / 2.
     step(optimizer, loud=4, quiet=1)
-    alike = math.sqrt((16 + 1) / 2)  # both groups then have g = noise * sqrt(2) = sqrt(8.5)
+    alike = math.sqrt((16 + 1) / 2)
     assert param.item() == pytest.approx(-1)
     common = optimizer.state[param]["common"]
     assert common["square_avg"].item() == pytest.approx(0.5 * alike**2)

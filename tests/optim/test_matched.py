@@ -1,5 +1,3 @@
-"""The estimator of `half_life="match"`."""
-
 import math
 
 import pytest

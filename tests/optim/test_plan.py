@@ -195,7 +195,7 @@ def test_step_after_moved_parameters_updates_them():
     models, optimizers = pair()
     for model, optimizer in zip(models, optimizers, strict=True):
         train(model, optimizer)
-        for param in model.parameters():  # as .to() of another device changes data
+        for param in model.parameters():
             param.data = param.data.clone()
         train(model, optimizer)
     assert is_uniform(optimizers[0])
@@ -332,7 +332,7 @@ def test_step_with_frozen_late_and_shared_parameters_equals_the_rule():
         optimizer.add_param_group({"params": [late], "lr": 0.1, "half_life": 5})
         late.grad = torch.ones_like(late)
         train(model, optimizer)
-        assert "square_avg" not in optimizer.state[late]  # zero_grad has set its gradient to None
+        assert "square_avg" not in optimizer.state[late]
         late.grad = torch.ones_like(late)
         optimizer.step()
         assert late[0] != 1.0
@@ -384,7 +384,7 @@ def distributed(rank, folder, as_bucket_view, results):
         (is_uniform(optimizers[0]), [[p.detach().tolist() for p in model.parameters()] for model in models])
     )
     torch.distributed.destroy_process_group()
-    os._exit(0)  # a normal exit sometimes aborts while torch's threads end
+    os._exit(0)
 
 
 @pytest.mark.slow
@@ -698,16 +698,16 @@ def test_step_with_any_options_and_gradients_is_finite_or_raises(options, sizes,
 
 
 @given(options=RANDOM_OPTIONS, sizes=SIZES, later=SIZES, fused=st.sampled_from([None, False]))
-@example(  # a first step after loading
+@example(
     options={"lr": 0.1, "eps": 0.5, "max_grad_norm": 3.0, "half_life": 0.25}, sizes=[1.0], later=[1e6], fused=None
 )
-@example(  # an optimizer with many earlier plans
+@example(
     options={"lr": 0.1, "eps": 1.0, "max_tensor_norm": 1.0, "max_grad_norm": 1.0},
     sizes=[None, 1.0] * 10,
     later=[1.0, 1.0],
     fused=None,
 )
-@example(  # an optimizer that leaves the fused kernel later
+@example(
     options={
         "lr": 0.1,
         "eps": 1.0,

@@ -113,7 +113,6 @@ def test_preset_equals_the_optimizer_of_the_library(case):
 
 
 def test_preset_options_each_change_the_result():
-    """Two cases of a library with the same result would not test their different argument."""
     seen = {}
     for case in GOLDEN["cases"]:
         seen.setdefault((case["library"], *map(tuple, case["params"])), []).append(case["arguments"])

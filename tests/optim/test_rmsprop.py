@@ -755,7 +755,7 @@ def test_load_state_dict_continues_an_estimate_within_its_block():
         return found
 
     layer, optimizer = made()
-    feed(layer, optimizer, range(21))  # which no block ends with
+    feed(layer, optimizer, range(21))
     state = copy.deepcopy(optimizer.state_dict())
     other_layer, other = made()
     other.load_state_dict(state)

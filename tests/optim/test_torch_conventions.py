@@ -320,7 +320,7 @@ def test_step_does_not_overwrite_gradients_kept_by_the_user(path):
         optimizer = make(model.parameters())
         kept = []
         for _ in range(3):
-            train(model, optimizer, updates=1)  # each has new gradients, because the earlier ones were set to None
+            train(model, optimizer, updates=1)
             kept.append([param.grad for param in model.parameters()])
         return kept
 
@@ -486,8 +486,6 @@ CHANGES_OF_GROUPS = [
 @over_paths
 @pytest.mark.parametrize("change", CHANGES_OF_GROUPS)
 def test_step_after_rearranged_groups_equals_torch(path, change):
-    """The earlier parameters keep their gradients, as if other code zeroes those of the new ones."""
-
     def scenario(make):
         params, new = [leaf(float(i), -1.0) for i in range(4)], [leaf(5.0, 6.0), leaf(7.0, 8.0)]
         optimizer = make([{"params": params[:2], "lr": 0.1}, {"params": params[2:], "lr": 0.2, "alpha": 0.5}])
@@ -1067,7 +1065,7 @@ def test_learning_rate_schedulers_equal_torch(path, lr, scheduler):
             train(model, optimizer, updates=1)
             schedule.step(*([1.0 + update] if scheduler == "plateau" else []))
             seen.append([(float(group["lr"]), group["momentum"]) for group in optimizer.param_groups])
-            if update == 5:  # saved and continued in a new run
+            if update == 5:
                 saved = copy.deepcopy((optimizer.state_dict(), schedule.state_dict()))
                 optimizer = make([{"params": layer.parameters()} for layer in (model[0], model[2])], momentum=0.9)
                 schedule = SCHEDULERS[scheduler](optimizer)
@@ -1242,7 +1240,7 @@ def test_averaged_model_equals_torch(path, average):
             averaged.update_parameters(model)
         before = weights(averaged.module)
         for param, mean in zip(model.parameters(), averaged.module.parameters(), strict=True):
-            param.data, mean.data = mean.data, param.data  # evaluated with the mean, as training scripts do
+            param.data, mean.data = mean.data, param.data
         train(model, optimizer)
         return before, weights(model), weights(averaged.module)
 

@@ -20,7 +20,6 @@ def test_measure_trains_every_network_with_every_optimizer(quick):
 
 @pytest.mark.parametrize(("better", "word"), [("a", "does not hold"), ("b", "holds")])
 def test_verdict_equals_hand_computed_values(better, word):
-    """With SGD the network a is first; with Adam it depends on ``better``."""
     rng = np.random.default_rng(0)
     middle = {("a", "SGD"): 100, ("b", "SGD"): 50, ("a", "Adam"): 70, ("b", "Adam"): 70}
     middle[better, "Adam"] = 120

@@ -50,7 +50,7 @@ def test_training_with_another_memory_has_another_episode_length(statistic, sett
 
 def test_gain_is_the_interquartile_mean_of_differences_of_each_seed(measured):
     assert gain(measured, OFFSETS, "observations", "jumps").middle == 5.0
-    assert gain(measured, OFFSETS, "rewards", "5_000 steps").middle == -1.5  # of -2, -2, -1, -1
+    assert gain(measured, OFFSETS, "rewards", "5_000 steps").middle == -1.5
     assert gain(measured, SCALE, "observations", "jumps") == (0.0, 0.0, 0.0)
 
 

@@ -14,5 +14,5 @@ def test_high_rate_in_noise_raises_the_loss(quick):
     )
     assert sgd.low > 1.2
     assert long.low > 1.2
-    assert short.middle < long.middle  # a short half-life cancels a part of the oscillation
+    assert short.middle < long.middle
     assert "69 updates" in str(STUDY.verdict(quick))

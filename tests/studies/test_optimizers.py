@@ -1,5 +1,3 @@
-"""Optimizers with several learning rates at once."""
-
 import pytest
 import torch
 

@@ -1,5 +1,3 @@
-"""Batched copies of a network."""
-
 import pytest
 import torch
 

@@ -42,9 +42,7 @@ def test_batched_rates_equal_separate_games():
     # RMSprop's first step is the rate in y, where the gradient is nonzero; its second is the rate in x.
     _, first, second = first_rounds("RMSprop", [0.1, 0.2])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
-    root = math.sqrt(
-        (0.05 * 1.0) / (1 - 0.95**2)
-    )  # in units of the root of v in x, where the first gradient was 0
+    root = math.sqrt((0.05 * 1.0) / (1 - 0.95**2))
     expected = [math.hypot(1 - rate / root, 2 * rate) for rate in (0.1, 0.2)]
     assert second == pytest.approx(expected)
 

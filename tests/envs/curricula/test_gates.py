@@ -42,7 +42,6 @@ def test_wilson_gate_opens_only_above_the_threshold():
 
 
 def test_wilson_gate_near_the_threshold_opens_at_its_rates():
-    """Compares with the figures in the module's docstring, with fewer simulated agents."""
     assert promoted(0.65) < 0.02
     assert 0.05 < promoted(0.75) < 0.18
     assert 0.5 < promoted(0.8) < 0.75

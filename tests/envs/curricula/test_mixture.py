@@ -15,7 +15,6 @@ def begin(curriculum, task, drawn, env_index=0):
 
 
 def test_alp_gmm_draws_tasks_whose_returns_change():
-    """Returns change from episode to episode between 0.3 and 0.5 only."""
     curriculum = ALPGMM({"x": [0.0, 10.0]}, fit_every=100, uniform=0.2)
     random = np.random.default_rng(0)
     places = []
@@ -39,7 +38,6 @@ def test_alp_gmm_progress_compares_with_the_nearest_earlier_task():
     for place, ret in ((0.2, 1.0), (0.8, 5.0), (0.7, 2.0), (0.1, 2.0), (0.1, 9.0)):
         begin(curriculum, {"x": 10 * place}, [place])
         curriculum.record(ret, 10, 0)
-    # The last has two neighbors, at distances 0.1 and 0.
     assert curriculum.state_dict()["progress"] == pytest.approx([0, 4, 3, 1, 7])
 
 

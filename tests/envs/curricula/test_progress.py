@@ -45,7 +45,6 @@ def test_learning_progress_uses_successes_if_reported():
 
 
 def test_learning_progress_draws_the_tasks_that_are_learned():
-    """Task 0 is mastered and task 3 is too hard. Playing tasks 1 and then 2 improves them."""
     curriculum = LearningProgress(TASKS, fast=0.1, slow=0.02)
     random = np.random.default_rng(0)
     skill = np.zeros(4)

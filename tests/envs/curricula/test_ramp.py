@@ -23,5 +23,4 @@ def test_linear_ramp_timescale_is_the_mean_episode_until_its_end():
         ramp.task(0)
         ramp.record(0.0, length, 0)
         scales.append(ramp.timescale)
-    # A running mean of the first three lengths, then the time since the last change.
     assert scales == pytest.approx([20, 0.7 * 20 + 0.3 * 30, 0.7 * 23 + 0.3 * 50, 40, 100])

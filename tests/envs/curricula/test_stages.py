@@ -16,7 +16,7 @@ def play(curriculum, ret=0.0, env_index=0, success=None):
 def test_staged_begins_the_next_stage_after_a_full_window_of_good_episodes():
     curriculum = Staged(STAGES, threshold=10, window=3)
     assert [play(curriculum, ret) for ret in (100, 100)] == [1.0, 1.0]
-    assert curriculum.stage == 0  # good enough, but too few
+    assert curriculum.stage == 0
     assert [play(curriculum, ret) for ret in (-200, 5, 20)] == [1.0, 1.0, 1.0]
     assert curriculum.stage == 0  # the last three: (-200 + 5 + 20) / 3
     assert play(curriculum, 5) == 1.0  # (5 + 20 + 5) / 3 is 10
@@ -82,7 +82,6 @@ def test_success_gated_hysteresis_of_one_never_descends():
 
 
 def test_success_gated_returns_to_the_previous_level_after_luck():
-    """An agent with success rate 0.5 at all levels except the first stays near the first."""
     curriculum = SuccessGated([{"length": 1.0 - 0.1 * one} for one in range(8)])
     random = np.random.default_rng(0)
     stages = []

@@ -1,5 +1,3 @@
-"""Batches scale and copy gradients, and count updates."""
-
 import pytest
 import torch
 

@@ -1,6 +1,6 @@
 """Settings of all tests.
 
-Tests use one thread, because small networks are slower with more and tests run in parallel.
+Torch uses one thread in tests, because small networks are slower with more threads, and tests run in parallel.
 """
 
 import os

@@ -27,7 +27,7 @@ EXTRAS = {
     "minigrid": "minigrid",
     "shimmy": "dm-control",
 }
-# The mean return of the last 100 episodes that a training reaches, a little below the one that the file states.
+# Lower bounds of the mean return of a training's last 100 episodes, a little below the returns in the YAML files.
 REACHED = {
     "dmc_cartpole_a2c": 85.0,
     "dmc_cartpole_ppo": 90.0,

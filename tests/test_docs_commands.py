@@ -1,4 +1,6 @@
-"""The commands of the documentation run as written: by the installed script, page by page in an empty folder.
+"""Runs the documentation's commands by the installed script, in an empty folder for each page.
+
+``LEFT_OUT`` lists the commands that are not run.
 
 Files come from the page itself: a YAML block is ``mine.yaml``, and a Python block that begins with ``# windy.py``
 is that module.

@@ -1,4 +1,4 @@
-"""Every way of installing the package gives all modules, and trains outside the clone."""
+"""Each way of installing the package installs all modules. The installed package trains outside the clone."""
 
 import os
 import subprocess
@@ -67,7 +67,7 @@ def new_environment(folder):
     """A virtual environment with the dependencies of this one, without an editable install of this clone."""
     venv.create(folder, with_pip=False)
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    # Path files in the folder of the dependencies are not processed here.
+    # The new environment does not process the .pth files in the folders of the dependencies.
     (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     return folder / "bin" / "python", site
 

@@ -1,4 +1,4 @@
-"""Every code block of the README and the documentation runs, page by page in order."""
+"""Runs or checks the code blocks of the README and the documentation, page by page in order."""
 
 import functools
 import importlib

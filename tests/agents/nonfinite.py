@@ -13,12 +13,12 @@ NAN, INF = math.nan, math.inf
 
 
 class Faulty(gym.Env):
-    """Rewards and observations count the steps, except for injected values at given steps.
+    """Rewards and first components of observations count the steps of an episode, except at given env steps.
 
     Args:
         length: Steps of an episode.
         truncates: True if episodes are truncated.
-        rewards: Injected rewards by env step across episodes, beginning with 1.
+        rewards: Injected rewards by env step, counted from 1 over all episodes.
         observations: Injected observations by env step; number 0 is the first reset.
     """
 

@@ -26,7 +26,7 @@ def our_weights(theirs):
 
 
 def short_episodes(id, num_envs=3):
-    """Stable-Baselines3's CartPole with a time limit of four steps. Some episodes end earlier."""
+    """A VecEnv of Stable-Baselines3 with a time limit of four steps."""
     return DummyVecEnv([lambda: gym.make(id, max_episode_steps=4)] * num_envs)
 
 

@@ -80,7 +80,6 @@ def test_robust_training_same_seed_gives_same_weights_and_env_steps():
 
 
 def balance(observations):
-    """Balances the pole for all 500 env steps, unless pushes work against it."""
     return (observations @ np.array([0.1, 0.5, 3.0, 1.0]) > 0).astype(np.int64)
 
 

@@ -67,7 +67,7 @@ def test_restart_bootstraps_from_the_last_valid_observation(mode):
         gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
     )
     advantages = targets(Batch(rollout, rollout.valid, coefficients), values, np.zeros(0, np.float32))[0]
-    # The return is r + gamma V(o_2) - V(o_1), and before it r + gamma V(o_1) - V(o_0).
+    # The advantage at step 1 is r + gamma V(o_2) - V(o_1). Step 0 adds gamma times this advantage.
     assert advantages[1, 0] == 1.0 + 0.5 * 30.0 - 2.0
     assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
 
@@ -78,7 +78,6 @@ def test_restart_at_the_first_step_keeps_the_previous_episode():
     assert rollout.valid[:, 0].tolist() == [True] * 4 + [False] * 3
     assert rollout.truncated[:, 0].tolist() == [False] * 5 + [True, False]
     assert whole_episodes(rollout, 1)[:, 0].tolist() == [True] * 4 + [False] * 3
-    # The aborted episode counts neither as terminated nor as truncated.
     rollout = collect(12, {"at": 5})[1]
     assert whole_episodes(rollout, 2)[:, 0].tolist() == [True] * 4 + [False] * 3 + [True] * 4 + [False]
 
@@ -88,7 +87,6 @@ def test_reinforce_with_restarts_collects_whole_episodes():
     assert {one.ret for one in agent.episodes} == {4.0}
     assert all(bool(torch.isfinite(one).all()) for one in agent.policy.parameters())
     rollout = collect(12, {"at": 3})[1]
-    # The aborted episode counts as truncated.
     assert whole_episodes(rollout, 1)[:, 0].tolist() == [True, True] + [False] * 10
 
 

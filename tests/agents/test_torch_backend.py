@@ -57,19 +57,19 @@ def update(agent, gpu, *, with_metrics=False):
 @pytest.mark.parametrize(
     ("algorithm", "options", "uploads"),
     [
-        # Observations, actions, rows of the loss, and advantages with the critic's targets.
+        # Uploads: observations, actions, rows of the loss, and advantages with the critic's targets.
         (A2C, {}, 4),
         (Reinforce, {}, 4),
         (Reinforce, {"baseline": False}, 4),
         (A2C, {"optimizer": torch.optim.Adam}, 4),
-        # The final observations of truncated episodes.
+        # One more upload: the final observations of truncated episodes.
         (A2C, {"mode": AutoresetMode.SAME_STEP, "length": 3}, 5),
-        # The starts of episodes.
+        # One more upload: the starts of episodes.
         (A2C, {"policy": GRU}, 5),
-        # Three parts of the observation, and the mask.
+        # Three parts of the observation and the mask, instead of one array of observations.
         (A2C, {"env": Masked}, 7),
         (Reinforce, {"env": Masked, "policy": LSTM}, 8),
-        # The nodes of the entropy's quadrature.
+        # One more upload: the nodes of the quadrature that computes the entropy.
         (A2C, {"env": "Pendulum-v1", "policy": PolicyConfig(squash_actions=True)}, 5),
     ],
 )
@@ -90,9 +90,9 @@ def test_update_on_a_gpu_copies_each_array_once_and_waits_for_values_metrics_and
 @pytest.mark.parametrize(
     ("options", "uploads", "per_minibatch"),
     [
-        # Observations and actions; rows, and the numbers of these rows.
+        # Uploads of a rollout: observations and actions. Uploads of a minibatch: rows, and their numbers.
         ({}, 2, 2),
-        # The starts of episodes; sub-environments of the minibatch, and their rows.
+        # More uploads: starts of episodes; for a minibatch, the sub-environments and their rows.
         ({"policy": GRU}, 3, 4),
         ({"env": Masked}, 5, 2),
         ({"env": Masked, "policy": LSTM}, 6, 4),

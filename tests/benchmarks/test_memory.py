@@ -46,7 +46,7 @@ def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, 
 
 
 def test_updates_of_one_rollout_share_its_env_steps(benchmark, monkeypatch):
-    # 4 batches and 2 epochs use 128 steps, so an update spans 16 env steps. The half-life is 1103 env steps.
+    # Each rollout of 128 env steps has 2 epochs of 4 minibatches, so an update spans 16 env steps.
     monkeypatch.setitem(benchmark.PPO, "small", {"n_steps": 128, "batch_size": 32, "n_epochs": 2})
     assert benchmark.measure_sb3(benchmark.Case("small", 1), "rho", 0) == pytest.approx(1103.5, rel=1e-3)
 

@@ -23,7 +23,7 @@ gym.register("Mine-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episod
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The folder and the output of a short run of the quickstart configuration."""
+    """The folder of a short run of the quickstart configuration, and the completed process."""
     base = tmp_path_factory.mktemp("trained")
     words, options = command(
         "train",

@@ -60,7 +60,7 @@ def test_compare_two_seeds_has_no_interval(tmp_path, capsys):
     assert first["end"]["return"]["low"] is not None
     assert second["end"]["return"] == {"middle": 15.0, "low": None, "high": None}
     assert second["end"]["difference"] == {"middle": 0.0, "low": None, "high": None}
-    # Of 8 pairs, 20 is above 10, and two are ties.
+    # 1 of 8 pairs is greater (20 and 10), and 2 are equal: (1 + 2 / 2) / 8.
     assert second["end"]["probability_of_improvement"] == {"middle": 0.25, "low": None, "high": None}
     (line,) = [
         line for line in capsys.readouterr().out.split("end of the run")[1].splitlines() if "life 6" in line

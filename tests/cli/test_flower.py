@@ -16,7 +16,7 @@ from tests.naming import naming
 
 
 class Post:
-    """Carries Flower's messages to clients in this process, as its grid does between processes.
+    """Carries Flower's messages to clients in this process, as Flower's grid does between processes.
 
     Args:
         number: Number of clients.

@@ -13,7 +13,7 @@ from rl_rms.cli.seeds import parse_seeds, train_seeds
 from tests.cli.runs import command
 from tests.naming import mentions
 
-# A training in name only. It fails if another one runs at the same time, and seed 1 fails always.
+# A script in place of a training. It fails if another such script runs, and always for seed 1.
 STAND_IN = """
 import json, os, sys
 seed = int(sys.argv[sys.argv.index("--seed") + 1])

@@ -1,4 +1,4 @@
-"""A probe environment that shows the present parameter value in its reward."""
+"""A probe environment, whose reward is the current value of its parameter."""
 
 import gymnasium as gym
 import numpy as np

@@ -1,4 +1,4 @@
-"""Ready-made tasks pass both checkers, change as described, and can be stepped."""
+"""Ready-made tasks pass the checkers of Gymnasium and Stable-Baselines3, and change as described."""
 
 import warnings
 

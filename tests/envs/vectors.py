@@ -1,4 +1,4 @@
-"""Vector environments that show the present parameter values in their rewards."""
+"""Vector environments whose rewards are the current values of their parameters."""
 
 import gymnasium as gym
 import numpy as np

@@ -2,7 +2,7 @@
 
 Run: make fuzz, or python tests/fuzz/readers.py READER [options of libFuzzer], with a key of TARGETS as READER.
 
-The default tests read the corpus in tests/fuzz/corpus/. Fuzzing needs atheris, which has wheels for Linux only.
+The slow tests read the corpus in tests/fuzz/corpus/. Fuzzing needs atheris, which has wheels for Linux only.
 """
 
 import copy

@@ -23,7 +23,7 @@ def test_wilson_bounds_equal_those_of_scipy(successes, number):
 
 
 def promoted(rate, learners=400, episodes=500):
-    """Share of simulated agents with a success rate that pass the gate."""
+    """Share of simulated agents with the success rate ``rate`` that pass the gate."""
     random = np.random.default_rng(0)
     passed = 0
     for _ in range(learners):

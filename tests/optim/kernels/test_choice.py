@@ -1,5 +1,3 @@
-"""The chosen kernel is the fastest one that supports a group's options."""
-
 import pytest
 import torch
 

@@ -9,11 +9,11 @@ with random actions, each for the same number of env steps. Random stepping is a
 median and the quartiles of the ratios within rounds, because a slow phase of the machine affects all measurements
 of a round.
 
-"sync" is Gymnasium's SyncVectorEnv (without copies of observations) or Stable-Baselines3's DummyVecEnv. Random
-actions use SyncVectorEnv. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3
-cannot use native environments, and uses a DummyVecEnv with the same number of environments.
+In rows without "native", rl_rms and the random actions use Gymnasium's SyncVectorEnv, without copies of
+observations. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3 cannot use it,
+and always uses a DummyVecEnv with the same number of environments.
 
-At the end, a run of a million env steps measures how much the RAM of the process grows after the first tenth.
+At the end, a run of a million env steps measures how much the peak RAM of the process grows after the first tenth.
 
 ``--native`` compares the native vector environments of rl_rms with Gymnasium's SyncVectorEnv instead. The agent is
 A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between both kinds
@@ -148,7 +148,7 @@ def training(
 
 
 def theirs(case: Case) -> Callable[[], float]:
-    """Return a function that continues training Stable-Baselines3 and returns env steps per second of a clock."""
+    """Return a function that continues training Stable-Baselines3 and returns env steps per second."""
     kind = "CnnPolicy" if case.make is Pixels else "MlpPolicy"
     model = stable_baselines3.A2C(kind, their_env(case), n_steps=N_STEPS, seed=0, device="cpu")
     model.learn(case.num_envs * 200 if case.steps > 1_000 else 400)
@@ -294,7 +294,7 @@ def main() -> None:
         print(table({name: results[name]}).splitlines()[-1], flush=True)
     grown = growth(arguments.memory_steps)
     span = f"from {arguments.memory_steps // 10:,} to {arguments.memory_steps:,} env steps"
-    sentence = f"Growth of the process's memory {span} of CartPole, 64 native: {grown:.1f} MB."
+    sentence = f"Growth of the process's peak RAM {span} of CartPole, 64 native: {grown:.1f} MB."
     versions = {"python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__}
     versions["stable-baselines3"] = stable_baselines3.__version__
     contents = {"versions": versions, "env_steps_per_second": results, "memory_growth_mb": grown}

@@ -1,4 +1,4 @@
-"""Measures ways of training that are not much faster than numpy: numba, torch.compile and AsyncVectorEnv.
+"""Compares numba and torch.compile with the numpy backend, and AsyncVectorEnv with other vector environments.
 
 Run: pip install numba, then python benchmarks/alternatives.py
 
@@ -14,7 +14,7 @@ hidden layers of 64 units. Both use float32 and the same weights.
 
 The third table has the time of a forward and backward pass of such an actor: in torch, in torch with
 torch.compile, and in numpy with the backend's `Network`. These times exclude the compilation. The text below the
-table has the seconds of the compilation.
+table has the seconds of the slowest compilation.
 
 The fourth table has the env steps a second, in wall time, of training in Sync, Async and native vector
 environments. An AsyncVectorEnv has one process for each sub-environment.

@@ -6,8 +6,9 @@ The benchmark needs the extra atari. All trainings use 16 games, rollouts of 8 s
 of torch. The trainings alternate in rounds of 512 env steps. Times are CPU times of the process, including the
 threads of ale-py.
 
-With --curve, the table shows the mean return of whole games in a run of ``rl-rms train benchmarks/pong.yaml``.
-With --rounds 0, the speeds of the last measurement stay in the table.
+With --curve, a second table shows the mean return of whole games in a run of ``rl-rms train
+benchmarks/pong.yaml``. With --rounds 0, the speeds of the last measurement stay in the first table. Without
+--curve, the last curve stays in the second table.
 """
 
 import argparse

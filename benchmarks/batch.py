@@ -4,8 +4,8 @@ Run: python benchmarks/batch.py run [--seeds 10] [--processes 2]
      python benchmarks/batch.py report
 
 A worker has 8 native CartPoles and rollouts of 8 steps, so its update spans 64 env steps. An update of 64 workers,
-simulated in one process, spans 4,096 env steps. All contenders train A2C for 500,000 env steps: 7,812 updates of
-one worker, or 122 updates of 64 workers. One worker has a half-life of 200 updates (12,800 env steps). The 64
+simulated in one process, spans 4,096 env steps. All contenders train A2C for 500,000 env steps: 7,813 updates of
+one worker, or 123 updates of 64 workers. One worker has a half-life of 200 updates (12,800 env steps). The 64
 workers have the same half-life in updates (819,200 env steps) or in env steps (3.1 updates). The learning rates of
 the grid differ by factors of 2. The table shows each contender at its best learning rate. The score is the mean
 length of the episodes that end in the last fifth of the env steps.

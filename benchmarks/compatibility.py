@@ -58,8 +58,8 @@ such packages. The table was measured with {libraries}.
 - **no: TypeError** or another error: the feature fails with this error. POPGym, bsuite and gym-anytrading do not
   render images. The images of Tetris need an older NumPy.
 - Tetris has a second random generator, which `reset(seed=0)` does not seed, so its episodes cannot be replayed.
-- Crafter iterates over its creatures in the order of memory addresses, so two trainings with the same seed differ,
-  with or without an interruption.
+- Crafter iterates over its creatures in the order of memory addresses, so two trainings with the same seed can
+  differ, with or without an interruption.
 - Crafter has the interface of Gym before version 0.26, and no `seed`, so Shimmy cannot convert it. The row uses
   the adapter `benchmarks/crafter_env.py`. To train there, copy the file into your working folder, and set `id:
   crafter_env:Crafter-v1`.

@@ -14,8 +14,8 @@ import numpy as np
 class Crafter(gym.Env[np.ndarray, int]):
     """Crafter. The seed of each episode comes from ``np_random``.
 
-    Crafter iterates over its creatures in the order of memory addresses. Two episodes with the same seed therefore
-    differ.
+    Crafter iterates over its creatures in the order of memory addresses. Two episodes with the same seed and the
+    same actions can therefore differ.
     """
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}

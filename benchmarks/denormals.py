@@ -6,7 +6,7 @@ The gradients of a dead unit are 0. Its second moment halves in each half-life. 
 half-lives, and remains subnormal because of rounding. A CPU takes several times as long for subnormal numbers.
 `rl_rms.RMSprop` replaces subnormal numbers by 0 every 256 updates.
 
-Each optimizer steps two networks of 9,155 parameters in alternation. The gradients of the first network are 0
+Each optimizer class steps two tensors of 9,155 parameters in alternation. The gradients of the first tensor are 0
 after the first step. The table shows the median and the quartiles of the ratios of the two times within rounds.
 The last row compares the times to compute A2C's gradients in numpy for two policies. An action has the
 probability 1e-40 in the first policy and 1e-20 in the second. All measurements use one thread.

@@ -79,7 +79,7 @@ def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, le
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}
-    # The normalizers of this agent never forget, as in the committed measurements.
+    # The normalizers of this agent never forget.
     normalized = {"normalize_observation": NormalizerConfig(on_jump="keep"), "normalize_reward": True}
     agent = A2C(env, gae_lambda=0.95, seed=seed, device="cpu", **normalized, **options)
     trainer = agent.make_trainer()

@@ -1,6 +1,6 @@
 """Env steps per second of A2C training on CartPole in rl_rms and in other libraries.
 
-Run: make peers, which makes an environment of its own; or python benchmarks/peers.py [--rounds 7]
+Run: make peers, which builds a separate virtual environment; or python benchmarks/peers.py [--rounds 7]
 
 All agents have the same hyperparameters where their library allows it: rollouts of 5 steps, one optimizer step per
 rollout on all of its transitions, actor and critic with two layers of 64 tanh units each, and no normalizers. Env

@@ -26,7 +26,7 @@ def start(folder: Path, total_timesteps: int, every: int) -> subprocess.Popen[by
 
 
 def kill_at_first_checkpoint(training: subprocess.Popen[bytes], folder: Path) -> int:
-    """Kill a run after its first checkpoint and return the env step of its newest one."""
+    """Kill a run after its first checkpoint and return the env step of its newest checkpoint."""
     while training.poll() is None and not any(folder.rglob("step_*.safetensors")):
         time.sleep(0.01)
     training.send_signal(signal.SIGKILL)
@@ -51,7 +51,8 @@ def main(total_timesteps: int = 300_000, every: int = 20_000) -> bool:
         start(uninterrupted, total_timesteps, every).wait()
         checkpoint = kill_at_first_checkpoint(start(killed, total_timesteps, every), killed)
         ended = (run_of(killed) / "summary.json").exists()
-        print(f"killed after the checkpoint at env step {checkpoint:,}, {'after' if ended else 'before'} its end")
+        when = "after" if ended else "before"
+        print(f"killed after the checkpoint at env step {checkpoint:,}, {when} the end of the run")
         subprocess.run([*RL_RMS, "resume", run_of(killed)], check=True, stdout=subprocess.DEVNULL)
 
         agents = [

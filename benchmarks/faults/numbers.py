@@ -4,8 +4,9 @@ The benchmark injects each fault at a random step of a short training. The train
 autograd, and a random autoreset mode. It may have normalizers and a recurrent policy. With "skip", a fault counts
 as lost in three cases: it ends the training; the training does not count it; or a parameter, a statistic of a
 normalizer or a return becomes nonfinite. With "raise", a fault counts as lost if no `FloatingPointError` names the
-value and its sub-environment. The huge number 1e30 must not raise an error. It counts as lost if a parameter
-becomes nonfinite.
+value and, except for gradients, its sub-environment. An observation that the agent does not use, such as the last
+observation of a terminated episode, needs no count and no error. The huge number 1e30 must not raise an error. It
+counts as lost if a parameter becomes nonfinite.
 """
 
 import math

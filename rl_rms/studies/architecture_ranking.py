@@ -192,7 +192,7 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="architecture_ranking",
     claim="The optimizer used in an architecture search changes which architecture is best.",
-    mechanism="`rl-rms sweep` with `sampler: grid` trains every network with every optimizer. "
+    mechanism="With `sampler: grid`, `rl-rms sweep` trains every combination of listed networks and optimizers. "
     "`rl_rms.studies.rankings` computes the statistics.",
     setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean length of all episodes "
     "in the training. The study trains twelve networks with four optimizers. Each pair of network and "
@@ -209,8 +209,8 @@ STUDY = Study(
     "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
     "best learning rates`, each of the two rates gives one ranking.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. The "
-    "study tests whether the best network of one optimizer is worse under another. This test ignores that "
-    "the network was selected for its score.",
+    "study tests whether the best network under one optimizer has a lower score under another optimizer than the "
+    "other optimizer's best network. This test ignores that both networks were selected for their scores.",
     cells=cells,
     measure=measure,
     tables=tables,

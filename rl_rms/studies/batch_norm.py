@@ -1,7 +1,8 @@
 """Tests whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
-If all later layers are ReLU layers without biases, the gradients of the earlier weights are proportional to gamma:
-``g(gamma) = gamma g(1)``. A scale-invariant optimizer then moves these weights equally for every gamma.
+The gradients of the earlier weights are proportional to gamma, ``g(gamma) = gamma g(1)``, if the loss is linear in
+the outputs, and BatchNorm and the later hidden layers have no biases and only ReLU activations. A scale-invariant
+optimizer then moves these weights equally for every gamma.
 """
 
 import functools
@@ -149,7 +150,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the worst gamma at each eps, and by the longest effect of a jump of gamma."""
+    """Judge by the worst gamma at eps 1e-8. The evidence also has a large eps and the longest effect of a jump."""
     small = worst(results, "RMSprop, eps 1e-8")
     scaled = [by for by in results.levels("by") if by.startswith("RMSprop,")]
     texts = [
@@ -208,10 +209,11 @@ STUDY = Study(
     "after how many updates the two lengths stay within 10 % of each other."
     "\n\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
     "0.99, and 6,000 for 0.999.",
-    caveat="At rho = 0.999, the step lengths still differ at the end of the measurement, so the true number of "
-    "updates is larger. Random differences between the two trainings also count. Gradients are exactly "
-    "proportional to gamma only if the loss is linear in the actor's outputs, and all later layers are "
-    "ReLU layers without biases. With tanh or a saturating loss, gamma also changes the direction of the "
+    caveat="At rho = 0.999, the measurement ends about when the step lengths agree, so the true number of updates "
+    "may be larger. Random differences between the two trainings also count. Gradients are exactly "
+    "proportional to gamma only if the loss is linear in the actor's outputs, and BatchNorm and the later "
+    "hidden layers have no biases and only ReLU activations. With tanh or a saturating loss, gamma also changes "
+    "the direction of the "
     "gradients.",
     cells=cells,
     measure=measure,

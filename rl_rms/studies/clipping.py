@@ -160,7 +160,8 @@ def verdict(results: Results) -> Verdict:
     sentence = (
         f"Without clipping, root v after a burst is up to {short(worst['none'])} times its expected value. "
         f"Clipping by {best} limits this factor to {short(worst[best])}. With every other argument that clips "
-        f"before v, the factor is at least {short(worst[others[0]])}. After a lasting change, v adapts in "
+        f"before v, the factor after the worst burst is at least {short(worst[others[0]])}. After a lasting "
+        "change, v adapts in "
         f"{_recovery(results, 'none', 'lasting')} updates without clipping, and in "
         f"{_recovery(results, best, 'lasting')} updates with {best}."
     )
@@ -219,7 +220,8 @@ STUDY = Study(
     "\n\n- `max_update_rms` limits the root mean square of the gradients divided by root v to 2. Its usual "
     "value is 1.",
     caveat="The gradients are normally distributed. For heavy-tailed gradients, max_grad_ratio also clips the "
-    "tails, and v then estimates the clipped gradients. A lower max_grad_norm limits bursts more, but "
+    "tails, so v is smaller than the second moment of the gradients. A lower max_grad_norm limits bursts more, "
+    "but "
     "also shortens ordinary updates more often.",
     cells=cells,
     measure=measure,

@@ -1,6 +1,6 @@
 """Measures how long RMSprop's v lags behind a curriculum's stages, and which half-life has the best return.
 
-v has adapted when root v is within a tenth of the gradients' standard deviation. If gradients become R times as
+v has adapted when root v is within 10 % of the gradients' new standard deviation. If gradients become R times as
 large and R is large, this takes ``t = 1.66 / (1 - rho)`` updates, the solution of ``1 - rho**t = 0.81``. If
 gradients become smaller by the factor R, t solves ``rho**t (R**2 - 1) = 0.21`` and grows with log R.
 """
@@ -51,8 +51,8 @@ def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
     """Change the standard deviation of gradients once, and measure how v adapts.
 
     Returns:
-        ``updates``: updates until v has adapted. ``first``: root mean square of the first step after the change,
-            divided by its value after v has adapted.
+        ``updates``: updates from the change on until v has adapted. ``first``: root mean square of the first step
+            after the change, divided by its value after v has adapted.
     """
     generator = torch.Generator().manual_seed(seed)
     param = torch.zeros(COORDINATES, requires_grad=True)
@@ -120,7 +120,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the slopes for growing and shrinking gradients. The claim implies about 1 for every factor."""
+    """Judge by whether the slope depends on the factor, for growing and for shrinking gradients."""
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
@@ -190,7 +190,8 @@ STUDY = Study(
     "\n\n- The last column shows the root mean square of the first step after the change for rho = 0.999, "
     "divided by its value after v has adapted."
     f"\n\nIn the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps, through "
-    "four stages with ever shorter poles. A stage ends when the last 30 episodes in it have a mean "
+    "four stages. The pole is shorter in each stage than in the stage before. A stage ends when the last 30 "
+    "episodes in it have a mean "
     "return of at least 100. The table shows the mean return of all episodes, and the stage at the "
     "end, from 0 to 3. Each half-life uses the better of two learning rates.",
     caveat="The tolerance of 10 % is arbitrary. With a tolerance of 5 %, v adapts to growing gradients in "

@@ -34,7 +34,7 @@ COORDINATES, CLIENTS, NOISY, LOUD = 20, 10, 2, 30.0
 ROUNDS, LATE = 300, 100
 RATES = {"none": (0.003, 0.01, 0.03), "server": (0.01, 0.03, 0.1), "pooled": (0.01, 0.03, 0.1)}
 RATES["client"] = (0.01, 0.03, 0.1)
-# Parameters of each client's CartPole. The rewards of the fifth client are mostly noise.
+# Changed parameters of each client's CartPole. The rewards of the fifth client are mostly noise.
 OWNERS: tuple[Mapping[str, float], ...] = (
     {"length": 0.25},
     {"length": 0.5},
@@ -284,9 +284,10 @@ STUDY = Study(
     "\n\n- The squared error is the squared distance from the best x. The excess loss of a client is "
     f"its loss minus its loss at the best x. Both are means over coordinates and over the last {LATE} "
     f"of {ROUNDS} rounds, at the best of three learning rates. The excess losses are means over seeds, "
-    "too."
-    "\n\nIn the second experiment, six clients train A2C on CartPoles with different lengths and "
-    "gravity. The rewards of one client have noise of standard deviation 5. The study measures the "
+    "not interquartile means."
+    "\n\nIn the second experiment, six clients train A2C on CartPoles whose `length` is between 0.25 and "
+    "1. One CartPole has gravity 12. The rewards of another client have noise of standard deviation 5. The "
+    "study measures the "
     f"mean return of the other five clients in the last fifth of {AGENT_ROUNDS} rounds, at the better "
     "of two learning rates. It also trains the placement `client` at one learning rate with `rl-rms "
     "federate`, in Flower's simulation.",

@@ -134,7 +134,10 @@ def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], 
 
 
 def summary(results: Results) -> tuple[str, list[str]]:
-    """Return sentences on the significant effects of forgetting, and the settings that help and never harm."""
+    """Return sentences on the significant effects of forgetting, and the settings that help and never harm.
+
+    Settings without a normalizer are left out.
+    """
     longer, shorter, helpful = [], [], []
     for statistic in SETTINGS:
         for setting in settings_of(results, statistic):
@@ -149,9 +152,10 @@ def summary(results: Results) -> tuple[str, list[str]]:
             if won and not lost:
                 helpful.append(f"{name} (with {listed(won)})")
     sentence = (
-        "Compared with the reference, the episodes of PPO are significantly longer with "
-        f"{listed(longer) if longer else 'no other half-life or rule'}. They are significantly shorter with "
-        f"{listed(shorter) if shorter else 'no other half-life or rule'}."
+        "Among the settings that normalize observations and rewards, the episodes of PPO are significantly "
+        "longer than "
+        f"in the reference with {listed(longer) if longer else 'no setting'}. They are significantly shorter with "
+        f"{listed(shorter) if shorter else 'no setting'}."
     )
     return sentence, helpful
 

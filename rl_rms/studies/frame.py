@@ -129,7 +129,7 @@ class Study:
         setup: Description of the measurement.
         caveat: Limits of the experiment.
         cells: Function that returns the settings to measure, as arguments of ``measure``. With the argument True,
-            it returns fewer settings.
+            it returns settings that take less time.
         measure: Function from a seed and a cell's settings to metrics, which are numbers or lists of numbers.
         tables: Function from the results to tables.
         verdict: Function from the results to the verdict.
@@ -171,8 +171,8 @@ def run(
 
     Args:
         study: The study.
-        quick: Whether to use fewer cells and seeds.
-        seeds: Number of seeds; None for the study's own number.
+        quick: Whether to measure the settings and the number of seeds of a quick study.
+        seeds: Number of seeds; None for ``seeds`` or ``quick_seeds`` of the study.
         processes: Number of processes; 1 measures in this process.
         progress: Function that is called after each measurement, with the numbers of finished and of all
             measurements.
@@ -198,7 +198,7 @@ def run(
 
 @contextmanager
 def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield ``map``, or a ``map`` over several processes. An exception terminates these processes at once."""
+    """Yield ``map``, or a ``map`` over several processes. An exception terminates all child processes at once."""
     if processes == 1:
         yield map
         return
@@ -233,6 +233,6 @@ def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, 
 
 
 def _rounded(value: Any) -> Floats:
-    """Round values as the saved file does, so that saved and fresh results give the same page."""
+    """Round values to five digits, which keeps the saved file small."""
     values = np.asarray(value, dtype=np.float64)
     return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)

@@ -1,4 +1,6 @@
-"""Measures the steps during and after a burst of gradients, and the return that an agent loses by a burst.
+"""Measures the steps during and after a burst of gradients, and the return that an agent loses by two events.
+
+The events are an attack on the observations, and large rewards.
 
 A burst of size B is one update in which every gradient has the magnitude B. The other gradients have the standard
 deviation 1.
@@ -287,10 +289,12 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="gradient_burst",
-    claim="The normalizer bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
+    claim="RMSprop's denominator bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
     "faster recovery.",
-    mechanism="Without momentum and optimism, a step of `rl_rms.RMSprop` is at most lr / sqrt(1 - rho) in each "
-    "coordinate. The metric `containment_margin` is 1 - s, where s is the longest step divided by "
+    mechanism="Without momentum, optimism, centering and decoupled weight decay, a step of `rl_rms.RMSprop` is "
+    "at most "
+    "lr / sqrt(1 - rho) in each coordinate. The metric `containment_margin` is 1 - s, where s is the longest "
+    "step divided by "
     "this bound. `rl_rms.RMSprop` can also clip gradients. `rl_rms.agents.attacks.FGSMAttack` "
     "perturbs observations against the agent's policy.",
     setup=f"In the first experiment, the gradients of {COORDINATES} coordinates are normally distributed "
@@ -302,14 +306,14 @@ STUDY = Study(
     "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps. In the middle of "
     "the training, one of two events happens:"
     f"\n\n- In an attack, each component of the observations moves by {STRENGTH:g} for 2,000 env "
-    "steps."
+    "steps, in the direction that makes the policy's most likely action less likely."
     "\n\n- In the other event, rewards are 1,000 times as large for one rollout."
     "\n\nThe return is the mean length of the episodes that end more than 2,000 env steps after the "
     "middle. The loss is the return without the event minus the return with the event, paired by "
     "seed. The growth of root v is its largest norm in the 2,000 env steps after the middle, divided "
     "by its norm before. Of three learning rates, each agent uses the one with the highest "
     "return without an event. Agents clip gradients only in the row with max_grad_norm.",
-    caveat="An attack also does harm through the actions that it causes, which no normalizer can undo. A2C "
+    caveat="An attack also does harm through the actions that it causes, which no optimizer can undo. A2C "
     "makes only about 150 updates after the middle of the training. At rho = 0.999, root v needs "
     "thousands of updates to recover from a burst of 1,000. Of the six differences between the losses "
     "of two values of rho without clipping, one is significant.",

@@ -285,7 +285,8 @@ STUDY = Study(
     mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the "
     "timescale of the environment and the noise of the gradients. `half_life='auto'` uses the "
     "gradients alone. `normalize_observation` and `normalize_reward` take half-lives in env steps. "
-    "With `normalize_observation`, an agent can also forget the moments only when observations jump.",
+    "`normalize_observation={'half_life': 'inf', 'on_jump': 'forget'}` forgets the moments only when observations "
+    "jump.",
     setup="The first experiment measures how well v tracks the variance s of gradients. The gradients of "
     f"{COORDINATES} coordinates are normally distributed, and s alternates between 1 and {JUMP:g} "
     "every T updates. The error is the mean of (s/v - 1 - ln(s/v)) / 2, the Kullback-Leibler "
@@ -311,7 +312,7 @@ STUDY = Study(
     "training, averaged over the parts. Gains over the reference are paired by seed.",
     caveat="The benchmarks in docs/half_life.md have more tasks, more env steps, and learning rates by hill "
     "climbing. In this study, the learning rate of A2C is the best of a few, chosen with the seeds of "
-    "the table. PPO has its default learning rate with every setting. Of its 22 gains, one may be "
+    "the table. PPO has its default learning rate with every setting. Of the 22 gains of PPO, one may be "
     "significant by chance.",
     cells=cells,
     measure=measure,

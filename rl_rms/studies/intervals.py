@@ -14,7 +14,10 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """An interquartile mean over seeds and the ends of its 95 % interval, which are nan for a single seed."""
+    """An aggregate of scores of several seeds, such as the interquartile mean, and the ends of its 95 % interval.
+
+    With a single seed, the ends are nan.
+    """
 
     middle: float
     low: float
@@ -119,7 +122,10 @@ def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, F
 
 
 def short(number: float) -> str:
-    """Format a number with three digits, commas for thousands and no decimals if it is large."""
+    """Format a number with three significant digits, and from 100 to 1e7 as a whole number with commas.
+
+    Numbers below 0.001 or from 1e7 on have two significant digits.
+    """
     if not np.isfinite(number):
         return str(number)
     if number == 0:

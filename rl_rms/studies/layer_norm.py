@@ -31,7 +31,7 @@ NUM_STEPS = 25_000
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return a cell for each task, with and without LayerNorm and bias correction."""
+    """Return cells with and without LayerNorm and bias correction, for regression and in full studies CartPole."""
     if quick:
         return grid(task=["regression"], layer_norm=[False, True], bias_correction=[False, True], updates=[150])
     return [
@@ -75,7 +75,7 @@ def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int
 
 
 def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float, rate: float) -> float:
-    """Train an agent, and return the mean length of the episodes that end in the last quarter."""
+    """Train an agent, and return the mean length of the episodes that end in the last quarter, or 500 if none."""
     agent = A2C(
         make_vec("CartPole-v1", 16, seed=seed),
         policy=PolicyConfig(norm="layer" if layer_norm else "none"),
@@ -189,9 +189,10 @@ STUDY = Study(
     "`agent.policy.norm: layer`. `rl_rms.RMSprop` has the argument `bias_correction`, which agents set to "
     "True by default.",
     setup="The study trains with several half-lives, with and without LayerNorm, and with and without bias "
-    "correction. All half-lives use the same learning rate, which has the highest mean score over "
-    "half-lives and seeds. The spread is the standard deviation over half-lives of the mean score over "
-    "seeds. The scores in the table are means over seeds, too."
+    "correction. In each row, all half-lives use the learning rate with the highest mean score over half-lives "
+    "and "
+    "seeds. The spread is the standard deviation over half-lives of the mean score over "
+    "seeds. The scores in the table are means over seeds, not interquartile means."
     "\n\n- In the regression, a network learns the outputs of a fixed network. The score is -log10 of the "
     f"mean loss in the last tenth of {UPDATES} updates. The half-lives are 7, 69, 700 and 7,000 "
     "updates, and there are five learning rates."

@@ -157,12 +157,13 @@ STUDY = Study(
     name="lr_schedule",
     claim="A periodic learning rate interacts with periodic gradient noise. It helps if it is high while "
     "gradients are informative, and harms if it is high while they are noisy.",
-    mechanism="The learning rate and the entropy coefficient of agents can be schedules: `Linear`, `Cosine`, "
+    mechanism="The learning rate and the entropy coefficient of agents can be schedules, such as `Linear`, "
+    "`Cosine`, "
     "`Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses a `Sinusoid` for the "
     "learning rate and a `Sinusoid` for the noise.",
     setup=f"An optimizer follows an optimum in {COORDINATES} coordinates. In each update, every coordinate "
     f"of the optimum moves by a normal step of standard deviation {WANDERING:g}. The gradient is the "
-    "distance from the optimum plus normal noise."
+    "difference from the optimum plus normal noise."
     f"\n\n- The standard deviation of the noise is 1 + {SWING:g} sin(2 pi t / period) in update t."
     "\n\n- The learning rate oscillates by the same factor, but 0, 90, 180 or 270 degrees behind the "
     "noise. At 0 degrees, it is high while the gradients are noisy. At 180 degrees, it is high while the "

@@ -200,7 +200,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the gain over the start, and by the signal-to-noise ratio of each hyperparameter."""
+    """Judge by the gain over the start without penalty, and by each hyperparameter's signal-to-noise ratio."""
     lengths = results.levels("length")
     clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
@@ -250,7 +250,8 @@ STUDY = Study(
     name="meta_gradient",
     claim="rho and eps can be learned by differentiating through the training. A penalty on fluctuations "
     "makes this stable.",
-    mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to all hyperparameters. The "
+    mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to every hyperparameter that "
+    "is a tensor. The "
     "setting `agent.meta` uses it in agents.",
     setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "
     f"learning rate {START['lr']:g}, half-life {START['half_life']:g} updates and eps "

@@ -18,7 +18,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def half_decades(low: float, high: float) -> list[float]:
-    """Learning rates a factor of about 3 apart: 1, 3, 10, 30, ... times a power of ten.
+    """Learning rates a factor of about 3 apart: 1, 3, 10, 30, ... times ``low``.
 
     Args:
         low: Smallest rate, a power of ten.

@@ -57,7 +57,7 @@ class Finding:
 
 **Limits.** {study.caveat}
 
-`rl-rms study {study.name}` repeats the study with {len(self.results.seeds)} seeds. The raw data are in
+The study used {len(self.results.seeds)} seeds. `rl-rms study {study.name}` repeats it. The raw data are in
 [{study.name}.json]({study.name}.json). Unless the page says otherwise, a number is the interquartile mean over
 seeds, and the brackets contain its 95 % bootstrap interval.
 """
@@ -68,7 +68,7 @@ seeds, and the brackets contain its 95 % bootstrap interval.
 
 
 def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path:
-    """Write a study's page ``NAME.md``, its figure, its data and its TensorBoard events.
+    """Write a study's page ``NAME.md``, its figure and its data, and on request TensorBoard events.
 
     Args:
         finding: The study's tables and verdict.

@@ -21,7 +21,7 @@ def tau(one: Floats, other: Floats) -> float:
 
 
 def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Compute tau between two optimizers' rankings by mean score, and its 95 % bootstrap interval over seeds.
+    """Compute tau between two rankings by mean score, and its 95 % bootstrap interval over seeds.
 
     Args:
         one: Scores of shape ``(networks, seeds)``.
@@ -38,8 +38,6 @@ def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[flo
 
 def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
     """Compute tau between the rankings of two halves of the seeds, averaged over random splits.
-
-    Rankings by two optimizers cannot be expected to agree better than two rankings by one optimizer.
 
     Args:
         scores: Shape ``(networks, seeds)``.

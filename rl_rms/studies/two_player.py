@@ -81,8 +81,8 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
     """Yield the distances from the equilibrium before each round, shape ``(rates, starts)``.
 
     The first distance is 1. The parameters are x and y divided by the rate, or for SGD by the square root of the
-    rate. One optimizer with learning rate 1 then covers all rates. The rate is ``lr / (1 - momentum)``, the length
-    of a step if the gradient is constant.
+    rate. One optimizer with the rate 1 then covers all rates. The rate is ``lr / (1 - momentum)``, the length of a
+    step if the gradient is constant.
 
     Args:
         player: A value of `PLAYERS`.
@@ -332,9 +332,9 @@ STUDY = Study(
     "with noise 0.1, normal noise with this standard deviation is added to the gradients."
     "\n\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
     "four starts per seed."
-    f"\n\n- RMSprop has rho = {RHO} and bias correction. The tables give the rate s = lr / (1 - m), "
-    f"where m is the momentum. If the gradient is constant, s is the length of a step. Each row uses the best of "
-    f"{len(RATES)} rates."
+    f"\n\n- RMSprop has rho = {RHO} and bias correction. The first table gives the rate s = lr / (1 - m), "
+    f"where m is the momentum. If the gradient is constant, s is the length of a step. The columns "
+    f"`distance at the best rate` use the best of {len(RATES)} rates, separately for each row and noise."
     "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts the distance. For RMSprop without "
     "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply "
     "it by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."

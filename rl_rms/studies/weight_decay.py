@@ -223,11 +223,11 @@ STUDY = Study(
     "of 200 updates. The study measures the mean return of the episodes that end in the second "
     "half, at the best of three learning rates. RMSprop divides coupled decay by root v of each weight, so "
     "the strength of the decay differs between weights. The last row of the first table shows the 90th "
-    "percentile of "
-    "this strength over the weights, divided by the 10th percentile.",
+    "percentile of this strength over the weights, divided by the 10th percentile, at the end of a training "
+    "without decay.",
     caveat="The training is short and the network is small, so it does not overfit. Decay can therefore "
     "improve little in this study. It may help more if a network has to stay able to learn. The "
-    "returns with decoupled decay and without decay differ by little more than noise.",
+    "returns with decoupled decay do not differ significantly from the returns without decay.",
     cells=cells,
     measure=measure,
     tables=tables,

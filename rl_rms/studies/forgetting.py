@@ -152,9 +152,8 @@ def summary(results: Results) -> tuple[str, list[str]]:
             if won and not lost:
                 helpful.append(f"{name} (with {listed(won)})")
     sentence = (
-        "Among the settings that normalize observations and rewards, the episodes of PPO are significantly "
-        "longer than "
-        f"in the reference with {listed(longer) if longer else 'no setting'}. They are significantly shorter with "
+        "Among the settings with both normalizers, the episodes of PPO are significantly longer than in the "
+        f"reference with {listed(longer) if longer else 'no setting'}. They are significantly shorter with "
         f"{listed(shorter) if shorter else 'no setting'}."
     )
     return sentence, helpful

@@ -92,9 +92,9 @@ class AgentConfig:
             and the gradients' signal-to-noise ratio; ``auto`` computes it from the gradients alone. Both keep it
             between 32 and 10,000 updates. null uses ``rho`` or ``alpha`` of optimizer_kwargs, by default
             200 updates. Only for RMSprop.
-        on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (to the state
-            before the first update) or ``forget`` (RMSprop's half-life is forget_half_life for forget_updates
-            updates).
+        on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (discard
+            its averages; RMSprop keeps a half-life that it estimates) or ``forget`` (RMSprop's half-life is
+            forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` ends the

@@ -155,9 +155,8 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
     raise NoEffectError(
         f"changing {target!r} of {owner} changes nothing: with {values} instead of {before:g}, observations, "
-        f"rewards and terminations stay the same in {ALL_STEPS} random steps, in episodes of up to {STEPS}. If "
-        "only rare states show the effect, move the environment to such a state with register_parameter(..., "
-        "provoke=...)",
+        f"rewards and terminations stay the same in {ALL_STEPS} random steps, in episodes of up to "
+        f"{_longest_episode(parameter)}. {_hint(parameter)}",
         f"{ALL_STEPS} random steps stay the same",
     )
 
@@ -212,6 +211,20 @@ def _values_near(env: Any, parameter: Parameter) -> Iterator[float]:
             yield value
 
 
+def _hint(parameter: Parameter) -> str:
+    if parameter.provoke is None:
+        return (
+            "If only rare states show the effect, move the environment to such a state with "
+            "register_parameter(..., provoke=...)"
+        )
+    return "If the states after provoke do not show the effect, give another provoke to register_parameter"
+
+
+def _longest_episode(parameter: Parameter) -> int:
+    # After provoke, only some actions show the effect. Short episodes call provoke more often.
+    return STEPS if parameter.provoke is None else STEPS // 10
+
+
 def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: Sequence[Parameter]) -> bool:
     """Whether the value changes the transitions of one of two copies.
 
@@ -234,8 +247,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
         assign(value)
 
     usual.action_space.seed(0)
-    # After provoke, only some actions show the effect. Short episodes call provoke more often.
-    longest = STEPS if parameter.provoke is None else STEPS // 10
+    longest = _longest_episode(parameter)
     steps_left, episode = ALL_STEPS, -1
     while steps_left > 0:
         episode += 1

@@ -188,7 +188,7 @@ def test_verify_provocation_alone_is_no_effect():
             return 0, self.place, False, False, {}
 
     register_parameter(Led, "level", provoke=lambda env: setattr(env, "place", env.level))
-    with pytest.raises(ValueError, match=naming("'level'", "Led", "nothing")):
+    with pytest.raises(ValueError, match=naming("'level'", "nothing", "episodes of up to 10", "another provoke")):
         verify(Led(), "level")
 
 

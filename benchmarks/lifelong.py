@@ -160,7 +160,7 @@ THEIRS = {
 }
 
 
-# Ratios need both of these contenders on a task.
+# A ratio to the best of Stable-Baselines3 needs both of these contenders on the task.
 NEEDED = ("SB3 A2C, VecNormalize", "SB3 PPO, VecNormalize")
 
 # Stable-Baselines3 with the arguments of rl_rms's agents, apart from optimizer and normalizers.

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 TOOLS = ("dev", "docs")
-# Extras of other packages' environments and of experiment trackers. Neither constraints file has them.
+# Extras of other packages' environments and of experiment trackers. The constraints files pin only mujoco.
 UNPINNED = ("atari", "dm-control", "minigrid", "robotics", "wandb", "mlflow")
 
 

@@ -1,8 +1,9 @@
 """Faults of disks and processes: signals, full disks, deleted folders, second writers.
 
-- *signals*: ``rl-rms train`` receives SIGINT and SIGTERM in turn, each at a random moment, and ``rl-rms resume``
-  continues each time. A signal counts as lost if the newest checkpoint has fewer env steps than before. The last
-  checkpoint must be bit-identical to the last checkpoint of an uninterrupted run.
+- *signals*: a run receives SIGINT and SIGTERM in turn, each at a random moment. After each signal, ``rl-rms
+  resume`` continues it, or ``rl-rms train`` starts it again if it has no checkpoint. A signal counts as lost if
+  the newest checkpoint has fewer env steps than before. The last checkpoint must be bit-identical to the last
+  checkpoint of an uninterrupted run.
 - *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost
   if the earlier one changes or if a partial file remains. A log counts as lost if the training stops, or if
   ``metrics.csv`` or TensorBoard cannot read entries from before or after the full disk.

@@ -195,7 +195,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"{folder} has no {SUMMARY}, because its run has not ended; {mend}") from error
+        raise UserError(f"{folder} has no {SUMMARY}, which a run writes at its end; {mend}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}; {mend}") from error
     for key, kind in _SUMMARY.items():

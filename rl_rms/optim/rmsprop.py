@@ -43,11 +43,11 @@ class RMSprop(Optimizer):
         v <- rho v + (1 - rho) g*g
         p <- p - lr g / (sqrt(v) + eps)
 
-    `rl_rms.optim.rule` has the equations of all options. ``half_life``, ``rho`` and ``alpha`` are three ways to
-    set the decay. A half-life in environment steps is converted to updates before every update. Set
-    ``optimizer.steps_per_update`` to the number of environment steps that the next update spans.
-    ``half_life="match"`` derives the half-life from ``timescale``, and ``"auto"`` estimates it from the gradients.
-    See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
+    `rl_rms.optim.rule` has the equations with all options except ``maximize`` and the clipping of gradients.
+    ``half_life``, ``rho`` and ``alpha`` are three ways to set the decay. A half-life in environment steps is
+    converted to updates before every update. Set ``optimizer.steps_per_update`` to the number of environment
+    steps that the next update spans. ``half_life="match"`` derives the half-life from ``timescale``, and
+    ``"auto"`` estimates it from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
     In ``param_groups``, ``"alpha"`` is the current decay. ``"half_life"`` is None, the half-life in environment
     steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state

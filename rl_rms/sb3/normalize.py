@@ -130,7 +130,7 @@ class VecNormalize(_VecNormalize):
             venv, training, norm_obs, norm_reward, clip_obs, clip_reward, gamma, epsilon, norm_obs_keys
         )
         if self.norm_obs:
-            # Stable-Baselines3 annotates only one of the two types.
+            # obs_rms is a dict for Dict observations, but Stable-Baselines3 does not annotate it.
             original: Any = self.obs_rms
             forgetting: Any = (
                 {key: ForgettingMeanStd(config, shape=rms.mean.shape) for key, rms in original.items()}

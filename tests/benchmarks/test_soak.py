@@ -1,3 +1,4 @@
+import gc
 import json
 import mmap
 import threading
@@ -31,7 +32,7 @@ class Leak(Callback):
     def on_update(self, agent, logger):
         thread = threading.Thread(target=self.end.wait)
         thread.start()
-        memory = mmap.mmap(-1, 4 << 20)  # system memory, not memory that Python reuses
+        memory = mmap.mmap(-1, 8 << 20)  # system memory, not memory that Python reuses
         memory.write(bytes(len(memory)))
         self.kept.append((memory, (self.folder / "leak").open("w"), thread))
 
@@ -45,6 +46,7 @@ class Leak(Callback):
 def test_growth_detects_a_leak(benchmark, tmp_path, monkeypatch):
     made = benchmark.train.make_callbacks
     monkeypatch.setattr(benchmark.train, "make_callbacks", lambda *args: [*made(*args), Leak(tmp_path)])
+    gc.collect()  # memory that other tests left must not be freed during the training
     grown = benchmark.growth(benchmark.train_long(4_000, tmp_path))
     updates = 4_000 // 128 * 3 // 4
     assert grown.resident - grown.before.resident >= updates << 20

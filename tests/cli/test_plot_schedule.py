@@ -112,4 +112,4 @@ def test_plot_schedule_help_does_not_import_matplotlib(capsys):
     assert "  plot-schedule draw a schedule" in done.stdout
     with pytest.raises(SystemExit, match="0"):
         main(["plot-schedule", "--help"])
-    assert "Last env step" in capsys.readouterr().out
+    assert "Last value of the environment's clock" in capsys.readouterr().out

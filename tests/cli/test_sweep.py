@@ -136,7 +136,7 @@ seeds: [0]
     assert main(["sweep", sweep_file(text), "--workers", "1"]) == 0
     by_steps = {row["total_timesteps"]: row for row in rows()}
     assert (by_steps["1600"]["state"], by_steps["4"]["state"]) == ("complete", "fail")
-    assert mentions(capsys.readouterr().out, "1 failed", "ValueError")
+    assert mentions(capsys.readouterr().out, "failed trials: 1", "ValueError")
 
 
 @pytest.mark.slow

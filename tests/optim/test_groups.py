@@ -21,7 +21,7 @@ def step(optimizer, weights=None, **gradients):
 
 
 def train(optimizer, updates, seed=0):
-    """Steps with random gradients of two groups.
+    """Take steps with random gradients of two groups.
 
     One has a hundred times larger gradients and is sometimes absent.
     """

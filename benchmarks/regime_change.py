@@ -250,7 +250,7 @@ def run(
         jump: Env step of the jump.
         window: The first measured update and the update after the last measured update, relative to the jump.
         num_copies: Independent gradients per estimate.
-        warm_up: Updates that the copies play before the first estimate.
+        warm_up: Number of updates during which the copies step before the first estimate.
 
     Returns:
         For each measured update, ``updates`` since the jump, ``second_moment`` and ``v`` (means over coordinates),

@@ -209,7 +209,8 @@ def _name(wrapper: Any) -> str:
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
     """Return the attributes of a wrapper as JSON data, and whether all of them can be saved."""
     values, is_all = {}, True
-    # In CPython before 3.13, attribute lookups are slower after an object's `__dict__` was read.
+    # In CPython 3.11 and 3.12, attribute lookups are slower after an object's `__dict__` was read, so the
+    # attributes of Gymnasium's own wrappers are read by name.
     for name in WRAPPER_STATES.get(type(wrapper)) or vars(wrapper):
         value = getattr(wrapper, name)
         if name in _INHERITED or isinstance(value, _SETTINGS):

@@ -20,8 +20,7 @@ from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 
-# Minimum number of sub-environments for which a native vector environment of rl_rms is faster than a
-# SyncVectorEnv.
+# With fewer sub-environments, some native vector environments of rl_rms are slower than a SyncVectorEnv.
 FEWEST_NATIVE = 8
 
 
@@ -58,8 +57,7 @@ def make_vec(
         vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
             ``"async"``. None uses ``"native"`` if there is a native vector environment, ``id`` is not a function,
             and neither ``vector_kwargs`` nor ``wrappers`` are given, else ``"sync"``. The native environments of
-            `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` are used for at least 8 sub-environments,
-            because ``"sync"`` is faster for fewer.
+            `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` are used for at least 8 sub-environments.
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or

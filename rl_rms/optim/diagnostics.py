@@ -1,4 +1,4 @@
-"""Diagnostics of an optimizer for a log. They are computed on demand from its state."""
+"""Diagnostics of an optimizer for a log, computed on demand from its state and the current gradients."""
 
 import math
 from collections.abc import Iterator

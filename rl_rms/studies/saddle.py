@@ -63,7 +63,7 @@ def measure(
 ) -> dict[str, float]:
     """Count the updates until ``|y| > 1`` while x is within ``hold``, and return the fastest learning rate.
 
-    A training ends after ``most`` updates.
+    If this does not happen within ``most`` updates, the count is ``most``, and the learning rate is nan.
     """
     # Without noise all seeds are equal.
     steps, rate = _escape(seed if noise else 0, flat, start, noise, hold, by, most)

@@ -1,4 +1,4 @@
-"""Groups of seeds, and their names."""
+"""Groups of runs that differ only in their seed, and the names of the groups."""
 
 import os
 

@@ -4,9 +4,9 @@ Run: python benchmarks/jumps.py [--steps 320000] [--seeds 4] [--processes 2]
 
 The benchmark writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are detected jumps
 in the observations of 16 sub-environments that do not change. The observations come from a random policy and from
-A2C during learning. The benchmark also counts false alarms with only four sub-environments, or one
-sub-environment, of the same streams. Delays are measured while A2C learns the task "observation offsets" of
-benchmarks/half_life.py in 16 sub-environments.
+A2C during learning. The benchmark also splits these observations into groups of four sub-environments and of one
+sub-environment, and counts the false alarms in each group. Delays are measured while A2C learns the task
+"observation offsets" of benchmarks/half_life.py in 16 sub-environments.
 """
 
 import argparse

@@ -43,7 +43,7 @@ RETIRED = ("penalized", "restart", "progress")
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream of gradients with a changing scale.
+    """A stream of gradients whose scale changes or stays constant.
 
     Attributes:
         log_variance: Function of generator, updates and coordinates that returns ``ln sigma**2``, shape (updates,

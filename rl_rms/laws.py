@@ -18,7 +18,9 @@ LN2 = math.log(2.0)
 GAUSSIAN_NOISE = 2.0
 """``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
-_NODES = 12  # nodes on each side of the middle; more nodes change the error by less than 1e-4 of its value
+# Nodes of the trapezoidal rule in `tracking_error` on each side of z = 0. More nodes change the error by less than
+# 1e-4 of its value.
+_NODES = 12
 
 
 def matched_half_life(timescale: float, snr: float) -> float:

@@ -108,7 +108,9 @@ def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tr
 
 
 class OverwrittenFinals:
-    """Warns if the first three or more final observations all equal the first observations of the next episodes.
+    """Warns if the final observations of truncated episodes equal the first observations of the next episodes.
+
+    The warning needs at least three such episodes. After the first difference, nothing is checked any more.
 
     Gymnasium's SyncVectorEnv and AsyncVectorEnv reset a sub-environment before they copy its final observation. If
     the sub-environment writes all observations into one array, the reset overwrites the final observation.

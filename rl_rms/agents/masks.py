@@ -50,7 +50,7 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
         first_row: Index of the first row in errors.
 
     Raises:
-        ValueError: If a row allows nothing.
+        ValueError: If a row allows no action, or no value of a component or bit.
     """
     has_choices = np.logical_or.reduceat(masks, _first_entries(space), axis=1).all(axis=1)
     if has_choices.all():

@@ -180,7 +180,7 @@ class Workers:
                 self._memory.all_reduce(flat.detach().numpy())
 
     def _share_memory(self) -> SharedMemory | None:
-        """Memory that all workers share; None on several machines or on an unsupported platform."""
+        """Create memory that all workers share; None if a worker cannot use it, for example on another machine."""
         created = address = opened = memory = None
         if self.rank == 0:
             with suppress(OSError):

@@ -24,7 +24,7 @@ class Backend(ABC):
         is_drawn: Whether any target needs random numbers.
         episodic: Indices of the targets whose changes end the episodes in progress.
         late: Targets that take effect only at the next reset.
-        needs_valid: Whether `step` uses its argument ``valid``.
+        needs_valid: Whether a vector step needs the mask of true transitions, for `step` or for episodic targets.
         last: The last observations; None before the first reset.
         lost_wrappers: Names of the wrappers whose state cannot be saved.
     """

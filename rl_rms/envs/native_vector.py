@@ -51,7 +51,7 @@ class NativeVectorEnv(VectorEnv):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(
-                f"render_mode must be None or 'rgb_array', got {render_mode!r}; other modes need "
+                f"render_mode must be None or 'rgb_array', got {render_mode!r}; for other modes, set "
                 'vectorization_mode="sync"'
             )
         self.num_envs = check_int("num_envs", num_envs, least=1)

@@ -29,9 +29,9 @@ _NATIVE = {
 def native(spec: EnvSpec) -> EnvSpec | None:
     """Return a specification with a native vector environment that rl_rms provides.
 
-    The result is None if rl_rms provides no native vector environment for this environment, or if the
-    specification already has another native vector environment. For Atari games, rl_rms wraps ale-py's native
-    vector environment.
+    The result is None if rl_rms provides no native vector environment for this environment. It is also None if the
+    specification already has a native vector environment, except for Atari games: rl_rms wraps their native vector
+    environment of ale-py.
     """
     name = _NATIVE.get(str(spec.entry_point))
     if spec.entry_point == ATARI:

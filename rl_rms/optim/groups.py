@@ -54,7 +54,7 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
         parameters' ``.grad`` does not change.
 
     Raises:
-        ValueError: If the shapes differ, or the groups are not whole numbers.
+        ValueError: If not both shapes are ``(num_samples,)``, or the groups are not whole numbers.
 
     Examples:
         >>> weight = torch.tensor(2.0, requires_grad=True)

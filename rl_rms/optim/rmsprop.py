@@ -217,7 +217,7 @@ class RMSprop(Optimizer):
 
         Raises:
             ValueError: If the half-life needs ``steps_per_update`` or ``timescale``, that attribute is not set,
-                and there was no update yet.
+                and there was no update with this half-life yet.
         """
         return self.controller.latest_half_life(self.param_groups[0])
 

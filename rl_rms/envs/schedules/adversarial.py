@@ -16,8 +16,9 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 class AdversarialBurst(Schedule):
     """A base value with bursts at the more harmful bound. Bursts begin when the agent's returns are high.
 
-    A burst begins when the mean return of the last ``window`` episodes that ended outside of bursts reaches
-    ``threshold``, but not within ``rest`` env steps after the last burst. Each bound other than ``base`` is tried
+    A burst begins when an episode ends, the mean return of the last ``window`` episodes is at least ``threshold``,
+    and at least ``rest`` env steps have passed since the end of the last burst. Only episodes that ended since the
+    last burst count. Each bound other than ``base`` is tried
     once, ``low`` first. Later bursts are at the bound with the lower mean return of the episodes in its bursts.
     Source of the idea: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017). This adversary only
     learns which bound is worse.

@@ -1,8 +1,8 @@
 """Makes source distributions reproducible: the same sources give the same archive, byte for byte.
 
 setuptools writes the user's name, umask and time into a source distribution. Here the time is SOURCE_DATE_EPOCH
-(reproducible-builds.org), which wheels already use. Files belong to the user and group 0
-without names, and all users may read them.
+(reproducible-builds.org), which wheels already use. The archive names no owner of a file, and
+all users may read the files.
 """
 
 import gzip

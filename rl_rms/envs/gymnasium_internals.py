@@ -27,7 +27,7 @@ ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
     AsyncVectorEnv: ("observations", "parent_pipes", "processes", "error_queue"),
 }
 
-# The attributes that `TimeLimit` and `OrderEnforcing` have besides those of every wrapper.
+# The attributes that `gymnasium.Wrapper` itself does not have.
 WRAPPER_STATES: Mapping[type, tuple[str, ...]] = {
     TimeLimit: ("_max_episode_steps", "_elapsed_steps"),
     OrderEnforcing: ("_has_reset", "_disable_render_order_enforcing"),

@@ -164,6 +164,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 f"the state does not fit this {type(self.unwrapped).__name__}; make it with the "
                 "arguments of the saved environment, and with the same wrappers in the same order"
             )
+        if not self._has_begun:
+            # Gymnasium's PassiveEnvChecker, among other wrappers, cannot step before the first reset.
+            self.env.reset()
         self._layers.load_state_dict(snapshot["wrappers"])
         self._initial_wrappers = snapshot["wrappers"]
         if self._episode is None:

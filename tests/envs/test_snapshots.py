@@ -62,6 +62,16 @@ def test_load_of_a_snapshot_continues_exactly_for_a_thousand_steps(id):
         assert same(play(twin, 1_000, seed=1), seen)
 
 
+@pytest.mark.parametrize("id", ["CartPole-v1", "Hopper-v5"])
+def test_load_of_a_snapshot_before_the_first_reset_continues_exactly(id):
+    env = NonStationary(gym.make(id), CHANGES[id], seed=3)
+    env.reset(seed=1)
+    play(env, 5, seed=0)
+    loaded = NonStationary(gym.make(id), CHANGES[id], seed=5)
+    loaded.load_state_dict(through_json(env.state_dict()))
+    assert same(play(loaded, 100, seed=1), play(env, 100, seed=1))
+
+
 VECTORS = {
     "native": {},
     **{

@@ -169,7 +169,7 @@ class ProgressCallback(Callback):
             callback.progress = self._show_evaluation
         half_lives = agent.describe_half_life()
         if self._form == "json":
-            self._print_json("start", half_lives=half_lives, folder=logger.folder)
+            self._print_json("start", half_lives=half_lives, device=str(agent.device), folder=logger.folder)
             return
         note = device_note(agent)
         first_line = "; ".join(text for text in (half_lives, note) if text is not None)

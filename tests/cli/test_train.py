@@ -70,6 +70,7 @@ def test_train_progress_json_or_none_prints_json_or_the_folder(tmp_path, monkeyp
     records = [json.loads(line) for line in out.splitlines()]
     assert [one["event"] for one in records] == ["start", *["progress"] * (len(records) - 2), "end"]
     assert len(records) > 3
+    assert records[0]["device"] == "cpu"
     assert records[-1]["folder"] == str(run_folder(tmp_path, "cartpole_a2c").relative_to(tmp_path))
     assert err == ""
 

@@ -1,4 +1,4 @@
-"""Small environments with known rewards and observations."""
+"""Fixtures that make environments with known rewards, and collect rollouts."""
 
 import gymnasium as gym
 import numpy as np
@@ -62,7 +62,7 @@ def target():
 
 @pytest.fixture
 def rollout_of():
-    """A function that collects a rollout with one action: ``rollout_of(env, num_steps, action)``."""
+    """A function that repeats one action and returns the rollout: ``rollout_of(env, num_steps, action)``."""
 
     def play(env, num_steps, action=0):
         collector = Collector(env)

@@ -72,18 +72,17 @@ class CountedGpu:
         self._stack.close()
 
     def restart(self):
-        """Set both counts to zero."""
         self.uploads.clear()
         self.waits.clear()
 
     def pin(self, tensor):
-        """Copy a tensor to pinned memory."""
+        """Return a copy that counts as pinned memory."""
         pinned = tensor.clone()
         self._pinned[pinned.untyped_storage().data_ptr()] = pinned
         return pinned
 
     def run(self, func, args, kwargs):
-        """Run an operation on the values, and count it."""
+        """Run an operation on the values, and record its transfers and waits."""
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_gpu = [tensor for tensor in tensors if isinstance(tensor, OnGpu)]
         device, name = kwargs.get("device"), func._schema.name
@@ -108,7 +107,7 @@ class CountedGpu:
         def on_the_gpu(leaf):
             if not isinstance(leaf, Tensor):
                 return leaf
-            # An operation in place returns its argument.
+            # An in-place operation returns its argument.
             return by_values[id(leaf)] if id(leaf) in by_values else OnGpu(leaf)
 
         return tree_map(on_the_gpu, result)
@@ -142,7 +141,7 @@ class _Names(TorchFunctionMode):
                 return first.cpu().tolist()
         args, kwargs = tree_map(_translated, (args, kwargs or {}))
         if func is torch.tensor and kwargs.get("device") == META:
-            # torch does not dispatch it.
+            # The dispatch mode does not see torch.tensor on the device meta.
             return func(*args, **{**kwargs, "device": CPU}).to(META)
         return func(*args, **kwargs)
 
@@ -152,7 +151,7 @@ def _translated(leaf):
 
 
 class _Operations(TorchDispatchMode):
-    """Runs all operations on the counted GPU."""
+    """Passes every operation to ``CountedGpu.run``."""
 
     def __init__(self, gpu):
         super().__init__()

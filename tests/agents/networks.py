@@ -1,4 +1,4 @@
-"""A user's networks, which configurations name by import path."""
+"""Networks outside rl_rms, which configurations name by import path."""
 
 import torch
 from torch import nn
@@ -23,8 +23,6 @@ class Unflattened(Encoder):
 
 
 class Policy(nn.Module):
-    """Linear actor and critic of a Box."""
-
     def __init__(self, observation_space, action_space, config):
         super().__init__()
         self.actor_layer = nn.Linear(observation_space.shape[0], int(action_space.n))

@@ -45,7 +45,7 @@ def collected(theirs):
         return observations, rewards, dones, infos
 
     env.step_wait = watched
-    # Stable-Baselines3 has no public name for the preparation and the last observations of a rollout.
+    # In Stable-Baselines3, the set-up of a rollout and its last observations have only private names.
     _, callback = theirs._setup_learn(1, None)
     theirs.collect_rollouts(env, callback, theirs.rollout_buffer, num_steps)
     buffer = theirs.rollout_buffer
@@ -72,6 +72,6 @@ def collected(theirs):
 
 
 def act_on(backend, rollout, generator):
-    """Pass a rollout's observations through a backend: the gradients in numpy reuse the activations of acting."""
+    """Pass a rollout's observations to ``act``, because the numpy backend's gradients reuse its activations."""
     for t in range(len(rollout.valid)):
         backend.act(t, rollout.observations[t], rollout.starts[t], None, None, generator)

@@ -18,13 +18,13 @@ def episodes(returns, start=0, every=10):
 
 
 def test_regime_statistics_equal_hand_computed_values():
-    # 100 episodes from env step 1000 to 2000: 0 in the first tenth, then 50, and 100 in the last.
+    # 100 episodes from env step 1000 to 2000. The returns are 0 in the first tenth, 100 in the last, else 50.
     regime = regime_of(
         3, episodes([0.0] * 10 + [50.0] * 80 + [100.0] * 10, start=1_000), 1_000, 2_000, before=50.0
     )
     assert regime.number == 3
     assert (regime.first_tenth, regime.last_tenth, regime.mean) == (0.0, 100.0, 50.0)
-    # The mean of 20 episodes reaches 45 when 18 of them are of 50, after 28 episodes.
+    # The mean of the last 20 returns reaches 45 when 18 of them are 50, after 28 episodes of 10 steps.
     assert regime.recovery == 280
 
 
@@ -33,7 +33,7 @@ def test_regime_statistics_equal_hand_computed_values():
     [
         ([-100.0] * 10 + [-55.0] * 30, -50.0, 300),  # -55 is 110 % of -50
         ([-100.0] * 10 + [-56.0] * 30, -50.0, math.inf),
-        ([50.0] * 19, 50.0, math.inf),  # too few episodes
+        ([50.0] * 19, 50.0, math.inf),  # fewer than 20 episodes
         ([45.0] * 20, 50.0, 0),
         ([44.0] * 10 + [45.0] * 30, 50.0, 300),
         ([50.0] * 10 + [0.0] * 10 + [50.0] * 30, 50.0, 380),

@@ -1,4 +1,4 @@
-"""A2C has the gradients of Stable-Baselines3 for the same rollout and weights."""
+"""For the same rollout and weights, A2C's gradients equal those of Stable-Baselines3."""
 
 import gymnasium as gym
 import pytest

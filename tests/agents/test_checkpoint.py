@@ -53,7 +53,7 @@ def test_load_does_not_import_a_network_named_by_the_file(tmp_path, field):
     contents = read(path)
     contents["config"]["policy"][field] = "antigravity.Network"
     storage.write(path, contents)
-    for wrong in (None, networks.Encoder):  # this class is not a torch module
+    for wrong in (None, networks.Encoder):  # Encoder is a class, not a network
         with pytest.raises(ValueError, match=naming("antigravity.Network", "policy=")):
             A2C.load(path, policy=wrong)
     with pytest.raises(ValueError, match=naming("antigravity.Network", networks.__name__)):
@@ -78,7 +78,7 @@ def paths_in(value, path=()):
 
 
 def mutated(value, how):
-    """Replace a value by a value with another shape, type or sign."""
+    """Return a wrong value: another type or shape, nan, a negative number, or None."""
     if how == "type":
         return "of another type" if not isinstance(value, str) else 0.5
     if isinstance(value, torch.Tensor):

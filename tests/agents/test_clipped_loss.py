@@ -15,7 +15,7 @@ from rl_rms.agents.workers import ALONE
 
 
 class Fixed(torch.nn.Module):
-    """A policy with probability 1/2 of both actions, that values an observation at a multiple of its count."""
+    """A policy with probability 1/2 for each action and the value ``2 * observation``."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ def batch_of(rollout, state=None, **changed):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_evaluate_gives_log_probs_values_and_returns_in_every_autoreset_mode(counting, rollout_of, mode):
-    # Rewards 10 and 20, a truncation at count 2 whose value is 4, then a new episode.
+    # The rewards are 10 and 20, and the final observation 2 has the value 4. Then a new episode begins.
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
     batch = batch_of(rollout_of(counting([(2, True)], mode), steps, action=1))
     played = evaluate(Fixed(), batch)
@@ -50,7 +50,7 @@ def test_evaluate_gives_log_probs_values_and_returns_in_every_autoreset_mode(cou
 
 
 def minibatch_of(rollout, ratios, advantages, **changed):
-    """All transitions of a rollout, whose actions had the probability ``1 / (2 ratio)``."""
+    """All transitions of a rollout, whose actions had the probability ``1 / (2 * ratio)``."""
     clip_range, clip_range_vf = changed.pop("clip_range", 0.2), changed.pop("clip_range_vf", None)
     values = changed.pop("values", [0.0] * len(ratios))
     batch = batch_of(rollout, **changed)
@@ -81,7 +81,7 @@ def test_clipped_loss_takes_the_smaller_surrogate(counting, rollout_of):
         rel=1e-5,
     )
     loss.backward()
-    # Only the second and the third transition have a gradient, ratio * advantage * d log_prob.
+    # Only the second and the third surrogate have a gradient: ratio * advantage * d log_prob.
     assert policy.logit.grad.item() == pytest.approx(-(0.5 * 1.0 - 1.5 * 1.0) * 0.5 / 4, rel=1e-5)
 
 

@@ -76,7 +76,7 @@ def test_reinforce_config_value_out_of_range_names_it():
 
 
 def test_agent_with_numpy_hyperparameters_is_saved(tmp_path):
-    # With a discount of float64 the advantages would no longer be float32.
+    # In NumPy 2, a float64 discount would make the advantages float64.
     given = {"n_steps": np.int64(5), "gamma": np.float64(0.5), "half_life": np.int64(20), "seed": np.int64(3)}
     agent = A2C("CartPole-v1", learning_rate=np.float32(0.25), **given).learn(np.int64(20))
     loaded = A2C.load(agent.save(tmp_path / "agent"))

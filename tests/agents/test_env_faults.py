@@ -35,7 +35,7 @@ def vector(*kinds, mode="NextStep"):
 
 
 def collect(num_steps, *kinds, mode="NextStep"):
-    """A rollout of environments that are restarted on errors."""
+    """A collector that restarts failed environments, and its rollout."""
     collector = Collector(vector(*kinds, mode=mode), on_env_error="restart")
     collector.start(0)
     actions = np.zeros(len(kinds), np.int64)
@@ -67,7 +67,7 @@ def test_restart_bootstraps_from_the_last_valid_observation(mode):
         gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
     )
     advantages = targets(Batch(rollout, rollout.valid, coefficients), values, np.zeros(0, np.float32))[0]
-    # The advantage at step 1 is r + gamma V(o_2) - V(o_1). Step 0 adds gamma times this advantage.
+    # The advantage at step 1 is r_1 + gamma V(o_2) - V(o_1). Step 0 adds gamma times the advantage at step 1.
     assert advantages[1, 0] == 1.0 + 0.5 * 30.0 - 2.0
     assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
 

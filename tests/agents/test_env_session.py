@@ -52,7 +52,7 @@ def test_lend_wrapper_states_gives_running_statistics_before_and_after_loading(w
 
 
 class Continuing(gym.Wrapper):
-    """Steps in its reset, as Stable-Baselines3's EpisodicLifeEnv does."""
+    """Every reset after the first takes a step, like Stable-Baselines3's EpisodicLifeEnv after a lost life."""
 
     continues = False
 

@@ -183,8 +183,6 @@ class Counted(gym.Wrapper):
 
 
 class CountedVector(gym.vector.VectorWrapper):
-    """Counts vector steps."""
-
     steps = 0
 
     def step(self, actions):

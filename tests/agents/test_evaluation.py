@@ -56,7 +56,7 @@ def test_evaluate_zero_episodes_raises():
 
 
 def test_evaluate_closes_only_environments_that_it_made(monkeypatch):
-    gc.collect()  # environments of earlier tests close when they are collected
+    gc.collect()  # closes environments of earlier tests
     closed = []
 
     class Open(gym.Wrapper):
@@ -123,7 +123,7 @@ def test_evaluate_in_training_environment_without_state_begins_new_episodes():
         evaluate(agent, training, 2)
     assert not agent.session.started
     agent.learn(200)
-    # A return equals the length of the episode, without reset frames and evaluations.
+    # Neither the return nor the length of an episode counts reset frames or steps of the evaluation.
     assert all(one.ret == one.length for one in agent.episodes)
 
 

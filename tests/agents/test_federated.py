@@ -87,10 +87,10 @@ def test_client_with_its_own_normalizer_reports_normalized_directions():
     start = params_of(plain)
     first, normalized = plain.train(start), own.train(start)
     for name, g in first.direction.items():
-        # With bias correction, v equals the first square.
+        # With bias correction, v is the square of the first direction.
         assert torch.allclose(normalized.direction[name], g / (g.abs() + CONFIG.eps), atol=1e-5)
     assert all(state["step"] == 1 for state in own.state.values())
-    # The second direction is divided by the average of both squares.
+    # The second direction is divided by the root of the bias-corrected average of both squares.
     second, normalized = plain.train(start), own.train(start)
     rho = 2 ** (-1 / 5)
     for name, g in second.direction.items():
@@ -117,7 +117,7 @@ def test_client_with_a_wrong_agent_raises():
         Client(A2C("CartPole-v1", seed=0), CONFIG)
     with pytest.raises(ValueError, match=naming("normalize_observation=False", "True")):
         Client(A2C("CartPole-v1", **PLAIN), CONFIG)
-    Client(A2C("FrozenLake-v1", **PLAIN), CONFIG)  # categories have no normalizer
+    Client(A2C("FrozenLake-v1", **PLAIN), CONFIG)  # Discrete observations have no normalizer
     with pytest.raises(ValueError, match=naming("policy")):
         client().train({"w": torch.zeros(1)})
 
@@ -136,15 +136,15 @@ def test_server_step_of_every_placement_equals_hand_computed_values():
     one = server("client")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([0.8, 1.0])
-    # The mean direction is (2, 0). Divided by its own root it is the sign, and 0 stays 0.
+    # The mean direction is (2, 0). Division by the root of its own square gives (1, 0).
     one = server("server", eps=1e-12)
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([0.9, 1.0])
-    # Division by the root of the mean squares (5, 16) shortens the step if clients disagree.
+    # The mean direction (2, 0) is divided by the root of the mean squares (5, 16).
     one = server("pooled")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2 / 5**0.5, 1.0])
-    # After one half-life, v = (5 + 2 * 1) / 3 is the bias-corrected mean of 5 and 1.
+    # The half-life is one round, so 5 has half the weight of 1 in the first component: v = (5 + 2 * 1) / 3.
     one.step([report([1.0, 1.0])])
     v = torch.tensor([(0.25 * 5 + 0.5 * 1) / 0.75, (0.25 * 16 + 0.5 * 1) / 0.75])
     assert one.params["w"].tolist() == pytest.approx(

@@ -139,7 +139,7 @@ def test_skip_advantages_before_a_masked_step_bootstrap():
         gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
     )
     _, returns = targets(Batch(rollout, rollout.known, coefficients), values, np.zeros(0, np.float32))
-    # V(o_2) is 4: r_1 + V / 2 = 2 + 2; r_0 + 4 / 2 = 1 + 2. After it: r_3 + V(o_4) / 2 = 4 + 4.
+    # V(o_2) is 4: r_1 + V(o_2) / 2 = 2 + 2; r_0 + 4 / 2 = 1 + 2. After the masked step: r_3 + V(o_4) / 2 = 4 + 4.
     assert returns[[0, 1, 3], 0].tolist() == [3.0, 4.0, 8.0]
     # 4 + 9 / 2 = 8.5, 3 + 8.5 / 2 = 7.25, 2 + 7.25 / 2 = 5.625, 1 + 5.625 / 2 = 3.8125
     assert returns[:, 1].tolist() == [3.8125, 5.625, 7.25, 8.5]

@@ -19,7 +19,7 @@ CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
 
 
 def make_env(mode="sync", context=None, wrappers=()):
-    # Every transition of this environment is an env step.
+    # Same-step autoreset has no reset frames, so every transition is an env step.
     options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
     return make_vec(
         "CartPole-v1", 2, CHANGES, seed=0, vectorization_mode=mode, vector_kwargs=options, wrappers=wrappers
@@ -81,7 +81,7 @@ def test_second_ctrl_c_stops_within_the_rollout_and_new_episodes_begin(tmp_path,
     with pytest.raises(KeyboardInterrupt):
         interrupted.learn(200, CheckpointCallback(tmp_path, 10_000))
     assert (interrupted.num_timesteps, interrupted.num_updates) == (20, 1)
-    assert interrupted.learn(40).num_timesteps == 60  # and then end
+    assert interrupted.learn(40).num_timesteps == 60
     resumed = A2C.load(tmp_path / "final", make_env())
     resumed.prepare()
     assert not resumed.session.collector.state_dict()["lengths"].any()
@@ -110,7 +110,7 @@ def test_ctrl_c_after_the_last_update_raises_keyboard_interrupt():
     trained = agent(make_env())
     with pytest.raises(KeyboardInterrupt):
         trained.learn(40, at_the_end)
-    assert trained.learn(20).num_timesteps == 60  # and then ends
+    assert trained.learn(20).num_timesteps == 60
 
 
 def test_learn_keeps_a_signal_handler_of_the_user(signalling):

@@ -28,8 +28,8 @@ def fires(means, variance=1.0, **weighting):
 
 
 def test_jump_detector_third_block_beyond_the_prior_fires():
-    # After blocks of means 0 and 0 and variance 1, b = 0 and w = 1: a deviation d fires if
-    # d**2 > 64 * (5 / 8) / 6 = 6.67.
+    # After two blocks of mean 0 and variance 1, n = 1, b = 0 and w = 1. A deviation d fires if
+    # d**2 > 64 * (1 * 0 + 5 * (0 + 1) / 8) / (1 + 5) = 6.67.
     assert fires([0.0, 0.0, 2.7]) == [2]
     assert fires([0.0, 0.0, 2.5]) == []
 
@@ -84,7 +84,7 @@ def test_jump_detector_nan_block_is_ignored():
 
 @pytest.mark.parametrize(("num_envs", "num_steps"), [(1, 1), (1, 2048), (4, 5), (64, 1)])
 def test_jump_detector_on_correlated_values_has_few_false_alarms(num_envs, num_steps):
-    # Autoregressive processes with a correlation time of 50 steps.
+    # Autoregressive processes with a correlation time of about 50 vector steps.
     rng = np.random.default_rng(0)
     values, present = np.empty((100_000 // num_envs, num_envs)), np.zeros(num_envs)
     for t, noise in enumerate(rng.normal(size=values.shape)):
@@ -97,7 +97,7 @@ def test_jump_detector_on_correlated_values_has_few_false_alarms(num_envs, num_s
 
 
 def test_jump_detector_gathers_rollouts_until_a_block_is_full():
-    # With 16 sub-environments a block has 8 vector steps.
+    # With 16 sub-environments, a block has at least 2048 / 16**2 = 8 vector steps.
     stream = [0.0] * 40 + [5.0] * 8
     assert fires(stream, num_envs=16) == [47]
     assert fires([0.0] * 10 + [5.0], num_envs=16, num_steps=9) == [10]

@@ -18,7 +18,7 @@ SIGNAL = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 def shown(space, right):
-    """An observation of a space that encodes 0 or 1."""
+    """The element of a space that encodes 0 or 1."""
     if isinstance(space, spaces.Dict):
         return {key: shown(part, right) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):
@@ -31,7 +31,7 @@ def shown(space, right):
 
 
 class Choice(gym.Env):
-    """Each observation shows 0 or 1. The reward is 1 for the action at that end, and 0 at the other end."""
+    """Each observation shows 0 or 1: the reward is 1 at this end of the action space, and 0 at the other end."""
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
@@ -192,7 +192,7 @@ def test_learn_with_a_shared_trunk_reaches_the_return(recurrent):
 
 
 class Recall(gym.Env):
-    """The first observation shows 0 or 1, the others nothing. The last action must equal the number."""
+    """The first observation is -1 or 1, the others are 0. The last action should be 0 after -1, and 1 after 1."""
 
     observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = spaces.Discrete(2)
@@ -239,7 +239,7 @@ def test_learn_without_recurrence_does_not_recall_the_first_observation():
 
 
 class Doors(gym.Env):
-    """Two of eight doors are open, and one of them has a reward. A closed door ends the episode."""
+    """Two of eight doors are open, and one of the two has a reward. Choosing a closed door raises an error."""
 
     observation_space = spaces.Discrete(8)
     action_space = spaces.Discrete(8)

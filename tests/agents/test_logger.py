@@ -65,7 +65,7 @@ def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters
     (arranged,) = layouts(tmp_path)
     assert [heading.title for heading in arranged.category] == ["return", "environment", "half-life", "step"]
     titles = [[chart.title for chart in heading.chart] for heading in arranged.category]
-    # The layout includes the tag although no episode had ended and there was no evaluation.
+    # The first log writes the layout, before an episode has ended and an evaluation has run.
     assert titles[0] == ["mean return of the last 100 episodes", "mean return of evaluations"]
     assert titles[1] == ["env/gravity", "env/regime"]
     scalars = set(events(tmp_path).Tags()["scalars"])

@@ -37,8 +37,8 @@ class Fixed(torch.nn.Module):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_a2c_loss_in_every_autoreset_mode_equals_hand_computed_values(counting, rollout_of, mode):
-    # The rewards are 10, 20 and the truncation has the value 4. Then a new episode begins, in next-step mode after
-    # a reset frame, which must not count.
+    # The rewards are 10 and 20, and the final observation 2 has the value 4. Then a new episode begins. The reset
+    # frame of next-step autoreset must not count.
     steps = 4 if mode is AutoresetMode.NEXT_STEP else 3
     rollout = rollout_of(counting([(2, True)], mode), steps, action=1)
     loss, metrics = actor_critic_loss(Fixed(), batch_of(rollout, gamma=0.5, ent_coef=0.1))
@@ -80,7 +80,7 @@ def test_normalized_advantages_have_mean_zero_and_deviation_one(counting, rollou
 @pytest.mark.parametrize("shift", [0.0, 300.0])
 def test_normalized_advantages_of_equal_returns_are_zero(counting, rollout_of, shift):
     rollout = rollout_of(counting([(90, True)]), 70, action=1)
-    # 0.1 is not exact in float32, so the mean of 70 of them differs from it.
+    # Differences of one rounding error of float32 count as equal.
     noise = np.random.default_rng(0).choice([-1, 0, 1], rollout.rewards.shape) * np.spacing(np.float32(shift))
     equal = dataclasses.replace(rollout, rewards=np.full_like(rollout.rewards, 0.1 + shift) + noise.astype("f4"))
     policy = Fixed()
@@ -143,8 +143,7 @@ class Tally(torch.nn.Module):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_recurrent_loss_resets_the_state_and_values_final_observations(counting, mode):
-    # The observations are 0 1 2 | 0 1 and the states 0 1 3 | 0 1. The 3 belongs to the truncated final
-    # observation.
+    # The observations are 0 1 2 | 0 1 and the states 0 1 3 | 0 1. The state 3 belongs to the final observation.
     agent = A2C(counting([(2, True)], mode), policy=Tally(), n_steps=1, seed=0)
     trainer, collector = agent.make_trainer(), agent.session.collector
     trainer.start()

@@ -24,7 +24,7 @@ def weights(agent):
 def beside(id, fused, monkeypatch, **options):
     """A PPO agent of each library after the updates on one rollout, and the log of rl_rms.
 
-    The rollout has 27 transitions, so a minibatch of 8 leaves a smaller last one.
+    The rollout has 27 transitions, so the last of the four minibatches has 3 instead of 8.
     """
     options = {
         "n_steps": 9,
@@ -119,7 +119,7 @@ def test_updates_on_a_rollout_together_span_its_env_steps(mode, counting):
     assert len(decay) == agent.num_updates > 20
     assert len({round(one, 9) for one in decay}) > 1
     assert agent.learner.steps_per_update == pytest.approx(8 / 3)
-    # The log has the half-life of minibatches of full size.
+    # optimizer.half_life assumes minibatches of full size.
     assert agent.optimizer.half_life == pytest.approx(1_000 / agent.learner.steps_per_update)
     assert "2.67 env steps per update" in agent.describe_half_life()
 
@@ -209,7 +209,7 @@ def test_training_with_masks_dictionaries_and_two_choices_learns(mode, recurrent
     ).learn(1_500)
     env.close()
     returns = np.array([(episode.ret, episode.length) for episode in agent.episodes]).sum(0)
-    # Random choices get 0.42 a step.
+    # Random valid actions get 0.42 per step.
     assert returns[0] / returns[1] > 0.8
 
 

@@ -58,7 +58,7 @@ def test_sparkline_of_nonfinite_or_constant_values_draws_the_rest(values, drawn)
 def test_mean_returns_of_intervals_equal_hand_computed_values():
     returns = Returns(Episode(ret, 10, 0, step) for ret, step in [(1.0, 10), (3.0, 20), (math.nan, 20), (8.0, 30)])
     assert returns.mean(0, 30) == 4.0
-    assert returns.mean(10, 20) == 3.0  # after 10, up to 20
+    assert returns.mean(10, 20) == 3.0  # ends after step 10, up to step 20
     assert returns.mean(0, 19) == 1.0
     assert math.isnan(returns.mean(30, 40))
 
@@ -104,7 +104,7 @@ def test_live_view_with_no_color_set_has_no_colors(no_color):
     shown = Console(file=io.StringIO(), width=100, force_terminal=True, _environ=environment)
     agent({"reward.scale": STAIRS}).learn(3_000, ProgressCallback(shown))
     assert ("\x1b[32m" in shown.file.getvalue()) is not no_color
-    assert re.search("\x1b\\[1m *▸", shown.file.getvalue())  # bold text has no color
+    assert re.search("\x1b\\[1m *▸", shown.file.getvalue())  # NO_COLOR keeps bold text
 
 
 def test_progress_at_the_end_prints_the_regimes():

@@ -12,7 +12,7 @@ from tests.naming import naming
 
 
 def stepped(half_life=100, num_updates=5, **options):
-    """An optimizer after gradients of 1, and its response to changes."""
+    """An optimizer after ``num_updates`` updates with gradients of 1."""
     module = torch.nn.Linear(2, 1)
     optimizer = rl_rms.RMSprop(module.parameters(), lr=0.1, half_life=half_life, bias_correction=True, **options)
     for _ in range(num_updates):

@@ -39,7 +39,7 @@ def same(one, other):
 
 
 def check(make_agent, make_env, path, *, rollouts=6):
-    """Train with saving and loading in between, and compare with an uninterrupted training."""
+    """Compare a training that is saved midway and goes on with one that starts from the saved file."""
 
     def saving(agent):
         if agent.training.num_rollouts == rollouts:
@@ -112,7 +112,7 @@ def test_resume_in_changing_environments_is_bit_identical(id, how, make_agent, t
 def test_resume_in_stationary_environments_is_bit_identical(id, mode, make_agent, tmp_path):
     def make():
         autoreset = gym.vector.AutoresetMode(mode)
-        # A SyncVectorEnv cannot save the state of Box2D.
+        # The state of Box2D in Gymnasium's SyncVectorEnv cannot be saved.
         kind = SyncVectorEnv if id == "CartPole-v1" else ResilientSyncVectorEnv
         return kind([lambda: gym.make(id, max_episode_steps=60)] * 2, autoreset_mode=autoreset)
 
@@ -308,7 +308,7 @@ def test_save_several_unrestorable_environments_warns_once(tmp_path):
 
 
 class Counting(gym.Wrapper):
-    """Rewards and observations depend on counts within and across episodes."""
+    """Rewards and observations depend on state that the wrapper keeps within and across episodes."""
 
     def __init__(self, env, rate=1e-3):
         super().__init__(env)

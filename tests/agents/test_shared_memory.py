@@ -17,7 +17,7 @@ from tests.naming import naming
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="shared memory needs Linux and x86-64"
 )
-# Longer than the limit of the join, so that a test cannot pass by the timeout.
+# Longer than JOIN_SECONDS, so that no test passes because of this timeout.
 LONG = 600.0
 JOIN_SECONDS = 60
 

@@ -90,9 +90,10 @@ def test_update_on_a_gpu_copies_each_array_once_and_waits_for_values_metrics_and
 @pytest.mark.parametrize(
     ("options", "uploads", "per_minibatch"),
     [
-        # Uploads of a rollout: observations and actions. Uploads of a minibatch: rows, and their numbers.
+        # Uploads of a rollout: observations and actions. Uploads of a minibatch: rows, and one array with old
+        # values, old log-probabilities, advantages and returns.
         ({}, 2, 2),
-        # More uploads: starts of episodes; for a minibatch, the sub-environments and their rows.
+        # More uploads: for a rollout, episode starts; for a minibatch, its sub-environments and their rows.
         ({"policy": GRU}, 3, 4),
         ({"env": Masked}, 5, 2),
         ({"env": Masked, "policy": LSTM}, 6, 4),

@@ -73,7 +73,7 @@ def test_video_callback_records_the_environment_at_the_current_clock(tmp_path):
     assert (width, height) == (600, 400)
     assert np.frombuffer(next(reader), np.uint8).std() > 1.0  # the image is not empty
     reader.close()
-    gc.collect()  # pipes that the ffmpeg wrappers leave open
+    gc.collect()  # closes the pipes that the ffmpeg wrappers leave open
 
 
 def test_video_callback_full_disk_warns_and_continues(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_video_callback_link_at_the_file_name_is_not_followed(tmp_path):
     assert victim.read_text() == "precious"
     videos = [one for one in folder.iterdir() if not one.is_symlink()]
     assert [one.name in names for one in videos] == [True]
-    gc.collect()  # pipes that the ffmpeg wrappers leave open
+    gc.collect()  # closes the pipes that the ffmpeg wrappers leave open
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -130,7 +130,7 @@ def test_video_callback_vector_of_one_has_the_clock_and_wrapper_states_of_the_tr
     assert steps < filmed.clock <= trained.num_timesteps + 12
     (saved,) = statistics(filmed)
     assert saved > statistics(trained.env)[0]
-    gc.collect()  # pipes that the ffmpeg wrappers leave open
+    gc.collect()  # closes the pipes that the ffmpeg wrappers leave open
 
 
 def statistics(env):

@@ -66,8 +66,8 @@ def train(
         "params": [param.detach().numpy() for param in agent.policy.parameters()],
         "episodes": [dataclasses.astuple(one) for one in episodes]
         if mode != "NextStep"
-        # A worker does not know the reset frames of others within a rollout, so ends and their order are
-        # approximate.
+        # A worker does not know the reset frames of others within a rollout, so the env steps at which episodes
+        # end, and their order, are approximate.
         else sorted((one.env_index, one.ret, one.length) for one in episodes),
         "clocks": clocks,
         "half_life": getattr(agent.optimizer, "half_life", None),
@@ -80,7 +80,7 @@ def train(
 
 
 def save_training(folder, workers):
-    """Train fifty updates in a changing environment and write the state of each worker to a file."""
+    """Train 50 updates in a changing environment; write and return the state of this worker's agent."""
     result = train(workers, "a2c", 1_000, changes=CHANGES, half_life="2_000 steps")
     torch.save(result, f"{folder}/{workers.rank}.pt")
     return result
@@ -144,7 +144,7 @@ def test_two_workers_forget_at_the_same_jump_as_one_process(tmp_path):
 
 
 def numbers(value):
-    """Flatten plain data to a list of its numbers, texts and None."""
+    """Flatten plain data to a list of its keys and values."""
     if isinstance(value, dict):
         return [one for name in sorted(value) for one in (name, *numbers(value[name]))]
     return [one for part in value for one in numbers(part)] if isinstance(value, (list, tuple)) else [value]
@@ -287,7 +287,7 @@ def test_running_mean_variance_of_two_workers_equals_one_process(tmp_path, half_
 
 
 def recurrent_ppo(workers, sync):
-    """The parameters of a recurrent PPO after one rollout, in minibatches of one sub-environment."""
+    """Parameters and updates of a recurrent PPO after one rollout, in minibatches of one sub-environment."""
     torch.set_num_threads(1)
     env = make_env(shard=(workers.rank, workers.size))
     policy = PolicyConfig(recurrent="gru", recurrent_size=8)
@@ -311,14 +311,14 @@ def test_sync_local_of_ppo_gives_all_workers_the_same_weights(tmp_path):
 
 
 def local_and_global(workers):
-    """Parameters before and after an update in which each worker normalizes its own gradient."""
+    """The step of the parameters and this worker's gradient, for one update with ``sync="local"``."""
     agent = A2C(make_env(shard=(workers.rank, workers.size)), learning_rate=1e-2, seed=0).join(workers, "local")
     start = [param.detach().clone() for param in agent.policy.parameters()]
     step, own = agent.optimizer.step, []
 
     def record():
         step()
-        own.extend(param.grad.clone() for param in agent.policy.parameters())  # with clipping
+        own.extend(param.grad.clone() for param in agent.policy.parameters())  # after clipping
 
     agent.optimizer.step = record
     agent.learn(1)
@@ -333,7 +333,7 @@ def test_sync_local_averages_the_steps_of_workers(tmp_path):
     ):
         assert torch.equal(step, other)
         assert not torch.equal(*gradients)
-        # The first step of a bias-corrected normalizer has length lr, with the sign of each gradient.
+        # With bias correction, the first step of a worker's RMSprop is about -lr times the sign of its gradient.
         signs = [gradient / (gradient.abs() + 1e-5) for gradient in gradients]
         assert step.numpy() == pytest.approx(-1e-2 * 0.5 * (signs[0] + signs[1]).numpy(), rel=1e-3, abs=1e-7)
 
@@ -465,7 +465,7 @@ class Holes(gym.RewardWrapper):
 
 
 def train_with_holes(workers, sync, on_nonfinite="skip", **options):
-    """Train with a rollout without valid transitions in one worker, then in both, then in one."""
+    """Train with nan rewards: in one worker's second rollout, in both workers' third, then one in each worker."""
     torch.set_num_threads(1)
     steps = {*range(6, 16), 20} if workers.rank == 1 else {*range(11, 16), 23}
     env = SyncVectorEnv([lambda: Holes(gym.make("CartPole-v1"), steps)] * 1)
@@ -484,7 +484,7 @@ def test_workers_skip_the_same_update(sync, options, tmp_path):
     for own, other in zip(first["params"], second["params"], strict=True):
         assert np.isfinite(own).all()
         np.testing.assert_array_equal(own, other)
-    # In the third of about eight rollouts, no worker has valid transitions.
+    # In the third of about eight rollouts, no worker has a finite reward.
     assert first["counts"] == second["counts"]
     assert first["counts"][0] == 11 + 6
 
@@ -520,7 +520,7 @@ def train_with_a_fault(workers):
 
 
 def name_it(workers, train, *args):
-    """Messages of the worker with the fault and of the worker that waits."""
+    """The message of the error that ends a training, and the messages of its warnings."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:

@@ -2,8 +2,9 @@
 
 Run: python distributed_cases.py RANK FOLDER
 
-Each case returns the weights of a process group and the reference weights. Every process trains on the same data,
-so the reference is training in one process.
+Each case returns weights or diagnostics of `rl_rms.RMSprop` in a process group, and those of a reference. The
+reference is torch's RMSprop in the same process group, or training in one process. Both references are exact,
+because every process trains on the same data.
 """
 
 import sys
@@ -116,7 +117,7 @@ def resumed(make, make_model, *, full) -> Weights:
     train(model, optimizer)
     saved = get_optimizer_state_dict(model, optimizer, options=options)
     again = make(model.parameters())
-    # torch initializes the state itself for parameters without gradients.
+    # torch initializes a missing state only if no parameter has a gradient.
     model.zero_grad()
     set_optimizer_state_dict(model, again, saved, options=options)
     train(model, again, seed=1)

@@ -8,7 +8,7 @@ from tests.optim.streams import WIDE, feed, gaussian, make, telegraph
 
 
 def slow_bank(grads: np.ndarray) -> float:
-    """The equations of the bank in plain loops over updates and half-lives."""
+    """The equations of the bank in plain loops over blocks and updates."""
     half_lives = np.array([4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0])
     scores, blocks = np.zeros(6), grads.reshape(-1, 16, grads.shape[1])
     total, weight = np.zeros((6, grads.shape[1])), np.zeros((6, grads.shape[1]))

@@ -144,8 +144,7 @@ def test_skipped_update_is_not_shown_to_the_estimator():
 def test_estimated_half_life_stays_within_bounds_and_the_step_limit():
     bounded = RMSprop(parameters(), half_life="auto", half_life_bounds=(5.0, 9.0))
     assert 5.0 <= bounded.half_life <= 9.0
-    # |step| <= lr / sqrt(1 - rho), which is ten times lr at a half-life of ln 2 * 10**2, to first order in 1 -
-    # rho.
+    # |step| <= lr / sqrt(1 - rho), and 1 - rho is about ln 2 / h. The bound is 10 lr at h = 100 ln 2 = 69.3.
     capped = RMSprop(parameters(), lr=0.01, half_life="auto", half_life_bounds=(1e3, 1e4), max_step=0.1)
     assert capped.half_life == pytest.approx(69.3, rel=1e-3)
     assert 0.01 / (1 - capped.rho) ** 0.5 == pytest.approx(0.1, rel=0.01)
@@ -176,7 +175,7 @@ def test_matched_half_life_follows_noise_signal_and_timescale():
         )
         log_scale = torch.zeros(())
         for _ in range(4000):
-            # The logarithm of the variance is an Ornstein-Uhlenbeck process with a time constant of 100 updates.
+            # The log variance is an Ornstein-Uhlenbeck process with a time constant of about 100 updates.
             log_scale = 0.99 * log_scale + spread * (2 * 0.01) ** 0.5 * torch.randn((), generator=generator)
             (param,) = params_of(optimizer)
             param.grad = (0.5 * log_scale).exp() * torch.randn(40, generator=generator)

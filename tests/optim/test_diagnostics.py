@@ -18,7 +18,7 @@ def stepped(*grads, **options):
 
 
 def test_diagnostics_equal_hand_computed_values():
-    # v = g*g / 2: every step is sqrt(2) lr, the bound; the mean of v is (16 + 4 + 36) / 6.
+    # v = g*g / 2, so every step has the size sqrt(2) lr, which is the bound. The mean of v is (16 + 4 + 36) / 6.
     optimizer = stepped([4.0, 2.0], [-6.0], lr=0.1, half_life=1, eps=0.0)
     optimizer.steps_per_update = 40
     assert optimizer.diagnostics() == pytest.approx(
@@ -45,8 +45,8 @@ def test_diagnostics_equal_hand_computed_values():
 
 
 def test_diagnostics_after_two_updates_equal_hand_computed_values():
-    # rho = 1/2, bias-corrected: v^ is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate, in the second
-    # (4 / 4 + 4 / 2) / (3 / 4) = 4; the bound of u is sqrt((3 / 4) / (1 / 2)).
+    # At rho = 1/2, the bias-corrected v is (16 / 4 + 1 / 2) / (3 / 4) = 6 in the first coordinate and
+    # (4 / 4 + 4 / 2) / (3 / 4) = 4 in the second. The bound of a step is lr * sqrt((3 / 4) / (1 / 2)).
     optimizer = stepped([4.0, 2.0], lr=0.1, half_life=1, eps=0.0, bias_correction=True)
     optimizer.param_groups[0]["params"][0].grad = torch.tensor([1.0, 2.0], dtype=torch.float64)
     optimizer.step()
@@ -157,7 +157,7 @@ def test_diagnostics_of_complex_and_half_precision_are_finite():
     params = [torch.nn.Parameter(torch.zeros(1, dtype=dtype)) for dtype in (torch.complex64, torch.float16)]
     optimizer = RMSprop(params, half_life=1)
     params[0].grad = torch.tensor([3.0 + 4.0j])
-    params[1].grad = torch.tensor([300.0], dtype=torch.float16)  # its square overflows half precision
+    params[1].grad = torch.tensor([300.0], dtype=torch.float16)  # 300**2 overflows half precision
     optimizer.step()
     values = optimizer.diagnostics()
     assert values["gradient_norm"] == pytest.approx(math.sqrt(9 + 16 + 90_000))
@@ -185,7 +185,7 @@ def test_quantiles_cover_positive_v_of_all_parameters():
     values = optimizer.diagnostics()
     assert "log10_second_moment_median" not in values
     assert values["median_rate"] == pytest.approx(0.2)
-    # The quantiles use some of many coordinates. v is log-uniform from 1 to 100.
+    # The quantiles use a sample of many coordinates. Where v is not 0, it is log-uniform from 1 to 100.
     values = stepped([10.0 ** (i / 9_000) for i in range(9_000)], [0.0] * 5_000, rho=0.0).diagnostics()
     assert values["log10_second_moment_low"] == pytest.approx(0.2, abs=0.02)
     assert values["log10_second_moment_median"] == pytest.approx(1.0, abs=0.02)
@@ -194,7 +194,7 @@ def test_quantiles_cover_positive_v_of_all_parameters():
 
 def test_diagnostics_have_the_unbounded_half_life():
     optimizer = stepped([1.0], half_life=500, timescale=20_000, half_life_bounds=(10, 10_000))
-    # The law for a signal of 1, which "match" assumes at first.
+    # Before the first estimate, "match" assumes a signal of 1.
     assert optimizer.diagnostics()["half_life_matched"] == pytest.approx(least_error_half_life(20_000, 1.0))
     assert optimizer.diagnostics()["half_life_updates"] == pytest.approx(500)
     optimizer.timescale = "20_000 steps"

@@ -55,7 +55,7 @@ def test_load_state_dict_continues_exactly(cls):
     resumed = make(cls)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     assert resumed.half_life == half.half_life
-    feed(half, grads[:64])  # the loaded state is independent of its source
+    feed(half, grads[:64])  # must not change the loaded state
     feed(whole, grads[592:])
     feed(resumed, grads[592:])
     assert resumed.half_life == whole.half_life

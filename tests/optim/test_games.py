@@ -10,7 +10,7 @@ from tests.naming import naming
 
 
 def bilinear(make, x=1.0, y=1.0):
-    """The game x y, which the first player minimizes and the second maximizes; returns the point after a round."""
+    """A function that plays a round of the game ``x * y``, and its players: x minimizes, y maximizes."""
     params = [torch.nn.Parameter(torch.tensor([value], dtype=torch.float64)) for value in (x, y)]
     players = [make([param]) for param in params]
 
@@ -49,14 +49,14 @@ def test_round_equals_hand_computed_values(how, expected):
 
 def test_extragradient_second_moment_uses_only_look_ahead_gradients():
     play, players = bilinear(lambda params: RMSprop(params, lr=0.5, rho=0.5, eps=0.0, bias_correction=True))
-    # The trial point is (0.5, 1.5), with gradients 1.5 and -0.5. A first step has length lr in their direction.
+    # A first step has length lr. The trial point is (0.5, 1.5), with the gradients 1.5 and -0.5.
     assert play("extragradient")[0] == pytest.approx([0.5, 1.5], rel=1e-12)
     first, second = (next(iter(player.state.values())) for player in players)
     assert first["square_avg"].item() == pytest.approx(0.5 * 1.5**2)
     assert second["square_avg"].item() == pytest.approx(0.5 * 0.5**2)
     assert first["step"].item() == 1.0
-    # The trial point is (0, 2). The gradients have the same signs, so the steps are lr again. There they are 2 and
-    # 0.
+    # The gradients at (0.5, 1.5) equal the accumulated ones, so the trial steps have length lr. The gradients at
+    # the trial point (0, 2) are 2 and 0.
     point, _ = play("extragradient")
     v = (0.25 * 1.5**2 + 0.5 * 2.0**2) / 0.75
     assert point == pytest.approx([0.5 - 0.5 * 2.0 / math.sqrt(v), 1.5], rel=1e-12)

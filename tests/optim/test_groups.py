@@ -23,7 +23,7 @@ def step(optimizer, weights=None, **gradients):
 def train(optimizer, updates, seed=0):
     """Take steps with random gradients of two groups.
 
-    One has a hundred times larger gradients and is sometimes absent.
+    Group 1 has a hundred times larger gradients and is absent in every third step.
     """
     generator = torch.Generator().manual_seed(seed)
     params = [param for group in optimizer.param_groups for param in group["params"]]
@@ -41,8 +41,8 @@ def train(optimizer, updates, seed=0):
 def test_step_divides_each_group_by_its_root_second_moment():
     param, optimizer = one_parameter()
     step(optimizer, loud=1000, quiet=1)
-    assert param.item() == pytest.approx(-1)  # both bias-corrected to g / |g|
-    # rho = 1/2: v = 1000**2 / 4 and v = 1/4 + 49/2 = 24.75, in which the gradients have the weight 3/4.
+    assert param.item() == pytest.approx(-1)  # with bias correction, both groups' steps are g / |g|
+    # rho = 1/2: v of loud is 1000**2 / 4, and v of quiet is 1/4 + 49/2 = 24.75. Bias correction divides by 3/4.
     step(optimizer, loud=0, quiet=-7)
     assert param.item() == pytest.approx(-1 + 0.5 * 7 / math.sqrt(24.75 / 0.75))
 
@@ -73,7 +73,7 @@ def test_equalized_noise_equals_hand_computed_values():
     assert param.item() == pytest.approx(-1)
     common = optimizer.state[param]["common"]
     assert common["square_avg"].item() == pytest.approx(0.5 * alike**2)
-    # loud: v = 16/4 + 16/2 = 12 and m = 4/4 - 4/2 = -1; quiet: v = 3/4 and m = 3/4, of weight 3/4.
+    # loud: v = 16/4 + 16/2 = 12, m = 4/4 - 4/2 = -1; quiet: v = 3/4, m = 3/4. Bias correction divides by 3/4.
     step(optimizer, loud=-4, quiet=1)
     loud, quiet = (12 - 1) / 0.75, (3 / 4 - 9 / 16) / 0.75
     alike_now = math.sqrt((loud + quiet) / 2)

@@ -234,14 +234,14 @@ def test_max_tensor_norm_clips_each_tensor(fused):
 
 @FUSED
 def test_max_grad_ratio_contains_a_burst_in_its_coordinate(fused):
-    # With bias correction, the root second moment of a constant gradient is that gradient.
+    # With bias correction, the root second moment of a constant gradient is its absolute value.
     calm = [[1.0, -1.0, 0.0]] * 5
     seen, optimizer = clipped([*calm, [1000.0, -1.0, 7.0]], fused=fused, max_grad_ratio=3.0, bias_correction=True)
     assert seen[:5] == calm
-    # A coordinate without earlier gradients is not clipped.
+    # A coordinate whose earlier gradients are all 0 is not clipped.
     assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
     assert optimizer.guard.num_clipped == 1
-    # Clipping the global norm to its earlier value would have shrunk the second coordinate.
+    # Clipping by the global norm shrinks the second coordinate too.
     by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], fused=fused, max_grad_norm=2**0.5, bias_correction=True)
     assert abs(by_norm[5][1]) < 0.01
 
@@ -261,7 +261,7 @@ def test_clipping_order_is_coordinate_tensor_norm(fused):
     optimizer = RMSprop(params, max_grad_value=4.0, max_tensor_norm=1.0, max_grad_norm=0.5, fused=fused)
     params[0].grad, params[1].grad = torch.tensor([3.0, 400.0]), torch.tensor([0.0, 0.5])
     optimizer.step()
-    # (3, 400) -> (3, 4) -> (0.6, 0.8), with (0, 0.5) of norm sqrt(1.25), scaled to 0.5.
+    # (3, 400) -> (3, 4) -> (0.6, 0.8). Together with (0, 0.5) the norm is sqrt(1.25), which is scaled to 0.5.
     scale = 0.5 / 1.25**0.5
     assert params[0].grad.tolist() == pytest.approx([0.6 * scale, 0.8 * scale], rel=1e-4)
     assert params[1].grad.tolist() == pytest.approx([0.0, 0.5 * scale], rel=1e-4)
@@ -269,7 +269,7 @@ def test_clipping_order_is_coordinate_tensor_norm(fused):
 
 
 def test_max_update_rms_clips_each_tensor():
-    # The first steps have length 10 without bias correction, and v is not clipped.
+    # Without bias correction, the first step is 10 in each coordinate with a gradient. v is not clipped.
     params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
     optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)
     params[0].grad, params[1].grad = torch.full((4,), 5.0), torch.tensor([1.0, 0.0, 0.0, 0.0])

@@ -350,7 +350,7 @@ def test_uniform_batches_take_contiguous_float32_and_float64_on_the_cpu():
     _, batches = collect_batches(None, optimizer.param_groups, optimizer.state)
     assert [(batch.is_uniform, batch.params) for _, batch in batches] == [(True, params[:2]), (False, params[2:])]
     optimizer.step()
-    # lr / sqrt(1 - 0.99) in every kernel
+    # In every kernel, the first step is lr / sqrt(1 - 0.99) = 5.
     for param, before in zip(params, (torch.arange(3.0), 1.0, 1.0, 1.0), strict=True):
         torch.testing.assert_close(
             param.detach().float(), before - torch.full(param.shape, 5.0), rtol=1e-3, atol=1e-3
@@ -438,7 +438,7 @@ def test_step_keeps_weights_in_shared_memory():
     param.grad = torch.ones(4)
     optimizer.step()
     seen = struct.unpack("4f", bytes(memory.buf[:16]))
-    # lr / sqrt(1 - 0.99)
+    # The first step is lr / sqrt(1 - 0.99) = 1.
     assert seen == pytest.approx([0.0] * 4, abs=1e-6)
     del param, data, optimizer
     gc.collect()
@@ -644,12 +644,12 @@ RANDOM_OPTIONS = st.fixed_dictionaries(
         "on_nonfinite": st.sampled_from(["raise", "skip"]),
     },
 )
-# Sizes of an update's gradients, from subnormal in float32 to far too large.
+# Sizes of the gradients of each update. None means no gradients; 1e-40 is subnormal in float32.
 SIZES = st.lists(st.sampled_from([None, 0.0, 1e-40, 1e-30, 1e-8, 1.0, 1e6, 1e18]), min_size=1, max_size=8)
 
 
 def gradients(model, size, seed):
-    """Set random gradients of a size, or none for None."""
+    """Set random gradients of a given size; a size of None removes the gradients."""
     generator = torch.Generator().manual_seed(seed)
     for param in model.parameters():
         noise = torch.randn(param.shape, generator=generator, dtype=torch.float64)
@@ -747,8 +747,8 @@ def test_step_with_any_options_in_uniform_batches_equals_the_rule(options, sizes
     except ValueError:
         return
     if options.get("centered"):
-        return  # the difference of two nearly equal numbers is only rounding, and the step divides by it
+        return  # the step divides by v - m*m, which may be only a rounding error
     if 0.0 < fused.rho < 1e-6:
-        return  # the rule has no digits left of a huge v, because its 1 - rho is 1
+        return  # in the rule, the rounding of 1 - rho loses the rest of a huge v
     plain, other, _ = optimized(options, sizes, torch.float64, False)
     assert_same((own, plain), (fused, other), tolerance=1e-6)

@@ -127,8 +127,8 @@ def test_preset_options_each_change_the_result():
 def test_centered_with_bias_correction_differs_from_optax(case):
     """optax divides v and m each by its weight w, while rl_rms divides v - m*m by w.
 
-    After one update, v/w - (m/w)**2 is 0 and the step of optax is lr g / sqrt(eps). (v - m*m) / w is rho g**2, and
-    the step of rl_rms is lr / sqrt(rho), the length of a bias-corrected first step.
+    After one update, v/w - (m/w)**2 is 0 and the step of optax is lr g / sqrt(eps). (v - m*m) / w is rho g**2, so
+    the step of rl_rms has the length lr / sqrt(rho), apart from eps. Nesterov momentum lengthens both steps.
     """
     arguments = case["arguments"]
     lr, rho, eps = arguments["learning_rate"], 0.9, 1e-8

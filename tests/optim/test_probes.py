@@ -1,4 +1,4 @@
-"""Probes read the same coordinates at every update, for gradients in any memory."""
+"""Probes read the same coordinates at every update, for gradients in any memory layout."""
 
 import pytest
 import torch

@@ -34,7 +34,7 @@ OURS_ALONE = {
 
 @pytest.fixture(autouse=True, params=["fused", "plain"])
 def path(request, monkeypatch):
-    """Runs every property on the fast path and without it."""
+    """Runs every test with and without uniform batches."""
     if request.param == "plain":
         monkeypatch.setattr("rl_rms.optim.plan.allows_uniform", lambda group: False)
 
@@ -726,7 +726,7 @@ def test_differentiable_steps_equal_finite_differences(options):
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.1, "decoupled_weight_decay": True}])
 def test_gradient_of_the_learning_rate(options):
-    # torch.optim.RMSprop takes only a number as the learning rate.
+    # torch.optim.RMSprop raises an error for a learning rate that requires a gradient.
     def after(lr):
         param = torch.tensor([1.0, -2.0], dtype=torch.float64)
         optimizer = RMSprop([param], lr=lr, differentiable=True, **options)
@@ -817,14 +817,14 @@ def test_centered_step_stays_within_its_bound(updates, rho, bias_correction):
         optimizer.step()
         step = abs(param.item() - before)
         bound = lr * min(math.sqrt(1 / (1 - rho) + rho**-t), abs(grad) / eps)
-        # Rounding errors of v - m**2, relative to the square of the largest gradient.
+        # The rounding error of v - m**2 is relative to the square of the largest gradient.
         largest = max(map(abs, updates[:t]))
         if grad == 0 or abs(grad) > 1e-2 * largest:
             assert step <= bound * (1 + 1e-3) + 1e-12
 
 
 def test_centered_step_reaches_its_bound():
-    # The worst case is one repeated gradient after the weight of the initial v has decayed to rho ** t.
+    # For a constant gradient of 1, v - m**2 is rho**t * (1 - rho**t).
     param, lr, rho, t = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.1, 0.9, 40
     optimizer = RMSprop([param], lr=lr, rho=rho, eps=1e-12, centered=True)
     for _ in range(t):

@@ -42,7 +42,7 @@ def problem(shape, dtype=torch.float64, updates=25):
 
 
 def test_two_updates_equal_hand_computed_values():
-    # v = 0.5 * 16 = 8, then 0.5 * 8 + 0.5 * 64 = 36; p = -2 (4 / sqrt 8), then less 2 (8 / 6).
+    # v = 0.5 * 16 = 8, then 0.5 * 8 + 0.5 * 64 = 36. p = -2 * 4 / sqrt(8) - 2 * 8 / sqrt(36).
     grads = [torch.tensor([4.0]), torch.tensor([8.0])]
     param, state = run(grads, lr=2.0, half_life=1, eps=0.0)
     assert state["square_avg"].item() == 36.0
@@ -78,8 +78,8 @@ def test_update_equals_the_tensorflow_form(momentum, centered, weight_decay):
 
 
 def test_momentum_and_optimism_equal_hand_computed_values():
-    # g / d is 1, 1, -1; b = 1, then 1 - 0.5 = 0.5, then -1 - 0.25 = -1.25; the steps are 1, 0.5 + 2 (0.5 - 1) and
-    # -1.25 + 2 (-1.25 - 0.5).
+    # g / d is 1, 1, -1. The momentum buffer is 1, then 1 - 0.5 = 0.5, then -1 - 0.25 = -1.25. The steps are lr
+    # times 1, 0.5 + 2 * (0.5 - 1) and -1.25 + 2 * (-1.25 - 0.5).
     grads = [torch.tensor([g], dtype=torch.float64) for g in (3.0, 3.0, -3.0)]
     options = {"lr": 0.1, "rho": 0.9, "eps": 0.0, "bias_correction": True, "momentum": -0.5, "optimism": 2.0}
     points = [run(grads[:updates], **options)[0].item() for updates in (1, 2, 3)]
@@ -90,7 +90,7 @@ def test_momentum_and_optimism_equal_hand_computed_values():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_optimism_equals_a_combination_of_torch_steps(momentum):
-    # torch's steps of length 1 are u; twice the last minus the previous one is the optimistic gradient.
+    # At lr = 1, torch's steps are u. With an optimism of 1, a step is lr * (2 * u - previous u).
     grads, param = problem((3, 4))
     options = {"eps": 1e-3, "momentum": momentum}
     zero = torch.zeros_like(param)
@@ -106,7 +106,7 @@ def test_optimism_equals_a_combination_of_torch_steps(momentum):
 
 
 def test_optimism_with_lr_in_momentum_uses_the_rate_of_each_step():
-    # Steps of 0.1 and 0.2: the second is 0.2 + (0.2 - 0.1).
+    # Without optimism, the steps are 0.1 and 0.2. With it, the second step is 0.2 + (0.2 - 0.1).
     param = torch.zeros(1, dtype=torch.float64)
     state = rmsprop_init(param, optimism=1.0)
     for lr in (0.1, 0.2):
@@ -153,7 +153,7 @@ def test_bias_corrected_first_step_is_the_learning_rate(magnitudes, half_life, d
 
 
 def test_bias_corrected_second_moment_of_a_constant_gradient_is_its_square():
-    # Exact for every t and for a different decay at every update.
+    # Bias correction is exact at every update, also if rho changes.
     param, state = torch.zeros(1, dtype=torch.float64), rmsprop_init(torch.zeros(1, dtype=torch.float64))
     for rho in (0.9, 0.99, 0.5, 0.999):
         new, state = rmsprop_update(
@@ -214,7 +214,7 @@ def test_decoupled_weight_decay_is_independent_of_gradients(with_gradients):
 
 
 def test_centered_step_of_constant_gradients_is_finite():
-    # v and m*m are equal up to rounding, and torch takes the root of a negative number.
+    # v - m*m is only a rounding error. If it is negative, torch's root is nan.
     grads = [torch.linspace(0.1, 3, 1000)] * 60
     theirs, _ = reference(torch.optim.RMSprop, grads, torch.zeros(1000), alpha=0.5, centered=True)
     assert theirs.isnan().any()
@@ -224,7 +224,7 @@ def test_centered_step_of_constant_gradients_is_finite():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_accumulates_in_single_precision(dtype):
-    # In bfloat16, v would stop at 2, where (1 - rho) g*g is below half a unit in the last place.
+    # In bfloat16, v would stop at 1, where (1 - rho) g*g is below half a unit in the last place.
     grads = [torch.full((2,), 1.9609375, dtype=dtype)] * 8000
     param, state = run(grads, lr=1e-3, rho=0.999)
     assert param.dtype == dtype

@@ -25,7 +25,7 @@ from rl_rms import RMSprop
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 
 TRAINING_PATHS = {"auto": {"fused": None}, "loop": {"fused": False}, "foreach": {"foreach": True}}
-# Autograd forbids a differentiable step on leaves that require gradients, so these run only for given gradients.
+# Autograd forbids a differentiable step on leaves that require gradients, so only tests that set gradients use it.
 ALL_PATHS = {**TRAINING_PATHS, "differentiable": {"differentiable": True}}
 
 over_all_paths = pytest.mark.parametrize("path", ALL_PATHS.values(), ids=ALL_PATHS)
@@ -52,8 +52,8 @@ def play(scenario, optimizer_class, **options):
 
 
 def assert_as_torch(scenario, path, tolerance=1e-5, **options):
-    """Assert that a scenario returns the same values with torch's and with this optimizer."""
-    # Schedulers change tensors in place, so each optimizer has its own.
+    """Assert that a scenario returns the same values with torch's RMSprop and with `rl_rms.RMSprop`."""
+    # Schedulers change a learning rate that is a tensor in place, so each optimizer gets its own copy.
     ours = play(scenario, RMSprop, **{**path, **copy.deepcopy(options)})
     theirs = play(scenario, torch.optim.RMSprop, **copy.deepcopy(options))
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -361,7 +361,7 @@ def test_parameter_twice_in_a_group_warns_and_is_updated_twice(path):
             optimizer.step()
         return param, other, optimizer.state[param]["step"], optimizer.state[other]["step"]
 
-    # torch chooses the order of the two updates in its foreach kernels.
+    # The foreach path is left out, because torch decides the order of the two updates in a foreach kernel.
     assert_as_torch(scenario, path)
 
 
@@ -694,7 +694,7 @@ def test_step_in_another_process_trains_a_shared_model():
     process.join(60)
     assert process.exitcode == 0
     for param, start in zip(model.parameters(), before, strict=True):
-        torch.testing.assert_close(param.detach(), start - 1.0, rtol=1e-5, atol=1e-5)  # lr / sqrt(1 - 0.99)
+        torch.testing.assert_close(param.detach(), start - 1.0, rtol=1e-5, atol=1e-5)
 
 
 # -- state dicts -------------------------------------------------------------------------------------------
@@ -773,7 +773,7 @@ def test_deepcopy_has_the_attributes_and_hooks_of_torch(path, copied, updates):
         other.load_state_dict(other.state_dict())
         return len(calls), states(other)
 
-    # Pickle cannot copy local functions, so this uses copy; torch leaves hooks out of both.
+    # torch's copies and pickles of an optimizer have no hooks.
     assert_as_torch(scenario, path)
 
 
@@ -1319,7 +1319,7 @@ def test_optimizer_without_references_is_freed(path):
     kept = [optimizer, optimizer.state[first]["square_avg"], optimizer.state[first]["momentum_buffer"]]
     gone = [weakref.ref(thing) for thing in kept]
     del kept
-    gc.disable()  # cycles would keep objects alive
+    gc.disable()  # without it, objects in reference cycles stay alive
     try:
         del optimizer
         assert [reference() for reference in gone] == [None] * len(gone)

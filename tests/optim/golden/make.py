@@ -9,8 +9,9 @@ write it again, use a separate environment (Python 3.11):
     golden-venv/bin/python tests/optim/golden/make.py
 
 All computations use float64. The gradients are a fixed sequence that does not depend on the parameters. They have
-magnitudes from 1e-4 to 1e2, single zeros, tensors of zeros and coordinates whose first gradient is zero. The
-learning rate changes, because momentum buffers with and without it are equivalent for a constant rate.
+magnitudes of about 1e-4 to 1e2, single zeros, a tensor of zeros and a coordinate whose first three gradients are
+zero. The learning rate changes, because at a constant rate it makes no difference whether momentum buffers contain
+the rate.
 """
 
 import inspect
@@ -89,7 +90,7 @@ def keras_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) 
 
 
 def optax_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``optax.rmsprop`` after the gradient transformation that the arguments name."""
+    """``optax.rmsprop``, after a gradient transformation if the arguments name one."""
     own = dict(arguments)
     before = [getattr(optax, name)(own.pop(name)) for name in BEFORE_OPTAX if name in own]
     lr, factors = own.pop("learning_rate"), jax.numpy.asarray(LR_FACTORS)
@@ -193,7 +194,7 @@ def cases() -> Iterator[tuple[str, Arguments]]:
 
 
 def defaults(optimizer: Any) -> Arguments:
-    """Default numbers and flags of an optimizer."""
+    """Defaults of an optimizer that are floats or flags."""
     parameters = inspect.signature(optimizer).parameters.values()
     return {x.name: x.default for x in parameters if isinstance(x.default, (bool, float))}
 

@@ -8,7 +8,7 @@ rl_rms. TorchOpt has no gradient with respect to its decay. To write the file ag
     golden-venv/bin/pip install torch==2.13.0 jax==0.10.2 optax==0.2.8 torchopt==0.7.3
     golden-venv/bin/python tests/optim/golden/make_hypergradients.py
 
-The problem is a logistic regression with two tensors of weights, trained for some steps in float64.
+The problem is a logistic regression with a weight vector and a bias, trained in float64.
 """
 
 import json

@@ -43,9 +43,9 @@ RULE = {
     "cautious": False,
     "max_update_rms": None,
 }
-# Kernels of uniform batches. The fused one has small batches only without ``eps_in_sqrt``.
+# Kernels of uniform batches. The fused kernel gets a large batch, as it has no ``eps_in_sqrt`` for small ones.
 UNIFORM = {"foreach, small", "foreach, large", "fused"}
-# Kernels without support for an option.
+# For each option, the kernels that do not support it.
 LACKING = {
     "centered": {"fused"},
     "optimism": {"fused"},
@@ -104,7 +104,7 @@ def uniform_batch(kernel, params, states):
 
 
 def advance(kernel, dtype, options, make_lr=float):
-    """Parameters and states after some updates by a kernel and by the rule."""
+    """Pairs of parameter and state after some updates: by a kernel, and by the rule."""
     group = group_of(options)
     params = tensors(dtype, seed=0)
     expected = list(zip([param.clone() for param in params], initial(params, group), strict=True))
@@ -151,7 +151,7 @@ def assert_same(ours, expected, tolerance):
 )
 def test_update_of_every_kernel_and_option_equals_the_rule(kernel, options, dtype):
     if dtype is torch.float32 and options.get("centered"):
-        options = {**options, "eps": 0.1}  # the difference v - m*m of two nearly equal numbers is only rounding
+        options = {**options, "eps": 0.1}  # a small eps would show rounding errors of v - m*m
     assert_same(*advance(kernel, dtype, options), TOLERANCES[dtype])
 
 

@@ -12,7 +12,7 @@ from rl_rms.envs import NonStationaryVector
 
 
 def play(env, steps, seed):
-    """Observations, rewards and ends of a single or vector environment under random actions."""
+    """Transitions, regimes, clocks and parameters of a single or vector environment under random actions."""
     random, seen = np.random.default_rng(seed), []
     space = env.action_space
     for _ in range(steps):
@@ -61,7 +61,7 @@ def continues_in_copies(env, loaded, steps):
 
 
 class Own(gym.Env):
-    """An environment without a registered state, with its own random generator."""
+    """An environment without a registered state. With ``secretive``, seeds do not set its random numbers."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)

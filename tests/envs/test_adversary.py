@@ -60,7 +60,7 @@ def test_state_dict_goes_through_json():
 
 
 def test_replay_in_an_environment_repeats_the_bursts(probe):
-    # Five transitions per episode, each with the level as reward: 5 at rest, 15 or 0 in a burst.
+    # Episodes have five transitions with the level as reward, so returns are 5 at rest, and 15 or 0 in a burst.
     env = NonStationary(probe(), {"level": burst(threshold=5.0, duration=10, window=2, rest=0)})
     env.reset(seed=0)
     rewards = []
@@ -100,7 +100,7 @@ def test_adversary_of_a_vector_sees_all_episodes(probes):
     env = NonStationaryVector(probes([2, 3]), {"level": burst(threshold=2.0, duration=4, window=1, rest=0)})
     env.reset(seed=0)
     rewards = [env.step(np.zeros((2, 2), np.float32))[1].tolist() for _ in range(5)]
-    # The first episode ends at clock 4. Its reset frame does not count, so the burst has three steps.
+    # The first episode ends at clock 4. Reset frames do not count, so the burst of 4 env steps has 3 vector steps.
     assert rewards == [[1, 1], [1, 1], [0, 0], [0, 0], [0, 0]]
     assert env.schedules["level"].strikes[0] == (4, 0.0)
     with pytest.raises(ValueError, match=naming("sharing='shared'", "'independent'")):

@@ -14,7 +14,7 @@ KEYED = spaces.Dict({"a": BOX, "b": spaces.Discrete(3)})
     ("space", "observation"),
     [
         (BOX, np.zeros(3, np.float32)),
-        (BOX, np.full(3, 9.0)),  # out of bounds, or of a type that casts safely
+        (BOX, np.full(3, 9.0)),  # out of bounds, and float64 instead of float32
         (BOX, [0, 0, 0]),
         (spaces.Box(0, 255, (2,), np.uint8), np.zeros(2, np.uint8)),
         (spaces.Discrete(3), 2),

@@ -13,7 +13,7 @@ def held(clock, seed, env_index=0):
 
 def test_independent_clocks_equal_the_schedules_across_blocks():
     clocks = IndependentClocks(CHANGES, seed=2, num_envs=2)
-    clocks.set(2 * BLOCK - 3)  # shares of BLOCK - 1 and BLOCK - 2
+    clocks.set(2 * BLOCK - 3)  # the sub-environments' clocks are BLOCK - 1 and BLOCK - 2
     for valid in ([True, True], [False, True], [True, True], [True, False]):
         clocks.advance(np.array(valid), sum(valid))
         for i, clock in enumerate(clocks.readings.tolist()):

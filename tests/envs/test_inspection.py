@@ -11,7 +11,7 @@ class Engine:
 
 
 class Car(gym.Env):
-    """A car on a line, with numbers in its class, a dictionary, a list, an array and an object."""
+    """A car on a line, with numbers in its class and in a dictionary, a list, a tuple, an array and objects."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)

@@ -10,7 +10,7 @@ from tests.naming import mentions, naming
 
 
 class Remembering(gym.Wrapper):
-    """A wrapper with an attribute of each type that is saved."""
+    """A wrapper with attributes of types that are saved, and with a function, which is not saved."""
 
     def __init__(self, env, rate=0.5):
         super().__init__(env)

@@ -17,7 +17,7 @@ def people(count=100_000, seed=0, **options):
 
 
 def test_episode_equals_hand_computed_values():
-    # Without noise and with a steep rule, an applicant with importance @ traits > 0 repays.
+    # Without noise and with a steep rule, an applicant repays if and only if importance @ traits > 0.
     env = Lending(num_features=2, noise_0=0.0, noise_1=0.0, steepness=1e6, gain=2.0, loss=5.0)
     observation, info = env.reset(seed=0)
     assert info == {}
@@ -55,13 +55,13 @@ def test_repayment_probabilities_equal_simulated_shares():
 
 
 def test_repayment_probabilities_equal_hand_computed_values():
-    # All traits are visible: sigmoid(steepness * importance @ x) with importance (2, 1) / sqrt(5).
+    # Without noise, the probability is sigmoid(steepness * importance @ x) with the importance (2, 1) / sqrt(5).
     env = Lending(num_features=2, noise_0=0.0, noise_1=1.0, steepness=1.0)
     assert env.chances([[1.0, -1.0, 1, 0]]) == pytest.approx(1 / (1 + np.exp(-1 / 5**0.5)))
-    # Above and below 0 are equally likely.
+    # Given features of 0, importance @ traits is as likely above 0 as below.
     assert env.chances([[0.0, 0.0, 0, 1]]) == pytest.approx(0.5)
-    # With a steep rule, this is the probability that a normal with mean 1/2 * 2/sqrt(5) and variance 1/2 * 4/5 is
-    # above 0.
+    # With a steep rule, this is the probability that a normal with the mean 1/2 * 2/sqrt(5) and the variance
+    # 1/2 * 4/5 is above 0. Only the first trait has noise.
     steep = Lending(num_features=2, noise_1=1.0, steepness=20.0)
     assert steep.chances([[1.0, 0.0, 0, 1]]) == pytest.approx(0.7602, abs=2e-3)
 

@@ -15,7 +15,7 @@ minigrid = pytest.importorskip("minigrid")
 
 
 def ids():
-    """The first registered id of each class, without its short mazes of other names."""
+    """The first registered id of each environment class in ``minigrid.envs``."""
     found = {}
     for id, spec in gym.registry.items():
         if str(spec.entry_point).startswith("minigrid.envs:"):

@@ -452,7 +452,7 @@ def test_stable_baselines3_learning_advances_the_clock():
 
 
 class OwnKeys(gym.Wrapper):
-    """An environment with info entries and reset options of the wrappers' names without their prefix."""
+    """An environment whose info entries and reset options have rl_rms's names without the prefix ``rl_rms.``."""
 
     def reset(self, *, seed=None, options=None):
         observation, info = self.env.reset(seed=seed)
@@ -518,7 +518,7 @@ def test_parameter_with_regular_increments_counts_them_across_episodes(policy_se
 
 @pytest.mark.parametrize("policy_seed", [0, 1])
 def test_poisson_events_in_20000_steps_have_their_rate(policy_seed):
-    # The count is Poisson: 200 with standard deviation 14.
+    # The count is Poisson, with the mean 200 and the standard deviation 14.
     _, regimes = play({"gravity": PoissonJumps(low=5, high=15, mean_dwell=100)}, 20_000, policy_seed)
     assert regimes[-1] == pytest.approx(200, abs=3 * 200**0.5)
 

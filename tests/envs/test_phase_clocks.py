@@ -9,7 +9,7 @@ CHANGES = {"gravity": Sinusoid(9.8, 4, 500), "length": Redraw(0.3, 0.9, every=64
 
 def test_phase_clocks_spread_over_the_cycle_or_timescale_of_each_target():
     clocks = PhaseClocks(CHANGES, seed=2, num_envs=4)
-    clocks.set(4 * BLOCK - 6)  # readings in one search for events
+    clocks.set(4 * BLOCK - 6)  # one search for events covers 4 * BLOCK readings
     for _ in range(40):
         clock = clocks.reading
         swing, redrawn = clocks.values

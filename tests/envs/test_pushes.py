@@ -9,7 +9,7 @@ from tests.naming import naming
 
 
 def play(env, steps, pushes, seed=0):
-    """Observations, rewards and ends under given moves."""
+    """Observations, rewards and ends under random moves and given pushes."""
     rng = np.random.default_rng(seed)
     transitions = [(env.reset(seed=seed)[0], None, None, None)]
     for _ in range(steps):

@@ -18,7 +18,7 @@ from rl_rms.envs.schedules import Linear
 from tests.faulty import Faulty, fail_in_the_third_step
 from tests.naming import naming
 
-# Seconds that are enough for a worker on a busy machine. Only tests of hung workers wait for them.
+# Seconds that are enough for a worker on a busy machine. Only tests of hung workers wait this long.
 TIMEOUT = 2.0
 
 
@@ -27,7 +27,7 @@ def vector(*envs, **kwargs):
 
 
 def play(env, num_steps, seed=7):
-    """Observations, rewards and ends of some steps, and the reset frames."""
+    """Observations, rewards, ends and restarts of some steps."""
     shown = [env.reset(seed=seed)[0]]
     ends = []
     with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def test_step_hung_worker_is_replaced_and_the_others_continue():
 
 
 class Keyed(Faulty):
-    """The same environment with a Dict observation with a Tuple."""
+    """The same environment with a Dict observation that contains a Tuple."""
 
     observation_space = spaces.Dict({"a": Faulty.observation_space, "b": spaces.Tuple((spaces.Discrete(9),))})
 
@@ -211,7 +211,7 @@ def test_exit_of_the_process_leaves_no_worker(how, on_error):
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == (-signal.SIGKILL if on_error == "restart" else 1), done.stderr
-    # The output ends when all workers have ended, or the test times out.
+    # Workers hold the output open, so a worker that does not end makes subprocess.run time out.
     assert len(done.stdout.split()) == 3
 
 

@@ -65,8 +65,8 @@ def test_step_restart_of_all_does_not_advance_the_clock():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if t == 2 else "error")
             rewards.append(env.step(np.zeros(2, int))[1].tolist())
-    # Both fail in their third step. It is no transition and does not advance the clock, and neither do reset
-    # frames.
+    # Both fail in their third step. Neither the failed step nor the reset frame is a transition, so neither
+    # advances the clock.
     assert rewards == [[0, 0], [2, 2], [0, 0], [0, 0], [4, 4], [6, 6]]
     assert env.clock == 8
 
@@ -86,7 +86,7 @@ def test_reset_fault_restarts_or_raises_after_five_in_a_row():
 
 
 class Varied(gym.Env):
-    """Episodes of 3 steps with sampled observations and changing info keys."""
+    """Episodes that are truncated after 2 steps, with sampled observations and changing info keys."""
 
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 

@@ -318,7 +318,7 @@ def test_snapshot_with_an_unserializable_attribute_is_none():
 
 
 class Opaque(gym.Wrapper):
-    """An object that cannot be saved."""
+    """A wrapper with an attribute that cannot be saved."""
 
     def __init__(self, env):
         super().__init__(env)

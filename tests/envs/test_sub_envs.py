@@ -24,7 +24,7 @@ def test_constructor_with_unprepared_workers_raises_value_error():
     with pytest.raises(ValueError, match=naming('make_vec(id, num_envs, changes, vectorization_mode="async"')):
         NonStationaryVector(refused, {"gravity": 3.0})
     refused.close()
-    env = NonStationaryVector(bare())  # nothing to set in them
+    env = NonStationaryVector(bare())  # nothing to set in the workers
     env.reset(seed=0)
     env.step(np.zeros(2, dtype=int))
     assert env.clock == 2

@@ -17,7 +17,6 @@ with warnings.catch_warnings():
     import gymnasium.envs.box2d
 
 NAMES = pytest.mark.parametrize("name", TASKS)
-# MuJoCo prints a notice about Gymnasium's models to the standard output.
 
 
 def test_every_environment_has_a_task_of_every_kind():
@@ -32,7 +31,7 @@ def test_every_environment_has_a_task_of_every_kind():
 
 
 def said(check, env):
-    """Warnings of a checker without colour codes."""
+    """The warnings of a checker for an environment."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check(env, skip_render_check=True)

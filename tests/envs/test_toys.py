@@ -25,10 +25,10 @@ def test_bandit_means_drift():
 
 
 def test_values_equal_hand_computed_values():
-    # From state 0, going to 1 and staying gives 1 + gamma + gamma**2 + ... = 10.
+    # Going from state 0 to state 1 and staying there gives 1 + gamma + gamma**2 + ... = 10.
     env = TwoStates()
     assert env.values([[0, 1], [1, 0]], gamma=0.9) == pytest.approx([10, 10])
-    # Staying gives 0 in every step or 1 in every step.
+    # Staying gives 0 per step in state 0, and 1 per step in state 1.
     assert env.values([[1, 0], [1, 0]], gamma=0.9) == pytest.approx([0, 10])
     # A random policy is in state 1 after half of the transitions, from either state.
     assert env.values([[0.5, 0.5], [0.5, 0.5]], gamma=0.9) == pytest.approx([5, 5])

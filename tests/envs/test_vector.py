@@ -45,7 +45,7 @@ def test_clock_counts_only_true_transitions_in_every_autoreset_mode(kind, mode, 
     shown = play(shared, 12)
     assert shared.clock == sum(true)
     assert shared.clocks.tolist() == [sum(true)] * 3
-    # All have the clock's reading at the beginning of the vector step; reset frames have no reward.
+    # All rewards use the clock at the beginning of the vector step. Reset frames have the reward 0.
     before = 0
     for _, rewards, _, _ in shown:
         assert set(rewards) <= {1.0 + before, 0.0}
@@ -116,7 +116,7 @@ def test_make_vec_in_every_vectorization_mode_gives_the_same_drift(sharing):
                 index = i if sharing == "independent" else 0
                 changes = CHANGES
                 if sharing == "phase":
-                    # Thirds of the cycle, or of the timescale.
+                    # The phases are thirds of the cycle, or of the timescale.
                     spans = {"gravity": 300, "length": 32, "masscart": 25, "reward.scale": 60}
                     spans |= {"observation.offset": 56, "action.flip": 90}
                     changes = {name: one.ahead(round(i / 3 * spans[name])) for name, one in CHANGES.items()}
@@ -177,7 +177,7 @@ def test_action_flip_by_sharing_flips_the_actions_of_all_or_of_each():
         return env.step(np.array(actions))[0].tolist()
 
     assert first([0, 1], 1.0, "shared") == first([1, 0], 0.0, "shared") != first([0, 1], 0.0, "shared")
-    # With seed 1, only the actions of the first are flipped.
+    # With seed 1, only the actions of the first sub-environment are flipped.
     redraw = Redraw(values=[0, 1], every=10)
     flips = [trace({"action.flip": redraw}, [0], 1, i)["action.flip"][0] for i in range(2)]
     assert flips == [1, 0]

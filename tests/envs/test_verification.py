@@ -47,7 +47,7 @@ def test_verify_lunar_lander_that_keeps_its_first_gravity_raises():
     lander = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
 
     class Frozen(lander.LunarLander):
-        """A lander that keeps its first gravity, as an episode in progress does."""
+        """A lander whose resets set gravity to -10, so that a change of gravity has no effect."""
 
         def reset(self, **arguments):
             self.gravity = -10.0
@@ -357,7 +357,7 @@ def test_verify_copies_an_environment_whose_attributes_were_changed(counting):
 
 
 class Ending(Counted):
-    """Ends its first episode early, and raises an error in a step after the end."""
+    """Ends each episode at step 3, and raises an error in a step after the end."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 - Gymnasium before 1.4 writes this here
     steps = 0

@@ -6,7 +6,7 @@ from gymnasium.vector import AutoresetMode
 
 
 class NativeProbes(gym.vector.VectorEnv):
-    """Probes as a native vector environment, with the array `level` as rewards."""
+    """Probes as a native vector environment. The parameter `level`, a number or an array, is the reward."""
 
     single_observation_space = gym.spaces.Box(0.0, 100.0, (2,), np.float32)
     single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -42,7 +42,7 @@ class NativeProbes(gym.vector.VectorEnv):
 
 
 def play(env, steps, actions=None):
-    """Make vector steps, with resets of ended episodes without autoreset."""
+    """Make vector steps. Without autoreset, reset the sub-environments whose episodes have ended."""
     shown = []
     for k in range(steps):
         action = env.action_space.sample() if actions is None else np.full(env.num_envs, actions[k])

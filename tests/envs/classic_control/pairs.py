@@ -6,7 +6,7 @@ import numpy as np
 from rl_rms.envs.specs import native
 
 LIMITS = {"Acrobot-v1": 60, "MountainCar-v0": 90, "MountainCarContinuous-v0": 90, "Pendulum-v1": 40}
-# Parameters with which episodes end early, and which differ between three sub-environments.
+# Parameters with which episodes end early. Except for AVAIL_TORQUE, each has one value per sub-environment.
 COLUMNS = {
     "Acrobot-v1": {"LINK_MASS_2": [0.2, 0.1, 1.0], "AVAIL_TORQUE": [-4.0, 0.0, 4.0], "dt": [0.2, 0.1, 0.25]},
     "MountainCar-v0": {"force": [0.001, 0.004, 0.003], "max_speed": [0.07, 0.05, 0.06]},
@@ -32,7 +32,7 @@ def pair(id, mode="NextStep", limit=None, columns=None, num_envs=3, **kwargs):
 
 
 def swinging(id, observations, random):
-    """Actions that accelerate cars and links in the direction in which they move, with some random ones."""
+    """Random actions for Pendulum-v1, else mostly actions that push in the direction of motion."""
     n = len(observations)
     if id == "Pendulum-v1":
         return random.uniform(-3.0, 3.0, (n, 1)).astype(np.float32)

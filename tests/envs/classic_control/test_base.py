@@ -107,7 +107,7 @@ def test_parameters_are_those_of_the_single_environment_and_take_one_value_for_e
         mine, other = find_parameter(ours, name), find_parameter(single, name)
         assert (mine.low, mine.above, mine.high) == (other.low, other.above, other.high)
         assert mine.value(ours) == other.value(single)
-        # Raises an error if the values have no effect.
+        # NonStationaryVector raises an error if the values have no effect.
         env = NonStationaryVector(pair(id)[0], {name: mine.value(ours)}, sharing="independent")
         assert env.parameters[name].shape == (3,)
 

@@ -33,7 +33,7 @@ TASKS = [{"length": one} for one in (1.0, 0.7, 0.5, 0.2)]
 
 
 def wander(history, random):
-    """A teacher with random numbers and a state."""
+    """A teacher's choice: the length of the last task plus noise."""
     last = history[-1].task["length"] if history else 0.5
     return {"length": float(np.clip(last + random.normal(0, 0.1), 0.1, 1.0))}
 
@@ -62,7 +62,7 @@ KINDS = pytest.mark.parametrize(
 
 
 def fresh(index):
-    """A new curriculum of a kind."""
+    """A new curriculum with the arguments of ``EVERY[index]``."""
     one = EVERY[index]
     return Teacher(["length"], wander) if isinstance(one, Teacher) else Curriculum.from_config(one.to_config())
 
@@ -184,7 +184,7 @@ def test_timescale_is_the_mean_span_between_changes():
     assert one.timescale == pytest.approx(0.7 * 100 + 0.3 * 200)
     play(50)
     assert one.timescale == pytest.approx(0.7 * 130 + 0.3 * 50)
-    play(500)  # the last stage remains
+    play(500)  # after the last change, the time since then counts
     assert one.timescale == 500
 
 

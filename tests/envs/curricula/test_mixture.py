@@ -25,7 +25,7 @@ def test_alp_gmm_draws_tasks_whose_returns_change():
     assert np.mean([3 <= x <= 5 for x in places[:100]]) < 0.35
     assert np.mean([3 <= x <= 5 for x in places[300:]]) > 0.6
     assert all(0 <= x <= 10 for x in places)
-    # A fifth of the tasks is drawn uniformly; 80 % of these are outside.
+    # A fifth of the tasks is drawn uniformly; 70 % of these are outside of 2.5 to 5.5.
     assert 0.1 < np.mean([not 2.5 <= x <= 5.5 for x in places[300:]]) < 0.3
     log = curriculum.log()
     assert log["components"] >= 2

@@ -25,7 +25,7 @@ def pair(id, mode="NextStep", limit=40, num_envs=3, num_threads=2, **kwargs):
 def equal_steps(ours, theirs, steps, dtype=np.float32, seed=0):
     """Compare steps with random actions bit by bit, and count the terminations and truncations.
 
-    The actions of the second half are small, with which pendulums stand longer.
+    The actions in the second half of the steps are small, so that pendulums stand longer.
     """
     random, space = np.random.default_rng(seed), ours.action_space
     terminations = truncations = 0

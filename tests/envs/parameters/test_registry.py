@@ -114,7 +114,7 @@ MUJOCO_VALUES = {
 }
 
 
-WIND = {"wind_x", "wind_y", "wind_z"}  # there is no air
+WIND = {"wind_x", "wind_y", "wind_z"}  # by default the density is 0, so wind has no effect
 
 
 MUJOCO_INEFFECTIVE = {
@@ -296,7 +296,7 @@ def test_unchangeable_target_raises(env_id, name, said):
 
 def test_unregistered_numeric_attribute_is_set(probe):
     env = probe()
-    assert parameter_names(env) == ["length"]  # the class registers level
+    assert parameter_names(env) == ["length"]  # level is an attribute of the class
     assert find_parameter(env, "level").value(env) == 1.0
     drifting = NonStationary(env, {"level": 7.0})
     drifting.reset(seed=0)

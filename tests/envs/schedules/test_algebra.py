@@ -123,7 +123,7 @@ def test_combinations_have_yaml_forms():
         (Step(1, 3, at=50) * -2, (-6, -2), 2, 50),
         (WANDERING * -2 + 5, (-math.inf, math.inf), 4, 30),
         (WANDERING * 0, (0, 0), 0, math.inf),
-        # The variance of a product is (1 + 4) (1 + 4) - 1.
+        # The variance of this product is (1 + 4) * (1 + 4) - 1.
         (WANDERING * WANDERING, (-math.inf, math.inf), math.sqrt(24), 30),
         (RandomWalk(0, 1) * WANDERING, (-math.inf, math.inf), math.inf, 30),
         (RAMP.clip(20, 400), (20, 100), 40, 100),

@@ -203,7 +203,7 @@ def test_schedules_are_immutable_and_hashable(schedule):
     assert copies == [schedule] * 3
     assert len({schedule, *copies}) == 1
     assert [one.to_config() for one in copies] == [written] * 3
-    # A copy of a copy that has already been evaluated.
+    # A schedule that has been evaluated can still be pickled.
     copies[0].value(5, KEY)
     assert pickle.loads(pickle.dumps(copies[0])) == schedule
     with pytest.raises(AttributeError):
@@ -295,7 +295,7 @@ NUMBERS = st.one_of(st.integers(-20, 20), st.floats(-1e3, 1e3), st.sampled_from(
 CLOCKS = st.one_of(st.integers(0, 100), st.integers(0, 10**7))
 SPANS = st.one_of(st.integers(1, 60), st.floats(1.0, 1e6))
 LEVELS = st.lists(NUMBERS, min_size=2, max_size=5)
-# Values by the names of arguments; all others are NUMBERS.
+# Strategies by argument name. All other arguments are drawn from NUMBERS.
 TAKEN = {
     **dict.fromkeys(("at", "steps", "window", "rest_steps"), CLOCKS),
     **dict.fromkeys(("period", "every", "duration", "threshold"), st.integers(1, 10**6) | st.integers(1, 60)),
@@ -393,7 +393,7 @@ def test_any_schedule_keeps_the_interface(schedule, seed, clocks):
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(one=ANY, other=ANY, pair=st.tuples(NUMBERS, NUMBERS), steps=CLOCKS, clocks=st.lists(CLOCKS, min_size=1))
-@example(  # a constant with several random parts
+@example(  # a constant, and a sum with two random parts
     one=schedules.Constant(0.0),
     other=schedules.Sum([schedules.RandomWalk(0.0, std=1.0), schedules.Redraw(low=0.0, high=1.0, every=1)]),
     pair=(0.0, 1.0),

@@ -22,7 +22,7 @@ KEY = Key(seed=7, stream=3)
 def test_ornstein_uhlenbeck_autocorrelation_is_exponential(tau, start):
     values = OrnsteinUhlenbeck(mean=3, std=2, tau=tau).values(np.arange(start, start + 4_000_000), KEY)
     standard = (values - 3) / 2
-    # At tau = 40 there are 50000 independent values.
+    # At tau = 40, 4,000,000 correlated values are worth about 4,000,000 / (2 tau) = 50,000 independent ones.
     assert standard.mean() == pytest.approx(0, abs=0.02)
     assert standard.var() == pytest.approx(1, abs=0.03)
     for lag in (1, tau // 2, tau, 1.5 * tau):
@@ -37,7 +37,7 @@ def test_ornstein_uhlenbeck_steps_are_consistent_across_blocks():
     innovations = (values[1:] - r * values[:-1]) / np.sqrt(1 - r * r)
     at_edges = innovations[bridges.BLOCK - 1 :: bridges.BLOCK]
     for some in (innovations, at_edges):
-        # The innovations are standard normal by variance and fourth moment, and independent of the past.
+        # The innovations have the moments of a standard normal, and are uncorrelated with the past.
         error = 5 / np.sqrt(len(some))
         assert some.mean() == pytest.approx(0, abs=error)
         assert some.var() == pytest.approx(1, abs=1.5 * error)
@@ -87,8 +87,8 @@ def test_reflected_walk_is_uniform_with_steps_of_its_size():
     at_wall = values[:-1] > 0.95
     expected = fold(0.975 + 0.2 * np.random.default_rng(0).standard_normal(100_000), -1, 1).mean()
     assert values[1:][at_wall].mean() == pytest.approx(expected, abs=0.005)
-    # The correlation of Brownian motion between walls, exp(-pi**2 std**2 k / (2 width**2)) beginning with the
-    # first mode.
+    # At lag k, the correlation of Brownian motion between walls has the first mode
+    # 96 / pi**4 * exp(-pi**2 std**2 k / (2 width**2)).
     lag = 40
     correlation = np.corrcoef(values[:-lag], values[lag:])[0, 1]
     mode = np.exp(-(np.pi**2) * 0.2**2 * lag / (2 * 2**2))
@@ -138,7 +138,7 @@ def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale,
 def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # The correlation after one clock is 1 - 1/tau or exp(-1/tau), which differ by 1 / (2 tau).
+    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau), whose relative difference is about 1 / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

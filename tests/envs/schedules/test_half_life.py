@@ -25,7 +25,7 @@ from rl_rms.envs.schedules import (
 )
 from rl_rms.laws import matched_half_life, random_walk_half_life
 
-TAU, STEPS = 3_200, 16  # 200 updates
+TAU, STEPS = 3_200, 16  # tau is 200 updates
 JUMPS = PoissonJumps(0, 1, mean_dwell=TAU)
 WANDERING = OrnsteinUhlenbeck(0, 1, tau=TAU)
 
@@ -103,7 +103,7 @@ def test_half_life_of_transitions_has_the_least_tracking_error(schedule, updates
         (Linear(0, 10, over=10_000), math.log(2) * (100 / 12 / 0.1 / (4 * 1e-4)) ** (1 / 3)),
         # ln 2 (R / (2 A**2 w**2))**(1/3), w = 0.01 an update, R = 9 / 2 / snr.
         (Sinusoid(0, 3, period=2_000 * math.pi), math.log(2) * (45 / (2 * 9 * 1e-4)) ** (1 / 3)),
-        # It is also infinite for an oscillation with w >= snr.
+        # The half-life is also infinite for an oscillation with w >= snr.
         (Sinusoid(0, 3, period=2 * math.pi * 100), math.inf),
     ],
     ids=repr,
@@ -115,7 +115,7 @@ def test_half_life_equals_hand_computed_values(schedule, expected):
 def test_half_life_of_a_fast_sinusoid_is_infinite():
     swing = Sinusoid(0, 1, period=2 * math.pi * 20)
     snr = np.array([0.045, 0.055])
-    # The exact error of an average with time constant x / w, and that without averaging, S.
+    # The exact error of an average with time constant x / w. With an infinite half-life, the error is S = 0.5.
     x = np.geomspace(0.01, 100, 4_000)[:, None]
     error = 0.5 * x**2 / (1 + x**2) + 0.5 / snr * 0.05 / (2 * x)
     assert (error.min(axis=0) < 0.5 * (1 - 1e-3)).tolist() == [False, True]

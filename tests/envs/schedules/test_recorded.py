@@ -18,8 +18,8 @@ def test_trace_timescale_is_the_lag_of_correlation_1_over_e():
     recorded = OrnsteinUhlenbeck(5, 2, tau=30).values(np.arange(0, 400_000), KEY)
     assert Trace(recorded).timescale == pytest.approx(30, rel=0.1)
     assert Trace(recorded[::10], every=10).timescale == pytest.approx(30, rel=0.1)
-    # For a line of length 1, the mean of x (x + k) at lag k is 1/12 (1 - 2 k - 2 k**2). It falls to 1/e of 1/12 at
-    # k = 0.2524.
+    # For a centered line of length 1, the autocovariance at lag k is (1 - 2 k - 2 k**2) / 12. It falls to 1/e of
+    # 1/12 at k = 0.2524.
     assert Trace(np.arange(1_000) / 1_000.0).timescale == pytest.approx(252.4, rel=0.005)
     # Two values have the correlations 1 and -1, 7 env steps apart.
     for scale in (1, 1e-200, 1e308):

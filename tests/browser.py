@@ -22,9 +22,9 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--disable-dev-s
 
 @contextmanager
 def chromium() -> "Iterator[Browser]":
-    """Debian's Chromium under Playwright. Tests that need it are skipped without it.
+    """Debian's Chromium under Playwright. Without Playwright or Chromium, the test is skipped.
 
-    The browser is closed at the end of each test, because its event loop runs in this thread.
+    The browser is closed at the end of each test, because Playwright's event loop runs in this thread.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'rl_rms[dev]'")
     found = shutil.which("chromium")
@@ -41,7 +41,7 @@ def tensorboard(runs: Path) -> Iterator[str]:
     """The address of a TensorBoard that has read a folder of runs.
 
     Raises:
-        TimeoutError: If TensorBoard does not start within a minute.
+        TimeoutError: If TensorBoard shows no run within a minute.
     """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 TOOLS = ("dev", "docs")
-# Extras of other packages' environments and of experiment trackers. The constraints files pin only mujoco.
+# Extras for other packages' environments and for experiment trackers. The constraints files pin only their mujoco.
 UNPINNED = ("atari", "dm-control", "minigrid", "robotics", "wandb", "mlflow")
 
 
@@ -27,7 +27,7 @@ def requirements_of(extras):
     return [Requirement(text) for extra in extras for text in PROJECT["optional-dependencies"][extra]]
 
 
-# Requirements of users: the core and the extras except for developer tools.
+# Requirements of users: the core and the extras, without tools and without `UNPINNED`.
 USED = [Requirement(text) for text in PROJECT["dependencies"]] + requirements_of(
     extra for extra in PROJECT["optional-dependencies"] if extra not in TOOLS + UNPINNED
 )

@@ -26,7 +26,7 @@ def cheapest(error_of_rho: Callable[[float], float]) -> float:
 
 
 def noise_error(rho: float, variance: float) -> float:
-    # The sum of squared weights of an exponential average.
+    # The squared weights of an exponential average sum to (1 - rho) / (1 + rho).
     return variance * (1 - rho) / (1 + rho)
 
 
@@ -133,7 +133,7 @@ def test_tracking_error_equals_a_simulation(dwell, ratio, half_life):
 
 
 def test_tracking_error_of_a_constant_variance_is_a_quarter_of_the_gain():
-    # The average has n = 2 / alpha degrees of freedom, so the error is half of 1 / n.
+    # The average has about n = 2 / (1 - rho) degrees of freedom, so the error is half of 1 / n.
     rho = 0.999
     error = tracking_error(half_life_from_rho(rho), 1e12, 0.0)
     assert error == pytest.approx((1 - rho) / 4, rel=0.01)

@@ -38,7 +38,7 @@ def run(*words, cwd, **settings):
 
 
 def committed():
-    """Names of the files that are tracked or new, without leftovers of an earlier build."""
+    """Names of the tracked files that exist, so without leftovers of an earlier build."""
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if files.returncode != 0:
         pytest.skip("the sources are not in a git repository")
@@ -165,7 +165,7 @@ def test_import_through_a_root_link_raises_import_error(name):
 
 
 def test_build_of_the_same_sources_gives_the_same_bytes(archives, tmp_path):
-    """Builds in another folder, with another umask, clock, time zone and hash seed."""
+    """Builds in another folder, with other file times and another umask, time zone, locale and hash seed."""
     source = tmp_path / "somebody's" / "clone"
     before = os.umask(0o077)
     try:

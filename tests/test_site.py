@@ -291,7 +291,7 @@ def test_site_search_finds_pages_without_other_hosts(site):
             page.on("request", lambda request: asked.append(request.url))
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.goto(f"{home}index.html")
-            # Typing has no effect before the search has loaded, so it is repeated, each time with more patience.
+            # Typing has no effect before the search has loaded, so it is repeated with longer and longer timeouts.
             found = page.locator(".md-search-result__link").first
             for seconds in (2, 4, 8, 16, 32, 64):
                 page.get_by_placeholder("Search").fill("")
@@ -303,7 +303,7 @@ def test_site_search_finds_pages_without_other_hosts(site):
             assert "matched_half_life" in page.locator(".md-search-result__list").inner_text()
             if (ROOT / ".venv" / "mermaid.min.js").exists():
                 page.goto(f"{home}architecture.html")
-                page.locator("div.mermaid").wait_for()  # the theme replaces the text's pre by one element
+                page.locator("div.mermaid").wait_for()  # the theme replaces the diagram's text by a div
                 assert page.locator("div.mermaid").bounding_box()["height"] > 300
             for name in (
                 "concepts.html",

@@ -8,8 +8,8 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "envs.py"
 
 
 def test_table_added_time_is_the_median_difference_within_rounds(benchmark):
-    # The machine is twice as slow in the second round and three times in the fourth. The added times are 1, 2, 1,
-    # 3, 1.
+    # The machine is twice as slow in the second round, and three times as slow in the fourth. The added times are
+    # 1, 2, 1, 3, 1.
     bare, ours = [4.0, 8.0, 4.0, 12.0, 4.0], [5.0, 10.0, 5.0, 15.0, 5.0]
     rows = benchmark.table("single", {"bare": bare, "ours": ours})
     assert rows == [

@@ -30,7 +30,7 @@ def test_on_the_lake_the_goal_counts_whatever_it_pays(benchmark):
 
 
 def told(benchmark, path, best, monkeypatch):
-    """Records of trainings that score by how far, in factors of 2, the rate is from the best."""
+    """Replace training by a score that falls by 10 for each factor of 2 between the rate and the best rate."""
     calls = []
 
     def train(task, contender, rate, seed):

@@ -42,7 +42,7 @@ def test_gradient_of_each_part_equals_that_of_the_agent(benchmark, mode):
     trainer = agent.make_trainer()
     trainer.collect()
     rollout, _ = trainer.collect()
-    # The first mode has reset frames, the second has final observations.
+    # NextStep has reset frames, and SameStep has final observations.
     assert rollout.valid.all() == (mode == "SameStep") == (len(rollout.final_index) > 0)
     gradients = benchmark.gradients_of_parts(agent, rollout, 3)
     for part in range(3):
@@ -64,7 +64,7 @@ def test_tracking_error_equals_hand_computed_values(benchmark):
     squares = torch.tensor([[1.0, 8.0, 0.0], [3.0, 8.0, 0.0]])
     errors, noise = benchmark.tracking_error(squares, torch.tensor([[4.0, 2.0, 1.0], [2.0, 8.0, 1.0]]))
     assert errors.tolist() == pytest.approx([(2.5 - math.log(2)) / 4, 0.0])
-    # halves of 1 and 3 and their mean 2, of 8 and 8 and their mean 8
+    # The squares are 1 and 3 with the mean 2, and 8 and 8 with the mean 8.
     assert noise == pytest.approx((math.log(2) - math.log(3) / 2) / 4)
 
 

@@ -24,7 +24,7 @@ def test_train_long_reads_memory_files_and_threads(benchmark, tmp_path):
 
 
 class Leak(Callback):
-    """Leaks four megabytes, a file and a thread in each update."""
+    """Leaks 8 MiB of memory, a file and a thread in each update."""
 
     def __init__(self, folder):
         self.folder, self.kept, self.end = folder, [], threading.Event()

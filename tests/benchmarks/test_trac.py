@@ -9,7 +9,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "trac.py"
 
 
 def test_trac_of_one_parameter_is_the_published_recursion(benchmark):
-    """Compares with the recursion in scalars; Adam makes the updates of the base optimizer."""
+    """Compares with the recursion in scalars. The base optimizer is Adam."""
     weight = torch.nn.Parameter(torch.tensor([0.5], dtype=torch.float64))
     shadow = torch.nn.Parameter(weight.detach().clone())
     optimizer = benchmark.TRAC([weight], lr=0.01)

@@ -23,7 +23,7 @@ gym.register("Mine-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episod
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The folder of a short run of the quickstart configuration, and the completed process."""
+    """The folder of a short run of the configuration ``drifting_cartpole``, and the completed process."""
     base = tmp_path_factory.mktemp("trained")
     words, options = command(
         "train",
@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def sweep_file(tmp_path, monkeypatch):
-    """A function that writes a sweep into its own working folder."""
+    """A function that writes a sweep file into the working folder of the test."""
     monkeypatch.chdir(tmp_path)
 
     def write(text=SWEEP):
@@ -61,7 +61,7 @@ def federation_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def strangers(federation_folder, monkeypatch):
-    """A federation whose clients' environments are code of the working folder."""
+    """A working folder with a federation whose clients' environments come from a module in this folder."""
     monkeypatch.setattr(sys, "path", [str(federation_folder), *sys.path])
     (federation_folder / "strangers.py").write_text(STRANGERS)
     (federation_folder / "mine.yaml").write_text(

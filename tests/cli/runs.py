@@ -24,7 +24,7 @@ placement: client
 
 
 def write_run(folder: Path, returns, *, every=100, rows=(), **config) -> Path:
-    """Write a run whose mean returns are logged at every ``every``-th env step, with further rows by env step."""
+    """Write a run with mean returns that are logged every ``every`` env steps, and with further log rows."""
     tree = {"env": WORLD, "total_timesteps": every * max(len(returns), 1), **config}
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(parse_config(tree).to_yaml())

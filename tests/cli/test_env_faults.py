@@ -13,7 +13,7 @@ WORDS = ["--log_interval", "10", "--agent.device", "cpu"]
 
 @pytest.fixture
 def faulty(tmp_path, monkeypatch):
-    """A configuration with a failing environment, and a folder for runs."""
+    """A function that writes a configuration with a failing environment into the working folder of the test."""
     monkeypatch.chdir(tmp_path)
     text = "env: {id: Faulty-v0, num_envs: 2, vectorization_mode: MODE, kwargs: {at: 60}}\ntotal_timesteps: 300\n"
 

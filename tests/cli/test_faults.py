@@ -24,7 +24,7 @@ ENV = {"env.num_envs": 4, "agent.n_steps": 8, "progress": "none"}
 
 @pytest.fixture
 def started(tmp_path):
-    """A function that starts ``rl-rms`` in another process in the folder and kills it at the end."""
+    """A function that starts ``rl-rms`` in the test's folder. The processes are killed at the end of the test."""
     processes = []
 
     def start(*words, config=True, **options):
@@ -90,7 +90,7 @@ def test_first_signal_saves_and_resume_is_bit_identical(tmp_path, started, numbe
 def test_second_signal_ends_the_process(tmp_path, started):
     process = started("train", "cartpole_a2c", "--agent.n_steps=1_000_000", "--agent.fused=false")
     wait(lambda: list((tmp_path / "runs").glob("*/*/events*")))
-    # The process is in its endless update. The first signal comes after its handler is installed.
+    # The first update takes a million env steps. Wait until the process has installed its signal handler.
     wait(lambda: _caught(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGTERM)
     assert "stopping after this update" in process.stderr.readline()

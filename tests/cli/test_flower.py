@@ -61,7 +61,7 @@ def rounds(federation_folder, monkeypatch):
     pytest.importorskip("flwr")
     from flwr.supercore.task_identity import TaskIdentity
 
-    for name in ("_run_id", "_node_id", "_task_id"):  # Flower sets this variable in the processes of an app
+    for name in ("_run_id", "_node_id", "_task_id"):  # Flower sets these attributes in the processes of an app
         monkeypatch.setattr(TaskIdentity, name, 1)
     from rl_rms.cli.flower import Rounds
 
@@ -331,7 +331,7 @@ def test_round_with_a_share_of_clients_samples_all_over_time(rounds):
 def test_client_without_trust_refuses_code_of_the_server(strangers, rounds, trust):
     post = Post(3, node_config={} if trust is None else {"trust": trust})
     one = rounds(post=post, rounds=1)
-    (strangers / "imported").unlink()  # the server writes the file
+    (strangers / "imported").unlink()  # the server's import of the module wrote this file
     sys.modules.pop("strangers")
     gym.registry.pop("Mine-v0")
     one.run()

@@ -25,7 +25,7 @@ NAME = "pole_whose_motor_is_wired_the_other_way_round_after_250_updates"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two seeds of a short training in which the force changes its sign after 250 updates."""
+    """Two seeds of a short training in which the force changes its sign after 8,000 env steps."""
     base = tmp_path_factory.mktemp("reported")
     config = base / f"{NAME}.yaml"
     config.write_text(

@@ -140,7 +140,7 @@ def test_train_under_torchrun_counts_the_updates_of_one_process(elsewhere):
     printed = end(process)
     assert process.returncode == 0, printed
     assert "in 2 workers" in printed
-    # The half-life is printed once and counts the env steps of all workers.
+    # Only one worker prints the half-life, at the start and at the end.
     assert printed.count("env steps per update") == 2
     assert_whole(6_000)
     together = storage.read(the_run() / "checkpoints/final")
@@ -206,7 +206,7 @@ def test_resume_of_a_killed_run_of_workers_continues(elsewhere, capsys):
     assert main(["resume", str(the_run()), "--total_timesteps", "62000"]) == 0
     assert "continued from env step 60,0" in capsys.readouterr().out
     assert_whole(62_000)
-    # Print only the folder.
+    # With --progress none, the command prints only the folder.
     assert main(["resume", str(the_run()), "--total_timesteps", "62500", "--progress", "none"]) == 0
     assert capsys.readouterr().out == f"{the_run()}\n"
     assert_whole(62_500)
@@ -356,7 +356,7 @@ def test_weights_under_torchrun_equal_one_process(elsewhere, workers_module):
 
 @pytest.fixture
 def ray(monkeypatch):
-    """Ray, which is stopped at the end."""
+    """The package ray. At the end, the fixture checks that the test has left no processes of Ray."""
     pytest.importorskip("ray.train.torch")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     before = daemons()
@@ -435,7 +435,7 @@ def test_resume_of_a_run_that_lost_the_ray_head_continues(elsewhere, ray, monkey
 
 
 def workers_of_ray():
-    """Ray names its worker processes after their functions."""
+    """Process ids of Ray's training workers, which have RayTrainWorker in their command lines."""
     return [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")

@@ -13,7 +13,7 @@ from rl_rms.cli.seeds import parse_seeds, train_seeds
 from tests.cli.runs import command
 from tests.naming import mentions
 
-# A script in place of a training. It fails if another such script runs, and always for seed 1.
+# A script in place of a training. It fails if another one runs at the same time, and always for seed 1.
 STAND_IN = """
 import json, os, sys
 seed = int(sys.argv[sys.argv.index("--seed") + 1])
@@ -28,7 +28,7 @@ if seed == 1:
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """The words that start `STAND_IN`, in an empty folder."""
+    """The command that runs `STAND_IN`, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     return [sys.executable, "stand_in.py"]

@@ -84,7 +84,7 @@ if __name__ == "__main__":
 
 
 def trainings(study):
-    """The number of trainings of each point and seed. Scores from a retried trial do not count."""
+    """The number of trainings of each point and seed. Scores that a retry took over do not count."""
     counts = {}
     found = study.get_trials(deepcopy=False)
     for trial in found:
@@ -103,7 +103,7 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
     words = [sys.executable, "fast.py"]
     storage = "sweeps/mine/study.db"
     study = study_of(search, storage)
-    for finished in (1, 4, 7):  # of twelve seeds
+    for finished in (1, 4, 7):  # finished trainings, of twelve
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
         while len(trainings(study)) < finished:
             assert process.poll() is None

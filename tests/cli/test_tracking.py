@@ -65,7 +65,7 @@ def test_squared_gradients_below_rounding_equal_the_rounding_error():
 
 
 def test_second_moment_with_a_long_half_life_after_a_fall_lags():
-    # v is 1 + 99 * 2**(-t/100): more than twice too large for 100 * log2(99) = 663 of 1000 updates.
+    # v is 1 + 99 * 2**(-t/100), which is above 2 for 100 * log2(99) = 663 of 1000 updates.
     following = after_the_jump(logged(jump(100.0, 1.0), half_life=100))
     assert following.state == "lags"
     assert following.share_off == pytest.approx(0.663, abs=0.02)
@@ -73,7 +73,7 @@ def test_second_moment_with_a_long_half_life_after_a_fall_lags():
 
 
 def test_second_moment_with_a_short_half_life_after_a_fall_tracks():
-    following = after_the_jump(logged(jump(100.0, 1.0), half_life=20))  # 133 of 1000 updates
+    following = after_the_jump(logged(jump(100.0, 1.0), half_life=20))  # v is above 2 for 133 of 1000 updates
     assert following.state == "tracks"
     assert math.isnan(following.limit)
     assert following.share_off == pytest.approx(0.133, abs=0.02)
@@ -111,7 +111,7 @@ def test_second_moment_with_a_short_half_life_in_noise_fluctuates(half_life, sta
     squares = np.random.default_rng(0).chisquare(1, size=END)
     following = after_the_jump(logged(squares, half_life))
     assert following.state == state
-    # An average with rho of squares with relative variance 2 has 2 (1 - rho) / (1 + rho).
+    # The squares have a relative variance of 2, so their exponential average has 2 * (1 - rho) / (1 + rho).
     if half_life == 64:
         rho = 0.5 ** (1 / 64)
         # Readings 25 updates apart are correlated, so v varies less between them.

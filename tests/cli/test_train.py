@@ -173,7 +173,7 @@ def test_train_configured_evaluations_videos_and_schedules_are_made(tmp_path, mo
     assert len(json.loads((folder / "summary.json").read_text())["regimes"]) == 2
     assert (folder / "checkpoints" / "best.safetensors").exists()
     assert len(list((folder / "videos").glob("*.mp4"))) == 1
-    gc.collect()  # pipes that the ffmpeg wrapper leaves open
+    gc.collect()  # closes the pipes that the ffmpeg wrapper leaves open
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--episodes", "4", "--checkpoint", "checkpoints/best.safetensors"]) == 0
     assert "4 episodes" in capsys.readouterr().out
@@ -187,7 +187,7 @@ def test_video_of_wrapped_environments_is_recorded(tmp_path, monkeypatch):
     words += ["--env.changes.gravity={sinusoid: {mean: 9.8, amplitude: 1, period: 100}}"]
     assert main(["train", "cartpole_a2c", *words]) == 0
     assert len(list((run_folder(tmp_path, "cartpole_a2c") / "videos").glob("*.mp4"))) == 1
-    gc.collect()  # pipes that the ffmpeg wrapper leaves open
+    gc.collect()  # closes the pipes that the ffmpeg wrapper leaves open
 
 
 def test_train_stop_at_mean_return_ends_early(tmp_path, monkeypatch):

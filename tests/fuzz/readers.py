@@ -20,7 +20,7 @@ FUZZING = __name__ == "__main__"
 if FUZZING:
     import atheris
 
-# The modules that the fuzzer measures the coverage of.
+# Modules whose coverage the fuzzer measures.
 FOLLOWED = ["rl_rms.agents.storage", "rl_rms.cli.config", "rl_rms.cli.yaml_files", "yaml", "jsonargparse"]
 FOLLOWED += ["rl_rms.cli.runs", "rl_rms.cli.search", "rl_rms.cli.overrides", "rl_rms.agents.metrics"]
 FOLLOWED += [
@@ -127,7 +127,7 @@ STATES = [
     lambda: _trained(RMSprop, half_life="auto", optimism=1.0),
     lambda: _trained(torch.optim.RMSprop, momentum=0.5, centered=True),
 ]
-# Each value replaces a part of a state dict.
+# Each function replaces a part of a state dict.
 MUTATIONS: list[Callable[[Any], Any]] = [
     lambda part: None,
     lambda part: -1,
@@ -166,7 +166,7 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 def read_optimizer(content: bytes) -> None:
     """Load an optimizer's state dict.
 
-    The first byte chooses it, and each pair of bytes changes one of its parts.
+    The first byte chooses the state dict, and each of the next eight pairs of bytes changes one of its parts.
     """
     saved = copy.deepcopy(STATES[content[0] % len(STATES)]().state_dict()) if content else {}
     for where, how in zip(content[1:17:2], content[2:18:2], strict=False):

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 trains, saves, loads and continues with `rl_rms.RMSprop` in all its algorithms."""
+"""A2C, PPO, DQN, SAC and TD3 of Stable-Baselines3 train, save, load and continue with `rl_rms.RMSprop`."""
 
 import runpy
 from pathlib import Path

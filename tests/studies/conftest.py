@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent == HERE:  # one quick run for all tests of a file
+        if item.path.parent == HERE:  # one worker runs all tests of a file, which share a quick run
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 

@@ -6,7 +6,7 @@ from rl_rms.studies.frame import Study, Table, Verdict, grid
 
 
 def measure(seed, by, size):
-    """A number and a curve that are known for every seed and cell."""
+    """A known number, a known curve and nan for every seed and cell."""
     return {"number": size * (seed + 1) / 3, "curve": [size, size + seed], "unknown": np.nan}
 
 

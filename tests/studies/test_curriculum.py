@@ -18,14 +18,13 @@ def test_recovery_depends_on_the_ratio_of_a_fall_but_not_of_a_rise(quick):
 
 def test_theory_equals_hand_computed_values():
     assert expected(100.0) == pytest.approx(math.log(1 / 0.19))
-    # v = 1 + (R**2 - 1) rho**t = 1.21 with R = 10.
+    # Relative to the new squares, v is 1 + (10**2 - 1) * rho**t, which falls to 1.21.
     assert expected(0.1) == pytest.approx(math.log(99 / 0.21))
 
 
 def test_first_step_after_a_rise_is_too_long():
     result = measure(0, rho=0.99, ratio=100.0)
-    # v = 0.99 + 0.01 * 1e4 g**2, so the largest gradients have steps between 10 and the bound of 1 / sqrt(1 -
-    # rho).
+    # v = 0.99 + 0.01 * 1e4 g**2, so large gradients have steps a little below the bound 1 / sqrt(1 - rho) = 10.
     assert 9 < result["first"] < 10
 
 

@@ -24,7 +24,7 @@ def test_client_normalizer_uses_its_own_gradients():
     first, state = normalize({"x": torch.tensor([2.0, -5.0])}, {}, config)
     assert first["x"].tolist() == [1.0, -1.0]
     second, _ = normalize({"x": torch.tensor([4.0, 0.0])}, state, config)
-    # Debiased v of 2 and 4 at rho 1/2: (1/4 * 4 + 1/2 * 16) / (3/4) = 12.
+    # The bias-corrected v of 2 and 4 at rho = 1/2 is (1/4 * 4 + 1/2 * 16) / (3/4) = 12.
     assert second["x"].tolist() == pytest.approx([4 / 12**0.5, 0.0])
 
 

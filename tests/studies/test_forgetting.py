@@ -8,7 +8,7 @@ OFFSETS, SCALE = CHANGES
 
 
 def results(*lengths):
-    """Results of four seeds with the reference, with forgetting at jumps, and with the half-life 5,000 steps."""
+    """Results of four seeds: reference, observations that forget at jumps, rewards with a half-life."""
     settings = [REFERENCE, {**REFERENCE, "observations": "jumps"}, {**REFERENCE, "rewards": "5_000 steps"}]
     found = [{"changes": changes, **one} for changes in (OFFSETS, SCALE) for one in settings]
     return Results(

@@ -1,4 +1,4 @@
-"""The common parts of studies, with a study of a line."""
+"""The common parts of studies, tested with the study in line.py."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def test_results_select_cells_and_scores():
     assert results.levels("size", by="c") == []
     assert results.best("number", "size", by="a") == 1.0
     assert results.best("number", "size", highest=True, by="a") == 2.0
-    # The middle two of 1/3, 2/3, 1, 4/3.
+    # The mean of the middle two of 1/3, 2/3, 1, 4/3.
     assert results.estimate("number", by="a", size=1.0).middle == pytest.approx(5 / 6, rel=1e-4)
     with pytest.raises(KeyError, match=naming("{'by': 'a'}", "2")):
         results.values("number", by="a")

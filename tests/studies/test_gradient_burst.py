@@ -14,7 +14,7 @@ STUDY = load("gradient_burst")
 
 @pytest.mark.parametrize(("rho", "size"), [(rho, size) for rho in (0.9, 0.99) for size in SIZES])
 def test_step_after_a_burst_equals_the_equation_within_the_bound(quick, rho, size):
-    # v is near 1 before the burst, so the step is B / sqrt(rho + (1 - rho) B**2).
+    # v is near 1 before the burst, so a burst of size B has the step B / sqrt(rho + (1 - rho) B**2).
     steps = quick.values("step", of="normalizer", rho=rho, clips=False, size=size)
     assert steps.max() <= 1 / math.sqrt(1 - rho) + 1e-4
     assert interquartile(steps) == pytest.approx(size / math.sqrt(rho + (1 - rho) * size**2), rel=0.08)
@@ -26,7 +26,7 @@ def test_recovery_is_faster_with_a_small_rho(quick):
 
 
 def test_small_burst_with_a_long_half_life_needs_no_recovery():
-    # 0.001 (10**2 - 1) in addition to 1 gives the root 1.048, which is within a tenth.
+    # The root of v is sqrt(1 + 0.001 * (10**2 - 1)) = 1.048, which is within a tenth of 1.
     assert burst(0, rho=0.999, clips=False, size=10.0)["recovery"] == 0
     assert burst(0, rho=0.9, clips=False, size=10.0)["recovery"] == pytest.approx(
         np.log(0.1 * 99 / 0.21) / -np.log(0.9), abs=3

@@ -28,7 +28,7 @@ def test_expected_return_of_a_policy_is_near_the_best(name, best):
     agent = A2C(make_vec(task.id, 2, task.changes, seed=3, **task.kwargs), seed=3, device="cpu")
     value = expected_return(agent, task, 3)
     assert best - 1 < value < best
-    # With equal probabilities, the reward is the mean of all arms, and each state has half of the time.
+    # A uniform policy gets the mean reward of all arms, or spends half of the time in each state.
     for param in agent.policy.actor_network[-1].parameters():
         param.data.zero_()
     if name == "bandit":

@@ -17,7 +17,7 @@ def test_sgd_without_noise_is_far_slower(quick):
 
 
 def test_sgd_leaves_the_saddle_at_the_closed_form_time():
-    # y grows by 1 + lr b in every update: from 0.1 to 1 in ln 10 / ln(1 + 0.018).
+    # y grows by the factor 1 + 0.018 in every update, from 0.1 to 1 in ln 10 / ln(1 + 0.018) updates.
     points = [
         p.numpy() for p in descend("SGD", [0.018], flat=1.0, start=0.1, noise=0.0, hold=0.1, most=200, seed=0)
     ]

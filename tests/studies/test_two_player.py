@@ -22,7 +22,7 @@ def test_rmsprop_circles_and_the_remedies_converge(quick):
 
 
 def test_formula_equals_hand_computed_values():
-    # rho = 0.95, steps of 0.01: 2 sqrt(2) * 0.01 / sqrt(0.05), and sqrt(19) times that with momentum 0.9.
+    # At rho = 0.95 and lr = 0.01: 2 * sqrt(2) * 0.01 / sqrt(0.05), and sqrt(19) times that with momentum 0.9.
     assert formula("RMSprop", 0.01) == pytest.approx(0.12649, rel=1e-4)
     assert formula("momentum 0.9", 0.01) == pytest.approx(0.12649 * math.sqrt(19), rel=1e-4)
     assert formula("extragradient", 0.01) is None
@@ -34,12 +34,13 @@ def first_rounds(player, rates):
 
 
 def test_batched_rates_equal_separate_games():
-    # From (1, 0) SGD goes to (1, rate), and on to (1 - rate**2, 2 rate).
+    # From (1, 0), SGD goes to (1, rate) and then to (1 - rate**2, 2 * rate).
     start, first, second = first_rounds("SGD", [0.1, 0.2])
     assert start == pytest.approx([1.0, 1.0])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
     assert second == pytest.approx([math.hypot(0.99, 0.2), math.hypot(0.96, 0.4)])
-    # RMSprop's first step is the rate in y, where the gradient is nonzero; its second is the rate in x.
+    # RMSprop's first step is the rate in y alone, because the gradient in x is 0. The second step is the rate in
+    # y, and rate / root in x.
     _, first, second = first_rounds("RMSprop", [0.1, 0.2])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
     root = math.sqrt((0.05 * 1.0) / (1 - 0.95**2))

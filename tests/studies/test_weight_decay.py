@@ -28,7 +28,7 @@ def test_unused_weight_vanishes_at_any_strength_of_coupled_decay(quick):
 
 
 def test_decay_without_gradients_equals_the_closed_form():
-    # 0.01 (1 - k / 1000) is the learning rate.
+    # The learning rate of update k is 0.01 * (1 - k / 1000).
     rates = 0.01 * np.linspace(1, 0, 1_000, endpoint=False)
     assert left(0, form="decoupled", strength=0.1)["left"][0] == pytest.approx(np.prod(1 - 0.1 * rates))
 

@@ -16,7 +16,7 @@ def graph():
 
 
 def cycle_in(graph, package):
-    """Modules of a package in which each imports the next and the last imports the first, or None."""
+    """An import cycle of a package, as the list of its modules; None without a cycle."""
     modules = {module for module in graph.modules if module == package or module.startswith(f"{package}.")}
     done = set()
     for start in sorted(modules):

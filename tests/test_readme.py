@@ -30,7 +30,7 @@ NEEDED = {
         *("shimmy", "dm_control"),
     )
 }
-# The name of a run of the reader in a page.
+# The pattern of run names in pages. These runs do not exist here.
 DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
 
 

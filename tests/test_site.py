@@ -160,7 +160,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(site):
-    """Names in the reference, from the inventory for other projects."""
+    """Names in the reference, read from the site's objects.inv."""
     compressed = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
     return {line.split(" ")[0] for line in zlib.decompress(compressed).decode().splitlines()}
 
@@ -198,7 +198,7 @@ def test_modules_are_in_the_reference_or_internal(reference):
 
 def test_reference_page_of_a_module_has_all_its_public_names(reference):
     pages = "\n".join(page.read_text() + "\n" for page in (DOCS / "api").glob("*.md"))
-    # Directives without a selection of members.
+    # Directives of mkdocstrings without a selection of members.
     whole = re.findall(
         r"^::: ([\w.]+)\n    options:\n      show_root_full_path: true\n(?!      members)", pages, re.M
     )

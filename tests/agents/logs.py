@@ -1,4 +1,4 @@
-"""Short logs and their events."""
+"""Functions that write short logs and read their events."""
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -1,3 +1,1 @@
-"""Returns for comparison in tests."""
-
-RANDOM_RETURN = 22  # return of a random policy on CartPole-v1
+RANDOM_RETURN = 22  # mean return of a random policy on CartPole-v1

@@ -11,7 +11,7 @@ from tests.naming import naming
 
 
 class Recorded(gym.vector.VectorWrapper):
-    """Records the pairs of actions."""
+    """Records the pairs of actions of both players."""
 
     def __init__(self, env):
         super().__init__(env)

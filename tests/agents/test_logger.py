@@ -82,7 +82,7 @@ def test_layout_of_a_resumed_run_is_written_once_with_the_environment_parameters
 
 
 def experiment(folder):
-    """Hyperparameters and results of the HParams tab."""
+    """Names of the hyperparameters that differ, and of the results, in the HParams tab."""
     data = events(folder).summary_metadata["_hparams_/experiment"].plugin_data.content
     content = HParamsPluginData.FromString(data).experiment
     first = [info.name for info in content.hparam_infos if info.differs]

@@ -58,7 +58,7 @@ def test_sparkline_of_nonfinite_or_constant_values_draws_the_rest(values, drawn)
 def test_mean_returns_of_intervals_equal_hand_computed_values():
     returns = Returns(Episode(ret, 10, 0, step) for ret, step in [(1.0, 10), (3.0, 20), (math.nan, 20), (8.0, 30)])
     assert returns.mean(0, 30) == 4.0
-    assert returns.mean(10, 20) == 3.0  # ends after step 10, up to step 20
+    assert returns.mean(10, 20) == 3.0  # episodes that end after step 10, up to step 20
     assert returns.mean(0, 19) == 1.0
     assert math.isnan(returns.mean(30, 40))
 

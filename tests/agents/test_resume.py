@@ -143,7 +143,7 @@ def test_resume_with_adapted_hyperparameters_is_bit_identical(recurrent, fresh, 
         policy = PolicyConfig(recurrent=recurrent)
         return A2C(env, seed=0, meta=meta, policy=policy, normalize_observation=True, normalize_reward=True)
 
-    # The checkpoint is within a window.
+    # The checkpoint is saved within a window of updates.
     check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", rollouts=8)
 
 

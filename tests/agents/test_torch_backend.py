@@ -66,7 +66,7 @@ def update(agent, gpu, *, with_metrics=False):
         (A2C, {"mode": AutoresetMode.SAME_STEP, "length": 3}, 5),
         # One more upload: the starts of episodes.
         (A2C, {"policy": GRU}, 5),
-        # Three parts of the observation and the mask, instead of one array of observations.
+        # Uploads: three parts of the observation and the mask, instead of one array of observations.
         (A2C, {"env": Masked}, 7),
         (Reinforce, {"env": Masked, "policy": LSTM}, 8),
         # One more upload: the nodes of the quadrature that computes the entropy.
@@ -134,7 +134,7 @@ def test_rollout_on_a_gpu_waits_only_for_the_actions(options):
     [{}, {"policy": LSTM}, {"env": Masked}, {"mode": AutoresetMode.SAME_STEP, "length": 5}],
 )
 def test_training_on_a_gpu_equals_training_on_the_cpu(algorithm, settings, options):
-    # Both devices then take the optimizer's step with the same kernel.
+    # With these options, both devices take the optimizer's step with the same kernel.
     kernel = {"fused": False, "foreach": False}
 
     def trained(device):

@@ -12,7 +12,8 @@ def benchmark(request):
     spec = importlib.util.spec_from_file_location(f"{path.stem}_benchmark", path)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))  # for modules in its folder
-        patch.setitem(sys.modules, spec.name, module)  # for its dataclasses
+        # The script may import modules of its folder. The decorator dataclass needs its entry in sys.modules.
+        patch.syspath_prepend(str(path.parent))
+        patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
         yield module

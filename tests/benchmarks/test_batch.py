@@ -10,7 +10,7 @@ def test_train_of_every_contender_is_reproducible(benchmark):
         first, again = (benchmark.train(contender, rates[0], seed=1, total_timesteps=12_000) for _ in range(2))
         assert first == again
         assert 8 < first <= 500
-        # 12,800 env steps, the half-life in env steps of 64 workers, are 200 updates of one worker.
+        # 12,800 env steps are 200 updates of one worker, each with 64 env steps.
         if isinstance(half_life, str):
             env_steps = float(half_life.split()[0].replace("_", ""))
             assert env_steps == 200 * benchmark.NUM_ENVS * benchmark.N_STEPS

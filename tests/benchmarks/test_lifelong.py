@@ -79,7 +79,7 @@ def test_tasks_in_both_libraries_have_the_same_drift(benchmark, name):
 
 
 def told(benchmark, monkeypatch, tmp_path, best=2.1e-3):
-    """Replace training by a score that falls with the distance from the best rate. For rl_rms it is doubled."""
+    """Replace training by a score that falls with the distance from the best rate. rl_rms gets twice the score."""
     calls = []
 
     def train(task, contender, rate, seed):

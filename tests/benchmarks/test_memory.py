@@ -29,8 +29,8 @@ def test_marker_reads_the_decay_of_the_optimizer_of_torch(benchmark):
         optimizer.step()
         marker.after_update()
         clocks.append(10.0 * marker.num_updates)
-    assert marker.num_updates == benchmark.MARK_AT + 7  # 0.9 ** 6 = 0.53, 0.9 ** 7 = 0.48
-    # ln 2 / -ln 0.9 = 6.5788 updates of 10 env steps
+    # 0.9 ** 6 is 0.53 and 0.9 ** 7 is 0.48. The half-life is ln 2 / -ln 0.9 = 6.5788 updates of 10 env steps.
+    assert marker.num_updates == benchmark.MARK_AT + 7
     assert marker.half_life(clocks) == pytest.approx(65.788, rel=1e-4)
 
 
@@ -38,7 +38,7 @@ def test_marker_reads_the_decay_of_the_optimizer_of_torch(benchmark):
 def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, algorithm, monkeypatch):
     monkeypatch.setattr(benchmark, "HALF_LIFE", 1000)
     few, many = (benchmark.Case(algorithm, num_envs) for num_envs in (4, 8))
-    # -ln 2 / ln 0.99 = 68.97 updates of 5 steps in each environment; reset frames are no env steps
+    # -ln 2 / ln 0.99 is 68.97 updates of 5 steps in each environment. Reset frames are no env steps.
     assert benchmark.measure(few, "rho") == pytest.approx(68.97 * 20, rel=0.06)
     assert benchmark.measure(many, "rho") == pytest.approx(68.97 * 40, rel=0.06)
     for case in (few, many):

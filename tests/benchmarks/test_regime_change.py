@@ -60,7 +60,8 @@ def test_clip_scales_to_the_norm_and_keeps_shorter_gradients(benchmark):
 
 
 def test_tracking_error_equals_hand_computed_values(benchmark):
-    # s = (2, 8), v = (4, 2): ratios 1/2 and 4 give ((-1/2 + ln 2) + (3 - ln 4)) / 2 / 2.
+    # The mean squares s = (2, 8) and v = (4, 2) have the ratios 1/2 and 4. The error is the mean of
+    # (-1/2 + ln 2) / 2 and (3 - ln 4) / 2.
     squares = torch.tensor([[1.0, 8.0, 0.0], [3.0, 8.0, 0.0]])
     errors, noise = benchmark.tracking_error(squares, torch.tensor([[4.0, 2.0, 1.0], [2.0, 8.0, 1.0]]))
     assert errors.tolist() == pytest.approx([(2.5 - math.log(2)) / 4, 0.0])

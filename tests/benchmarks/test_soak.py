@@ -32,7 +32,7 @@ class Leak(Callback):
     def on_update(self, agent, logger):
         thread = threading.Thread(target=self.end.wait)
         thread.start()
-        memory = mmap.mmap(-1, 8 << 20)  # system memory, not memory that Python reuses
+        memory = mmap.mmap(-1, 8 << 20)  # mmap takes memory from the system, not memory that Python reuses
         memory.write(bytes(len(memory)))
         self.kept.append((memory, (self.folder / "leak").open("w"), thread))
 

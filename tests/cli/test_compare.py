@@ -36,13 +36,14 @@ def test_compare_two_groups_has_interquartile_means_differences_and_improvement(
     assert (first["name"], second["name"]) == ("half-life 5 updates", "half-life 6 updates")
     assert (first["seeds"], second["seeds"]) == ([0, 1, 2, 3], [0, 1, 2, 5])
     assert second["folders"][0] == str(tmp_path / "b" / "0")
-    # By the trapezoidal rule, (1 + 6) / 2, (3 + 12) / 2, (5 + 18) / 2 and (7 + 24) / 2; the middle two count.
+    # By the trapezoidal rule, the mean returns of the four seeds are (1 + 6) / 2, (3 + 12) / 2, (5 + 18) / 2 and
+    # (7 + 24) / 2. The interquartile mean is the mean of the middle two.
     assert first["whole_run"]["return"]["middle"] == pytest.approx((7.5 + 11.5) / 2)
     assert first["end"]["return"]["middle"] == pytest.approx(25.0)
     assert first["end"]["return"]["low"] < 25.0 < first["end"]["return"]["high"]
     assert first["end"]["difference"] is None
     assert first["end"]["probability_of_improvement"] is None
-    # Seeds 0, 1 and 2 are in both groups. With three values, none is trimmed: 5, 5 and 15.
+    # Seeds 0, 1 and 2 are in both groups. The mean of their differences 5, 5 and 15 is not trimmed.
     assert second["end"]["pairs"] == 3
     assert second["end"]["difference"]["middle"] == pytest.approx(25 / 3)
     assert (second["end"]["difference"]["low"], second["end"]["difference"]["high"]) == (5.0, 15.0)

@@ -18,8 +18,9 @@ def labels(figure):
 
 
 def test_plot_grid_ends_at_the_shortest_seed(tmp_path):
-    write_run(tmp_path / "0", [0.0, 10.0, 20.0], seed=0)  # 100, 200, 300
-    write_run(tmp_path / "1", [10.0, 20.0], seed=1, every=150, total_timesteps=300)  # 150, 300
+    # The first log has the env steps 100, 200 and 300, the second 150 and 300.
+    write_run(tmp_path / "0", [0.0, 10.0, 20.0], seed=0)
+    write_run(tmp_path / "1", [10.0, 20.0], seed=1, every=150, total_timesteps=300)
     (group,) = find_groups([str(tmp_path)])
     steps, returns = on_a_grid(group)
     assert (steps[0], steps[-1]) == (150.0, 300.0)

@@ -415,9 +415,8 @@ def test_ray_killed_worker_restarts_from_the_last_checkpoint(elsewhere, ray):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # warnings of Ray
 def test_resume_of_a_run_that_lost_the_ray_head_continues(elsewhere, ray, monkeypatch):
-    monkeypatch.setenv(
-        "RAY_gcs_rpc_server_reconnect_timeout_s", "5"
-    )  # the driver waits for the head for this time
+    # The driver waits for the head node for this number of seconds.
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
     before = daemons()
     process = start("train", "cartpole_a2c", *LONG, "--scale.engine=ray", "--scale.workers=2")
     until(lambda: len(checkpoints()) >= 3, process, seconds=180)

@@ -22,7 +22,7 @@ def shown(page, text):
 
 
 def drawn(page, within):
-    """Paths with at least three corners in elements of a kind."""
+    """SVG paths with at least three line segments, in the elements that match the selector ``within``."""
     paths = page.locator(f"{within} path").evaluate_all("all => all.map(one => one.getAttribute('d') || '')")
     return [path for path in paths if path.count("L") >= 3]
 

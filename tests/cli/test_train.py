@@ -86,7 +86,7 @@ def test_train_in_a_terminal_shows_the_live_view(tmp_path):
     )
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # Linux raises it when the other side has closed
+    with contextlib.suppress(OSError):  # Linux raises OSError when the other side has closed
         while part := os.read(ours, 65536):
             shown += part
     os.close(ours)

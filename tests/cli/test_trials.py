@@ -32,7 +32,7 @@ def begun(search, **attributes):
 def test_retry_stale_of_a_dead_workers_trial_keeps_its_point_and_finished_seeds(sweep_file, monkeypatch):
     search = read_search(sweep_file(), {})
     done = {"score": 12.0, "stretches": [12.0] * STRETCHES}
-    study, _, point = begun(search, seed_3=done)  # died before its first heartbeat
+    study, _, point = begun(search, seed_3=done)  # the worker died before its first heartbeat
     trials.retry_stale(study)
     assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING]
     monkeypatch.setattr(trials, "GRACE", -1)

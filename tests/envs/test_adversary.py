@@ -29,7 +29,7 @@ def burst(**changed):
 def test_adversary_strikes_at_the_threshold_with_the_worse_bound():
     adversary = Adversary(burst())
     assert not adversary.record(10, 9.0)
-    assert not adversary.record(11, 10.0)  # (9 + 10) / 2
+    assert not adversary.record(11, 10.0)  # the mean of 9 and 10 is below the threshold
     assert adversary.record(12, 10.0)
     assert not adversary.record(14, 6.0)
     assert not adversary.record(16, 8.0)

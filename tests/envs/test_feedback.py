@@ -1,4 +1,4 @@
-"""The curriculum and the adversaries receive the episodes."""
+"""The curriculum and the adversaries receive the results of episodes."""
 
 import json
 
@@ -13,7 +13,7 @@ BURST = AdversarialBurst(base=0.0, low=-1.0, high=1.0, threshold=10.0, duration=
 
 
 def teacher():
-    """Each task counts the episodes that have ended."""
+    """A teacher whose tasks count the episodes that have ended."""
     return Teacher(["level"], lambda history, random: {"level": float(len(history))})
 
 

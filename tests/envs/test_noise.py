@@ -41,7 +41,7 @@ def test_normals_are_independent_and_standard_normal():
     n = len(drawn)
     assert np.abs(drawn.mean(axis=0)).max() < 4 / math.sqrt(n)
     assert np.abs(np.cov(drawn.T) - np.eye(4)).max() < 5 * math.sqrt(2 / n)
-    # The share beyond two standard deviations.
+    # A share of 0.0455 of standard normal values lies beyond two standard deviations.
     assert (np.abs(drawn) > 2).mean() == pytest.approx(0.0455, abs=4 * math.sqrt(0.0455 / drawn.size))
     successive = (drawn[:-1, 0] * drawn[1:, 0]).mean()
     assert abs(successive) < 4 / math.sqrt(n)

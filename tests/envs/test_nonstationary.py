@@ -126,7 +126,7 @@ def test_step_with_dynamics_parameters_alone_equals_a_step_with_a_transform(sche
         return shown
 
     without = transitions({"gravity": schedule})
-    # Only environments without transforms take the short path.
+    # A transform such as reward.offset makes a step take another path through the code.
     assert without == transitions({"gravity": schedule, "reward.offset": 0.0})
     assert without == transitions({"gravity": schedule, "tau": 0.02})
 
@@ -246,7 +246,7 @@ def test_noise_has_the_given_standard_deviation(probe):
 def test_offsets_at_each_draw_number_are_drawn_again(probe):
     changes = {"observation.offsets": Step(0, 2, at=1), "observation.offsets_draw": Linear(0, 10, over=10)}
     env = NonStationary(probe(length=100), {**changes, "observation.gain": 0.0}, seed=3)
-    assert env.reset(seed=0)[0].tolist() == [0, 0]  # a standard deviation of 0
+    assert env.reset(seed=0)[0].tolist() == [0, 0]  # at clock 0, the offsets have the standard deviation 0
     vectors = [tuple(env.step(np.zeros(2, np.float32))[0]) for _ in range(5)]
     assert vectors[0] == (0, 0)
     assert len(set(vectors)) == 5
@@ -431,7 +431,7 @@ def test_checkers_give_the_same_warnings_as_for_the_inner_environment(check, see
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             check(env, skip_render_check=True)
-        # One of the warnings shows the environment.
+        # One of the warnings contains the repr of the environment.
         return {re.sub(r"<.*>", "<env>", str(one.message)) for one in caught}
 
     assert complaints(cartpole(seed=seed)) <= complaints(gym.make("CartPole-v1"))

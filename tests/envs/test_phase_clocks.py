@@ -15,7 +15,7 @@ def test_phase_clocks_spread_over_the_cycle_or_timescale_of_each_target():
         swing, redrawn = clocks.values
         assert swing.tolist() == trace(CHANGES, clock + 125 * np.arange(4), 2)["gravity"].tolist()
         assert redrawn.tolist() == trace(CHANGES, clock + np.array([0, 13, 26, 38]), 2)["length"].tolist()
-        # Redrawn at multiples of 64, with phases a quarter of the timescale (51.2) apart.
+        # The length is redrawn at multiples of 64. The phases are a quarter of the timescale 51.2 apart.
         assert clocks.regime.tolist() == [(clock + ahead) // 64 for ahead in (0, 13, 26, 38)]
         ahead = clocks.values_after(np.ones(4, dtype=bool))
         clocks.advance(np.ones(4, dtype=bool), 4)

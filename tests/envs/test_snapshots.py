@@ -140,8 +140,9 @@ def test_load_of_an_ended_episode_resets_in_the_next_step(vector):
     loaded.load_state_dict(through_json(env.state_dict()))
     theirs, ours = loaded.step(np.array([1, 0])), env.step(np.array([1, 0]))
     assert same([theirs[:4]], [ours[:4]])
-    assert (np.abs(theirs[0]) < 0.06).all(axis=1).any()  # the initial observation of CartPole
-    assert 0.0 in theirs[1]  # a reset frame has no reward
+    # The reset frame has an initial observation of CartPole and the reward 0.
+    assert (np.abs(theirs[0]) < 0.06).all(axis=1).any()
+    assert 0.0 in theirs[1]
     env.close()
     loaded.close()
 

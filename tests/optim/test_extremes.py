@@ -53,7 +53,7 @@ def test_step_with_overflowing_squares_equals_float64(guarded, sign):
     ):
         param.grad = grad.clone()
         optimizer.step()
-        # 3e19 counts as 1.8e19. Earlier and later gradients are negligible relative to it.
+        # The gradient 3e19 counts as 1.8e19. All other gradients are negligible relative to 1.8e19.
         torch.testing.assert_close(param.double(), wanted, rtol=1e-5, atol=1e-6)
         assert optimizer.state[param]["square_avg"].isfinite().all()
         torch.testing.assert_close(optimizer.state[param]["square_avg"][1].double(), state["square_avg"][1])

@@ -76,7 +76,7 @@ def test_extragradient_equals_a_trial_step_on_a_copy(make):
     play, _ = bilinear(make)
     x, y = (torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2))
     players = [make([x]), make([y])]
-    for _ in range(70):  # more than a block of norms in the guard
+    for _ in range(70):  # more than four blocks of the half-life's estimator
         trial_x, trial_y, trial_players = copy.deepcopy((x, y, players))
         for one, other, sign, player in ((trial_x, y, 1, trial_players[0]), (trial_y, x, -1, trial_players[1])):
             one.grad = sign * other.detach().clone()

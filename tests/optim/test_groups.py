@@ -41,7 +41,7 @@ def train(optimizer, updates, seed=0):
 def test_step_divides_each_group_by_its_root_second_moment():
     param, optimizer = one_parameter()
     step(optimizer, loud=1000, quiet=1)
-    assert param.item() == pytest.approx(-1)  # with bias correction, both groups' steps are g / |g|
+    assert param.item() == pytest.approx(-1)
     # rho = 1/2: v of loud is 1000**2 / 4, and v of quiet is 1/4 + 49/2 = 24.75. Bias correction divides by 3/4.
     step(optimizer, loud=0, quiet=-7)
     assert param.item() == pytest.approx(-1 + 0.5 * 7 / math.sqrt(24.75 / 0.75))

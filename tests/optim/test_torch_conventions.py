@@ -573,8 +573,9 @@ def test_step_after_changed_parameters_gradients_or_state_equals_torch(path, mov
 def test_step_keeps_tied_weights(path):
     def scenario(make):
         first, second = nn.Linear(3, 3), nn.Linear(3, 3)
-        second.weight = first.weight  # one parameter under two names
-        second.bias.data = first.bias.data  # two parameters with one storage
+        # The weight is one parameter under two names. The biases are two parameters with one storage.
+        second.weight = first.weight
+        second.bias.data = first.bias.data
         model = nn.Sequential(first, nn.Tanh(), second)
         optimizer = make(model.parameters())
         for _ in range(3):

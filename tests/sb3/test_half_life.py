@@ -167,7 +167,7 @@ def test_callback_logs_diagnostics(tmp_path):
     model = build(A2C, 2, n_steps=5)
     lines = logged(model, tmp_path, HalfLifeCallback("1_000 steps", log_interval=4), 160, log_interval=1)
     assert len(lines) == 16
-    # Every fourth rollout, and no other.
+    # Only every fourth rollout logs diagnostics.
     assert [index for index, line in enumerate(lines, 1) if "optim/rho" in line] == [4, 8, 12, 16]
     assert lines[-1]["optim/half_life_steps"] == 1000
     assert lines[-1]["optim/half_life_updates"] == 100

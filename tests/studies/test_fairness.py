@@ -37,7 +37,8 @@ def test_second_group_has_duplicate_features():
 @pytest.mark.parametrize(
     ("by", "first"),
     [
-        # 0.8 * 1 - 0.2 * 9 = -1, and (1 - 9) / 2 = -4 with equal weights; the rule divides by the magnitude.
+        # The mean gradient is 0.8 * 1 - 0.2 * 9 = -1. With equal weights it is (1 - 9) / 2 = -4, which RMSprop
+        # divides by 4.
         ("SGD", 1.0),
         ("RMSprop", 1.0),
         ("reweighted", 1.0),

@@ -184,7 +184,7 @@ def test_timescale_is_the_mean_span_between_changes():
     assert one.timescale == pytest.approx(0.7 * 100 + 0.3 * 200)
     play(50)
     assert one.timescale == pytest.approx(0.7 * 130 + 0.3 * 50)
-    play(500)  # after the last change, the time since then counts
+    play(500)  # the time since the last change is longer than the mean span
     assert one.timescale == 500
 
 

@@ -31,7 +31,7 @@ def test_choice_counts_a_new_most_likely_task_as_a_change():
     for number, ret in ((2, 0.0), (2, 9.0), (2, 9.0)):
         force(curriculum, number, ret)
     curriculum.task(0)
-    assert curriculum.timescale == 50  # five episodes of 10 env steps
+    assert curriculum.timescale == 50  # the change comes after five episodes of 10 env steps
 
 
 @pytest.mark.parametrize("kind", [LearningProgress, Learnability, PrioritizedLevelReplay])

@@ -30,7 +30,7 @@ def test_alp_gmm_draws_tasks_whose_returns_change():
     log = curriculum.log()
     assert log["components"] >= 2
     assert 3 < log["mean/x"] < 5.5
-    assert curriculum.timescale == 1_000  # 100 episodes of 10 env steps
+    assert curriculum.timescale == 1_000  # a fit every 100 episodes of 10 env steps
 
 
 def test_alp_gmm_progress_compares_with_the_nearest_earlier_task():

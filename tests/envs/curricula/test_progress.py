@@ -24,10 +24,11 @@ def test_learning_progress_is_the_distance_of_a_fast_and_a_slow_average():
     curriculum = LearningProgress(TASKS, fast=0.5, slow=0.1, uniform=0.2)
     assert curriculum.probabilities.tolist() == [0.25] * 4
     force(curriculum, 0, ret=10.0)
-    assert curriculum.progress.tolist() == [0, 0, 0, 0]  # one result gives no progress
-    force(curriculum, 0, ret=20.0)  # fast average 15, slow average 11
+    assert curriculum.progress.tolist() == [0, 0, 0, 0]
+    # The fast and the slow average are 15 and 11 for task 0, and 6.75 and 7.75 for task 2.
+    force(curriculum, 0, ret=20.0)
     force(curriculum, 2, ret=8.0)
-    force(curriculum, 2, ret=5.5)  # fast average 6.75, slow average 7.75
+    force(curriculum, 2, ret=5.5)
     assert curriculum.progress == pytest.approx([4, 0, 1, 0])
     assert curriculum.probabilities == pytest.approx([0.05 + 0.8 * 0.8, 0.05, 0.05 + 0.8 * 0.2, 0.05])
     assert curriculum.log()["progress/0"] == pytest.approx(4)

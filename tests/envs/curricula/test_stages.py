@@ -18,8 +18,9 @@ def test_staged_begins_the_next_stage_after_a_full_window_of_good_episodes():
     assert [play(curriculum, ret) for ret in (100, 100)] == [1.0, 1.0]
     assert curriculum.stage == 0
     assert [play(curriculum, ret) for ret in (-200, 5, 20)] == [1.0, 1.0, 1.0]
-    assert curriculum.stage == 0  # the last three: (-200 + 5 + 20) / 3
-    assert play(curriculum, 5) == 1.0  # (5 + 20 + 5) / 3 is 10
+    assert curriculum.stage == 0
+    # The mean of the last three returns rises from (-200 + 5 + 20) / 3 to (5 + 20 + 5) / 3 = 10.
+    assert play(curriculum, 5) == 1.0
     assert (curriculum.stage, curriculum.difficulty, curriculum.stage_changes) == (1, 0.5, 1)
     assert [play(curriculum, 10) for _ in range(3)] == [0.5, 0.5, 0.5]
     assert (curriculum.stage, curriculum.difficulty) == (2, 1.0)

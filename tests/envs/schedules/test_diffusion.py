@@ -83,7 +83,7 @@ def test_reflected_walk_is_uniform_with_steps_of_its_size():
     # Away from the walls, the walk has free steps.
     free = np.abs(values[:-1]) < 0.1
     assert np.diff(values)[free].std() == pytest.approx(0.2, rel=0.01)
-    # At a wall, the next value is the reflection of x + n.
+    # Near a wall, the next value is the reflection of the value plus noise.
     at_wall = values[:-1] > 0.95
     expected = fold(0.975 + 0.2 * np.random.default_rng(0).standard_normal(100_000), -1, 1).mean()
     assert values[1:][at_wall].mean() == pytest.approx(expected, abs=0.005)

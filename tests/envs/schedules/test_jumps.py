@@ -13,7 +13,7 @@ def test_random_bursts_begin_at_their_rate():
     changes = np.flatnonzero(np.diff(values)) + 1
     lengths = np.diff(changes)[0 if values[changes[0]] == 1 else 1 :: 2]
     assert lengths.min() == 5
-    # The share of bursts that no other burst follows in time is (1 - rate)**5.
+    # A burst has the length 5 if no other burst begins within 5 clocks, with the probability (1 - rate)**5.
     assert np.mean(lengths == 5) == pytest.approx(0.98**5, abs=0.02)
     # The share of time at the peak is 1 - (1 - rate)**5.
     assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
@@ -32,14 +32,15 @@ KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
 def test_redraw_holds_each_level_and_covers_the_interval_evenly():
     draws = Redraw(low=2, high=4, every=10).values(np.arange(0, 50_000), KEY).reshape(-1, 10)
     assert (draws == draws[:, :1]).all()
-    # 5000 uniform draws: mean 3 with standard deviation 0.0082, quarters 1250 with standard deviation 31.
+    # The mean of 5000 uniform draws is 3 with the standard deviation 0.0082. The count of each quarter is 1250
+    # with the standard deviation 31.
     assert draws[:, 0].mean() == pytest.approx(3, abs=0.033)
     assert np.histogram(draws[:, 0], bins=4, range=(2, 4))[0] == pytest.approx([1250] * 4, abs=122)
 
 
 def test_redraw_from_a_list_uses_all_values():
     draws = Redraw(values=[1, 2, 5], every=1).values(np.arange(9_000), KEY)
-    # Each has a count of 3000 with standard deviation 45.
+    # The count of each value has the mean 3000 and the standard deviation 45.
     assert [np.count_nonzero(draws == level) for level in (1, 2, 5)] == pytest.approx([3_000] * 3, abs=179)
 
 
@@ -57,7 +58,7 @@ def test_poisson_jumps_levels_are_independent_of_times():
     schedule = PoissonJumps(low=0, high=1, mean_dwell=10)
     events = schedule.events(0, 40_000, KEY)
     levels = schedule.values(events, KEY)
-    # About 4000 pairs: a correlation of independent values has standard deviation 0.016.
+    # With about 4000 pairs, the correlation of independent values has the standard deviation 0.016.
     assert abs(np.corrcoef(np.diff(events), levels[1:])[0, 1]) < 0.064
     assert abs(np.corrcoef(np.diff(events), levels[:-1])[0, 1]) < 0.064
 

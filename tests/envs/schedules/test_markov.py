@@ -29,7 +29,7 @@ def test_markov_chain_follows_its_transition_probabilities(start):
     # The stationary distribution is 6/11, 3/11, 2/11.
     assert chain.stationary == pytest.approx([6 / 11, 3 / 11, 2 / 11])
     assert np.bincount(states) / len(states) == pytest.approx([6 / 11, 3 / 11, 2 / 11], abs=0.01)
-    # The state two steps before has no information in addition to the last one.
+    # Given the last state, the state before it does not change the probabilities.
     after = states[2:][(states[:-2] == 0) & (states[1:-1] == 1)]
     assert np.mean(after == 1) == pytest.approx(0.8, abs=0.01)
     edges = np.flatnonzero(states[bridges.BLOCK - 1 : -1 : bridges.BLOCK] == 0) * bridges.BLOCK + bridges.BLOCK

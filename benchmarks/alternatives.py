@@ -2,22 +2,22 @@
 
 Run: pip install numba, then python benchmarks/alternatives.py
 
-All agents are A2C on CartPole with one thread for each process. Rounds alternate between the compared ways. The
-tables show medians.
+All agents are A2C on CartPole. Each process uses one thread. Each round measures every compared method once. The
+tables show medians over rounds.
 
 The first table shows which share of A2C's CPU time the backend takes. The backend draws actions and computes
-gradients. A backend that takes no time would multiply the env steps a second by ``limit``. A compiled backend also
-needs the time of the matrix products and activations. ``limit with products`` includes this time.
+gradients. A backend that takes no time would multiply the env steps per second by ``limit``. A compiled backend
+still needs the time of the matrix products and activations. ``limit with products`` includes this time.
 
-The second table compares the time of a forward pass in numpy and in loops compiled by numba. The actor has two
-hidden layers of 64 units. Both use float32 and the same weights.
+The second table compares the time of an actor's forward pass in numpy and in loops compiled by numba. The actor
+has two hidden layers of 64 units. Both passes use float32 and the same weights.
 
 The third table has the time of a forward and backward pass of such an actor: in torch, in torch with
 torch.compile, and in numpy with the backend's `Network`. These times exclude the compilation. The text below the
 table has the seconds of the slowest compilation.
 
-The fourth table has the env steps a second, in wall time, of training in Sync, Async and native vector
-environments. An AsyncVectorEnv has one process for each sub-environment.
+The fourth table has the env steps per second of wall time for A2C in SyncVectorEnv, AsyncVectorEnv and the native
+vector environment. An AsyncVectorEnv has one process for each sub-environment.
 """
 
 import argparse
@@ -111,12 +111,12 @@ def compiled_forward() -> Callable[..., None]:
 
     @njit(fastmath=True)
     def tanh(values):  # type: ignore[no-untyped-def]
-        # The compiler vectorizes the loop only if it calls no C function. The error is below 0.0002.
+        # The compiler does not vectorize a loop that calls C's tanh. The errors of this formula are below 0.0002.
         flat = values.reshape(-1)
         for i in range(flat.size):
             x = min(max(flat[i], np.float32(-9.0)), np.float32(9.0))
             s = x * x
-            # A continued fraction of tanh after nine terms.
+            # The continued fraction of tanh, cut off after nine terms.
             top = np.float32(34459425.0) + s * (
                 np.float32(4729725.0) + s * (np.float32(135135.0) + s * (np.float32(990.0) + s))
             )
@@ -142,7 +142,7 @@ def numpy_forward(
 
 
 def forward_times(num_rows: int, rounds: int) -> dict[str, float]:
-    """Measure the median microseconds of both forward passes."""
+    """Measure the median microseconds of a forward pass in numpy and of one compiled by numba."""
     random = np.random.default_rng(0)
 
     def floats(*shape: int) -> Floats:
@@ -208,7 +208,7 @@ def alternate(ways: dict[str, Callable[[], object]], calls: int, rounds: int) ->
 
 
 def vector_speeds(num_envs: int, rounds: int) -> dict[str, float]:
-    """Measure the median env steps a second of `A2C.learn` by vectorization mode."""
+    """Measure the median env steps per second of `A2C.learn` in each vectorization mode."""
     agents = {
         mode: A2C(make_vec("CartPole-v1", num_envs, vectorization_mode=mode), seed=0).learn(100 * num_envs)
         for mode in MODES
@@ -227,7 +227,7 @@ def vector_speeds(num_envs: int, rounds: int) -> dict[str, float]:
 def tables(measured: dict[str, Any]) -> str:
     """Format the tables as Markdown."""
     lines = [
-        "A2C on CartPole, CPU time, one thread.",
+        "Shares of the backend, and of its matrix products and activations, in the CPU time of A2C on CartPole.",
         "",
         "| sub-environments | share of the backend | of its products | limit | limit with products |",
         "|---|---:|---:|---:|---:|",
@@ -238,7 +238,7 @@ def tables(measured: dict[str, Any]) -> str:
         lines.append(f"| {name} | {backend:.0%} | {products:.0%} | {limits} |")
     lines += [
         "",
-        "Forward pass of an actor with two hidden layers of 64 units, microseconds of CPU time.",
+        "Microseconds of CPU time for a forward pass of an actor with two hidden layers of 64 units.",
         "",
         "| rows | numpy | numba | numpy / numba |",
         "|---:|---:|---:|---:|",
@@ -248,7 +248,7 @@ def tables(measured: dict[str, Any]) -> str:
         lines.append(f"| {int(num_rows):,} | {row['numpy']:.1f} | {row['numba']:.1f} | {ratio:.2f} |")
     lines += [
         "",
-        "Forward and backward pass of this actor, microseconds of CPU time.",
+        "Microseconds of CPU time for a forward and backward pass of this actor.",
         "",
         "| rows | torch | torch.compile | numpy |",
         "|---:|---:|---:|---:|",
@@ -260,9 +260,9 @@ def tables(measured: dict[str, Any]) -> str:
     seconds = max(row["compilation"] for row in measured["torch"].values())
     lines += [
         "",
-        f"The slowest compilation took {seconds:.0f} seconds.",
+        f"The slowest compilation by torch.compile took {seconds:.0f} seconds.",
         "",
-        "Training of A2C, env steps a second of wall time.",
+        "Env steps per second of wall time for the training of A2C on CartPole.",
         "",
         f"| sub-environments | {' | '.join(MODES)} |",
         "|---:|---:|---:|---:|",
@@ -275,7 +275,7 @@ def tables(measured: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print the tables, and write them with the raw numbers."""
+    """Measure, print the tables, and write the tables and their numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "alternatives.json")

@@ -1,14 +1,14 @@
-"""Env steps a second of A2C on Pong compared with Stable-Baselines3, and the learning curve of a run.
+"""Env steps per second of A2C on Pong compared with Stable-Baselines3, and the learning curve of a PPO run.
 
 Run: python benchmarks/atari.py [--rounds 5] [--curve RUN] [--output benchmarks/results/atari.json]
 
-The benchmark needs the extra atari. All trainings use 16 games, rollouts of 8 steps, the Nature CNN and one thread
-of torch. The trainings alternate in rounds of 512 env steps. Times are CPU times of the process, including the
-threads of ale-py.
+The benchmark needs the extra atari. The trainings of A2C use 16 games, rollouts of 8 steps, the Nature CNN and one
+thread of torch. These trainings alternate in rounds of 512 env steps. Times are CPU times of the process,
+including the threads of ale-py.
 
 With --curve, a second table shows the mean return of whole games in a run of ``rl-rms train
-benchmarks/pong.yaml``. With --rounds 0, the speeds of the last measurement stay in the first table. Without
---curve, the last curve stays in the second table.
+benchmarks/pong.yaml``. With --rounds 0, the first table keeps the speeds of the last measurement. Without --curve,
+the second table keeps the last curve.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def measure_speed(rounds: int) -> dict[str, list[float]]:
 
 
 def read_curve(folder: Path) -> list[list[float]]:
-    """Read env steps and the mean return of whole games of a run, one point for each `SPACING` env steps."""
+    """Read the env steps and the mean return of whole games, one point for each `SPACING` env steps of a run."""
     with (folder / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["info/episode.r"]]
     points: dict[int, list[float]] = {}
@@ -87,8 +87,8 @@ def table(speeds: Mapping[str, Sequence[float]], curve: Sequence[Sequence[float]
     rival = statistics.median(speeds["Stable-Baselines3, `make_atari_env`"])
     rounds = len(next(iter(speeds.values())))
     lines = [
-        f"Env steps a second of training A2C on Pong with {NUM_ENVS} games in CPU time, median of {rounds} rounds "
-        f"of {ROUND} env steps.",
+        f"Env steps per second of CPU time for the training of A2C on Pong with {NUM_ENVS} games, median of "
+        f"{rounds} rounds of {ROUND} env steps.",
         "",
         "| training | env steps per second | divided by Stable-Baselines3 |",
         "|---|---:|---:|",
@@ -100,8 +100,8 @@ def table(speeds: Mapping[str, Sequence[float]], curve: Sequence[Sequence[float]
     if curve:
         lines += [
             "",
-            f"Mean returns of whole games of PPO with `benchmarks/pong.yaml`, stopped after {curve[-1][0]:,} env "
-            "steps. The lowest return is -21, the highest 21.",
+            "Mean return of whole games in a run of PPO with `benchmarks/pong.yaml`. The run was stopped after "
+            f"{curve[-1][0]:,} env steps. The lowest possible return is -21, the highest 21.",
             "",
             "| env steps | mean return |",
             "|---:|---:|",

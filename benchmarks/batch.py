@@ -3,16 +3,16 @@
 Run: python benchmarks/batch.py run [--seeds 10] [--processes 2]
      python benchmarks/batch.py report
 
-A worker has 8 native CartPoles and rollouts of 8 steps, so its update spans 64 env steps. An update of 64 workers,
-simulated in one process, spans 4,096 env steps. All contenders train A2C for 500,000 env steps: 7,813 updates of
-one worker, or 123 updates of 64 workers. One worker has a half-life of 200 updates (12,800 env steps). The 64
-workers have the same half-life in updates (819,200 env steps) or in env steps (3.1 updates). The learning rates of
-the grid differ by factors of 2. The table shows each contender at its best learning rate. The score is the mean
-length of the episodes that end in the last fifth of the env steps.
+A worker has 8 native CartPoles and rollouts of 8 steps, so its update spans about 64 env steps. Resets do not
+count as env steps. An update of 64 workers, simulated in one process, spans about 4,096 env steps. All contenders
+train A2C for 500,000 env steps: about 7,800 updates of one worker, or about 123 updates of 64 workers. One worker
+has a half-life of 200 updates (about 12,800 env steps). The 64 workers have the same half-life in updates (about
+819,200 env steps) or in env steps (about 3.1 updates). The learning rates of the grid differ by factors of 2. The
+table shows the score of each contender at its best learning rate, and the scores at the other rates. The score is
+the mean length of the episodes that end in the last fifth of the env steps.
 
-Theory (Malladi et al. 2022, arXiv:2205.10287): with k times the batch size, RMSprop follows the same path in env
-steps under two conditions. The learning rate is sqrt(k) times as large (here 8 times), and the half-life in env
-steps stays the same.
+For k times the batch size, the square root scaling rule of Malladi et al. (2022, arXiv:2205.10287) multiplies
+RMSprop's learning rate by sqrt(k), here 8, and keeps the half-life in env steps.
 
 ``run`` appends to benchmarks/results/batch_runs.jsonl.
 """
@@ -71,9 +71,8 @@ def train(contender: str, rate: float, seed: int, total_timesteps: int = TOTAL_T
 
     agent.learn(total_timesteps, collect, log_interval=total_timesteps)
     env.close()
-    return (
-        round(statistics.fmean(lengths), 1) if lengths else 500.0
-    )  # No episode has ended, so all episodes are long.
+    # If no episode ends in the last fifth, all episodes are long, and the score is CartPole's maximum length.
+    return round(statistics.fmean(lengths), 1) if lengths else 500.0
 
 
 def read() -> dict[tuple[str, float, int], float]:
@@ -126,8 +125,8 @@ def report() -> None:
     seeds = len({seed for _, _, seed in scores})
     text = (
         "# The batch of 64 workers\n\n`python benchmarks/batch.py run`, then `python benchmarks/batch.py report`; "
-        f"raw scores in batch_runs.jsonl. Interquartile mean over {seeds} seeds and its 95 % interval, "
-        f"{TOTAL_TIMESTEPS:,} env steps each.\n\n{table(scores)}\n"
+        f"raw scores in batch_runs.jsonl. The table shows interquartile means over {seeds} trainings of "
+        f"{TOTAL_TIMESTEPS:,} env steps, and the 95 % intervals of these means.\n\n{table(scores)}\n"
     )
     TABLE.write_text(text)
     print(text)

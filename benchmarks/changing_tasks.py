@@ -1,7 +1,7 @@
 """The tasks of half_life.py and lifelong.py: environments that change, and the score of an episode.
 
-A training has five regimes of equal length. Jumps of parameters occur at the end of each regime. All tuned agents
-use the entropy coefficient and the discount of the task.
+A training has five regimes of equal length. In tasks with jumps, a parameter jumps at the end of each regime. All
+tuned agents use the entropy coefficient and the discount of the task.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,23 +26,23 @@ def steps_saved(episode: Episode) -> float:
 
 
 def goals(episode: Episode) -> float:
-    """100 for an episode that reached the goal, otherwise 0; the mean is a percentage."""
+    """100 for an episode that reached the goal, otherwise 0. The mean is the percentage of successes."""
     return 100.0 * (episode.ret > 0)
 
 
 def return_above_2_000(episode: Episode) -> float:
-    """Return of Pendulum plus 2,000."""
+    """Return of an episode of Pendulum plus 2,000."""
     return 2_000.0 + episode.ret
 
 
 @dataclass(frozen=True)
 class Task:
-    """An environment that changes.
+    """An environment, and how it changes.
 
     Attributes:
-        id: Gymnasium's id of the environments.
+        id: Gymnasium's id of the environment.
         regime: Length of a regime in env steps.
-        changes: Schedules by target.
+        changes: Schedules or constant values, by target. Empty if no target changes.
         curriculum: First and last task of a curriculum; None without a curriculum.
         ent_coef: Entropy coefficient of the tuned agents.
         gamma: Discount of the tuned agents.
@@ -65,7 +65,7 @@ class Task:
         return REGIMES * self.regime
 
     def make_curriculum(self) -> LinearRamp | None:
-        """Make a new curriculum that ends with the training."""
+        """Make a curriculum that ends with the training. Return None if the task has no curriculum."""
         return None if self.curriculum is None else LinearRamp(*self.curriculum, over=self.life)
 
 
@@ -73,7 +73,7 @@ def cart_pole(regime: int) -> dict[str, Task]:
     """Return tasks on CartPole. The score is the episode length.
 
     Args:
-        regime: Env steps between jumps.
+        regime: Length of a regime in env steps.
     """
 
     def task(changes: Mapping[str, Schedule | float], **options: Any) -> Task:
@@ -108,10 +108,10 @@ def sinusoids(regime: int, speed: float = 1.0) -> dict[str, Schedule]:
 
 
 def lake(regime: int) -> dict[str, Task]:
-    """Return tasks on FrozenLake with a reward at the goal only. The score is the percentage of reached goals.
+    """Return tasks on FrozenLake. The score is 100 if the episode reaches the goal, otherwise 0.
 
     Args:
-        regime: Env steps between jumps.
+        regime: Length of a regime in env steps.
     """
 
     def task(changes: Mapping[str, Schedule | float]) -> Task:

@@ -2,12 +2,13 @@
 
 Run: make compatibility, or python benchmarks/compatibility.py [--rows highway-env MiniGrid]
 
-Each row runs in its own process with its own time limit. If a check fails, its cell of the table shows the name of
-the error, and the process writes the traceback to the standard error.
+Each row runs in its own process with its own time limit. If a check raises an error, its cell of the table shows
+the name of the error, and the process writes the traceback to the standard error.
 
 - trains: A2C makes 160 env steps.
-- drifts: the first target that changes the environment. The check tries the targets of the row first, then the
-  targets that `rl-rms inspect` lists with an effect, then transforms.
+- drifts: A2C makes 50 env steps with a new value of a target. The cell names the first target that changes the
+  environment. The check tries the targets of the row. In a row without targets, the check tries targets that
+  `rl-rms inspect` lists with an effect. Last, the check tries ``observation.noise`` and ``reward.scale``.
 - resumes: the weights after saving, loading and continuing equal the weights of an uninterrupted training.
 - films: an episode of at most 30 env steps becomes a video.
 - Stable-Baselines3: its A2C makes 160 env steps in the same environment.
@@ -37,9 +38,9 @@ from rl_rms.envs.parametrized import find_parametrized
 from rl_rms.envs.wrappers import as_wrappers
 
 STEPS = 160
-# Time limit of a row in seconds. At the limit, the row ends with its finished cells.
+# Time limit of a row in seconds. At the limit, the process of the row is killed. The row keeps its finished cells.
 LIMIT = 1200
-# Maximum number of targets of an environment that the check tries.
+# Maximum number of an environment's targets whose effect the check measures.
 TRIED = 6
 PAGE = """# Environments of other packages
 
@@ -52,7 +53,8 @@ such packages. The table was measured with {libraries}.
 - **trains**: A2C makes 160 env steps.
 - **drifts**: the cell names a target that changes the environment. Every environment also has the target
   `reward.scale`.
-- **resumes**: the weights after saving, loading and continuing equal the weights of an uninterrupted training.
+- **resumes**: `bit-identical` means that the weights after saving, loading and continuing equal the weights of an
+  uninterrupted training.
 - **films**: the recorder makes a video of an episode of at most 30 env steps.
 - **Stable-Baselines3 trains**: its A2C makes 160 env steps in the same environment with the same wrappers.
 - **no: TypeError** or another error: the feature fails with this error. POPGym, bsuite and gym-anytrading do not
@@ -72,7 +74,7 @@ class Row:
     """One environment.
 
     Args:
-        packages: Names of the packages whose versions the table has.
+        packages: Names of the packages whose versions the table shows.
         id: Id of the environment.
         wrappers: Wrappers, see `rl_rms.envs.make_vec`.
         kwargs: Arguments of the environment.
@@ -160,12 +162,12 @@ def trains(row: Row) -> str:
 
 
 def drifts(row: Row) -> str:
-    """Change the first target that has an effect."""
+    """Train A2C with a new value of each target, until a training succeeds. Return the name of this target."""
     targets = [*row.targets]
     if not row.native and not targets:
         env = find_parametrized(make(row, 1).unwrapped.envs[0]).env
         found = [one for one in find_targets(env) if one.parameter is not None]
-        # Elements of arrays are often part of the state.
+        # Elements of arrays are often part of the state, so they are not tried.
         found = [one for one in found if "[" not in one.name][:TRIED]
         targets += [one.name for one in found if effect(one) == "yes"]
     for target in [*targets, "observation.noise", "reward.scale"]:
@@ -183,7 +185,7 @@ def drifts(row: Row) -> str:
 
 
 def _changed(row: Row, base: Any, target: str) -> float:
-    """Return a value of a target near its current value."""
+    """Return a new value of a target: the current whole number plus 1, or another current number times 1.1."""
     from rl_rms.envs.parameters import find_parameter
     from rl_rms.envs.parameters.registry import find_owner
 
@@ -191,7 +193,7 @@ def _changed(row: Row, base: Any, target: str) -> float:
     env = find_parametrized(base.envs[0]).env
     parameter = find_parameter(*find_owner(env, target))
     if parameter is None:
-        raise ValueError("it does not exist")
+        raise ValueError("the target does not exist")
     value = parameter.value(find_owner(env, target)[0])
     return value + 1 if float(value).is_integer() else 1.1 * value
 
@@ -239,7 +241,7 @@ def trains_sb3(row: Row) -> str:
     from stable_baselines3 import A2C as SB3A2C
 
     if row.native:
-        return "no: it accepts no vector environments of Gymnasium"
+        return "no: Stable-Baselines3 accepts no vector environments of Gymnasium"
     inside, outside = as_wrappers(list(row.wrappers))
     env = gym.make(row.id, **row.kwargs)
     for wrap in [*inside, *outside]:

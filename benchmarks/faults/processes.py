@@ -192,7 +192,8 @@ def second_writers(folder: Path, wanted: int) -> Count:
         first = in_a_child(*train(place, 10**9), "--checkpoint_every=500")
         while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
             time.sleep(0.01)
-        words = ("resume", str(run), "--total_timesteps=1", "--progress=none")
+        # Without a lock, the second process would train to this number and end with status 0.
+        words = ("resume", str(run), f"--total_timesteps={steps_saved(run) + 200_000}", "--progress=none")
         second = os.waitstatus_to_exitcode(os.waitpid(in_a_child(*words), 0)[1])
         os.kill(first, signal.SIGKILL)
         os.waitpid(first, 0)
@@ -200,7 +201,7 @@ def second_writers(folder: Path, wanted: int) -> Count:
         words = ("resume", str(run), more, "--progress=none")
         third = os.waitstatus_to_exitcode(os.waitpid(in_a_child(*words), 0)[1])
         lost += (second, third) != (2, 0)
-    return Count("a second process told to write a run", wanted, lost)
+    return Count("a second process that resumes a run", wanted, lost)
 
 
 def counts(folder: Path) -> Iterator[Count]:

@@ -1,9 +1,10 @@
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
-from rl_rms.agents import storage
+from rl_rms.agents import files, storage
 from rl_rms.envs import faults
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "torture.py"
@@ -65,3 +66,9 @@ def test_disk_and_process_faults_lose_nothing(benchmark, tmp_path):
     assert benchmark.processes.full_logs(tmp_path / "logs", 3)[1:] == (3, 0)
     assert benchmark.processes.deleted_folders(tmp_path / "deleted", 1)[1:] == (1, 0)
     assert benchmark.processes.second_writers(tmp_path / "second", 1)[1:] == (1, 0)
+
+
+@pytest.mark.slow
+def test_second_writers_without_a_lock_are_counted(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "owned", lambda folder: contextlib.nullcontext())
+    assert benchmark.processes.second_writers(tmp_path, 1).lost == 1

@@ -30,7 +30,7 @@ def started(tmp_path):
     def start(*words, config=True, **options):
         keys = [f"--{key}={value}" for key, value in ENV.items()] if config else ["--progress=none"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "rl_rms.cli.main", *words, *keys],
+            [sys.executable, "-m", "rl_rms.cli.main", *words[:2], *keys, *words[2:]],
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,
@@ -90,7 +90,7 @@ def test_first_signal_saves_and_resume_is_bit_identical(tmp_path, started, numbe
 def test_second_signal_ends_the_process(tmp_path, started):
     process = started("train", "cartpole_a2c", "--agent.n_steps=1_000_000", "--agent.fused=false")
     wait(lambda: list((tmp_path / "runs").glob("*/*/events*")))
-    # The first update takes a million env steps. Wait until the process has installed its signal handler.
+    # The first update takes a million vector steps. Wait until the process has installed its signal handler.
     wait(lambda: _caught(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGTERM)
     assert "stopping after this update" in process.stderr.readline()

@@ -80,7 +80,7 @@ def train(
 
 
 def save_training(folder, workers):
-    """Train 50 updates in a changing environment; write and return the state of this worker's agent."""
+    """Train for 1,000 env steps in a changing environment; write and return the state of this worker's agent."""
     result = train(workers, "a2c", 1_000, changes=CHANGES, half_life="2_000 steps")
     torch.save(result, f"{folder}/{workers.rank}.pt")
     return result

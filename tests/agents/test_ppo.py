@@ -276,4 +276,4 @@ def test_ppo_learns_pendulum():
     options = {"n_steps": 128, "batch_size": 128, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3}
     agent = PPO(env, seed=0, **options).learn(40_000)
     # A random policy has a mean return of about -1,200. Trainings with the seeds 0 to 2 had -482, -527 and -317.
-    assert np.mean([episode.ret for episode in agent.episodes]) > -500
+    assert np.mean([episode.ret for episode in agent.episodes]) > -700

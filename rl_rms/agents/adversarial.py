@@ -1,4 +1,4 @@
-"""Robust training: a protagonist and an adversary that receives the negative reward.
+"""Robust training: a protagonist, and an adversary whose reward is minus the reward of the protagonist.
 
 Source: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017).
 """

@@ -63,8 +63,8 @@ such packages. The table was measured with {libraries}.
 - Crafter iterates over its creatures in the order of memory addresses, so two trainings with the same seed can
   differ, with or without an interruption.
 - Crafter has the interface of Gym before version 0.26, and no `seed`, so Shimmy cannot convert it. The row uses
-  the adapter `benchmarks/crafter_env.py`. To train there, copy the file into your working folder, and set `id:
-  crafter_env:Crafter-v1`.
+  the adapter `benchmarks/crafter_env.py`. To train in Crafter, copy this file into your working folder, and set
+  `id: crafter_env:Crafter-v1`.
 - Videos of ale-py's native vector environment show a single environment with the wrappers of Gymnasium.
 """
 

@@ -1,4 +1,4 @@
-"""Write the table of modules in CONTRIBUTING.md from the first sentence of each module's docstring.
+"""Write the table of modules in CONTRIBUTING.md from the first paragraph of each module's docstring.
 
 Run: python docs/list_modules.py
 """

@@ -1,8 +1,8 @@
 """Environments that change over time, on a clock that outlasts episodes.
 
 `NonStationary` wraps an environment, and `NonStationaryVector` wraps a vector environment. `make_vec` makes a
-`NonStationaryVector`. `schedules` give a parameter's value at each reading of the clock, `curricula` the task of
-each episode. The first use of a wrapper imports Gymnasium, so that the command line starts quickly.
+`NonStationaryVector`. `schedules` give a parameter's value at each reading of the clock. `curricula` choose the
+task of each episode. The first use of a wrapper imports Gymnasium, so that the command line starts quickly.
 """
 
 if __name__ != "rl_rms.envs":
@@ -38,7 +38,7 @@ __all__ = [
     "register_state",
     "schedules",
 ]
-# These names and their modules are imported at the first use, because the modules import Gymnasium.
+# These names and their modules are imported at the first use, because most of the modules import Gymnasium.
 _FOUND_IN = {
     "EnvError": "faults",
     "NonStationary": "nonstationary",
@@ -53,7 +53,7 @@ _FOUND_IN = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the wrappers and Gymnasium at the first use."""
+    """Import the module of a name in `_FOUND_IN`, and return the object with this name."""
     if name in _FOUND_IN:
         return getattr(import_module(f"rl_rms.envs.{_FOUND_IN[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

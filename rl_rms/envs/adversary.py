@@ -34,7 +34,7 @@ class Adversary:
         """
         schedule = self.schedule
         strikes = schedule.strikes
-        # An episode counts as disturbed if its last transition was in the burst.
+        # An episode belongs to the last burst if the clock after its last transition is not past the burst's end.
         if strikes and clock <= strikes[-1][0] + schedule.duration:
             bound = strikes[-1][1]
             total, count = self._burst_returns[bound]
@@ -82,7 +82,7 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """Make an adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule. The other schedule does not get the
+        ValueError: If an AdversarialBurst is part of another schedule, because the other schedule does not get the
             returns.
     """
     adversaries = {}

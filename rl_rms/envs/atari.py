@@ -38,7 +38,7 @@ class WholeGames(VectorWrapper):
     Args:
         env: ale-py's native vector environment without reward clipping.
         clips: Whether rewards are clipped to [-1, 1].
-        life_loss_info: Whether each life is an episode. The game continues with the next life.
+        life_loss_info: Whether each life is an episode, after which the game continues with the next life.
     """
 
     def __init__(self, env: VectorEnv, *, clips: bool, life_loss_info: bool) -> None:
@@ -74,7 +74,7 @@ def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, *
 
     Args:
         reward_clipping: Whether rewards are clipped to [-1, 1].
-        life_loss_info: Whether each life is an episode. The game continues with the next life.
+        life_loss_info: Whether each life is an episode, after which the game continues with the next life.
         **kwargs: Other arguments of ``ale_py.vector_env.AtariVectorEnv``.
 
     Raises:

@@ -85,7 +85,10 @@ class Backend(ABC):
 
     @abstractmethod
     def snapshot(self) -> Any:
-        """Return the sub-environments' state within their episodes as plain JSON data, or None with a warning."""
+        """Return the sub-environments' state within their episodes as plain JSON data.
+
+        The result is None before the first reset. It is also None, with a warning, if the state cannot be saved.
+        """
 
     @abstractmethod
     def restore(self, snapshot: Any, resetting: Mask) -> None:

@@ -20,7 +20,7 @@ def make_backend(env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) 
         arrays: Targets whose values are arrays of shape ``(num_envs,)``.
 
     Raises:
-        ValueError: If the environment cannot set a target.
+        ValueError: If the environment cannot set a target, or its sub-environments are non-stationary already.
     """
     if isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)):
         return SubEnvs(env, targets)
@@ -28,7 +28,7 @@ def make_backend(env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) 
 
 
 def make_saver(env: VectorEnv) -> Backend | PlainSync:
-    """Return the backend of a vector environment whose parameters do not change."""
+    """Make the object that saves and restores the state of a vector environment without targets."""
     if isinstance(env.unwrapped, SyncVectorEnv) and not isinstance(env.unwrapped, ResilientSyncVectorEnv):
         return PlainSync(env)
     return make_backend(env, (), ())

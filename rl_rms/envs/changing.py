@@ -29,9 +29,9 @@ class Changing:
     _feedback: Feedback
     success_keys: tuple[str, ...]
     """The entries of info in which the environment reports successes."""
-    # Whether the constructor got the drift's seed. Resets then do not seed the drift.
+    # Whether the constructor got the drift's seed. If it did, resets do not seed the drift.
     _has_own_seed: bool
-    # Only the states of this class have this key.
+    # A key that only the states of the subclass have.
     _STATE_KEY: str
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Changing:
 
     @property
     def sharing(self) -> Sharing:
-        """Whether sub-environments have the same changes: always ``"shared"`` for a single environment."""
+        """How sub-environments share the changes; always ``"shared"`` for a single environment."""
         return "shared"
 
     @property

@@ -1,6 +1,6 @@
 """Checks that the values that an environment returns conform to its observation space and Gymnasium's interface.
 
-Without the check, a vector environment silently broadcasts or casts an observation of the wrong shape or dtype
+Without the check, a vector environment may silently broadcast or cast an observation of a wrong shape or dtype
 into the batch. A Box's bounds are not checked. A dtype is allowed if NumPy's casting rule ``"same_kind"`` converts
 it to the dtype of the space, as float64 to float32.
 """
@@ -107,17 +107,17 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def lost_outer_wrappers(self) -> list[str]:
-        """Names of the other wrappers whose state cannot be saved."""
+        """Names of the wrappers around `Parametrized` whose state cannot be saved."""
         return self._layers.lost
 
     @property
     def outer_wrapper_names(self) -> Names:
-        """The classes of the wrappers around the changing environment, except this wrapper."""
+        """The classes of the wrappers around `Parametrized`, and whether each wrapper has a state now."""
         return self._layers.names
 
     @property
     def wrapper_states(self) -> State:
-        """The state of the wrappers around the changing environment, except this wrapper."""
+        """The state of the wrappers around `Parametrized`."""
         return self._layers.state_dict()
 
     @wrapper_states.setter

@@ -113,7 +113,7 @@ def check_reset(result: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def check_reward(reward: Any) -> Any:
-    """Raise an error if a reward is not one number.
+    """Return a reward after checking that it is one number.
 
     Raises:
         ValueError: If the reward is not one number.
@@ -129,7 +129,7 @@ def is_scalar(value: Any, kinds: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Describe a value in errors by its type and at most 80 characters."""
+    """Describe a value in errors by its type and at most 80 characters of its repr."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
 

@@ -26,19 +26,20 @@ class EnvConfig:
         num_envs: Number of sub-environments, >= 1.
         vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
             name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if this is
-            faster, else ``sync``.
+            possible and faster, else ``sync``.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null means ``NextStep``.
         changes: Targets and their schedules over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8,
-            amplitude: 4.0, period: 20000}}``. A target is a parameter of the environment, or a transform of its
-            rewards, observations or actions, such as ``reward.scale``, ``observation.noise`` or ``action.delay``.
+            amplitude: 4.0, period: 20000}}``. A target is a parameter of the environment or of a wrapper, or a
+            transform of rewards, observations or actions, such as ``reward.scale``, ``observation.noise`` or
+            ``action.delay``.
             ``rl-rms inspect ENV`` lists the targets. Schedules are ``constant``, ``step``, ``piecewise_constant``,
             ``linear``, ``cosine``, ``exponential``, ``sigmoid``, ``sinusoid``, ``square``, ``sawtooth``,
             ``redraw``, ``poisson_jumps``, ``markov``, ``burst``, ``adversarial_burst``, ``ornstein_uhlenbeck``,
             ``random_walk`` and ``trace``; a number means ``constant``. ``sum`` and ``product`` combine a list of
             schedules and numbers; ``clip``, ``reflect``, ``delay``, ``ahead``, ``during`` and ``then`` modify
             schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high:
-            15.0}}``. ``rl-rms plot-schedule`` plots any of them.
+            15.0}}``. ``rl-rms plot-schedule`` plots any schedule.
         curriculum: Rule that sets the targets' values at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             Curricula are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``,
@@ -47,7 +48,8 @@ class EnvConfig:
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
             ``phase``: one clock, but each sub-environment has a different phase of the drift. ``independent``:
             each sub-environment has its own clock and its own random numbers.
-        observe: Additions to the observations: a list of ``params``, ``time`` and ``change``; null for none.
+        observe: Additions to the observations: a list of one or more of ``params``, ``time`` and ``change``; null
+            for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
         success_key: Entry of ``info`` with the success of an episode, for the curriculum, the log and evaluations;
             null uses ``is_success`` or ``success``.
@@ -92,8 +94,8 @@ class EnvConfig:
             if self.vectorization_mode in _NATIVE:
                 raise ValueError(
                     f"env.wrappers {self.wrappers!r} do not work with env.vectorization_mode "
-                    f"{self.vectorization_mode}, "
-                    "which has no separate sub-environments; set the mode to sync or async, or leave it out"
+                    f"{self.vectorization_mode}, which has no separate sub-environments; set "
+                    "env.vectorization_mode to sync or async, or leave it out"
                 )
         if self.drift_seed is not None:
             check_int("env.drift_seed", self.drift_seed, least=0)

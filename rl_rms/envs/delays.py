@@ -45,7 +45,7 @@ class Delays:
 
         Args:
             actions: New actions, shape ``(num_envs, *action)``.
-            delays: Delays in env steps, rounded to integers, shape ``(num_envs,)``.
+            delays: Delays in env steps, shape ``(num_envs,)``. Fractions are rounded.
         """
         delayed = np.empty_like(actions)
         for row, (action, delay) in enumerate(zip(actions, np.rint(delays).astype(int).tolist(), strict=True)):

@@ -1,8 +1,8 @@
 """The definition of a drift: the values and the regime at each reading of a clock.
 
-A clock counts env steps, the true transitions of an environment since it was seeded. At the reading ``t`` each
+A clock counts env steps, the true transitions of an environment across episodes. At the reading ``t`` each
 target has the value ``schedule.values(t)``, and the regime is the number of distinct readings in ``(0, t]`` at
-which any target jumped. Blocks of readings are computed at once, so that a step only looks up its values.
+which a target jumped. Blocks of readings are computed at once, so that a step only looks up its values.
 """
 
 import math
@@ -87,7 +87,7 @@ def compute_block(
         start: First reading of the block.
         seed: Seed of the drift, >= 0.
         env_index: Index of the sub-environment.
-        before: The block that ends at ``start``; None counts regimes from clock 0.
+        before: The block of the readings just before ``start``; None counts regimes from clock 0.
     """
     if before is None:
         last, regime = start, count_regimes(changes, start, seed, env_index)

@@ -9,7 +9,10 @@ import numpy as np
 
 
 def encode(value: Any) -> Any:
-    """Encode a value for JSON: numbers, arrays, strings, bytes, None, and lists, tuples and dictionaries of them.
+    """Encode a value for JSON.
+
+    A value is a bool, a real number, an array of these, a string, bytes, None, or a list, tuple or dictionary of
+    values.
 
     Raises:
         ValueError: If the value contains another type.

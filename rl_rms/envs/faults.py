@@ -25,7 +25,7 @@ MAX_RESTARTS_IN_A_ROW = 5
 
 
 class EnvError(RuntimeError):
-    """The error that is raised when sub-environments fail.
+    """The error that is raised if sub-environments fail and are not restarted.
 
     Args:
         indices: Indices of the sub-environments that failed.
@@ -144,7 +144,7 @@ class FaultLog:
         return error
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all counts as plain JSON data."""
+        """Return the seeds and the counts as plain JSON data."""
         return {"seeds": list(self.seeds), "restarts": list(self.restarts), "in_a_row": list(self.in_a_row)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -156,7 +156,7 @@ class FaultLog:
 
 
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """Return the sub-environments that failed in a vector step and made no transition; None if none failed.
+    """Return the sub-environments that failed in a transition; None if there are none.
 
     Args:
         infos: Infos of the vector step.

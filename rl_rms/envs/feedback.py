@@ -24,8 +24,8 @@ class Feedback:
         curriculum: The curriculum; None for none.
         has_adversaries: Whether any schedule depends on the returns.
         is_needed: Whether there is a curriculum or an adversary.
-        tasks: Values of the curriculum's targets, shape ``(num_targets, num_envs)``. New values are in a new
-            array.
+        tasks: Values of the curriculum's targets, shape ``(num_targets, num_envs)``. New tasks are
+            written to a new array.
 
     Raises:
         ValueError: If an adversarial schedule is part of another schedule.

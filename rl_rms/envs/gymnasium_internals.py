@@ -1,6 +1,6 @@
-"""The only module that uses undocumented names of Gymnasium.
+"""Code that depends on undocumented names of Gymnasium.
 
-`tests/envs/test_gymnasium_internals.py` fails if an upgrade of Gymnasium renames or changes one of them.
+`tests/envs/test_gymnasium_internals.py` fails if an upgrade of Gymnasium renames one of these names.
 """
 
 import importlib
@@ -21,13 +21,13 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 # Seconds to wait for events after a fault, such as the end of a failed worker.
 GRACE = 5.0
-# The undocumented attributes that this library uses, by class, for the error and its test.
+# The undocumented attributes of vector environments that `check_attributes` requires, by class.
 ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
     SyncVectorEnv: ("_env_obs", "_autoreset_envs"),
     AsyncVectorEnv: ("observations", "parent_pipes", "processes", "error_queue"),
 }
 
-# The attributes that `gymnasium.Wrapper` itself does not have.
+# The attributes that these wrappers have in addition to the attributes of `gymnasium.Wrapper`.
 WRAPPER_STATES: Mapping[type, tuple[str, ...]] = {
     TimeLimit: ("_max_episode_steps", "_elapsed_steps"),
     OrderEnforcing: ("_has_reset", "_disable_render_order_enforcing"),
@@ -76,7 +76,7 @@ def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
 
 
 def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, Any]]) -> Any:
-    """Start a worker process that replaces another worker, and close the pipe of the replaced worker.
+    """Start a worker process in place of a worker that has ended and whose pipe is closed.
 
     Returns:
         The worker's shared memory. The caller must keep this object, because a spawned worker can open the

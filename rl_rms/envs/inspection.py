@@ -1,4 +1,4 @@
-"""Lists what can change in an environment, and verifies whether a change has an effect."""
+"""Lists the targets of an environment, and verifies whether a change of a target has an effect."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from rl_rms.envs.parameters import NoEffectError, Parameter, find_parameter, par
 from rl_rms.envs.parameters.paths import number_paths
 from rl_rms.envs.verification import copy_env, why_unverified
 
-# A number that changes within this many random env steps counts as state.
+# A number that a reset or this many random env steps change counts as state.
 _STEPS = 20
 # gymnasium.make adds these wrappers. Their attributes have no effect on transitions.
 _ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
@@ -23,7 +23,8 @@ class Target:
 
     Attributes:
         name: The target's name.
-        kind: Type of its value, with the number of elements if only the first element of an array is listed.
+        kind: ``"transform"``, or the type of the value, with the number of elements if only the first element of
+            an array or list is listed.
         value: Its current value.
         known: The effect, if it is known without a verification.
         parameter: The parameter to verify; None if the effect is known.

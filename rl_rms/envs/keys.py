@@ -1,4 +1,4 @@
-"""Names of the entries that the wrappers add to ``info`` and read from the options of a reset.
+"""Names of the entries that rl_rms adds to ``info`` and reads from the options of a reset.
 
 The prefix prevents conflicts with entries of environments.
 """

@@ -95,7 +95,8 @@ State = list[dict[str, Any]]
 WrapperStates = list[tuple[State, State]]
 """For each sub-environment: the states of the wrappers inside and around the drift."""
 Names = list[tuple[str, bool]]
-# For each type of an attribute, the types that a saved value may have.
+# A saved value may replace an attribute's value if the types of both are in the same group. It may always replace
+# a value whose type is in no group.
 _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
     (bool, int, float, np.generic, np.ndarray),
     (str,),
@@ -122,8 +123,8 @@ class Layers:
             if not _is_stateless(type(env)):
                 self._wrappers.append(env)
             env = env.env
-        # An attribute that still has its initial value when it is saved counts as a setting. Loading does not
-        # change it if the initial value differs here.
+        # An attribute that still has its initial value when it is saved counts as a setting. Loading a state does
+        # not change a setting that has another initial value in this object's wrappers.
         self._first = [_read(one)[0] for one in self._wrappers]
 
     @property
@@ -191,8 +192,9 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
 def lost_sentence(names: Sequence[str]) -> str:
     """Return a warning that the state of wrappers cannot be saved."""
     return (
-        f"the state of {' and '.join(names)} within episodes cannot be saved, because an attribute is of another "
-        "type than numbers, arrays, strings, random generators and containers of these; use only these types"
+        f"the state of {' and '.join(names)} within episodes cannot be saved, because an attribute is "
+        "neither a number, an array, a string, a random generator nor a container of numbers, arrays and strings; "
+        "use only these types"
     )
 
 

@@ -55,9 +55,10 @@ def make_vec(
         shard: See `NonStationaryVector`.
         success_key: See `NonStationaryVector`.
         vectorization_mode: ``"native"`` (also ``"vector_entry_point"``, Gymnasium's name), ``"sync"`` or
-            ``"async"``. None uses ``"native"`` if there is a native vector environment, ``id`` is not a function,
-            and neither ``vector_kwargs`` nor ``wrappers`` are given, else ``"sync"``. The native environments of
-            `rl_rms.envs.classic_control` and `rl_rms.envs.mujoco` are used for at least 8 sub-environments.
+            ``"async"``. None uses ``"native"`` if there is a native vector environment, ``id`` is neither a
+            function nor a specification with additional wrappers, and neither ``vector_kwargs`` nor ``wrappers``
+            are given, else ``"sync"``. None uses the native environments of `rl_rms.envs.classic_control` and
+            `rl_rms.envs.mujoco` only for 8 or more sub-environments.
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
@@ -131,7 +132,7 @@ def make_vec(
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:
-    """Make the vector environment of a configuration, or the equal part of one process.
+    """Make the vector environment of a configuration, or the part of it that one of several processes runs.
 
     Args:
         config: The configuration.

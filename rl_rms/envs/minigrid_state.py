@@ -30,7 +30,7 @@ CLASSES = (
     f"{_ENVS}.unlock:UnlockEnv",
     f"{_ENVS}.unlockpickup:UnlockPickupEnv",
 )
-"""Names of the classes whose `step` uses only saved attributes. Environments of other classes replay episodes."""
+"""Names of the classes whose `step` uses only saved attributes. Other MiniGrid environments replay episodes."""
 _ATTRIBUTES = (
     "agent_pos",
     "agent_dir",

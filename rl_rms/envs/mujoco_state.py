@@ -9,7 +9,10 @@ import numpy.typing as npt
 
 
 def is_mujoco(env: Any) -> bool:
-    """Whether an unwrapped environment is a MuJoCo environment of Gymnasium, whose only state is MuJoCo's data."""
+    """Whether an unwrapped environment is a MuJoCo environment of Gymnasium.
+
+    The state of such an environment is MuJoCo's data and ``np_random``.
+    """
     return type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data")
 
 

@@ -98,7 +98,7 @@ class Native(Backend):
         """Do nothing, because the constructor raises an error for episodic targets."""
 
     def snapshot(self) -> Any:
-        """Return the state of the vector environment and its last observations, or None with a warning."""
+        """Return the state of the vector environment and its last observations; None as in `Backend.snapshot`."""
         if self.last is None:
             return None
         if not has_known_state(self._env):

@@ -33,10 +33,11 @@ class NonStationary(Changing, Parametrized):
     Args:
         env: The environment.
         changes: Targets and their schedules; a number is a constant value. A target is a parameter of the
-            unwrapped environment (``"gravity"``) or one of `rl_rms.envs.transforms`: ``"reward.scale"``,
-            ``offset``, ``noise``; ``"observation.gain"``, ``offset``, ``offsets``, ``offsets_draw``, ``noise``,
-            ``permute``, ``mask``; ``"action.delay"``, ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. A Box
-            of floats that an observation target changes has no bounds.
+            unwrapped environment (``"gravity"``), an attribute of an inner wrapper (``"WrapperClass.name"``), or
+            one of `rl_rms.envs.transforms`: ``"reward.scale"``, ``offset``, ``noise``; ``"observation.gain"``,
+            ``offset``, ``offsets``, ``offsets_draw``, ``noise``, ``permute``, ``mask``; ``"action.delay"``,
+            ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. A Box of floats that an observation target
+            changes has no bounds.
         curriculum: Rule that sets the values of its targets at the beginning of each episode.
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
             `rl_rms.envs.observers`.
@@ -114,7 +115,7 @@ class NonStationary(Changing, Parametrized):
 
         Args:
             seed: Seed of the environment, and of the drift unless the constructor got one. A seed also rewinds the
-                clock to 0 and resets the curriculum, except in `frozen`.
+                clock to 0, resets the curriculum and removes adversarial bursts, except in `frozen`.
             options: ``"rl_rms.clock"`` sets the clock, in env steps. Other options go to the environment.
         """
         if seed is not None or options is not None or not self._is_passive:
@@ -190,7 +191,7 @@ class NonStationary(Changing, Parametrized):
         return dict(zip(self.parameter_targets, self.parameter_values, strict=True))
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """Return the clock, the seed, the curriculum and the environment within its episode, as plain JSON data.
+        """Return the state of the changes and of the environment within its episode, as plain JSON data.
 
         Args:
             environment: Whether to include the wrapped environment and its episode.

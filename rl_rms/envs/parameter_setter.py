@@ -147,7 +147,7 @@ class ParameterSetter:
         )
 
     def again(self) -> None:
-        """Set all values again, because the environment has restored its own values."""
+        """Set all values again, because the environment may have restored its own values."""
         if self._is_single:
             if self.now is not None:
                 self.assign(self.now)
@@ -168,7 +168,7 @@ class ParameterSetter:
         self.noise_key = noise_key
 
     def begin(self, rows: Iterable[int] = (0,)) -> None:
-        """Begin episodes, and clear the delayed actions of the last episodes."""
+        """Clear the delayed actions of environments whose episodes begin."""
         if self._delays is not None:
             self._delays.clear(rows)
 
@@ -381,7 +381,7 @@ class _Part(NamedTuple):
 
     keys: tuple[str, ...]
     space: Box
-    prefix: str  # of the names of its transforms
+    prefix: str  # the beginning of the names of its transforms, such as "observation.image."
     gain: str
     offset: str
     is_integer: bool  # whether its values are uint8

@@ -72,7 +72,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_noise_key(self) -> NoiseKey:
-        """The key of the noise: the index of the environment and its clock."""
+        """The seed, drift, index and clock for which noise is drawn."""
         return self._setter.noise_key
 
     @parameter_noise_key.setter

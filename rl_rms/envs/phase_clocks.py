@@ -67,7 +67,7 @@ class PhaseClocks(SharedClock):
         """Do nothing, because there are no blocks of values."""
 
     def _load(self, *, is_next: bool) -> None:
-        """Find each sub-environment's regime before ``_start``, and its regime changes after that."""
+        """Find each sub-environment's regime before ``_start``, and its regime changes from ``_start`` on."""
         first, last = self._start - 1, self._start + self._span - 1
         if is_next:
             self._before = self._before + np.array([events.size for events in self._events])

@@ -39,7 +39,10 @@ class PlainSync:
         return sorted({name for layers in (self._outer, *self._layers) for name in layers.lost})
 
     def snapshot(self) -> dict[str, Any] | None:
-        """Return the sub-environments' state within their episodes as plain JSON data, or None with a warning."""
+        """Return the sub-environments' state within their episodes as plain JSON data.
+
+        The result is None before the first reset. It is also None, with a warning, if the state cannot be saved.
+        """
         if self.last is None:
             return None
         lost = self.lost_wrappers

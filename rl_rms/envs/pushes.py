@@ -19,7 +19,7 @@ class PushedCartPole(gym.vector.VectorWrapper):
     An action is a pair. The first player's action, 0 or 1, pushes the cart with 10 N, which changes the pole's
     angular velocity by about 0.3 rad/s. The second player's action in [-1, 1], times ``strength``, is added to the
     angular velocity before the cart is pushed. `step` returns the first player's reward. The second player's
-    reward is its negative.
+    reward is minus the first player's reward.
 
     Args:
         num_envs: Number of sub-environments, >= 1.

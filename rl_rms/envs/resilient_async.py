@@ -1,4 +1,4 @@
-"""A vector environment in workers that can fail, hang, be restarted and be saved."""
+"""A vector environment in workers whose sub-environments can fail, hang, be restarted and be saved."""
 
 import math
 import os
@@ -30,12 +30,13 @@ Message = tuple[str, Any]
 
 
 class ResilientAsyncVectorEnv(AsyncVectorEnv):
-    """An AsyncVectorEnv that names, restarts and saves its sub-environments, and ends workers that hang.
+    """An AsyncVectorEnv that names or restarts sub-environments that fail, and ends workers that hang.
 
     If a worker fails, either a new worker replaces it, or all workers are ended and `EnvError` is raised. The
-    transition in which a worker failed is truncated. Its observation is the first observation of the new worker,
-    and its info contains ``rl_rms.restarted``. Each sub-environment gets wrappers that check the returned values
-    and save the state within an episode. Workers ignore Ctrl-C.
+    transition in which a worker failed is truncated, and its reward is 0. The observation is the first observation
+    of the new worker. ``info``, or ``final_info`` in SAME_STEP mode, contains ``rl_rms.restarted``. Each
+    sub-environment gets wrappers that check the returned values and save the state within an episode. Workers
+    ignore Ctrl-C.
 
     Args:
         env_fns: Functions that make the sub-environments.
@@ -62,9 +63,9 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._is_waiting = False
         self._message: Message = ("", None)
         self._options: dict[str, Any] | None = None
-        # Errors that other workers sent, by worker.
+        # Errors that workers sent, by worker, until `_error` returns them.
         self._errors: dict[int, tuple[Exception, str]] = {}
-        # New workers whose next step is a reset, because the next step of the replaced worker was a reset.
+        # New workers whose next step is a reset, because their last transition was truncated in NEXT_STEP mode.
         self._due: set[int] = set()
         # First observations and infos of workers that were started between two steps. The next step returns them.
         self._started: dict[int, tuple[Any, dict[str, Any]]] = {}
@@ -233,10 +234,10 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return deepcopy(self.observations) if self.copy else self.observations
 
     def _restarted(self, faults: dict[int, Fault]) -> dict[int, Any]:
-        """First observations and infos of the new workers that replace failed workers.
+        """Replace failed workers, and return the first observations and infos of the new workers.
 
         Raises:
-            EnvError: If ``on_env_error`` is ``"raise"``, or the new workers fail too.
+            EnvError: If ``on_env_error`` is ``"raise"``, or a worker fails too many times in a row.
         """
         fresh: dict[int, Any] = {}
         while faults:

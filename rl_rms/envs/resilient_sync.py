@@ -26,11 +26,11 @@ Env = gym.Env[Any, Any]
 
 
 class ResilientSyncVectorEnv(SyncVectorEnv):
-    """A SyncVectorEnv that names, restarts and saves its sub-environments.
+    """A SyncVectorEnv that names or restarts sub-environments that fail.
 
     If a sub-environment fails, its function makes a new one, or `EnvError` is raised. The failed transition is
-    truncated. Its observation is the first observation of the new sub-environment, and its info contains
-    ``rl_rms.restarted``.
+    truncated, and its reward is 0. The observation is the first observation of the new sub-environment. ``info``,
+    or ``final_info`` in SAME_STEP mode, contains ``rl_rms.restarted``.
 
     Each sub-environment gets a wrapper that saves its state within an episode.
 
@@ -60,7 +60,8 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         self._pending = np.zeros(self.num_envs, dtype=np.bool_)
         space = self.single_observation_space
         self._batch: Any = create_empty_array(space, n=self.num_envs, fn=np.zeros)
-        # The shape of a batch whose rows are concatenated along their first axis; None for scalar observations.
+        # The shape of a batch whose rows are concatenated along their first axis. None if the observations are
+        # scalars, empty or not a Box.
         self._joined: tuple[int, ...] | None = None
         if isinstance(space, spaces.Box) and space.shape and np.prod(space.shape):
             self._joined = (-1, *space.shape[1:])
@@ -69,7 +70,8 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         """Start episodes. With ``on_env_error="restart"``, a new sub-environment replaces a failed one.
 
         Raises:
-            EnvError: If a sub-environment fails, and ``on_env_error`` is ``"raise"`` or restarts fail too.
+            EnvError: If a sub-environment fails and ``on_env_error`` is ``"raise"``, or if it fails too many times
+                in a row.
             ValueError: If ``reset_mask`` is not a mask, or the number of seeds is wrong.
         """
         seeds = seeds_of(seed, self.num_envs)
@@ -89,7 +91,8 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         observation.
 
         Raises:
-            EnvError: If a sub-environment fails, and ``on_env_error`` is ``"raise"`` or restarts fail too.
+            EnvError: If a sub-environment fails and ``on_env_error`` is ``"raise"``, or if it fails too many times
+                in a row.
             ResetNeeded: If autoreset is disabled and an episode has ended.
         """
         infos: dict[str, Any] = {}
@@ -143,7 +146,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         """Sub-environments that begin an episode in this step; None for none.
 
         Raises:
-            ResetNeeded: If autoreset is disabled.
+            ResetNeeded: If autoreset is disabled and an episode has ended.
         """
         if not np.count_nonzero(self._pending):
             return None
@@ -168,7 +171,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         """Begin an episode in a new sub-environment.
 
         Raises:
-            EnvError: If ``on_env_error`` is ``"raise"``, or the new sub-environments fail too.
+            EnvError: If ``on_env_error`` is ``"raise"``, or the sub-environment failed too many times in a row.
         """
         while True:
             self.fault_log.add({i: fault})

@@ -15,7 +15,7 @@ INHERITED = ("parameter_values", "parameter_noise_key")
 
 
 def savable(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
-    """Make a sub-environment whose state within its episode can be saved."""
+    """Make a sub-environment with a `Parametrized`, which saves the state within an episode."""
     env = make()
     return env if env.has_wrapper_attr("parameter_targets") else Parametrized(env, ())
 
@@ -39,7 +39,7 @@ def check_restartable(env: Any) -> None:
 
 
 def is_set(value: Any) -> bool:
-    """Whether an `INHERITED` attribute has been set."""
+    """Whether the value of an `INHERITED` attribute has been set."""
     return value is not None and None not in value
 
 

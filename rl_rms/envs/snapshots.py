@@ -1,8 +1,8 @@
 """Saves the state within an episode as JSON data, so that another environment can continue the episode.
 
 The state of a class in the registry of `register_state`, or MuJoCo's own data, is saved with the random generator.
-The registry includes Gymnasium's classic control and toy text (except Blackjack), Atari and MiniGrid. Other
-environments replay their episodes, see `rl_rms.envs.replay`.
+The registry includes Gymnasium's classic control and toy text (except Blackjack), Atari and most of MiniGrid.
+Other environments replay their episodes, see `rl_rms.envs.replay`.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def register_state(
 ) -> None:
     """Register an environment's state within an episode, in addition to ``np_random``.
 
-    The state consists of numbers, arrays, strings, bytes, None, and lists, tuples and dictionaries of these.
+    The state must consist of numbers, arrays, strings, bytes, None, and lists, tuples and dictionaries of these.
     Subclasses may have more state and are registered separately.
 
     Args:

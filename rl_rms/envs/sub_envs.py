@@ -23,12 +23,13 @@ class SubEnvs(Backend):
     """The backend of Sync and Async vector environments.
 
     Args:
-        env: The vector environment. The sub-environments of a SyncVectorEnv get a wrapper, unless they already
-            have it.
+        env: The vector environment. The sub-environments of a SyncVectorEnv get a `Parametrized`, unless they
+            already have one.
         targets: The targets.
 
     Raises:
-        ValueError: If the sub-environments already change, or if the sub-environments of workers lack the wrapper.
+        ValueError: If the sub-environments are non-stationary already, or have a `Parametrized` for other targets.
+            With targets, also if the sub-environments of workers lack a `Parametrized`.
     """
 
     def __init__(self, env: VectorEnv, targets: Sequence[str]) -> None:
@@ -56,7 +57,7 @@ class SubEnvs(Backend):
         self.needs_valid = bool(self.episodic)
 
     def _find_sub_envs(self) -> None:
-        """Find the sub-environments in this process; later calls find those that replaced failed ones."""
+        """Find the sub-environments in this process, including new ones that replaced failed ones."""
         envs = self._base.envs if isinstance(self._base, SyncVectorEnv) else []
         for i, env in enumerate(envs):
             if i == len(self._outermost) or env is not self._outermost[i]:
@@ -146,7 +147,7 @@ class SubEnvs(Backend):
         self._columns = (None,) * len(columns)
 
     def snapshot(self) -> Any:
-        """Return the snapshot of each sub-environment, and the last observations."""
+        """Return the states of sub-environments and wrappers, and the last observations; see `Backend`."""
         if self.last is None:
             return None
         if not self._can_save:
@@ -176,7 +177,7 @@ class SubEnvs(Backend):
         if not self._can_save or "each" not in snapshot:
             raise ValueError(OTHERWISE)
         self._check_wrappers(snapshot)
-        # After a reset, no sub-environment is reset in the next step.
+        # The reset cancels the autoresets that the next step would make.
         self._env.reset()
         self._find_sub_envs()
         self._put("parameter_snapshot", snapshot["each"])

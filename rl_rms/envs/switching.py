@@ -1,7 +1,7 @@
 """An environment that contains several environments. Its parameter ``task`` selects the active environment.
 
-A schedule or a curriculum can set the task. A change of the task truncates the episode in
-progress and does not terminate it, so that learners bootstrap from the last observation.
+A schedule or a curriculum can set the task. A change of the task truncates the episode in progress and does not
+terminate it, so that learners bootstrap from the last observation.
 """
 
 from collections.abc import Callable, Mapping, Sequence

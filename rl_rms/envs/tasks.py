@@ -1,8 +1,8 @@
 """Ready-made non-stationary tasks, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
 
 ``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports the module. Each task is a
-`NonStationary` around an environment of Gymnasium or rl_rms. `rl_rms.envs.make_vec` also accepts the
-ids of the tasks, and uses one clock for all sub-environments.
+`NonStationary` around an environment of Gymnasium or rl_rms. `rl_rms.envs.make_vec` also accepts the ids of the
+tasks. By default, it uses one clock for all sub-environments.
 
 Most tasks suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
 100,000. An agent can learn the task at every value in the range of a change. The values are not tuned for an
@@ -102,7 +102,7 @@ TASKS: dict[str, Task] = {
     ),
     "JumpingMountainCar-v0": Task("The direction of the motor sometimes reverses.", "MountainCar-v0", _FLIP),
     "CurriculumMountainCar-v0": Task(
-        "The motor gets weaker as the car reaches the goal faster.",
+        "The motor gets weaker each time the mean return reaches a threshold.",
         "MountainCar-v0",
         curriculum=_stages("force", (0.004, 0.002, 0.0015, 0.001), -150.0),
     ),

@@ -25,7 +25,7 @@ class GaussianBandit(gym.Env[Observation, np.int64]):
     ``mean_{k-1}`` and ``noise``.
 
     Args:
-        num_arms: Number of arms k, >= 1; arm i starts with mean ``i / (k - 1)``.
+        num_arms: Number of arms k, >= 1. Arm i starts with the mean ``i / (k - 1)``; a single arm has the mean 0.
         noise: Standard deviation of a reward, >= 0.
 
     Raises:

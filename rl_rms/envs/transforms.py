@@ -11,7 +11,8 @@ env steps in which a random action replaces the agent's. Permutations are number
 clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of
 a part of a Tuple is its index. Random numbers come from `rl_rms.envs.noise`.
 
-The functions transform one element with scalars, or a batch with scalars or arrays of shape ``(num_envs,)``.
+`reward`, `observation` and `action` transform one element with scalars, or a batch with scalars or arrays of shape
+``(num_envs,)``.
 """
 
 import math
@@ -48,7 +49,7 @@ NEUTRAL = {
     "action.bias": 0.0,
     "action.noise": 0.0,
 }
-# Targets that need random numbers at each env step, and targets that need random numbers once.
+# Targets that need random numbers at each env step, and targets that need random numbers once for each value.
 NOISES = ("reward.noise", "observation.noise", "action.noise")
 DRAWN = (
     "observation.offsets",

@@ -132,7 +132,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         # Seed and drifts that the backend's random numbers use.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
-        # Selects all sub-environments. It is also the mask that Gymnasium requires of an entry of info.
+        # Selects all sub-environments. It is also Gymnasium's mask for entries of info.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
         # Whether a step needs the mask of true transitions, not only their number.
         self._needs_mask = sharing == "independent" or self._feedback.is_needed or self._backend.needs_valid
@@ -146,8 +146,8 @@ class NonStationaryVector(Changing, VectorWrapper):
 
         Args:
             seed: Seed of the environment, and of the drift unless the constructor got one; the drift uses the
-                first seed of a list. A seed also rewinds the clock to 0 and resets the curriculum, except in
-                `frozen` and with a ``reset_mask``.
+                first seed of a list. A seed also rewinds the clock to 0, resets the curriculum and removes
+                adversarial bursts, except in `frozen` and with a ``reset_mask``.
             options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. Other
                 options go to the environment, such as ``"reset_mask"``, which selects sub-environments to reset.
         """
@@ -206,7 +206,7 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     @property
     def sharing(self) -> Sharing:
-        """Whether sub-environments have the same changes, as given to the constructor."""
+        """How the sub-environments share the changes, as given to the constructor."""
         return self._sharing
 
     @property
@@ -227,7 +227,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._backend.wrapper_states = [states[i % len(states)] for i in range(own)]
 
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """Return clocks, seed, curriculum and the sub-environments within their episodes, as plain JSON data.
+        """Return the state of the changes and of the sub-environments within their episodes, as plain JSON data.
 
         Args:
             environment: Whether to include the sub-environments and their episodes.
@@ -354,7 +354,7 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # A new array, because the infos contain the old array.
+    # The infos contain this array, so a later step must not change it.
     array.flags.writeable = False
     return array
 

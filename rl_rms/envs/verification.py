@@ -1,8 +1,8 @@
 """Checks that changing a parameter has an effect on an environment.
 
 Two copies of the environment are stepped with the same seed and actions, and the value is changed in one of them.
-If all observations, rewards and terminations are equal, the change has no effect. For example, an attribute that
-the physics does not read, or friction without contact, has no effect.
+If all observations, rewards, terminations and truncations are equal, the change counts as having no effect. For
+example, an attribute that the physics does not read, or friction without contact, has no effect.
 """
 
 import copy
@@ -40,10 +40,11 @@ class _CrashError(Exception):
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
-    """Verify on copies of an environment that each parameter has an effect, once per process and class.
+    """Verify on copies of an environment that each parameter has an effect.
 
-    The environment, its random generators and its class do not change. The value is changed by 10 % first, and
-    then by more within its bounds. If the parameter has no effect alone, the verification is repeated with the
+    A process verifies a parameter once for each class and constructor arguments. The environment, its random
+    generators and its class do not change. Changes of 10 % are tried first (0.1 for a value of 0), then other
+    values within the bounds. If the parameter has no effect alone, the verification is repeated with the
     other parameters changed in both copies. For example, wind needs air with a density. In a `MujocoVectorEnv`,
     the first sub-environment is verified.
 
@@ -102,7 +103,8 @@ def why_unverified(env: Any, target: str, parameter: Parameter, others: Sequence
 
     Raises:
         NoEffectError: If the parameter has no effect.
-        ValueError: If the parameter cannot be set, or the environment fails with every other value.
+        ValueError: If the parameter cannot be set, or no value has an effect and the environment fails with some
+            values.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # extreme values may cause warnings in a copy
@@ -194,7 +196,7 @@ def copy_env(env: Any) -> Any:
 
 
 def _values_near(env: Any, parameter: Parameter) -> Iterator[float]:
-    """Yield other values within the bounds, nearest first; for an enumeration, its other members."""
+    """Yield other values within the bounds, first changes of 10 % or 0.1; for an enumeration, other members."""
     present = parameter.read(env)
     before = number_of(present)
     step = before if before != 0.0 else 1.0

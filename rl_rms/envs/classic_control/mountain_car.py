@@ -58,7 +58,7 @@ class MountainCarVectorEnv(_ValleyVectorEnv):
 
 
 class MountainCarContinuousVectorEnv(_ValleyVectorEnv):
-    """Gymnasium's ``MountainCarContinuous-v0``. As there, the state is rounded to float32 after each step."""
+    """Gymnasium's ``MountainCarContinuous-v0``, which rounds the state to float32 after each step."""
 
     _SINGLE = Continuous_MountainCarEnv
     _PARAMETERS = (*_VALLEY, "min_action", "max_action", "power")

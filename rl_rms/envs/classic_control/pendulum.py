@@ -30,7 +30,7 @@ class PendulumVectorEnv(ClassicControlVectorEnv):
 
     def _move(self, state: Floats, actions: Array) -> tuple[Floats, Floats, Mask]:
         theta, velocity = state
-        # The single environment uses the float32 torque, except in sums.
+        # As in the single environment, products of the torque and constants are float32, and sums are float64.
         limit = np.float32(self.max_torque)
         torque = self.last_u = clip(actions[:, 0], -limit, limit)
         angle = (theta + np.pi) % (2 * np.pi) - np.pi

@@ -1,8 +1,8 @@
-"""Curricula: rules that set the parameters of the next episodes from the returns of earlier episodes.
+"""Curricula: rules that set the parameters of each episode, mostly from the results of earlier episodes.
 
-A curriculum sets the same targets as a schedule could. It runs in one process, and draws all random numbers from
-one seed. It chooses a task when an episode begins and records the result when it ends. Episodes that end in the
-same vector step are recorded in the order of their sub-environments.
+A curriculum can set the same targets as a schedule. It runs in one process, and draws all random numbers from one
+seed. It chooses a task when an episode begins and records the result when the episode ends. Episodes that end in
+the same vector step are recorded in the order of their sub-environments.
 """
 
 from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode

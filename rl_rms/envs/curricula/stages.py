@@ -125,9 +125,8 @@ class SuccessGated(Climb):
     """Levels that rise when the agent succeeds, and fall when a level is too hard.
 
     The next level begins when a `WilsonGate` opens. The gate also computes an upper confidence bound of the
-    success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again,
-    because the agent passed it by luck or no longer masters it. The level stays for at least ``cooldown`` episodes
-    after a change.
+    success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again.
+    After a change, the level stays for at least ``cooldown`` episodes.
 
     Args:
         levels: The task of each level, ``{target: value}``, all with the same targets.

@@ -77,7 +77,7 @@ class SwimmerVectorEnv(RunnerVectorEnv):
 
 
 class HealthyRunnerVectorEnv(RunnerVectorEnv):
-    """The common part of the runners whose episodes end when they are unhealthy."""
+    """The common part of the runners that can be unhealthy. By default, an unhealthy runner's episode ends."""
 
     @abstractmethod
     def _is_healthy(self) -> Mask:
@@ -166,5 +166,5 @@ class AntVectorEnv(HealthyRunnerVectorEnv):
         observations = super()._observations(has_first)
         if not self._argument("include_cfrc_ext_in_observation"):
             return observations
-        # Body 0 is the ground.
+        # Body 0 is MuJoCo's world body.
         return np.concatenate((observations, self._forces()[:, 6:]), axis=1)

@@ -32,7 +32,7 @@ _PENDULUMS = {
 
 
 def _derive_masses(env: Any) -> None:
-    # The physics reads only these two attributes, not the masses and the pole's length.
+    # The physics also reads these two attributes, which only the constructor computes.
     env.total_mass = env.masspole + env.masscart
     env.polemass_length = env.masspole * env.length
 

@@ -147,7 +147,7 @@ def _body_mass(body: str, env: Any) -> float:
 
 @cache
 def _mass_of(target: str, body: str) -> Parameter:
-    """Return the mass of a body in kg, before ``mass_scale``. The inertia scales with the mass."""
+    """Return the parameter for a body's mass in kg, before ``mass_scale``. The inertia scales with the mass."""
     return Parameter(target, set=partial(_set_body_mass, body), get=partial(_body_mass, body), above=0)
 
 

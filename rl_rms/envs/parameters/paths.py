@@ -18,7 +18,7 @@ from rl_rms.envs.parameters.parameter import fit, is_settable
 
 _STEP = r"[A-Za-z_]\w*(?:\[-?\d+\])*"
 _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
-# Objects in these attributes of an environment contain no parameters of its dynamics.
+# Objects of these types contain no parameters of an environment's dynamics.
 _OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 # Attributes of Gymnasium's base class.
 _BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})

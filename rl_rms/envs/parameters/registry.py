@@ -49,8 +49,7 @@ def register_parameter(
 ) -> None:
     """Register how a parameter of an environment class and its subclasses is changed.
 
-    A value out of bounds raises an error at the step that would set it. Clip or reflect the schedule to avoid
-    this.
+    A value out of bounds raises an error when it would be set. Clip or reflect the schedule to avoid the error.
 
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.

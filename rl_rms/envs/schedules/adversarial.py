@@ -17,11 +17,10 @@ class AdversarialBurst(Schedule):
     """A base value with bursts at the more harmful bound. Bursts begin when the agent's returns are high.
 
     A burst begins when an episode ends, the mean return of the last ``window`` episodes is at least ``threshold``,
-    and at least ``rest`` env steps have passed since the end of the last burst. Only episodes that ended since the
-    last burst count. Each bound other than ``base`` is tried
-    once, ``low`` first. Later bursts are at the bound with the lower mean return of the episodes in its bursts.
-    Source of the idea: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017). This adversary only
-    learns which bound is worse.
+    and at least ``rest`` env steps have passed since the end of the last burst. Only episodes that ended after the
+    last burst count. Each bound other than ``base`` is tried once, ``low`` first. Later bursts are at the bound
+    with the lower mean return of the episodes in its bursts. Source of the idea: Pinto et al., "Robust adversarial
+    reinforcement learning" (ICML 2017). This adversary only learns which bound is worse.
 
     The schedule is immutable. At each burst, the environment's wrapper replaces it by a schedule with one more
     entry in ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns. The

@@ -1,7 +1,8 @@
 """Sums, products, clipping and reflection of schedules.
 
-The parts of a sum or product have independent random numbers, because each random part gets its own key. A single
-random part keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers of ``s``.
+If several parts of a sum or product are random, each of them gets its own key, so their random numbers are
+independent. A single random part keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers
+of ``s``.
 
 A combination jumps at a clock if a part jumps and the combined value changes. Jumps without an effect on the
 combined value are not events.
@@ -65,7 +66,7 @@ class _Combined(Schedule):
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         """Return ``(sum s_i / h_i**2) ** (-1/2)`` for half-lives h_i of the parts and shares s_i of the variance.
 
-        The shares are estimated from the amplitudes a_i as ``a_i**2 / sum a_j**2``.
+        The shares are estimated as ``a_i**2 / sum a_j**2`` from the parts' contributions a_i to the amplitude.
         """
         parts = [part.half_life(steps_per_update=steps_per_update, snr=snr) for part in self.schedules]
         weights = self._weights()

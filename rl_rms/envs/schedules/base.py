@@ -69,7 +69,7 @@ class Schedule(
         """The distance of the extremes from the center.
 
         This is half of the range between finite bounds. Without finite bounds, it is the standard deviation over
-        time. The amplitude of a random walk without walls is infinite.
+        time. The amplitude of a random walk without two walls is infinite.
         """
         low, high = self.bounds
         return (high - low) / 2
@@ -112,7 +112,7 @@ class Schedule(
             measurements is best.
 
         Raises:
-            ValueError: If an argument is out of range, or the schedule is a random walk without walls, whose
+            ValueError: If an argument is out of range, or the schedule is a random walk without two walls, whose
                 variance over time is infinite.
 
         Examples:
@@ -167,7 +167,7 @@ class Schedule(
         return 12 * self.timescale if math.isfinite(self.timescale) else 1_000.0
 
     def plot(self, ax: "Axes | None" = None, *, until: float | None = None, seeds: int = 3) -> "Axes":
-        """Plot the value over the clock, see `rl_rms.envs.schedules.plotting.draw`.
+        """Plot the value over the clock, see `rl_rms.envs.schedules.plotting.plot`.
 
         Args:
             ax: Matplotlib axes; None for new axes.

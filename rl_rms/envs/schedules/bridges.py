@@ -6,7 +6,8 @@ and at ``2**62`` are drawn first, then the value in the middle, then the middles
 random numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution
 of the process that is simulated step by step.
 
-A value at a distant clock needs about 50 draws. After that, other clocks in the same block of 4096 need no draws.
+The first value in a distant block of 4096 clocks needs the states at about 50 other clocks. All states of the
+block are then drawn at once.
 """
 
 from abc import abstractmethod

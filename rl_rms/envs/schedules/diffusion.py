@@ -84,7 +84,7 @@ class OrnsteinUhlenbeck(Bridged):
 class RandomWalk(Bridged):
     """A sum of independent Gaussian steps, with optional reflecting walls.
 
-    Over k env steps the value changes with the standard deviation ``std * sqrt(k)``. With two walls, the
+    Without walls, the change over k env steps has the standard deviation ``std * sqrt(k)``. With two walls, the
     distribution over time is uniform between the walls, and the timescale is ``(high - low)**2 / (6 std**2)``, the
     initial decay time of the autocovariance. A half-life that is short compared with the timescale is close to
     `rl_rms.laws.random_walk_half_life`. Without two walls, the variance grows without limit, and the amplitude and

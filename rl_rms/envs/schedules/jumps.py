@@ -180,9 +180,9 @@ class Burst(Schedule):
     """A base value with regular or random bursts of a peak value.
 
     With ``every``, bursts begin at clocks ``every``, ``2 * every`` and so on. With ``rate``, a burst begins at
-    each clock with this probability, and overlapping bursts merge. The timescale is the initial decay time of the
-    autocovariance. Let p be the share of time at the peak. The timescale is ``p * (1 - p) * every`` for regular
-    bursts and ``p / rate`` for random bursts. It is near ``duration`` if bursts are rare.
+    each clock from 1 on with this probability, and overlapping bursts merge. The timescale is the initial decay
+    time of the autocovariance. Let p be the share of time at the peak. The timescale is ``p * (1 - p) * every``
+    for regular bursts and ``p / rate`` for random bursts. It is near ``duration`` if bursts are rare.
 
     Args:
         base: Value outside bursts.

@@ -107,7 +107,7 @@ class _Wave(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Square(_Wave):
-    """A square wave: ``high`` in the first ``duty`` of each period, ``low`` in the rest.
+    """A square wave: ``high`` in the first share ``duty`` of each period, ``low`` in the rest.
 
     The timescale is ``duty * (1 - duty) * period``, the initial decay time of the autocovariance.
 

@@ -132,7 +132,7 @@ class Function(Schedule, in_yaml=False):
 
     Args:
         function: Pure function that takes clocks in env steps, shape ``(n,)``, and returns values of the same
-            shape. A picklable function must be defined in a module.
+            shape. To pickle the schedule, define the function in a module.
         timescale: Autocorrelation time of the values in env steps, > 0, stored as ``tau``.
         amplitude: Standard deviation of the values over time or half of their range, >= 0, stored as
             ``deviation``.

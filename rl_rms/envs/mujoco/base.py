@@ -10,6 +10,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import mujoco
@@ -73,12 +74,18 @@ class MujocoVectorEnv(NativeVectorEnv):
     def _make(self, **kwargs: Any) -> Any:
         self._kwargs = kwargs
         self.envs = [self._SINGLE(**copy.deepcopy(kwargs)) for _ in range(self.num_envs)]
+        self._controls = [env.data.ctrl for env in self.envs]
+        self._options = [env.model.opt for env in self.envs]
         views = [self._find_views(env) for env in self.envs]
-        self._views = {name: [one[name] for one in views] for name in views[0]}
+        self._views = [view for one in views for view in one.values()]
+        ends = np.cumsum([view.size for view in views[0].values()])
+        self._columns = {
+            name: slice(end - view.size, end) for (name, view), end in zip(views[0].items(), ends, strict=True)
+        }
         return self.envs[0]
 
     def _find_views(self, env: Any) -> dict[str, Array]:
-        """One-dimensional views of arrays in a sub-environment's ``MjData``."""
+        """One-dimensional views of arrays in a sub-environment's ``MjData``; the first two are qpos and qvel."""
         return {"qpos": env.data.qpos, "qvel": env.data.qvel}
 
     def _begin(self, begins: Mask, options: dict[str, Any], infos: dict[str, Any]) -> None:
@@ -86,42 +93,61 @@ class MujocoVectorEnv(NativeVectorEnv):
             env = self.envs[row]
             env.np_random = self._generators[row]
             infos.update(self._add_info(infos, env.reset(options=options)[1], row))
+        self._read()
 
     def _simulate(self, actions: Array) -> None:
-        """Step the simulations whose episodes continue."""
+        """Step the simulations whose episodes continue, and read their data."""
+        for control, action in zip(self._controls, actions, strict=True):
+            control[:] = action
         rows = np.flatnonzero(~self.ended).tolist()
         if self.num_threads == 1:
-            self._step_each(rows, actions)
-            return
+            self._step_each(rows)
+        else:
+            self._step_in_threads(rows)
+        self._read()
+
+    def _step_in_threads(self, rows: list[int]) -> None:
+        """Step an equal share of the simulations in each thread."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.num_threads - 1)
         shares = [rows[first :: self.num_threads] for first in range(self.num_threads)]
-        others = [self._pool.submit(self._step_each, share, actions) for share in shares[1:]]
+        others = [self._pool.submit(self._step_each, share) for share in shares[1:]]
         try:
-            self._step_each(shares[0], actions)
+            self._step_each(shares[0])
         finally:
             wait(others)
         for other in others:
             other.result()
 
-    def _step_each(self, rows: list[int], actions: Array) -> None:
+    def _step_each(self, rows: list[int]) -> None:
         """Step simulations in the same way as ``MujocoEnv.do_simulation``."""
         for row in rows:
             env = self.envs[row]
-            env.data.ctrl[:] = actions[row]
             mujoco.mj_step(env.model, env.data, nstep=env.frame_skip)  # pyright: ignore[reportAttributeAccessIssue]
             mujoco.mj_rnePostConstraint(env.model, env.data)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _gather(self, name: str) -> Floats:
-        """Copy a view of all sub-environments, shape ``(num_envs, size)``."""
-        return np.concatenate(self._views[name]).reshape(self.num_envs, -1)
+    def _read(self) -> None:
+        """Copy the views of all sub-environments."""
+        self._data = np.concatenate(self._views).reshape(self.num_envs, -1)
 
-    def _each(self, name: str) -> Array:
-        """Return an attribute of each sub-environment, shape ``(num_envs, ...)``."""
-        return np.array([getattr(env, name) for env in self.envs])
+    def _gather(self, name: str) -> Floats:
+        """Return the copy of a view of all sub-environments, shape ``(num_envs, size)``."""
+        return self._data[:, self._columns[name]]
+
+    def _state(self) -> Floats:
+        """Return the copies of qpos and qvel side by side, shape ``(num_envs, nq + nv)``."""
+        return self._data[:, : self._columns["qvel"].stop]
+
+    def _each(self, *names: str) -> Array:
+        """Return an attribute of each sub-environment, shape ``(num_envs, ...)``; stack several in axis 1."""
+        return np.array(list(map(attrgetter(*names), self.envs)))
+
+    def _dt(self) -> Floats:
+        """Return the duration of an env step of each sub-environment in seconds, shape ``(num_envs,)``."""
+        return np.array([opt.timestep * env.frame_skip for opt, env in zip(self._options, self.envs, strict=True)])
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("envs", "_single", "_views", "_pool")
+        made = ("envs", "_single", "_controls", "_options", "_views", "_data", "_pool")
         kept = {name: value for name, value in vars(self).items() if name not in made}
         return {**kept, "simulations": self.simulations}
 

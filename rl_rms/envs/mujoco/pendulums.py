@@ -18,13 +18,13 @@ class InvertedPendulumVectorEnv(MujocoVectorEnv):
 
     def _advance(self, actions: Array) -> tuple[Floats, Mask, dict[str, Array]]:
         self._simulate(actions)
-        observations = self._observations(False)
-        terminated = ~np.isfinite(observations).all(axis=1) | (np.abs(observations[:, 1]) > 0.2)
+        state = self._state()
+        terminated = ~np.isfinite(state).all(axis=1) | (np.abs(state[:, 1]) > 0.2)
         survive = (~terminated).astype(int)
         return survive.astype(np.float64), terminated, {"reward_survive": survive}
 
     def _observations(self, has_first: bool) -> Floats:
-        return np.concatenate((self._gather("qpos"), self._gather("qvel")), axis=1)
+        return self._state().copy()
 
 
 class InvertedDoublePendulumVectorEnv(MujocoVectorEnv):

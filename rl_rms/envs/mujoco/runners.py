@@ -24,11 +24,12 @@ class RunnerVectorEnv(MujocoVectorEnv):
     _AXES: ClassVar[int]
 
     def _advance(self, actions: Array) -> Outcome:
+        self._read()
         before = self._place()
         self._simulate(actions)
-        velocity = (self._place() - before) / self._each("dt")[:, None]
+        velocity = (self._place() - before) / self._dt()[:, None]
         forward = self._each(stored_as("forward_reward_weight")) * velocity[:, 0]
-        squares = np.sum(np.square(actions), axis=1)
+        squares = np.square(actions).sum(axis=1)
         # A Python float times a float32 is a float32 in numpy 2 and a float64 in numpy 1.
         weight = stored_as("ctrl_cost_weight")
         costs = np.array([getattr(env, weight) * one for env, one in zip(self.envs, squares, strict=True)])
@@ -59,7 +60,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
 
     def _observations(self, has_first: bool) -> Floats:
         excluded = self._AXES if self._argument("exclude_current_positions_from_observation") else 0
-        return np.concatenate((self._gather("qpos")[:, excluded:], self._gather("qvel")), axis=1)
+        return self._state()[:, excluded:].copy()
 
 
 class HalfCheetahVectorEnv(RunnerVectorEnv):
@@ -96,16 +97,8 @@ class UprightRunnerVectorEnv(HealthyRunnerVectorEnv):
     _AXES = 1
 
     def _is_healthy(self) -> Mask:
-        position = self._gather("qpos")
-        return self._is_within(position[:, 1:2], "healthy_z_range") & self._is_within(
-            position[:, 2:3], "healthy_angle_range"
-        )
-
-    def _is_within(self, values: Floats, name: str) -> Mask:
-        """Whether all values of a sub-environment are in a range; values have the shape ``(num_envs, size)``."""
-        ranges = self._each(stored_as(name))
-        within: Mask = np.all((ranges[:, :1] < values) & (values < ranges[:, 1:]), axis=1)
-        return within
+        ranges = self._each(stored_as("healthy_z_range"), stored_as("healthy_angle_range"))
+        return _are_within(self._gather("qpos")[:, 1:3], ranges[:, :, 0], ranges[:, :, 1])
 
     def _position_infos(self) -> dict[str, Array]:
         heights = self._gather("qpos")[:, 1] - self._single.init_qpos[1]
@@ -130,8 +123,8 @@ class HopperVectorEnv(UprightRunnerVectorEnv):
     _SINGLE = HopperEnv
 
     def _is_healthy(self) -> Mask:
-        states = np.concatenate((self._gather("qpos")[:, 2:], self._gather("qvel")), axis=1)
-        return super()._is_healthy() & self._is_within(states, "healthy_state_range")
+        ranges = self._each(stored_as("healthy_state_range"))
+        return super()._is_healthy() & _are_within(self._state()[:, 2:], ranges[:, :1], ranges[:, 1:])
 
 
 class AntVectorEnv(HealthyRunnerVectorEnv):
@@ -146,16 +139,16 @@ class AntVectorEnv(HealthyRunnerVectorEnv):
         return {**super()._find_views(env), **own}
 
     def _judge(self, forward: Floats, costs: Array, infos: dict[str, Array]) -> Outcome:
-        contacts = self._each(stored_as("contact_cost_weight")) * np.sum(np.square(self._forces()), axis=1)
+        contacts = self._each(stored_as("contact_cost_weight")) * np.square(self._forces()).sum(axis=1)
         return super()._judge(forward, costs + contacts, {**infos, "reward_contact": -contacts})
 
     def _place(self) -> Floats:
         return self._gather("xpos")
 
     def _is_healthy(self) -> Mask:
-        position, ranges = self._gather("qpos"), self._each(stored_as("healthy_z_range"))
-        finite = np.isfinite(position).all(axis=1) & np.isfinite(self._gather("qvel")).all(axis=1)
-        return finite & (ranges[:, 0] <= position[:, 2]) & (position[:, 2] <= ranges[:, 1])
+        state, ranges = self._state(), self._each(stored_as("healthy_z_range"))
+        finite = np.isfinite(state).all(axis=1)
+        return finite & (ranges[:, 0] <= state[:, 2]) & (state[:, 2] <= ranges[:, 1])
 
     def _forces(self) -> Floats:
         """Compute the clipped contact forces of all bodies, shape ``(num_envs, 6 * bodies)``."""
@@ -168,3 +161,9 @@ class AntVectorEnv(HealthyRunnerVectorEnv):
             return observations
         # Body 0 is MuJoCo's world body.
         return np.concatenate((observations, self._forces()[:, 6:]), axis=1)
+
+
+def _are_within(values: Floats, low: Floats, high: Floats) -> Mask:
+    """Whether all values of a sub-environment are between bounds; values have the shape ``(num_envs, size)``."""
+    within: Mask = np.all((low < values) & (values < high), axis=1)
+    return within

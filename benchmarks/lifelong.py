@@ -1,28 +1,33 @@
-"""Returns of rl_rms, Stable-Baselines3 and TRAC in environments that change.
+"""Returns of rl_rms, Stable-Baselines3 and TRAC in changing and in stationary environments.
 
 Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/lifelong.py report
 
 ``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips trainings in this file.
 You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
-docs/images/returns.png. It needs the extra ``plots``. MiniGrid's tasks need the extra ``minigrid``.
+docs/images/returns.png. Both commands need the extra ``plots``. MiniGrid's tasks need the extra ``minigrid``.
 
-A training has five regimes. A regime has 20,000 env steps on CartPole, FrozenLake and MiniGrid, 40,000 on Acrobot
-and 25,600 on Pendulum. All agents have 16 environments. With the same seed, all contenders have the same drift.
-Scores use the unchanged rewards, before the task scales them and before any normalizer:
+A training has five regimes of equal length, also if the task is stationary. A regime has 20,000 env steps on
+CartPole, FrozenLake and MiniGrid, 40,000 on Acrobot and 25,600 on Pendulum. All agents have 16 sub-environments.
+With the same seed, all contenders have the same drift. Scores do not depend on normalizers or on changes of the
+reward scale:
 
 - CartPole: the episode's length, at most 500.
-- FrozenLake and MiniGrid: the percentage of episodes that reach the goal with the reward.
+- FrozenLake and MiniGrid: the percentage of episodes that reach the goal that gives the reward.
 - Acrobot: 500 minus the episode's length.
 - Pendulum: 2,000 plus the return.
 
-Stable-Baselines3's agents and VecNormalize have their default arguments. PPO collects 2,048 env steps in a
-rollout, which is its default with one environment. A hill climb by factors of 3 finds the learning rate of each
-tuned contender. It uses three seeds that the tables do not use. Ten other seeds then train at this rate. All tuned
-contenders have the task's entropy coefficient and discount. The contenders named ``defaults`` have all the
-defaults of their library. Otherwise, the agents of rl_rms have the same arguments on all tasks. Two contenders of
-Stable-Baselines3 also have these arguments. These two contenders show which part of a difference is due to the
-arguments.
+Contenders named ``defaults`` have the default arguments of their library. The only exception is PPO of
+Stable-Baselines3, which has ``n_steps=128``. With 16 sub-environments, its rollout then has 2,048 env steps, as it
+has by default with one environment.
+
+All other contenders are tuned. They have the task's entropy coefficient and discount. For each task, a hill climb
+by factors of 3 finds the learning rate of each tuned contender. The hill climb uses three seeds that the tables do
+not use. Ten other seeds then train at this rate. The tuned agents of rl_rms have their own values of arguments
+such as ``n_steps`` and ``half_life``, which are the same on all tasks. Two tuned contenders of Stable-Baselines3,
+named ``arguments of rl_rms``, have the values of ``n_steps``, ``gae_lambda``, ``batch_size`` and ``n_epochs`` of
+rl_rms. They show which part of a difference is due to these values. The other tuned contenders of
+Stable-Baselines3 have the arguments of ``defaults``, except for the optimizer of TRAC.
 
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:
@@ -31,8 +36,10 @@ bootstrap interval, both computed by rliable:
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-Ratios are paired by seed. The reference of a task is the contender of Stable-Baselines3 with its own arguments
-that has the highest mean on the reported seeds. This choice favors the reference.
+A ratio divides two mean scores over seeds. Its bootstrap draws the scores of both contenders for the same seeds.
+Ratios are relative to the reference of the task, or to a contender with default arguments. The reference is the
+contender of Stable-Baselines3 with the highest mean on the reported seeds. The contenders named ``arguments of
+rl_rms`` cannot be the reference. The choice by the reported seeds favors the reference.
 """
 
 import os
@@ -163,7 +170,7 @@ THEIRS = {
 # A ratio to the best of Stable-Baselines3 needs both of these contenders on the task.
 NEEDED = ("SB3 A2C, VecNormalize", "SB3 PPO, VecNormalize")
 
-# Stable-Baselines3 with the arguments of rl_rms's agents, apart from optimizer and normalizers.
+# Stable-Baselines3 with the arguments of the tuned agents of rl_rms, apart from optimizer and normalizers.
 MATCHED = {
     "SB3 A2C, VecNormalize, arguments of rl_rms": Contender("A2C", 2.1e-3, _A2C, vec_normalize=True),
     "SB3 PPO, VecNormalize, arguments of rl_rms": Contender("PPO", 9e-4, _PPO, vec_normalize=True),
@@ -206,7 +213,7 @@ OURS = {
     "rl_rms PPO, normalized, Adam": _ppo(**_normalized(), **_ADAM),
 }
 CONTENDERS = {**THEIRS, **MATCHED, **OURS}
-# The figure shows these contenders and the best agent of Stable-Baselines3.
+# The figures show these contenders and the reference of each task.
 SHOWN = {
     "SB3 PPO, defaults": "#999999",
     "rl_rms PPO, defaults": "#56B4E9",
@@ -228,7 +235,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         contender: Name of a contender.
         rate: Learning rate.
         seed: Seed of the agent, its environments and the drift.
-        life: Env steps of the training; None uses the number of the task.
+        life: Env steps of the training; None uses the env steps of the task.
     """
     torch.set_num_threads(1)
     which, chosen = TASKS[task], CONTENDERS[contender]
@@ -271,7 +278,7 @@ def _learn_theirs(
                     episodes.append(Episode(ended["r"], ended["l"], index, self.num_timesteps))
             return True
 
-    # VecMonitor is inside VecNormalize, so that it counts the environments' own rewards.
+    # make_vec_env returns a VecMonitor. It is inside VecNormalize, so it records returns that are not normalized.
     env: VecEnv = make_vec_env(task.id, NUM_ENVS, task.changes, curriculum=task.make_curriculum(), seed=seed)
     if contender.vec_normalize:
         discrete = isinstance(env.observation_space, gym.spaces.Discrete)
@@ -298,7 +305,8 @@ def duel(task: str, contender: str) -> str:
 def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
     """Return the pairs of task and contender in the order in which they are trained.
 
-    The first tasks come first, contender by contender, then each other task with all contenders.
+    The tasks in `FIRST_TASKS` come first, contender by contender. Then each other task follows with all
+    contenders.
     """
     first = [task for task in FIRST_TASKS if task in tasks]
     others = [task for task in tasks if task not in first]
@@ -309,7 +317,7 @@ def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
 
 
 def run(tasks: list[str], contenders: list[str], processes: int) -> None:
-    """Run all trainings in parallel processes."""
+    """Run all missing trainings in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes) as pool:
         for future in [pool.submit(duel, *pair) for pair in ordered(tasks, contenders)]:
@@ -320,10 +328,9 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 
 
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
-    """Return the best trained contender of Stable-Baselines3 with its own arguments.
+    """Return the contender in `THEIRS` with the highest mean score.
 
-    The result is None unless both tuned agents with VecNormalize are trained, because one of them is usually the
-    best.
+    The result is None unless both contenders in `NEEDED` are trained, because one of them is usually the best.
     """
     if not all(one in measured for one in NEEDED):
         return None
@@ -377,7 +384,7 @@ def _ratio_cell(pairs: Mapping[str, tuple[Floats, Floats]]) -> str:
 
 
 def report() -> None:
-    """Write the tables and the figure."""
+    """Write the tables and the figures."""
     records = Records(RUNS, train)
     best = best_rates(records)
     tasks = [task for task in TASKS if best.get(task)]
@@ -391,10 +398,11 @@ def report() -> None:
     lines = [
         "# Returns in environments that change",
         "",
-        "`python benchmarks/lifelong.py run`, then `python benchmarks/lifelong.py report`; raw scores in "
-        f"lifelong_runs.jsonl. Interquartile mean over {len(SEEDS)} seeds and its 95 % interval, each tuned agent "
-        "at its best learning rate. The benchmark's docstring explains scores and agents. In an empty cell, "
-        "the training is missing.",
+        "`python benchmarks/lifelong.py run` trains the agents, and `python benchmarks/lifelong.py report` writes "
+        "this page. The raw scores are in lifelong_runs.jsonl. Scores are interquartile means over "
+        f"{len(SEEDS)} seeds with their 95 % intervals. Tuned agents have their best learning rates. The best "
+        "score of a column is bold. The docstring of the benchmark explains scores and agents. The trainings of "
+        "an empty cell are missing.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", *_scores(best, tasks, rows, stretch)]
@@ -404,9 +412,9 @@ def report() -> None:
                 "",
                 f"## {stretch.capitalize()}, ratio to the best of Stable-Baselines3",
                 "",
-                "Ratio of mean scores, paired by seed, and its 95 % interval; bold if the interval excludes "
-                "1. The last "
-                "column is the geometric mean over tasks. The references:",
+                "A ratio divides the mean score of the agent by the mean score of the task's reference. Brackets "
+                "contain its 95 % interval. A ratio is bold if the interval excludes 1. The last column is the "
+                "geometric mean over tasks. The references are:",
                 "",
                 *(_describe(task, other, best[task]) for task, other in references.items()),
                 "",
@@ -420,7 +428,7 @@ def report() -> None:
             lines += _ratios(best, defaults, [row for row in rows if row != one], "whole life")
     rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}
     lines += ["", "## Learning rates", "", *_table("agent", tasks, rates)]
-    lines += ["", "## Cost", "", "Median CPU time of a training, on one core of a shared machine.", ""]
+    lines += ["", "## Cost", "", "Median CPU time of a training on one core of a shared machine:", ""]
     costs = {row: [f"{np.median(seconds[row]):.1f}", str(len(seconds[row]))] for row in rows}
     lines += _table("agent", ["CPU seconds", "trainings"], costs)
     TABLE.write_text("\n".join(lines) + "\n")
@@ -432,7 +440,10 @@ def report() -> None:
 
 
 def draw(best: Measured, references: Mapping[str, str], path: Path) -> None:
-    """Draw a panel for each task, with scores over env steps, bands, and the changes as vertical lines."""
+    """Draw the scores and their 95 % intervals over env steps, in a panel for each task.
+
+    Vertical lines mark jumps.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")

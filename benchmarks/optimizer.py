@@ -9,16 +9,17 @@ The update is measured in three forms:
 - in place: the optimizer clips (torch: `clip_grad_norm_`), then `zero_grad(set_to_none=False)`.
 
 For torch, the first two forms are the same. Each round times every contender. The table shows the medians of the
-times, the ratio of these medians, and the median of the ratios within rounds, because a slow phase of the machine
-affects all contenders. Before each timed update, the benchmark fills the gradients. Their norm is so large that
-clipping reduces it, as in A2C training. If `zero_grad` does not zero the gradients in place, the gradients are new
-tensors at each update, as after a backward pass. Times are CPU times for one thread, and wall times for more
-threads.
+times and the ratios of these medians. It also shows the medians of the ratios within rounds, because a slow phase
+of the machine affects all contenders of a round. Before each timed update, the benchmark fills the gradients.
+Their norm is so large that clipping reduces it. If `zero_grad` does not zero the gradients in place, the gradients
+are new tensors at each update, as after a backward pass. Times are CPU times for one thread, and wall times for
+more threads.
 
-The column "calls" is a lower limit of the time of rl_rms. It contains only the calls of torch in an update, with
-prepared arguments and without checks.
+The column "calls" is a lower limit of the time of rl_rms. An update of "calls" only calls the functions of torch
+that an update of rl_rms calls, with prepared arguments and without checks.
 
-A second table compares `rl_rms.RMSprop` with a matched and with an estimated half-life, in the default form.
+A second table shows the time of `rl_rms.RMSprop` with ``half_life="match"`` and ``half_life="auto"``, relative to
+its time with a fixed half-life, in the default form.
 """
 
 import argparse
@@ -41,7 +42,7 @@ MAX_NORM = 0.5
 
 
 def actor_critic() -> nn.Module:
-    """A2C's two networks on CartPole, of 64 and 64 units each: 12 tensors, 9,155 parameters."""
+    """Make A2C's actor and critic for CartPole, each with two layers of 64 units: 12 tensors, 9,155 parameters."""
 
     def network(outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
@@ -55,7 +56,7 @@ def gru() -> nn.Module:
 
 
 def many() -> nn.Module:
-    """100 tensors of 1,000 parameters."""
+    """Make 100 tensors of 1,000 parameters."""
     return nn.ParameterList([torch.randn(1_000) for _ in range(100)])
 
 
@@ -66,7 +67,7 @@ def nature_cnn() -> nn.Module:
 
 
 def large() -> nn.Module:
-    """Thirty layers: 60 tensors, 10 million parameters."""
+    """Make thirty layers: 60 tensors, 10 million parameters."""
     return nn.ModuleList([nn.Linear(577, 577) for _ in range(30)])
 
 
@@ -90,7 +91,7 @@ CALLS = "calls"
 
 
 def calls(params: list[Tensor], form: str) -> Callable[[], None]:
-    """Return a function with the calls of torch in an update of rl_rms, and without its checks."""
+    """Return a function that only calls the functions of torch that an update of rl_rms calls, without checks."""
     sizes = [param.numel() for param in params]
     flat = torch.empty(sum(sizes))
     parts = [part.view(param.shape) for part, param in zip(flat.split(sizes), params, strict=True)]
@@ -156,7 +157,7 @@ def contender(
 
 
 def measure(network: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Measure the microseconds of each contender in each round."""
+    """Measure the microseconds per update of each contender in each round."""
     torch.set_num_threads(threads)
     clock = time.thread_time if threads == 1 else time.perf_counter
     make_net, repeats = NETWORKS[network]
@@ -188,8 +189,8 @@ def relative(times: list[float], to: list[float]) -> str:
 def table(rows: list[dict[str, Any]], rounds: int) -> list[str]:
     """Format both tables as Markdown."""
     lines = [
-        f"Clip, step and zero_grad in microseconds; medians of {rounds} rounds. Relative times are the ratio of",
-        "the medians and, in brackets, the median of the ratios.",
+        f"Microseconds of clip, step and zero_grad, as medians of {rounds} rounds. A column with a slash has",
+        "the ratio of the medians and, in brackets, the median of the ratios within rounds.",
         "",
         "| network | form | threads | rl_rms | calls | torch | torch foreach | torch / rl_rms "
         "| torch foreach / rl_rms |",
@@ -212,7 +213,7 @@ def table(rows: list[dict[str, Any]], rounds: int) -> list[str]:
 
 
 def main() -> None:
-    """Measure everything, then print and write the table and the raw data."""
+    """Measure everything, print the tables, and write the tables and the raw data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=15)

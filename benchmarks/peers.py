@@ -1,20 +1,21 @@
-"""Env steps per second of A2C training on CartPole in rl_rms and in other libraries.
+"""Env steps per CPU second of training on CartPole in rl_rms and in other libraries.
 
 Run: make peers, which builds a separate virtual environment; or python benchmarks/peers.py [--rounds 7]
 
-All agents have the same hyperparameters where their library allows it: rollouts of 5 steps, one optimizer step per
-rollout on all of its transitions, actor and critic with two layers of 64 tanh units each, and no normalizers. Env
-steps are divided by the CPU time of all threads. Compilation is not included. The rounds alternate between the
-agents, and the table has medians and the quartiles of the ratios within rounds.
+All agents have rollouts of 5 steps, make one optimizer step on all transitions of a rollout, have actor and critic
+with two layers of 64 tanh units each, and normalize neither observations nor rewards. Other hyperparameters, such
+as the learning rate, may differ. Env steps are divided by the CPU time of all threads. Compilation is not
+included. Each round measures all agents in turn. The table shows median speeds, and the medians and quartiles of
+the ratios within rounds.
 
-- rl_rms: A2C in the native vector environment of `make_vec`, and in Gymnasium's SyncVectorEnv
+- rl_rms: A2C in Gymnasium's native vector environment, which `make_vec` chooses, and in a SyncVectorEnv
 - Stable-Baselines3: A2C in a DummyVecEnv
 - loop in the style of CleanRL: one function with torch's modules and a SyncVectorEnv
 - skrl: A2C with its SequentialTrainer and a SyncVectorEnv; its optimizer is Adam
 - SBX: PPO with one epoch and one minibatch, because SBX has no A2C; JAX, DummyVecEnv
 - gymnax: the training loop and the environments as one compiled function in JAX
 
-Libraries that are not installed are left out.
+The benchmark skips libraries that are not installed.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# JAX reads this when it is imported.
+# JAX reads this variable only once, so the variable is set before JAX is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 import gymnasium as gym
@@ -45,37 +46,37 @@ from rl_rms.envs import make_vec
 ENV_ID, N_STEPS, HIDDEN = "CartPole-v1", 5, 64
 GAMMA, VF_COEF, MAX_GRAD_NORM, LEARNING_RATE = 0.99, 0.5, 0.5, 7e-4
 NUM_ENVS = (1, 16, 64, 1_024)
-# CPU seconds of one measurement.
+# A measurement takes at least half of these CPU seconds.
 SECONDS = 0.5
 OURS = "rl_rms, native"
 Train = Callable[[int], object]
 
 
 def sync(num_envs: int) -> SyncVectorEnv:
-    """Gymnasium's SyncVectorEnv."""
+    """Make Gymnasium's SyncVectorEnv."""
     return SyncVectorEnv([lambda: gym.make(ENV_ID)] * num_envs)
 
 
 def rl_rms_native(num_envs: int) -> Train:
-    """A2C of rl_rms in the default vector environment of `make_vec`."""
+    """Make A2C of rl_rms in the default vector environment of `make_vec`."""
     options: dict[str, Any] = {"normalize_observation": False, "normalize_reward": False, "ent_coef": 0.0}
     return A2C(make_vec(ENV_ID, num_envs), n_steps=N_STEPS, seed=0, device="cpu", **options).learn
 
 
 def rl_rms_sync(num_envs: int) -> Train:
-    """A2C of rl_rms in a SyncVectorEnv."""
+    """Make A2C of rl_rms in a SyncVectorEnv."""
     options: dict[str, Any] = {"normalize_observation": False, "normalize_reward": False, "ent_coef": 0.0}
     return A2C(sync(num_envs), n_steps=N_STEPS, seed=0, device="cpu", **options).learn
 
 
 def sb3(num_envs: int) -> Train:
-    """A2C of Stable-Baselines3."""
+    """Make A2C of Stable-Baselines3."""
     model = stable_baselines3.A2C("MlpPolicy", make_vec_env(ENV_ID, num_envs, seed=0), device="cpu")
     return lambda steps: model.learn(steps, reset_num_timesteps=False)
 
 
 def sbx(num_envs: int) -> Train:
-    """PPO of SBX with one epoch on the whole rollout."""
+    """Make PPO of SBX with one epoch and the whole rollout as one minibatch."""
     from sbx import PPO
 
     env = make_vec_env(ENV_ID, num_envs, seed=0)
@@ -130,7 +131,7 @@ def cleanrl(num_envs: int) -> Train:
 
 
 def skrl(num_envs: int) -> Train:
-    """A2C of skrl."""
+    """Make A2C of skrl."""
     from skrl import logger
     from skrl.agents.torch import a2c
     from skrl.envs.wrappers.torch import wrap_env
@@ -176,7 +177,7 @@ def skrl(num_envs: int) -> Train:
 
 
 def gymnax(num_envs: int) -> Train:
-    """Environments, rollouts and updates as one function that JAX compiles."""
+    """Make a function that JAX compiles, with environments, rollouts and updates."""
     import gymnax as gymnax_library
     import jax
     import jax.numpy as jnp
@@ -251,7 +252,7 @@ def gymnax(num_envs: int) -> Train:
     return train
 
 
-# The name, the package it needs, and the function that makes its training.
+# Name of each column of the table, the package that it needs, and the function that makes the training.
 PEERS: dict[str, tuple[str, Callable[[int], Train]]] = {
     "rl_rms, native": ("rl_rms", rl_rms_native),
     "rl_rms, Sync": ("rl_rms", rl_rms_sync),
@@ -264,7 +265,7 @@ PEERS: dict[str, tuple[str, Callable[[int], Train]]] = {
 
 
 def measure(num_envs: int, rounds: int) -> dict[str, list[float]]:
-    """Measure the env steps per CPU second of each peer in each round."""
+    """Measure the env steps per CPU second of each training in each round."""
     trainings: dict[str, tuple[Train, int]] = {}
     for name, (package, make) in PEERS.items():
         if find_spec(package) is None:
@@ -290,10 +291,11 @@ def measure(num_envs: int, rounds: int) -> dict[str, list[float]]:
 
 
 def table(measured: dict[str, dict[str, list[float]]]) -> str:
-    """Format the speeds as Markdown, with the ratios of rl_rms to each peer."""
+    """Format the speeds as Markdown, with the ratios of rl_rms to each library."""
     names = [name for name in PEERS if all(name in found for found in measured.values())]
     lines = [
-        f"Env steps per CPU second of A2C on CartPole. Brackets have the ratio of {OURS!r} to the library.",
+        "Env steps per CPU second of training on CartPole, as medians over rounds. Brackets contain the ratio of "
+        f"the speed of {OURS!r} to the speed in the column, as a median and quartiles over rounds.",
         "",
         f"| environments | {' | '.join(names)} |",
         f"|---:|{'---:|' * len(names)}",
@@ -312,7 +314,7 @@ def table(measured: dict[str, dict[str, list[float]]]) -> str:
 
 
 def draw(measured: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Draw the speeds of all peers by the number of environments."""
+    """Draw the speeds of all libraries by the number of sub-environments."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

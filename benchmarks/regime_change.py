@@ -2,25 +2,24 @@
 
 Run: python benchmarks/regime_change.py [--seeds 10] [--output benchmarks/results/regime_change.json]
 
-A2C learns CartPole with the packaged ``drifting_cartpole`` settings. At env step 100,000, the force changes its
-sign (``force_mag`` from 10 to -10), as in that configuration. Compared with changes of gravity, pole length and
-reward scale, this change affects the gradients most: the critic's errors grow a hundredfold, and shrink while the
-agent adapts. The main run does not clip gradients, because clipping at the usual 0.5 acts on nearly every update
-and keeps the global norm constant. The table also reports a second run with clipping.
+A2C learns CartPole without normalizers and with a half-life of 69 updates (rho = 0.99). At env step 100,000, the
+force changes its sign (``force_mag`` from 10 to -10). The squared gradients then grow by one to four orders of
+magnitude, and shrink while the agent adapts. The main runs do not clip gradients, because clipping hides this
+growth: with the usual limit of 0.5, nearly all gradients after the jump have the norm 0.5. The table also reports
+runs with clipping.
 
 *The true second moment* ``s = E[g*g]`` of an update is the expectation of the squared gradient for the fixed
 policy in the environment of that update. It is estimated from 64 independent copies of the run's 16
-sub-environments. The copies play every policy of the run, beginning 80 updates (640 steps, more than any episode)
-before the window. The copies have their own random generators and do not affect the run. From each copy, the
-benchmark computes one gradient of the agent's loss, from a rollout of the same length as the update, with the same
-clipping. Three differences remain. The run's own transitions are not used, because the policy has learned from
-them. In the copies, the jump may be one vector step earlier or later, because reset frames do not advance the
-clock. The 64 squares are noisy. The noise adds the same amount to the tracking error of all half-lives, and the
-table shows this amount.
+sub-environments. The copies play every policy of the run, beginning 80 updates (640 vector steps, more than any
+episode) before the first measured update. The copies have their own random generators and do not affect the run.
+From each copy, the benchmark computes one gradient of the agent's loss, from a rollout of the same length as the
+rollout of the run, with the same clipping. Two errors remain. In the copies, the jump may be one vector step
+earlier or later, because reset frames do not advance the clock. The 64 squares are noisy. The noise adds the same
+amount to the tracking error of all half-lives, and the table shows this amount.
 
-*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. Further
-accumulators receive the run's gradients. They use many fixed half-lives, and the half-lives of "match" and "auto".
-The run itself learns with a half-life of 69 updates (rho = 0.99).
+*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. The run's
+gradients go to one such accumulator for each of ten fixed half-lives, and to one each for the half-lives of
+"match", "auto", and "auto" without its lower bound of 32 updates. These accumulators do not affect the run.
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
 and v, averaged over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
@@ -223,7 +222,7 @@ def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
 
     Returns:
         Errors, shape ``(num_rows,)``, and the part of each error that is noise of s. Coordinates with only zeros
-        in one half of the squares are ignored.
+        in one half of the squares, or with a v of 0, are ignored.
     """
     first, second = (half.double().mean(0) for half in squares.chunk(2))
     alive = (first > 0) & (second > 0) & (v > 0).all(0)
@@ -248,7 +247,7 @@ def run(
         seed: Seed of agent, environment and copies.
         max_grad_norm: Norm at which the run clips gradients.
         jump: Env step of the jump.
-        window: The first measured update and the update after the last measured update, relative to the jump.
+        window: The first measured update and the update that ends the run, relative to the jump.
         num_copies: Independent gradients per estimate.
         warm_up: Number of updates during which the copies step before the first estimate.
 
@@ -323,11 +322,11 @@ def run(
 
 
 def expected_jump(number: int, clock: int, jump: int) -> int:
-    """Predict the update of the jump before update ``number``.
+    """Predict the update in which the force jumps.
 
     Args:
         number: Index of the next update.
-        clock: Env steps before this update.
+        clock: Env steps before the next update.
         jump: Env step of the jump. The jump may come some updates later because of reset frames.
     """
     return number + max(jump - clock, 0) // UPDATE_STEPS
@@ -398,12 +397,13 @@ def table(summaries: dict[str, dict[str, Any]], runs: dict[str, list[dict[str, A
     """Format the summaries and the medians of runs from `thinned`, by name, as Markdown."""
     lines = [
         "Tracking error of v (nats, mean over coordinates) in A2C on CartPole-v1 around the update at which the "
-        "force changes its sign. Each cell has the mean over seeds with its 95% interval, then the median over "
-        "all updates of all seeds, then the median half-life in updates if it is estimated. Least mean: the best "
-        "fixed half-life of "
+        "force changes its sign. Cells contain the mean over seeds with its 95% interval, then the median over "
+        "all updates of all seeds, then the median half-life in updates if it is estimated. The column 'least "
+        "mean' contains the fixed half-life with the least mean error, of "
         + ", ".join(ROWS[: len(HALF_LIVES)])
-        + " updates, with the range over seeds in brackets. Noise: the part of every error in the row that comes "
-        "from the finite number of rollouts in the estimate of the true second moment.",
+        + " updates, and in brackets the range of the best half-life over seeds. The column 'noise' contains the "
+        "part of every error in the row that comes from the finite number of rollouts in the estimate of the true "
+        "second moment.",
         "",
         "| gradients, seeds | updates since the jump | "
         + " | ".join(map(_title, SHOWN))
@@ -451,7 +451,7 @@ def on_a_grid(runs: Sequence[dict[str, Any]], name: str, grid: Floats) -> Floats
 
 
 def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw medians over seeds of the true second moment, v and the tracking error during the jump.
+    """Draw medians over seeds of the true second moment, v and the tracking error around the jump.
 
     Args:
         runs: Results of `thinned`.
@@ -496,7 +496,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
             fontsize=9,
         )
     above.annotate(
-        "the motor is wired\nthe other way round",
+        "the force changes\nits sign",
         (0, 1),
         (-6, -4),
         xycoords=("data", "axes fraction"),
@@ -514,7 +514,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """Round every number in nested lists and dictionaries to three digits, for a small file."""
+    """Round every float in nested lists and dictionaries to three significant digits, for a small file."""
     if isinstance(value, float):
         return float(f"{value:.3g}")
     if isinstance(value, dict):
@@ -527,7 +527,7 @@ def main() -> None:
     root = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--clipped_seeds", type=int, default=5, help="seeds of the clipped run")
+    parser.add_argument("--clipped_seeds", type=int, default=5, help="number of seeds with clipping")
     parser.add_argument("--output", type=Path, default=root / "results" / "regime_change.json")
     parser.add_argument("--figure", type=Path, default=root.parent / "docs" / "images" / "second_moment.png")
     arguments = parser.parse_args()

@@ -2,7 +2,8 @@
 
 Run: OMP_NUM_THREADS=1 python benchmarks/resilient.py
 
-In each round, both environments take the same number of steps. The table shows the median ratio over rounds.
+In each round, both environments take the same number of steps. The ratio is the time of ResilientSyncVectorEnv
+divided by the time of SyncVectorEnv. The table shows its median over rounds.
 """
 
 import statistics
@@ -30,7 +31,7 @@ def seconds(env: VectorEnv) -> float:
 
 
 def ratio(make: Callable[[], gym.Env], num_envs: int, rounds: int = ROUNDS) -> tuple[float, float]:
-    """Return the median microseconds of Gymnasium's vector step, and the median ratio of the two times."""
+    """Return the median microseconds of Gymnasium's vector step, and the median ratio of the times."""
     plain, resilient = SyncVectorEnv([make] * num_envs), ResilientSyncVectorEnv([make] * num_envs)
     pairs = []
     for number in range(rounds):

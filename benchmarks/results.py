@@ -5,17 +5,17 @@ Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents "rl
      python benchmarks/results.py report
 
 ``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file.
-You can stop and restart ``run``, also with more seeds. ``try`` trains rl_rms with changed hyperparameters and the
-seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}' '{"lr":
-0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` computes
+You can stop and restart ``run``, also with other ``--seeds``. ``try`` trains rl_rms with changed hyperparameters
+and the seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}'
+'{"lr": 0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` computes
 benchmarks/results/results.md from the file; it needs the extra ``plots``.
 
 Both libraries train for the number of env steps in the zoo. The deterministic policy plays 20 episodes in separate
 environments at ten times during training, and 100 episodes at the end. A score is the mean return of the last
 evaluation. A row of the table has the interquartile mean of the scores over seeds and its 95 % stratified
-bootstrap interval, both computed by rliable. With fewer than three seeds, the row has only the mean. A seed has
-collapsed late if its score is below the midpoint between the return of a random policy and the best evaluation of
-the seed. Stable-Baselines3 uses the hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try``
+bootstrap interval, both computed by rliable. With fewer than three seeds, the row has only the mean. A seed fell
+if its score is below the midpoint between the return of a random policy and the best evaluation of the seed during
+training. Stable-Baselines3 uses the hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try``
 use different seeds.
 """
 
@@ -67,7 +67,8 @@ class Recipe:
         zoo: The zoo's entry, with ``n_envs``, ``normalize``, and ``lin`` and ``lin_clip`` for its linear learning
             rates and clip ranges.
         random: Mean return of random actions over 200 episodes, seed 0.
-        published: The zoo's score of one run, and Tianshou's best evaluation at 1M env steps if there is one.
+        published: The zoo's score of one run, Tianshou's best evaluation at 1M env steps, or both.
+        policy: Arguments of rl_rms's `PolicyConfig`.
     """
 
     steps: int
@@ -394,7 +395,7 @@ def try_out(
 
 
 def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int:
-    """Count the runs whose score is below the midpoint of a random return and the run's best evaluation."""
+    """Count the runs that fell: the score is below the midpoint of a random return and the best evaluation."""
     return sum(statistics.fmean(last) < random + 0.5 * (max(on_the_way) - random) for on_the_way, last in runs)
 
 
@@ -419,9 +420,12 @@ def report() -> None:
     lines = [
         "# Returns in stationary environments",
         "",
-        "`python benchmarks/results.py run`, then `python benchmarks/results.py report`; raw returns in "
-        "results_runs.jsonl. Interquartile mean of the seeds' scores (the mean return of 100 episodes of the "
-        "final deterministic policy), its 95 % interval, number of seeds, and late collapses.",
+        "`python benchmarks/results.py run` trains the agents, and `python benchmarks/results.py report` writes "
+        "this page. The raw returns are in results_runs.jsonl. The score of a seed is the mean return of 100 "
+        "episodes of the final deterministic policy. A cell contains the interquartile mean of the scores with "
+        "its 95 % interval, the number of seeds, and the number of seeds that fell. With fewer than "
+        f"{_FEWEST_SEEDS} seeds, it contains the mean without an interval. A seed fell if its score is below the "
+        "midpoint between the return of a random policy and the best evaluation of the seed during training.",
     ]
     for algorithm, recipes in RECIPES.items():
         lines += [

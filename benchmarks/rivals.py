@@ -1,8 +1,8 @@
-"""Published averages of squared gradients for `benchmarks/tracking.py`, implemented as in their sources.
+"""Other averages of squared gradients for `benchmarks/tracking.py`: published rules and three prototypes.
 
-Every rival is a class with the method ``step(g)``. It takes the gradients of one update, shape (seeds,
-coordinates), and returns the second moment v after this update. If a rule depends on parameters, the rival's own
-steps move them. Constants are the defaults of the sources. Classes marked "our prototype" have no source.
+Every rival is a class with the method ``step(g)``. The method takes the gradients of one update, shape (seeds,
+coordinates), and returns the second moment v after this update. The constants of published rules are the defaults
+of their sources, except for rho in `LeftOut`.
 """
 
 from typing import Any, Protocol
@@ -82,7 +82,7 @@ class AdaSmooth:
         self.average = Average()
 
     def step(self, g: Array) -> Array:
-        """Update; the steps are summed from the start, as in pytorch_optimizer."""
+        """Update; the steps ``g / sqrt(v)`` are summed from the start, as in pytorch_optimizer."""
         trend = np.abs(self.path) / self.length
         v = self.average.step(g * g, (0.49 * trend + 0.01) ** 2 * np.ones_like(g))
         step = g / np.sqrt(v)
@@ -220,8 +220,8 @@ class ScaleShape:
 class ScaleShapeBank:
     """Our prototype: `ScaleShape` and plain averages with several half-lives, weighted as in `Bank`.
 
-    The weights are a softmax of the one-step-ahead likelihood on 16 coordinates. v is the geometric mean of the
-    candidates.
+    The weights are a softmax of the decayed one-step-ahead log-likelihood on 16 coordinates. v is the weighted
+    geometric mean of the candidates.
     """
 
     HALF_LIVES = (4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)

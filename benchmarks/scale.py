@@ -4,20 +4,22 @@ Run: python benchmarks/scale.py speed [--rounds 5] [--updates 150]
      python benchmarks/scale.py returns [--seeds 10]
      python benchmarks/scale.py federation [--rounds 3]
 
-``speed`` trains A2C on native CartPoles in one process, and in two workers of torchrun that share the same
-sub-environments. A third run, one process with half of the sub-environments, shows the time of a worker without
-waiting and communication. Rates exclude the first twenty updates, because these include the startup. The table
-also has the time of whole commands, under Ray too if it is installed. All values are medians over rounds.
+``speed`` trains A2C on native CartPoles in one process, and in two workers of torchrun. Each worker has half of
+the sub-environments. A third run, one process with half of the sub-environments, shows the time of a worker
+without waiting and communication. Rates exclude the first 21 updates as a warm-up. The table also has the time of
+whole commands, with two workers of Ray too if Ray is installed. Values are medians over rounds, and brackets
+contain the range.
 
 ``returns`` trains the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun,
-with the same seeds. The episodes differ, because native sub-environments draw other initial states in two workers.
-The table shows interquartile means over seeds and their 95 % intervals.
+with the same seeds. The episodes differ, because all native sub-environments of a worker share one random
+generator. The table shows interquartile means over seeds and their 95 % intervals.
 
-``federation`` runs the packaged cartpoles with 4, 8 and 16 clients in Flower's simulation, two at a time. It
-measures the rounds per second between the ends of the second and of the last round.
+``federation`` repeats the clients of the packaged federation cartpoles until there are 4, 8 or 16 clients. Flower
+simulates two clients at a time. The command measures the rounds per second between the ends of the second and of
+the last round.
 
-Each command writes its part of benchmarks/results/scale.json and the table of all parts. Each process has one
-thread.
+Each command writes its part of benchmarks/results/scale.json, and the tables of all parts to
+benchmarks/results/scale.md. Each process uses one thread.
 """
 
 import argparse
@@ -183,7 +185,7 @@ def speed_table(results: dict[str, Any]) -> str:
     lines += ["", "| `rl-rms train cartpole_a2c`, 20,000 env steps | seconds |", "|---|---:|"]
     for name, seconds in results["commands"].items():
         lines.append(f"| {name} | {statistics.median(seconds):.1f} |")
-    lines += ["", f"Medians of {len(seconds)} rounds."]
+    lines += ["", f"Medians of {len(seconds)} rounds. Brackets contain the range."]
     return "\n".join(lines)
 
 
@@ -196,6 +198,7 @@ def returns_table(of: dict[str, list[tuple[float, float]]]) -> str:
             middle, low, high = interquartile_mean(which)
             cells.append(f"{middle:.0f} ({low:.0f} to {high:.0f})")
         lines.append(f"| {workers} | {' | '.join(cells)} |")
+    lines += ["", f"Interquartile means over {len(scores)} seeds with their 95 % intervals."]
     return "\n".join(lines)
 
 
@@ -207,6 +210,7 @@ def federation_table(of: dict[str, list[float]]) -> str:
         lines.append(
             f"| {clients} | {middle:.2f} ({min(rates):.2f} to {max(rates):.2f}) | {int(clients) * middle:.1f} |"
         )
+    lines += ["", f"Medians of {len(rates)} federations. Brackets contain the range."]
     return "\n".join(lines)
 
 

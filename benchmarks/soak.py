@@ -9,10 +9,10 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
   threads.
 - *optimizer* updates parameters with the same stream of gradients in three ways: by `rl_rms.RMSprop` on its fast
   path in float32, by `rl_rms.optim.rule.rmsprop_update` in float32, and by the equations in numpy in float64. The
-  stream has 64 coordinates with scales from 1e-6 to 1e3. The scales oscillate slowly and sometimes jump. One
-  gradient in ten is 0. v64 and the parameters p64 are the values in float64. Deviations are the largest ``|v -
-  v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates, with the maximum of p64 over the stream so far.
-  The tolerance of both is 1e-3.
+  stream has 64 coordinates with scales around 1e-6 to 1e3. The scales oscillate slowly and sometimes jump. Each
+  coordinate of a gradient is 0 with a probability of 0.1. v64 and the parameters p64 are the values in float64.
+  Deviations are the largest ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates. The maximum is
+  each coordinate's maximum over the updates so far. The tolerance of both deviations is 1e-3.
 """
 
 import argparse
@@ -83,7 +83,7 @@ class ProcessMonitor(Periodic):
 
 
 def config(steps: int, folder: Path) -> RunConfig:
-    """Configure a run with 50 evaluations, checkpoints and histograms, at least 1,000 env steps apart."""
+    """Configure a run with at most 50 evaluations, checkpoints and histograms."""
     every = max(steps // 50, 1_000)
     return replace(
         read_config("drifting_cartpole"),
@@ -110,7 +110,7 @@ def train_long(steps: int, folder: Path) -> list[Reading]:
 
 @dataclass(frozen=True)
 class Growth:
-    """Resources at the end of the warm-up, and their maxima after it."""
+    """Resources at the end of the warm-up, and their maxima from then on."""
 
     before: Reading
     resident: int
@@ -282,14 +282,15 @@ def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
     lines = [
         "# Long runs",
         "",
-        f"`python benchmarks/soak.py`: {readings[-1].steps:,} env steps of A2C on a drifting CartPole with "
-        f"evaluations, checkpoints and TensorBoard; the warm-up ends at {grown.before.steps:,}.",
+        f"`python benchmarks/soak.py` trains A2C for {readings[-1].steps:,} env steps on a drifting CartPole with "
+        f"evaluations, checkpoints and TensorBoard. The warm-up ends at env step {grown.before.steps:,}.",
         "",
         "| resource | end of the warm-up | maximum after it | growth |",
         "|---|---:|---:|---:|",
         *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in held.items()),
         "",
-        "Largest deviation from float64 of all coordinates, on one stream of gradients.",
+        "Largest deviations of all coordinates from float64, on one stream of gradients. The docstring of the "
+        "benchmark defines them:",
         "",
         "| half-life | updates | v, fast path | v, the rule | parameters, fast path | parameters, the rule |",
         "|---:|---:|---:|---:|---:|---:|",

@@ -1,9 +1,10 @@
-"""Fault injection: counts the faults that trainings survive and the faults that lose data.
+"""Injects faults into trainings and files, and counts the survived and the lost faults.
 
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 
 Each module of benchmarks/faults has one kind of faults and defines which faults count as lost. The command injects
-the named kinds, or all of them, and replaces their counts in benchmarks/results/torture.json.
+the named kinds, or all of them. It replaces their counts in benchmarks/results/torture.json and writes
+benchmarks/results/torture.md.
 """
 
 import argparse
@@ -23,8 +24,10 @@ def table(found: dict[str, list[list[Any]]]) -> str:
     lines = [
         "# Faults",
         "",
-        "`python benchmarks/torture.py`. The last checkpoint of a killed or interrupted training is bit-identical "
-        "to the last checkpoint of an uninterrupted training.",
+        "`python benchmarks/torture.py` injects the faults. The modules in `benchmarks/faults` define which "
+        "faults count as lost. After SIGKILL, SIGINT or SIGTERM, the training is resumed, or started again if it "
+        "has no checkpoint. Its last checkpoint is bit-identical to the last checkpoint of an uninterrupted "
+        "training.",
         "",
         "| fault | injected | survived | lost |",
         "|---|---:|---:|---:|",

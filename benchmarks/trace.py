@@ -1,8 +1,8 @@
-"""Prints the modules and functions that `A2C(env).learn(20)` calls, in the order of their first calls.
+"""Prints the functions of a package that `A2C(env).learn(20)` calls, by module, in the order of their first calls.
 
 Run: python benchmarks/trace.py [--package rl_rms.agents]
 
-The output omits comprehensions, lambdas and nested functions.
+The output omits comprehensions and lambdas, and nested functions from Python 3.11 on.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def trace(package: str) -> dict[str, list[str]]:
     env = gym.make("CartPole-v1")
     sys.setprofile(profile)
     try:
-        A2C(env, seed=0).learn(20)  # other seeds may end an episode
+        A2C(env, seed=0).learn(20)  # with other seeds, an episode may end
     finally:
         sys.setprofile(None)
     return calls
@@ -39,7 +39,7 @@ def trace(package: str) -> dict[str, list[str]]:
 def main() -> None:
     """Print each module with its functions, then the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", default="rl_rms.agents", help="package whose functions are counted")
+    parser.add_argument("--package", default="rl_rms.agents", help="package whose functions are printed")
     calls = trace(parser.parse_args().package)
     for module, functions in calls.items():
         print(f"{module}: {', '.join(functions)}")

@@ -4,15 +4,15 @@ Run: python benchmarks/tracking.py [--seeds 5] [--streams NAME ...] [--output be
 
 A stream has 64 coordinates of independent gradients with mean 0 over 6000 updates. The error is the
 Kullback-Leibler divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats,
-averaged over coordinates and over updates from the 100th. v is bias-corrected and includes the present gradient,
-except in one contender. The table shows the error divided by the error of the best fixed half-life for the same
-stream and seed. The fixed half-lives are the powers of sqrt(2) from 1 to 16384. The 95 % intervals are Student's t
-intervals over seeds.
+averaged over coordinates and over updates after the 100th. v is bias-corrected. It includes the present gradient,
+except in "g left out" and AdaShift. The table shows the error divided by the error of the best fixed half-life for
+the same stream and seed. The fixed half-lives are the powers of sqrt(2) from 1 to 16384. The 95 % intervals are
+Student's t intervals over seeds.
 
 Some contenders get information on the changes. `match` gets the timescale, `h = T` gets the dwell time or the
-period, and AdamRel gets the time of every change. Estimators have the bounds (1, 1e6), or their default floor of
-32 if the name says so. `penalized`, `restart` and `progress` are former candidates for "auto" that are no longer
-in the library. The results keep their earlier measurements on the same streams.
+period, and AdamRel gets the time of every change. Estimators have the bounds (1, 1e6), or their default bounds
+(32, 10,000) if the name ends with "floor 32". `penalized`, `restart` and `progress` are former candidates for
+"auto" that are no longer in the library. The results keep their earlier measurements on the same streams.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def sinusoid(ratio: float, period: float) -> Callable[[np.random.Generator, int,
 
 
 def ramp(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Let the variance grow by the same factor in every update, by 25 in total, as in a curriculum."""
+    """Let the variance grow by the same factor in every update, by 25 in total."""
     return np.broadcast_to(np.linspace(0.0, math.log(25.0), updates)[:, None], (updates, coordinates))
 
 
@@ -141,7 +141,7 @@ RIVALS: dict[str, Callable[[], rivals.Rival]] = {
 def make(stream: Stream, seeds: int, updates: int, coordinates: int) -> tuple[Array, Array]:
     """Make true variances and gradients, each of shape (updates, seeds, coordinates).
 
-    Every coordinate has its own base scale with a normally distributed logarithm, as in a network.
+    Every coordinate has its own base variance with a normally distributed logarithm.
     """
     variances, gradients = [], []
     for seed in range(seeds):
@@ -163,7 +163,7 @@ def divergence(variance: Array, v: Array) -> Array:
 
 
 def half_lives(make_estimator: Callable[[], HalfLifeEstimator], gradients: Array, timescale: float) -> Array:
-    """Compute the half-lives of an estimator for wide and for default bounds, shape (2, updates, seeds)."""
+    """Compute the half-lives of an estimator with wide and with default bounds, shape (2, updates, seeds)."""
     updates, seeds, _ = gradients.shape
     chosen = np.empty((2, updates, seeds))
     for seed in range(seeds):
@@ -284,7 +284,7 @@ def keep_retired(results: dict[str, dict[str, Any]], earlier: dict[str, Any], si
 
 
 def rounded(value: Any) -> Any:
-    """Round every number to four digits, for a small file."""
+    """Round every number to four significant digits, for a small file."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -312,9 +312,9 @@ def main() -> None:
     text = (
         "Kullback-Leibler error of v, divided by the error of the best fixed half-life. A ratio below 1 is better "
         f"than every fixed half-life. The streams have {arguments.seeds} seeds, {size['coordinates']} coordinates "
-        f"and {size['updates']} updates. The variance changes by the factor R = 25 unless the column says "
-        "otherwise. A cell shows the mean ± half of the 95 % interval. `benchmarks/tracking.py` describes the "
-        "contenders.\n\n"
+        f"and {size['updates']} updates. Jumps, sinusoids and the ramp change the variance by the factor R = 25 "
+        "unless the column says otherwise, and bursts change it by 100. A cell shows the mean ± half the width of "
+        "the 95 % interval. `benchmarks/tracking.py` describes the contenders.\n\n"
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = {**sizes, "streams": rounded(results)}

@@ -92,7 +92,9 @@ class Records:
 
 
 def climb(score: Callable[[float], float], start: float, factor: float) -> float:
-    """Find a learning rate whose two neighbors are worse, rounded to six digits.
+    """Find a learning rate whose two neighbors have no higher score, rounded to six significant digits.
+
+    After nine tried rates, the search ends with the best of these rates.
 
     Args:
         score: Function that returns the score of a rate.
@@ -134,7 +136,7 @@ def stretches(scores: Floats) -> dict[str, Floats]:
 
 
 def best_rates(records: Records) -> dict[str, dict[str, tuple[float, Floats]]]:
-    """Return the best learning rate that all seeds finished, and its scores, by task and contender."""
+    """Return the best learning rate at which all seeds are trained, and its scores, by task and contender."""
     found: dict[tuple[str, str], dict[float, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for (task, contender, rate, seed), scores in records.scores.items():
         if seed in SEEDS:
@@ -196,7 +198,7 @@ def run_or_report(
         tasks: Names of all tasks.
         contenders: Names of all contenders.
         run: Function that trains the chosen contenders on the chosen tasks in several processes.
-        report: Function that writes the table and the figure.
+        report: Function that writes the tables and the figures.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report"))

@@ -1,7 +1,7 @@
 """Compare several half-lives in a changing environment, with a few seeds and intervals.
 
-Runs with the same seed have the same drift, so the script compares half-lives within each seed. All runs share
-one learning rate. A fair comparison tunes the learning rate of each half-life, as ``rl-rms sweep
+Runs with the same seed have the same drift, so the script compares half-lives within each seed. All runs have the
+same learning rate. A fair comparison tunes the learning rate of each half-life, as ``rl-rms sweep
 half_life_cartpole`` does.
 
 Run: python examples/compare_half_lives.py (about half a minute; needs the extra plots)
@@ -35,8 +35,8 @@ def main(
     """Train every half-life with every seed and print a table.
 
     Returns:
-        For each half-life, the mean episode length and its difference from the first half-life. Both are
-        interquartile means over seeds with 95 % intervals.
+        For each half-life, the mean episode length and its difference from the length with the first half-life.
+        Both are interquartile means over seeds with 95 % intervals.
     """
     scores = {
         str(half_life): np.array([mean_episode_length(half_life, seed, total_timesteps) for seed in range(seeds)])

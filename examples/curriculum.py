@@ -1,7 +1,7 @@
 """Train on a curriculum of shorter and shorter poles while gravity drifts.
 
 `SuccessGated` begins the next level when the lower confidence bound of the success rate reaches the threshold. It
-returns to the previous level when the upper bound is below ``threshold - hysteresis``.
+returns to the previous level when the upper confidence bound is below ``threshold - hysteresis``.
 
 Run: python examples/curriculum.py
 """

@@ -1,7 +1,7 @@
 """Train in a custom environment whose parameters drift: a heated room.
 
-`make_vec` changes attributes of the environment by their names. The ``outside`` temperature oscillates. The
-heater's ``power`` jumps and has bounds, so it is registered.
+`make_vec` changes attributes of the environment by their names. The ``outside`` temperature oscillates, and the
+heater's ``power`` jumps. `register_parameter` sets the bounds of ``power``.
 
 Run: python examples/custom_environment.py
 """

@@ -23,11 +23,11 @@ def federate(placement: Placement, rounds: int) -> tuple[float, float]:
     """Run a federation.
 
     Args:
-        placement: Who computes RMSprop's second moment, "server" or "client".
+        placement: Where RMSprop's second moment is computed, "server" or "client".
         rounds: Number of rounds.
 
     Returns:
-        The policy's mean return in the three environments without noise, before and after.
+        The policy's mean return in the three environments without noise, before and after the federation.
     """
     config = FederationConfig(rounds=rounds, local_updates=5, local_learning_rate=0.1, placement=placement)
     clients = []

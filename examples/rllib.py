@@ -23,8 +23,8 @@ import rl_rms
 class OwnOptimizer:
     """A mixin for RLlib's learners that builds the optimizer from ``learner_config_dict["optimizer"]``.
 
-    The entry is a pair of an optimizer class and its arguments. Among the base classes, the mixin comes before
-    RLlib's learner. RLlib still sets the optimizer's learning rate, also by a schedule.
+    The entry is a pair of an optimizer class and its arguments. Among the base classes, the mixin must come before
+    RLlib's learner. RLlib sets the optimizer's learning rate to ``lr`` of its configuration, also by a schedule.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -45,8 +45,8 @@ class IMPALALearner(OwnOptimizer, IMPALATorchLearner):
     """IMPALA's learner with the optimizer of the configuration."""
 
 
-# Each minibatch is one update. An iteration of 1,000 env steps has 5 epochs of 4 minibatches, so an update spans
-# 50 env steps, and 10,000 env steps are a half-life of 200 updates.
+# For PPO, each minibatch is one update. An iteration of 1,000 env steps has 5 epochs of 4 minibatches, so an update
+# spans 50 env steps, and 10,000 env steps are a half-life of 200 updates.
 OPTIMIZER_KWARGS = {"half_life": "10_000 steps", "steps_per_update": 50.0, "bias_correction": True, "eps": 1e-5}
 
 

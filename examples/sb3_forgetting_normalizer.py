@@ -1,12 +1,12 @@
 """Compare Stable-Baselines3's ``VecNormalize`` with a normalizer that forgets when observations jump.
 
 An offset is added to all observations of CartPole. Every 10,000 env steps, the offset jumps to another value.
-Stable-Baselines3's statistics are averages over all offsets so far. With
-``on_jump="forget"``, `rl_rms.sb3.VecNormalize` detects jumps and restarts its statistics.
+Stable-Baselines3's statistics are averages over all offsets so far. With ``on_jump="forget"``,
+`rl_rms.sb3.VecNormalize` detects jumps of the mean observation and restarts the statistics of the observations.
 
 One run proves little. In the ten runs `main(seed=0)` to `main(seed=9)`, the mean episode length was 42 with the
-normalizer of Stable-Baselines3 and 63 with the normalizer of rl_rms. In nine of them, the normalizer of rl_rms was
-better.
+normalizer of Stable-Baselines3 and 63 with the normalizer of rl_rms. In nine of these runs, the length was higher
+with the normalizer of rl_rms.
 
 Run: python examples/sb3_forgetting_normalizer.py
 """

@@ -1,4 +1,4 @@
-"""Set a half-life in env steps for Stable-Baselines3, independent of environments, epochs and minibatches.
+"""Set one half-life in env steps for models of Stable-Baselines3 with different numbers of environments.
 
 The half-life of ``rho = 0.99`` is a different number of env steps in each of these runs.
 `rl_rms.sb3.HalfLifeCallback` gives all runs the same half-life in env steps.
@@ -23,7 +23,7 @@ def build(algorithm: type[A2C] | type[PPO], num_envs: int) -> BaseAlgorithm:
 
 
 def main(total_timesteps: int = 8_000, half_life: str = "8_000 steps") -> list[tuple[str, float, float]]:
-    """Train each model briefly.
+    """Train each model for ``total_timesteps`` env steps.
 
     Returns:
         For each run, its name, the half-life of rho = 0.99 and the half-life of the optimizer, both in env steps.

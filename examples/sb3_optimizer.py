@@ -17,7 +17,7 @@ import rl_rms
 
 
 def main(total_timesteps: int = 8_000) -> None:
-    """Train for half of the steps, save, load, and train for the other half."""
+    """Train for half of the env steps, save, load, and train for the other half."""
     env = make_vec_env("CartPole-v1", n_envs=8, seed=0)
     model = A2C(
         "MlpPolicy",

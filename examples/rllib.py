@@ -45,8 +45,8 @@ class IMPALALearner(OwnOptimizer, IMPALATorchLearner):
     """IMPALA's learner with the optimizer of the configuration."""
 
 
-# For PPO, each minibatch is one update. An iteration of 1,000 env steps has 5 epochs of 4 minibatches, so an update
-# spans 50 env steps, and 10,000 env steps are a half-life of 200 updates.
+# In PPO, a minibatch is one update. An iteration of 1,000 env steps has 5 epochs of 4 minibatches, so one update
+# spans 50 env steps. A half-life of 10,000 env steps is 200 updates.
 OPTIMIZER_KWARGS = {"half_life": "10_000 steps", "steps_per_update": 50.0, "bias_correction": True, "eps": 1e-5}
 
 

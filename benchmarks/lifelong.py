@@ -401,8 +401,8 @@ def report() -> None:
         "`python benchmarks/lifelong.py run` trains the agents, and `python benchmarks/lifelong.py report` writes "
         "this page. The raw scores are in lifelong_runs.jsonl. Scores are interquartile means over "
         f"{len(SEEDS)} seeds with their 95 % intervals. Tuned agents have their best learning rates. The best "
-        "score of a column is bold. The docstring of the benchmark explains scores and agents. The trainings of "
-        "an empty cell are missing.",
+        "score of a column is bold. The docstring of the benchmark explains scores and agents. If a cell "
+        "is empty, its trainings are missing.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", *_scores(best, tasks, rows, stretch)]

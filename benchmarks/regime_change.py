@@ -5,11 +5,11 @@ Run: python benchmarks/regime_change.py [--seeds 10] [--output benchmarks/result
 A2C learns CartPole without normalizers and with a half-life of 69 updates (rho = 0.99). At env step 100,000, the
 force changes its sign (``force_mag`` from 10 to -10). The squared gradients then grow by one to four orders of
 magnitude, and shrink while the agent adapts. The main runs do not clip gradients, because clipping hides this
-growth: with the usual limit of 0.5, nearly all gradients after the jump have the norm 0.5. The table also reports
+growth. With the usual limit of 0.5, nearly all gradients after the jump have the norm 0.5. The table also reports
 runs with clipping.
 
 *The true second moment* ``s = E[g*g]`` of an update is the expectation of the squared gradient for the fixed
-policy in the environment of that update. It is estimated from 64 independent copies of the run's 16
+policy in the environment of that update. The benchmark estimates s from 64 independent copies of the run's 16
 sub-environments. The copies play every policy of the run, beginning 80 updates (640 vector steps, more than any
 episode) before the first measured update. The copies have their own random generators and do not affect the run.
 From each copy, the benchmark computes one gradient of the agent's loss, from a rollout of the same length as the
@@ -96,7 +96,7 @@ class Copies:
         """Collect the rollout of all copies for the next update.
 
         Args:
-            agent: The agent whose policy plays. Its random generator is not used.
+            agent: The agent whose policy plays. The copies do not use the agent's random generator.
             clock: The run's clock in env steps. The copies' own clock would count the steps of all copies.
         """
 

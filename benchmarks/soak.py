@@ -3,10 +3,10 @@
 Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--output benchmarks/results/soak.json]
 
 - *training* runs A2C with the packaged ``drifting_cartpole``, TensorBoard, ``metrics.csv``, evaluations,
-  checkpoints, histograms and progress lines. A hundred times, it reads the RAM (resident set), the number of open
-  files and the number of threads of the process. The warm-up is the first fifth of the env steps. Growth is the
-  increase from the end of the warm-up to the largest later value: a percentage of the RAM, a number of files or
-  threads.
+  checkpoints, histograms and progress lines. A hundred times, the benchmark reads the RAM (resident set), the
+  number of open files and the number of threads of the process. The warm-up is the first fifth of the env steps.
+  Growth is the increase from the end of the warm-up to the largest later value: a percentage of the RAM, a number
+  of files or threads.
 - *optimizer* updates parameters with the same stream of gradients in three ways: by `rl_rms.RMSprop` on its fast
   path in float32, by `rl_rms.optim.rule.rmsprop_update` in float32, and by the equations in numpy in float64. The
   stream has 64 coordinates with scales around 1e-6 to 1e3. The scales oscillate slowly and sometimes jump. Each

@@ -4,7 +4,7 @@ Run: python benchmarks/tracking.py [--seeds 5] [--streams NAME ...] [--output be
 
 A stream has 64 coordinates of independent gradients with mean 0 over 6000 updates. The error is the
 Kullback-Leibler divergence ``1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` from the true variance sigma**2 to v in nats,
-averaged over coordinates and over updates after the 100th. v is bias-corrected. It includes the present gradient,
+averaged over coordinates and over updates after the 100th. v is bias-corrected. v includes the present gradient,
 except in "g left out" and AdaShift. The table shows the error divided by the error of the best fixed half-life for
 the same stream and seed. The fixed half-lives are the powers of sqrt(2) from 1 to 16384. The 95 % intervals are
 Student's t intervals over seeds.

@@ -118,8 +118,8 @@ def _move(
         foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 
 
-# At this step count, AdamW's bias correction is 1 for every rho below 1 - 1e-7.
-_STEP = torch.tensor(1e9)
+# At this step count, AdamW's bias correction is 1 for every rho that `FusedKernel.supports`.
+_STEP = torch.tensor(1e18)
 
 
 @functools.cache

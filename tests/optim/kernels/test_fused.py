@@ -53,3 +53,15 @@ def test_step_without_a_verified_kernel_has_the_same_value(replace_adamw):
     fused = train()
     replace_adamw(None)
     torch.testing.assert_close(train(), fused, rtol=1e-12, atol=1e-12)
+
+
+def test_fused_step_with_a_very_long_half_life_equals_the_plain_step():
+    def train(fused):
+        param = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+        optimizer = RMSprop([param], lr=1e-3, half_life=1e10, fused=fused)
+        for t in range(3):
+            param.grad = torch.tensor([1.0 + t, -3.0], dtype=torch.float64)
+            optimizer.step()
+        return param.detach()
+
+    torch.testing.assert_close(train(True), train(False), rtol=1e-9, atol=0.0)

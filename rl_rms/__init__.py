@@ -1,8 +1,8 @@
 """Reinforcement learning for environments that change.
 
 The optimizer `RMSprop` has a half-life that the user chooses. `rl_rms.envs` has environments that drift, jump and
-follow curricula on a known clock. `rl_rms.agents` has agents that learn in such environments. The optimizer
-imports torch at its first use, so that the command line and the environments start quickly.
+follow curricula on a known clock. `rl_rms.agents` has agents that learn in such environments. ``import rl_rms``
+does not import torch, so that the command line and the environments start quickly.
 """
 
 from importlib import import_module

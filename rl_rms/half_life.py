@@ -130,8 +130,8 @@ class Duration:
             The duration.
 
         Raises:
-            ValueError: If ``spec`` is none of these.
-            TypeError: If ``spec`` is neither a number nor a string.
+            ValueError: If the string has another form, or the value is out of its range.
+            TypeError: If ``spec`` is neither a number, a string nor an object of this class.
         """
         if isinstance(spec, cls):
             return spec
@@ -266,8 +266,8 @@ def parse_half_life(spec: float | str | HalfLife) -> HalfLife | EstimatedHalfLif
         The half-life, or ``"match"`` or ``"auto"``.
 
     Raises:
-        ValueError: If ``spec`` is none of these.
-        TypeError: If ``spec`` is neither a number nor a string.
+        ValueError: If the string has another form, or the value is out of its range.
+        TypeError: If ``spec`` is neither a number, a string nor a `HalfLife`.
     """
     if isinstance(spec, str) and spec in get_args(EstimatedHalfLife):
         return spec  # type: ignore[return-value]

@@ -1,11 +1,12 @@
 """Formulas for the half-life with the least tracking error, for several kinds of change of the tracked quantity.
 
-The tracking error of an exponential average is the sum of its noise and its lag. The noise is ``R / (2 theta)``
-for the time constant ``theta = h / ln 2``. The lag grows with theta, and depends on how the tracked quantity x
-changes. A stationary x has the semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2``. Its lag is ``E[gamma(K)]``,
-where K is exponentially distributed with mean theta. The functions return the half-life with the least error,
-except `longest_half_life` and `tracking_error`. All half-lives and times are in updates; ``inf`` means that
-forgetting only adds error.
+The tracking error of an exponential average is the sum of its noise and its lag. The noise is ``R / (2 theta)``,
+where R is the variance of one measurement and ``theta = h / ln 2`` is the time constant of the half-life h. The
+lag grows with theta, and depends on how the tracked quantity x changes. A stationary x has the semivariogram
+``gamma(k) = E[(x_t - x_{t-k})**2] / 2``. Then the lag is ``E[gamma(K)]``, where K is exponentially distributed
+with mean theta. The functions return the half-life with the least error, except `longest_half_life` and
+`tracking_error`. All half-lives and times are in updates. A half-life of ``inf`` means that forgetting only adds
+error.
 
 For the second moment of gradients, x is ``ln sigma**2``. The signal S is the variance of x over time. The noise R
 is ``Var(g**2 / sigma**2)``; it is 2 for Gaussian gradients. The formulas hold for small changes of x.
@@ -19,7 +20,7 @@ GAUSSIAN_NOISE = 2.0
 """``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
 # Nodes of the trapezoidal rule in `tracking_error` on each side of z = 0. More nodes change the error by less than
-# 1e-4 of its value.
+# 1e-3 of its value.
 _NODES = 12
 
 
@@ -56,15 +57,15 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
 
     The error after a jump is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``. Let ``alpha = ln 2 / h`` and
     ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is ``C / alpha``. This is exact, by
-    Landen's identity for the dilogarithm. The noise adds ``alpha / 4`` in each update. For ``T >> 1``, h equals
-    `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
+    Landen's identity for the dilogarithm. The noise adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h
+    nearly equals `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
         variance_ratio: Ratio R of the two variances, > 0; a ratio and its inverse give the same result.
 
     Returns:
-        Half-life in updates; ``inf`` for a ratio of 1.
+        Half-life in updates; ``inf`` for a ratio of 1, or if there are no jumps.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -141,8 +142,8 @@ def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_varianc
 def longest_half_life(max_step: float, lr: float) -> float:
     """The longest half-life that keeps every step within a limit: ``h = ln 2 (max_step / lr)**2``.
 
-    Without momentum and optimism, ``|step| <= lr / sqrt(1 - rho)`` for all gradients, and ``1 - rho`` is nearly
-    ``ln 2 / h``.
+    Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)`` for all
+    gradients. For long half-lives, ``1 - rho`` is nearly ``ln 2 / h``.
 
     Args:
         max_step: Largest change of a parameter in one update, > 0.
@@ -165,11 +166,11 @@ def tracking_error(
     """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
 
     The variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of such a two-level
-    signal lies between the levels. Its distance from the other level, divided by the distance between the levels,
-    has the distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller,
-    "Probability densities of the smoothed random telegraph signal", 1958). The formula also includes the noise of
-    v. Like RMSprop's step, it uses v after the update with the current gradient. For small S and ``p = 1``,
-    `matched_half_life` gives the half-life with the least error.
+    signal lies between the levels. Its distance from the previous level, divided by the distance between the
+    levels, has the distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and
+    Fuller, "Probability densities of the smoothed random telegraph signal", 1958). The formula also includes the
+    noise of v. Like RMSprop's step, it uses v after the update with the current gradient. For small S and
+    ``p = 1``, `matched_half_life` gives the half-life with the least error.
 
     Args:
         half_life: Half-life of v in updates, > 0.
@@ -240,7 +241,7 @@ def least_error_half_life(
         return math.inf
     if best == 0:
         return octaves[0]
-    # The minimum is the vertex of the parabola through the three best octaves.
+    # The result is the vertex of the parabola through the errors of the best octave and its two neighbors.
     before, at, after = errors[best - 1 : best + 2]
     return octaves[best] * math.exp(0.5 * LN2 * (before - after) / (before - 2.0 * at + after))
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# An average counts only if the known gradients in it have at least this weight. This weight is far above the
-# smallest float64, so the quotient of two decayed averages stays precise.
+# A gradient is scored only if the earlier known gradients have more than this weight in the average with the
+# shortest half-life. This weight is far above the smallest float64, so the quotient of two decayed averages stays
+# precise.
 _LEAST_WEIGHT = 1e-200
 
 

@@ -22,8 +22,8 @@ from rl_rms.optim.matched import Matched
 from rl_rms.optim.probes import Probes
 
 _ESTIMATED = get_args(EstimatedHalfLife)
-# Shorter half-lives predict squared gradients better but give lower returns, because large gradients carry the
-# signal.
+# Half-lives below the lower bound may predict squared gradients better, but give lower returns, because large
+# gradients carry the signal.
 _BOUNDS = (32.0, 10_000.0)
 
 
@@ -199,7 +199,7 @@ class HalfLifeController:
         """Load a `state_dict`.
 
         Raises:
-            ValueError: If an estimator cannot load its state.
+            ValueError: If a part of the state has the wrong form, or an estimator cannot load its state.
         """
         if not isinstance(state, dict):
             raise ValueError(f"'controller' must be a dictionary, got {state!r:.100}; save the optimizer again")

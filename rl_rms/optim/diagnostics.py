@@ -13,9 +13,9 @@ from rl_rms.optim.guard import GradientGuard
 from rl_rms.optim.rule import denominator, gathered, real, second_moment
 
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
-# Number of sampled coordinates.
+# Largest number of sampled coordinates, up to rounding.
 _SAMPLE = 1024
-# Maximum number of coordinates that are joined. This limits the memory use.
+# Parameters are joined until they have more than this number of coordinates. This limits the memory use.
 _JOINED = 2**20
 
 
@@ -24,19 +24,20 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     """Describe the current half-life and the last step. ``optimizer.diagnostics()`` calls this function.
 
     Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient;
-    without gradients they are 0. The entries about the half-life are missing while the half-life cannot be
-    converted to updates.
+    without gradients they are 0. ``half_life_updates``, ``half_life_steps`` and ``rho`` are missing while they
+    cannot be computed.
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life of the first group in updates and in env
       steps, and its decay per update.
     - ``half_life_matched``: half-life of "match" in updates. If no group uses "match", this is the initial value;
-      missing without a timescale.
+      missing while the timescale in updates is unknown.
     - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d`` and of ``g / d`` in the last step,
       without momentum, optimism, weight decay and ``max_update_rms``.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``.
-    - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over a
-      sample of about 1,000 coordinates, or over all coordinates of a smaller network; missing if all v^ are 0.
-    - ``median_rate``: median of ``lr / d`` over the same coordinates.
+    - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over the
+      coordinates with ``v^ > 0`` in a sample of 500 to 1,000 coordinates, or in all coordinates of a smaller
+      network; missing if all v^ are 0.
+    - ``median_rate``: median of ``lr / d`` over all coordinates of this sample.
     - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind
       growing gradients.
     - ``containment_margin``: 1 minus the largest ratio of ``lr * |g| / d`` to its bound, which is

@@ -64,7 +64,7 @@ class HalfLifeEstimator(ABC):
 
     @abstractmethod
     def diagnostics(self) -> dict[str, float]:
-        """Finite numbers for the log."""
+        """Finite numbers for the log, by name."""
 
     def state_dict(self) -> dict[str, Any]:
         """The exported state with the class name. The bounds are not included."""

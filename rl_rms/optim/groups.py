@@ -1,12 +1,14 @@
 """RMSprop for samples of several groups, such as two populations or two kinds of environments.
 
 A group with noisy gradients has a large second moment. If all groups share one second moment, the noisy groups
-shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each group k. A group has the weight
-``w_k``. With a single group, the update equals RMSprop with bias correction:
+shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each group k. The weight of group k is
+``w_k``:
 
     v_k <- rho v_k + (1 - rho) g_k*g_k
     u   =  sum_k w_k g_k / (sqrt(v^_k) + eps)
     p   <- p - lr u
+
+With a single group, this update equals RMSprop with bias correction.
 
 With ``equalize``, the optimizer scales the gradients of all groups to the groups' average noise. A single second
 moment then normalizes their sum. ``t_k`` is the number of updates of group k:
@@ -50,8 +52,8 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
         params: The optimizer's parameters, in the same order.
 
     Returns:
-        Gradients by group, in the order of ``params``; None for a parameter on which the losses do not depend. The
-        parameters' ``.grad`` does not change.
+        Gradients by group, in the order of ``params``; None for a parameter that is frozen or on which the group's
+        losses do not depend. The parameters' ``.grad`` does not change.
 
     Raises:
         ValueError: If not both shapes are ``(num_samples,)``, or the groups are not whole numbers.
@@ -82,9 +84,9 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
 class GroupRMSprop(Optimizer):
     """RMSprop with a second moment for each group of samples, or with equalized noise and one second moment.
 
-    The module docstring has the equations. The optimizer's state has the entry ``"groups"``, with ``square_avg``
-    (and ``grad_avg``) by group label. With ``equalize``, the state also has the entry ``"common"``. Both entries
-    have the layout of `rl_rms.optim.rule`.
+    The module docstring has the equations. The state of a parameter has the entry ``"groups"``, a dictionary with
+    a `rl_rms.optim.rule.State` for each group label. With ``equalize``, it also has the entry ``"common"``, the
+    `rl_rms.optim.rule.State` of the sum.
 
     Args:
         params: Parameters, or dictionaries of parameters with their own ``lr``, ``half_life`` (in updates),
@@ -93,7 +95,8 @@ class GroupRMSprop(Optimizer):
         half_life: Half-life of all second moments: ``69`` or ``"69 updates"``, ``"20_000 steps"``, or a
             `HalfLife`. A group without samples in a batch keeps its state.
         eps: Constant added to the roots of the second moments, >= 0.
-        equalize: Whether to equalize the groups' noise instead of dividing by each group's second moment.
+        equalize: Whether to equalize the groups' noise instead of dividing by the root of each group's second
+            moment.
         steps_per_update: Env steps per update; needed for a half-life in env steps.
 
     Raises:

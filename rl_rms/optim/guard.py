@@ -85,10 +85,13 @@ class GradientGuard:
         self.clip_share = 0.0
 
     def check_can_read(self, *, is_symbolic: bool) -> None:
-        """Raise an error in a differentiable or captured step, because the guard cannot read its gradients.
+        """Raise an error if the guard has an argument, but cannot read the values of gradients.
+
+        Args:
+            is_symbolic: Whether the step is differentiable or capturable.
 
         Raises:
-            ValueError: If the step is symbolic and an argument of the guard is set.
+            ValueError: If the step is differentiable or capturable, and an argument of the guard is set.
         """
         if is_symbolic and self.in_use():
             raise ValueError(
@@ -141,7 +144,8 @@ class GradientGuard:
         """Check and clip the gradients of a step.
 
         Returns:
-            The factor that scales the gradients' norm to ``max_grad_norm``. None if the step must be skipped.
+            The factor by which the kernel must scale the gradients, so that their norm is at most
+            ``max_grad_norm``. None if the step must be skipped.
 
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.

@@ -14,7 +14,7 @@ from rl_rms.optim.options import check_options
 from rl_rms.optim.rule import State
 from rl_rms.optim.states import checked_state, make_capturable_, parameter_name
 
-# The first group has this key for the counts and estimates of the whole optimizer.
+# In a state dict, the first group has this key for the counts and estimates of the whole optimizer.
 TRACKING = "tracking"
 
 
@@ -127,7 +127,11 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
 
 
 def _load_tracking(tracking: dict[str, Any], controller: HalfLifeController, guard: GradientGuard) -> None:
-    """Load counts and estimates. Empty ones may be missing, because torch's distributed checkpoints drop them."""
+    """Load counts and estimates.
+
+    Either may be missing, because `torch.optim.RMSprop` saves neither, and torch's distributed checkpoints drop
+    empty dictionaries.
+    """
     before = controller.state_dict()
     controller.load_state_dict(tracking.get("controller", {}))
     try:

@@ -17,12 +17,13 @@ class Matched(HalfLifeEstimator):
     """The half-life from `rl_rms.laws`, for a given timescale and an estimated signal.
 
     The signal S is the variance of ``ln sigma**2`` over time, and the timescale tau is its autocorrelation time.
-    ``ln g**2`` is ``ln sigma**2`` plus white noise, so only the signal makes its semivariogram grow with the lag:
+    ``ln g**2`` is ``ln sigma**2`` plus white noise, so only the signal makes the semivariogram gamma of
+    ``ln g**2`` grow with the lag k:
 
-        gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1)),
+        gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1))
 
-    Least squares over the observed lags up to 2 tau give S. The smoothness p lies between 1 (jumps) and 2 (smooth
-    changes); the estimator uses the p with the best fit. Lags above 16 use means of blocks.
+    Least squares over the observed lags up to 2 tau and a prior give S. The smoothness p is 1 (jumps), 1.5 or 2
+    (smooth changes); the estimator uses the p with the best fit. Lags above 16 use means of blocks.
     `rl_rms.laws.least_error_half_life` gives the half-life for Gaussian noise. The estimator forgets observations
     with a half-life of 16 tau, but at least 2048 updates. The prior is S = 1.
     """
@@ -32,7 +33,9 @@ class Matched(HalfLifeEstimator):
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
     _PRIOR_WEIGHT = 512.0  # weight of the prior, as a number of pairs of gradients
-    _PRIOR_TIMESCALES = 1.0  # in timescales, because the first jumps may come late
+    # Additional weight of the prior in pairs of block means, per update of the timescale. The first jumps may come
+    # late.
+    _PRIOR_TIMESCALES = 1.0
     _BLOCK_WEIGHT = 64.0  # weight of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0
 
@@ -110,8 +113,8 @@ class Matched(HalfLifeEstimator):
                     continue
                 near = 0.5 * squares[first] / counts[first]
                 for index, lag in enumerate(times[1:], first + 1):
-                    # Lags above 2 tau are not used, because smooth changes may reverse. The shortest lag is always
-                    # used.
+                    # Lags above 2 tau are not used, because smooth changes may reverse in that time. A lag of two
+                    # updates is always used.
                     if counts[index] > 0.0 and (index == 1 or lag * unit <= 2.0 * tau):
                         grown = _correlation(unit, tau, smoothness) - _correlation(lag * unit, tau, smoothness)
                         rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))

@@ -102,12 +102,12 @@ def _check_decay(group: Mapping[str, Any]) -> None:
 
 
 def _is_flag(value: Any) -> bool:
-    """Whether a value is True or False. 1, 0 and NumPy's bools are also allowed."""
+    """Whether a value is True, False, another integer or a bool of NumPy."""
     return isinstance(value, int) or type(value).__name__ in ("bool", "bool_")
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a real number within float32's range, nan or infinite."""
+    """Whether a value is a real number within float32's range, nan or infinite, or a one-element real tensor."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not (value.is_meta or value.is_complex() or value.is_sparse)
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -23,7 +23,7 @@ _CAPTURABLE_DEVICES = frozenset({"cuda", "xpu", "hpu", "xla"})
 
 
 class _Group(NamedTuple):
-    """A parameter group: the options on which batches depend, the uniform batches, and the other parameters."""
+    """A group's parameters, the options on which its batches depend, its uniform batches, its other parameters."""
 
     params: list[Tensor]
     options: tuple[Any, ...]
@@ -74,13 +74,13 @@ class Plan:
         """Read all gradients.
 
         Returns:
-            The batches. None if parameters, gradients, states or options have changed, so that a new plan is
-            needed.
+            The batches. None if a new plan is needed, because the parameters or states are other objects, the
+            layout of a gradient is different, or an option on which batches depend has another value.
 
         Raises:
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
         """
-        # The keys are not compared, because torch's tensor hash is slower than the rest of a step.
+        # The keys of ``state`` are not compared, because torch's tensor hash is slower than the rest of a step.
         if len(param_groups) != len(self._groups) or not _are_same(self._states, state.values()):
             return None
         batches: Batches = []
@@ -119,12 +119,13 @@ class Plan:
 
 
 def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> tuple[Plan, Batches]:
-    """Read all gradients with the old plan, or make a new plan if something has changed.
+    """Read all gradients with the old plan, or with a new plan if the old plan is no longer valid.
 
     Returns:
         The plan used in this step, and its batches.
 
     Raises:
+        ValueError: As in `Plan`.
         RuntimeError: If gradients or states change during the call, a gradient is sparse, or ``capturable`` is set
             for a parameter on a CPU.
     """

@@ -1,8 +1,8 @@
 """The conventions and defaults of other RMSprop implementations.
 
-``"torch"`` is `torch.optim.RMSprop`, the default of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is the
-``RMSpropTFLike`` of Stable-Baselines3. That class reproduces results of Stable-Baselines with TensorFlow. A2C uses
-it only with ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
+``"torch"`` is `torch.optim.RMSprop`, the default optimizer of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is
+the ``RMSpropTFLike`` of Stable-Baselines3. That class reproduces results of Stable-Baselines with TensorFlow. A2C
+uses it only with ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
 
 The values are from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
 (``common.sb2_compat.rmsprop_tf_like.RMSpropTFLike``), TensorFlow 2.21 (``tf.compat.v1.train.RMSPropOptimizer``),
@@ -40,8 +40,8 @@ def preset(like: Preset, **given: Any) -> dict[str, Any]:
         **given: Options of `rl_rms.RMSprop` by name; None means not given.
 
     Returns:
-        ``lr``, ``rho``, ``eps``, ``eps_in_sqrt``, ``initial_second_moment``, ``lr_in_momentum`` and
-        ``decoupled_weight_decay``.
+        ``lr``, ``rho``, ``eps``, ``eps_in_sqrt``, ``initial_second_moment``, ``lr_in_momentum``,
+        ``decoupled_weight_decay`` and all other given options.
 
     Raises:
         ValueError: If the preset is unknown, or if neither the library nor the user sets a learning rate.

@@ -49,7 +49,8 @@ class RMSprop(Optimizer):
     steps that the next update spans. ``half_life="match"`` derives the half-life from ``timescale``, and
     ``"auto"`` estimates it from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
-    In ``param_groups``, ``"alpha"`` is the current decay. ``"half_life"`` is None, the half-life in environment
+    In ``param_groups``, ``"alpha"`` is the decay of the last update; before the first update it is the initial
+    decay, or None if that is unknown. ``"half_life"`` is None for a fixed decay, the half-life in environment
     steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state
     dicts. Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)``
     for all gradients. With ``centered`` and a constant rho, update t has
@@ -84,8 +85,8 @@ class RMSprop(Optimizer):
         like: The implementation that gives conventions, and defaults for arguments that are not given: ``"torch"``
             (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``), ``"tf1"``,
             ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
-        bias_correction: Whether to divide v by the total weight of the gradients in it. The first step then has
-            length lr instead of ``lr / sqrt(1 - rho)``.
+        bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered``, the
+            first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``.
         eps_in_sqrt: Whether the denominator is ``sqrt(v + eps)``. None uses the preset's value.
         initial_second_moment: First value of v, >= 0. None uses the preset's value.
         decoupled_weight_decay: Whether weight decay multiplies parameters by ``1 - lr * weight_decay`` instead of
@@ -105,13 +106,14 @@ class RMSprop(Optimizer):
         max_tensor_norm: Limit of the norm of a single tensor's gradient. Larger gradients are scaled down.
         max_grad_value: Largest magnitude of a gradient coordinate.
         max_grad_ratio: Largest magnitude of a coordinate, as a multiple of the root of its previous second moment,
-            > 1. A parameter's first gradient is not clipped in this way.
+            > 1. A parameter's first gradient, and coordinates in which the root is at most ``eps``, are not
+            clipped in this way.
         on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, or ``"skip"`` the whole step
             and count it. None does not check, as in torch.
-        fused: Whether one kernel call updates all parameters of a precision. For small networks, a step then takes
-            a fraction of the time. None does so for contiguous float32 and float64 parameters on a CPU. True
-            raises an error for other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its own
-            update.
+        fused: Whether one or a few kernel calls update all parameters of a precision. For small networks, a step
+            then takes a fraction of the time. None does so for contiguous float32 and float64 parameters on a CPU.
+            True raises an error for other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its
+            own update.
 
     Raises:
         ValueError: If an argument is out of its range, several arguments set the decay, or two options contradict
@@ -213,7 +215,8 @@ class RMSprop(Optimizer):
     def half_life(self) -> float:
         """The current half-life of the first group, in updates. Assigning a value sets all groups.
 
-        A loaded optimizer has the half-life of its last update until ``steps_per_update`` is set.
+        If the half-life of a loaded optimizer needs ``steps_per_update`` or ``timescale``, this is the half-life
+        of its last update until that attribute is set.
 
         Raises:
             ValueError: If the half-life needs ``steps_per_update`` or ``timescale``, that attribute is not set,
@@ -280,8 +283,10 @@ class RMSprop(Optimizer):
             The closure's loss; None without a closure.
 
         Raises:
-            ValueError: If a half-life needs ``steps_per_update`` or ``timescale``, and that attribute is not set.
-            RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
+            ValueError: If a half-life needs ``steps_per_update`` or ``timescale``, and that attribute is not set,
+                or if ``fused=True`` does not support a parameter.
+            RuntimeError: If a gradient is sparse, ``capturable`` is set for a parameter on a CPU, or another
+                thread replaces gradients or states during the step.
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
         if torch.compiler.is_compiling():
@@ -337,7 +342,7 @@ class RMSprop(Optimizer):
                 foreach_zero_(grads)
 
     def reset(self) -> None:
-        """Discard the state of all parameters, after a change of the environment.
+        """Discard the state of all parameters, for example after the environment has changed.
 
         Parameters, options and the estimates of the half-life are kept.
         """
@@ -371,7 +376,7 @@ class RMSprop(Optimizer):
         """Return state and options in torch's form. Counts and estimates are in the first group.
 
         Returns:
-            Tensors, numbers and strings in dictionaries and lists.
+            Tensors, numbers, strings and None in dictionaries and lists.
         """
         self.param_groups[0][TRACKING] = {
             "guard": self.guard.state_dict(),
@@ -392,8 +397,8 @@ class RMSprop(Optimizer):
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If a group, an option, or the shape, type or range of a state is wrong. The message names
-                the parameter.
+            ValueError: If a group, an option, or the shape, type or range of a state is wrong. A message about a
+                state names its parameter.
         """
         if not isinstance(state_dict, dict):
             raise ValueError(

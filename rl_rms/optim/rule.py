@@ -3,14 +3,14 @@
 The rule is Hinton's (Coursera lecture 6e, 2012), its centered form Graves's (arXiv:1308.0850, equations 38 to 45):
 
     g   <- g + weight_decay p                   unless decoupled_weight_decay
-    g   <- clip(g, +-sqrt(largest number))      so that g*g is finite: above 1.8e19 in float32
+    g   <- clip(g, +-sqrt(largest number))      so that g*g is finite; the root is 1.8e19 in float32
     v   <- rho v + (1 - rho) g*g
     m   <- rho m + (1 - rho) g                  centered
     v^  =  v,  v - m*m  if centered,  / (1 - rho**t)  if bias_correction
     d   =  sqrt(v^) + eps,  sqrt(v^ + eps)  if eps_in_sqrt
     u   =  g / d,  / max(1, rms(u) / max_update_rms)
     b   <- momentum b + u,  u = b               momentum != 0;  u = u + momentum b  if nesterov
-    u   =  u [u g > 0] / mean([u g > 0])        momentum != 0 and cautious
+    u   =  u [u g > 0] / max(mean([u g > 0]), 0.001)        momentum != 0 and cautious
     u   =  u + optimism (u - u')                u' is the previous u, without optimism; initially u
     p   <- (1 - lr weight_decay) p              decoupled_weight_decay
     p   <- p - lr u                             b and u' hold lr u instead of u  if lr_in_momentum
@@ -31,12 +31,12 @@ Scalar: TypeAlias = float | Tensor
 Params = TypeVar("Params", Tensor, dict[str, Tensor])
 
 State: TypeAlias = dict[str, Any]
-"""The state of one parameter: the entries of `torch.optim.RMSprop` and ``initial_weight``.
+"""The state of one parameter: `torch.optim.RMSprop`'s entries, ``previous_update`` and ``initial_weight``.
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
-``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. All four have the parameter's shape.
-``initial_weight``: the weight of v's initial value in v. It is the product of all rho so far, ``rho ** step`` for
-a constant rho. The state of parameters by name is a dictionary of such states.
+``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. v, m, b and u' have the parameter's
+shape. ``initial_weight``: the weight of v's initial value in v. It is the product of all rho so far,
+``rho ** step`` for a constant rho. The state of parameters by name is a dictionary of such states.
 """
 
 
@@ -58,8 +58,8 @@ def rmsprop_init(
         initial_second_moment: First value of v in every coordinate; 0 in torch, 1 in TensorFlow's form.
 
     Returns:
-        The state, in the parameter's precision, but at least float32. In half precision, v would stop changing
-        when ``(1 - rho) g*g`` is below half a unit in the last place of v. For parameters by name, states by name.
+        The state, in the parameter's precision, but at least float32. A half-precision v would not change if
+        ``(1 - rho) (g*g - v)`` is below half a unit in its last place. For parameters by name, states by name.
     """
     if isinstance(param, Mapping):
         options: dict[str, Any] = {
@@ -125,15 +125,16 @@ def rmsprop_update(
         optimism: Coefficient of the change since the previous update. The value 1 gives the optimistic gradient
             ``2 u - u'`` for games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
-        bias_correction: Whether to divide v by the total weight of the gradients in it. The first step then has
-            length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0. When centered, the difference v - m*m
-            is divided as a whole, because dividing v and m separately would make it 0 after the first update.
+        bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered``, the
+            first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0.
+            When centered, the difference v - m*m is divided as a whole, because dividing v and m separately would
+            make the difference 0 in the first update.
         eps_in_sqrt: Whether eps is under the root, as in TensorFlow.
         decoupled_weight_decay: Whether the parameter is multiplied by ``1 - lr * weight_decay``, independently of
             its gradients (AdamW, arXiv:1711.05101).
         nesterov: Whether to use Nesterov momentum.
         lr_in_momentum: Whether steps are multiplied by the learning rate before they enter the buffer, as in
-            TensorFlow, Keras and optax. A new learning rate then does not change earlier steps.
+            TensorFlow, Keras and optax. A new learning rate then does not rescale the steps in the buffer.
         cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
             gradient. These are scaled up to compensate for the others (arXiv:2411.16085).
         max_update_rms: Limit of the root mean square of u. Larger u are scaled down (Adafactor, arXiv:1804.04235,
@@ -305,7 +306,7 @@ _LEAST_AGREEMENT = 1e-3
 
 AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
 
-# Rounded down.
+# Rounded down, so that their squares are finite.
 _LARGEST_ROOTS = {
     dtype: float(
         torch.nextafter(torch.tensor(torch.finfo(dtype).max, dtype=dtype).sqrt(), torch.zeros((), dtype=dtype))
@@ -315,7 +316,7 @@ _LARGEST_ROOTS = {
 
 
 def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:
-    """Compute rho and 1 - rho in float64, without the cancellation in ``1 - 2 ** (-1 / half_life)``."""
+    """Compute rho and 1 - rho in float64; a half-life avoids the cancellation in ``1 - 2 ** (-1 / half_life)``."""
     if rho is not None and half_life is None:
         rho = as_dtype(rho, torch.float64)
         return rho, 1 - rho

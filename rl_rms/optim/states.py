@@ -1,4 +1,4 @@
-"""Creates the optimizer states of parameters, and checks their shape, type, range and finite values."""
+"""Creates the optimizer states of parameters, and checks their shape, type and range."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ def checked_state(
     if not given:
         return {}
     own = rmsprop_init(param, **state_options(dict(group)))
-    # These entries were added by the user.
+    # Entries with other names belong to the user.
     state: State = {**copy.deepcopy({key: given[key] for key in given.keys() - _ENTRIES}), **own}
     for key in ("step", "square_avg"):
         if key not in given:
@@ -88,7 +88,7 @@ def _average(value: Any, param: Tensor, name: str, key: str) -> Tensor:
             f"be distributed as the parameter, a {type(param).__name__}, is",
         )
     if value.is_meta != param.is_meta:
-        raise _error(name, key, f"is on {value.device}", f"have values, as the parameter on {param.device}")
+        raise _error(name, key, f"is on {value.device}", f"be on {param.device}, as the parameter is")
     dtype = torch.promote_types(param.dtype, torch.float32)
     with torch.no_grad():
         own = torch.empty_like(param, dtype=dtype, requires_grad=False).copy_(value)
@@ -152,7 +152,7 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
 
 def make_capturable_(state: State, device: torch.device) -> None:
-    """Move the changing entries to the device, because numbers are constants in a captured graph."""
+    """Move ``step`` and ``initial_weight`` to the device, because numbers are constants in a captured graph."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
 

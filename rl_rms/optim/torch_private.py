@@ -44,8 +44,8 @@ is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr
 def layout_check(examples: Sequence[Tensor]) -> Callable[..., bool]:
     """A function that checks whether its arguments are tensors with the same layouts as the examples.
 
-    A layout is a tensor's type, precision, device, sizes and strides. One call takes less time than reading the
-    sizes of all tensors.
+    A layout is a tensor's type, precision, device, sizes, strides and ``requires_grad``. One call takes less time
+    than reading the sizes of all tensors.
     """
     return TensorGuards(*examples, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
 

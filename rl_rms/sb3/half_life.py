@@ -1,4 +1,4 @@
-"""Half-lives in env steps for Stable-Baselines3: env steps per update, and a callback that logs the half-life.
+"""Half-lives in env steps for Stable-Baselines3: env steps per update, and a callback that sets the half-life.
 
 Stable-Baselines3 does not tell the optimizer the env steps between two updates. This module computes them from the
 algorithm's arguments. Source: ``train`` and ``learn`` of each algorithm in ``stable_baselines3``.
@@ -22,7 +22,7 @@ from rl_rms.optim.rmsprop import RMSprop
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
-# After the critic's step, the actor's loss is propagated through the critic and adds to the critic's gradients.
+# After the critic's step, the backward pass of the actor's loss runs through the critic and adds to its gradients.
 _OF_GRADIENTS = (
     "effective_step",
     "step_over_lr",
@@ -53,14 +53,15 @@ def env_steps_per_update(
         model: A model of one of these algorithms or of a subclass.
         optimizer: Name of the model's optimizer: ``"policy"``, ``"actor"``, ``"critic"``, or ``"ent_coef"`` for
             SAC's entropy coefficient.
-        rollout_steps: Env steps of the last rollout; needed and used only if ``train_freq`` counts episodes.
+        rollout_steps: Env steps of the last rollout; needed if ``train_freq`` counts episodes and
+            ``gradient_steps`` is not -1, otherwise unused.
 
     Returns:
         Env steps per update, > 0.
 
     Raises:
-        ValueError: If the algorithm is not in the table or never updates (``gradient_steps=0``), or if it counts
-            episodes and ``rollout_steps`` is missing.
+        ValueError: If the algorithm is not in the table or never updates (``gradient_steps=0``), or if
+            ``rollout_steps`` is needed and missing.
     """
     if isinstance(model, A2C):
         return float(model.n_steps * model.n_envs)
@@ -104,24 +105,26 @@ class HalfLifeCallback(BaseCallback):
     """Sets the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
 
     A half-life in env steps has the same meaning for any number of environments, epochs or minibatches. The
-    callback sets it whenever training starts, also in a loaded model. ``"match"`` uses the timescale of
-    `rl_rms.envs.NonStationary` environments, multiplied by their number, because each has its own clock.
+    callback sets the half-life whenever training starts, also in a loaded model. ``"match"`` uses the shortest
+    timescale of the `rl_rms.envs.NonStationary` environments, multiplied by the number of environments, because
+    each has its own clock.
 
-    The model's logger gets the diagnostics as ``optim/half_life_updates`` and so on. Models with two optimizers
-    have ``optim/actor/...`` and ``optim/critic/...``; see `rl_rms.optim.diagnostics.diagnostics`. Diagnostics of
-    the critic's gradient are not logged, because the actor's loss adds to this gradient.
+    The model's logger gets the diagnostics under ``optim/``, such as ``optim/half_life_updates``. If actor and
+    critic have separate optimizers, the names begin with ``optim/actor/`` and ``optim/critic/``.
+    `rl_rms.optim.diagnostics.diagnostics` explains the diagnostics. Diagnostics of the critic's gradient are not
+    logged, because the actor's loss adds to this gradient.
 
     Args:
         half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
             ``"auto"``; None keeps the half-life of each optimizer.
-        log_interval: Updates between two records of the diagnostics, >= 1. They are recorded at the end of a
-            rollout, and written when the model next writes its log.
+        log_interval: Least number of updates between two records of the diagnostics, >= 1. They are recorded at
+            the end of a rollout, and written when the model next writes its log.
         verbose: 1 prints the half-lives when training starts, if the env steps per update are known.
         timescale: As in `rl_rms.RMSprop`; None uses the environments' timescale.
 
     Raises:
-        ValueError: If an argument is out of its range, or at the start of the training if the algorithm is unknown
-            or the model has no `rl_rms.RMSprop` optimizer.
+        ValueError: If an argument is out of its range. In the training: if the algorithm is unknown or never
+            updates, or if the model has no `rl_rms.RMSprop` optimizer.
 
     Examples:
         >>> import rl_rms
@@ -206,8 +209,8 @@ class HalfLifeCallback(BaseCallback):
 
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
-    """The timescale of changing environments, in env steps of all of them together; None if none changes."""
-    # Check first, because a worker of SubprocVecEnv ends when a missing attribute is read.
+    """The shortest timescale of the environments, in env steps of all together; None if they have no timescale."""
+    # A worker of SubprocVecEnv ends when a missing attribute is read.
     if not env.has_attr("timescale"):
         return None
     return Timescale(min(env.get_attr("timescale")) * env.num_envs, "steps")

@@ -53,7 +53,7 @@ class ForgettingMeanStd(RunningMeanStd):
 
     @property
     def count(self) -> float:
-        """Sum of the weights of the values."""
+        """Sum of the weights of the values and of the initial mean and variance."""
         return self.moments.weight
 
     @count.setter

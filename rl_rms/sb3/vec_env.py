@@ -91,7 +91,8 @@ class NonStationaryVecEnv(VecEnv):
 
         Returns:
             Observations, rewards, dones, and an info for each sub-environment. At an episode's end, the info has
-            ``terminal_observation``. ``TimeLimit.truncated`` is True if the episode was truncated.
+            ``terminal_observation``. ``TimeLimit.truncated`` is True if the episode was truncated and not
+            terminated.
         """
         observations, rewards, terminated, truncated, infos = self._listed.step(self._actions)
         done = np.logical_or(terminated, truncated)
@@ -129,7 +130,7 @@ class NonStationaryVecEnv(VecEnv):
         """Whether `get_attr` can read an attribute of each sub-environment."""
         if attr_name in _OF_EACH or attr_name in _OF_ALL:
             return True
-        # Check first, because a worker ends when a missing attribute is read.
+        # `get_attr` cannot be tried, because a worker ends when a missing attribute is read.
         return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -198,16 +199,16 @@ class ChangeCallback(BaseCallback):
     """Logs the changes of environments at the end of every rollout.
 
     It logs each parameter's mean over the environments as ``env/<target>``, the highest regime as ``env/regime``,
-    and a finite timescale, in env steps of all environments together, as ``env/timescale``. A curriculum's scalars
-    are under ``curriculum/``. The environments must be a `NonStationaryVecEnv`, or each must be a
-    `rl_rms.envs.NonStationary`.
+    and the shortest timescale, if it is finite, as ``env/timescale``, in env steps of all environments together.
+    The scalars of the first environment's curriculum are under ``curriculum/``. The environments must be a
+    `NonStationaryVecEnv`, or each must be a `rl_rms.envs.NonStationary`.
 
     Raises:
         ValueError: At the start of the training, if the environments have another type.
     """
 
     def _on_training_start(self) -> None:
-        # A worker of SubprocVecEnv ends when a missing attribute is read, so check first.
+        # A worker of SubprocVecEnv ends when a missing attribute is read.
         if not self.training_env.has_attr("parameters"):
             raise ValueError(
                 "ChangeCallback needs environments that change; wrap each in rl_rms.envs.NonStationary, or make "

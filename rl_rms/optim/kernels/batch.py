@@ -61,7 +61,7 @@ class Batch:
 
 
 class UniformBatch(Batch):
-    """Contiguous CPU parameters of one precision and one bias correction, as the fused kernel requires.
+    """Contiguous CPU parameters with the same precision and ``initial_weight``, as the fused kernel requires.
 
     A batch is used in many steps. At each step, `collect` checks that the batch is still valid.
 

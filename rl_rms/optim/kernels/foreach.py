@@ -1,6 +1,7 @@
 """The update rule on lists of tensors, with few kernel launches.
 
-It supports all options except ``cautious`` and ``max_update_rms``, which take a mean over each tensor.
+It supports all options except ``differentiable``, and ``cautious`` and ``max_update_rms``, which take a mean over
+each tensor.
 """
 
 from collections import defaultdict
@@ -38,7 +39,7 @@ class ForeachKernel:
     """Updates all parameters of one device and precision together."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether ``foreach`` is True, or None and faster than a loop, and no option needs a tensor's mean."""
+        """Whether the group's options are supported, and ``foreach`` is True, or None and faster than a loop."""
         if takes_tensor_means(group):
             return False
         if group["foreach"] is not None:

@@ -24,7 +24,8 @@ from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmu
 # another kernel is used: in float32, for half-lives above about 23,258 updates.
 _MOST_BIAS = 1e-3
 _ROUNDING = {dtype: torch.finfo(dtype).eps / 4.0 for dtype in (torch.float32, torch.float64)}
-# Some numbers are divided by the learning rate, and AdamW multiplies them by it. Smaller rates overflow.
+# Some numbers are divided by the learning rate, and AdamW multiplies them by it. At smaller rates, the quotient
+# may overflow.
 _LEAST_LR = 1e-290
 
 

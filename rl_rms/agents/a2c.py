@@ -45,7 +45,7 @@ class A2CLearner(Learner):
 
     @property
     def transitions_per_update(self) -> int | None:
-        """Transitions of an update without reset frames, over all workers; None without an environment."""
+        """Transitions of an update with no reset frames, over all workers; None without an environment."""
         return None if self.num_envs is None else self.num_envs * self.workers.size * self.n_steps
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:

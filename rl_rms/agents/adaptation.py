@@ -141,8 +141,8 @@ class AdaptationCallback(Callback):
 
     The tags are ``adaptation/regime`` (the regime's index), ``mean``, ``first_tenth``, ``last_tenth``,
     ``worst_mean`` (the lowest mean so far), and ``recovery_steps``. NaN and infinite values are not logged. The
-    regime is read once per rollout, so the metrics are not informative for environments that change faster than
-    episodes end.
+    regime is read once per rollout. The metrics are not informative if regimes are shorter than rollouts or
+    episodes.
 
     Attributes:
         regimes: The finished regimes.

@@ -26,7 +26,7 @@ class Side(gym.vector.VectorWrapper):
 
     Args:
         env: Vector environment with pairs of actions and the first player's reward.
-        player: 0 for the first player, 1 for the second, who receives the negative reward.
+        player: 0 for the first player, 1 for the second, whose reward is minus the first player's reward.
         rival: Function from a batch of observations to the other player's actions.
 
     Raises:

@@ -114,7 +114,8 @@ class Agent:
         self.training = TrainingState()
         self.episodes = self.training.episodes
         self._has_user_policy = isinstance(policy, nn.Module)
-        # The callbacks of the current training, and the saved states that a loaded agent's first `learn` restores.
+        # The callbacks of the current or last training, and the saved states that a loaded agent's first `learn`
+        # restores.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
 
@@ -162,7 +163,7 @@ class Agent:
             The agent itself.
 
         Raises:
-            ValueError: If the agent cannot train in several processes.
+            ValueError: If the agent cannot train in several processes, or ``sync`` is unknown.
         """
         check_one_of("sync", sync, get_args(Sync))
         self.session.check_workers(workers)
@@ -201,7 +202,7 @@ class Agent:
                 by returning False; or a `Callback`; or several of them.
             progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
-                ``plot`` read it. None writes nothing.
+                ``rl-rms plot`` read it. None writes nothing.
             log_interval: Rollouts between two entries of the log. None logs about 100 times in a training, and at
                 least every 100 rollouts. For PPO, None logs every rollout.
 
@@ -211,6 +212,8 @@ class Agent:
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is not a whole number >= 1, or the agent has no
                 environment.
+            FloatingPointError: If a reward, an observation or a gradient is not finite, and ``on_nonfinite`` is
+                ``"raise"``.
             EnvError: If a sub-environment failed. A checkpoint saved after this error has no episodes in progress.
             KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
@@ -282,7 +285,7 @@ class Agent:
         return self.actor.predict(observation, state, episode_start, deterministic, action_masks)
 
     def save(self, path: str | Path) -> Path:
-        """Write weights, optimizer, counters and generators to one file.
+        """Write the weights and all other state that `load` restores to one file.
 
         After an error or a second Ctrl-C within a rollout, the file does not contain the episodes in progress.
 
@@ -319,10 +322,10 @@ class Agent:
     ) -> Self:
         """Read an agent that `save` wrote. No code from the file is run.
 
-        A resumed training is bit-identical to an uninterrupted one: weights, optimizer, counters, random
-        generators, drift, curriculum and episodes in progress are restored. If an environment cannot restore its
-        episodes, `save` or `load` warns, and new episodes begin with the saved drift and curriculum; see
-        `rl_rms.envs.snapshots`.
+        A resumed training is bit-identical to an uninterrupted one: weights, optimizer, normalizers, counters,
+        random generators, drift, curriculum and episodes in progress are restored. If an environment cannot
+        restore its episodes, `save` or `load` warns, and new episodes begin with the saved drift and curriculum;
+        see `rl_rms.envs.snapshots`.
 
         Args:
             path: The file.

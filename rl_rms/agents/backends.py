@@ -59,7 +59,7 @@ class Backend(Protocol):
             with_metrics: Whether the metrics are needed.
 
         Returns:
-            The loss's parts by TensorBoard tag; it may be empty without ``with_metrics``.
+            The loss's metrics by TensorBoard tag; it may be empty without ``with_metrics``.
         """
         ...
 
@@ -79,12 +79,12 @@ class Backend(Protocol):
             with_metrics: Whether the metrics are needed.
 
         Returns:
-            The loss's parts by TensorBoard tag; it may be empty without ``with_metrics``.
+            The loss's metrics by TensorBoard tag; it may be empty without ``with_metrics``.
         """
         ...
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Return a context that reduces the threads of the backend's libraries during a training."""
+        """Return a context that may limit the threads of the backend's libraries during a training."""
         ...
 
 
@@ -97,7 +97,7 @@ def choose_device(policy: nn.Module, config: AgentConfig) -> torch.device:
     """The torch device of a configuration.
 
     ``"auto"`` is the CPU for a policy that runs in numpy, because a small network is slower on a GPU. For other
-    policies it is CUDA if that is available.
+    policies it is CUDA if CUDA is available, and otherwise the CPU.
 
     Args:
         policy: The policy, on the device on which it was made.

@@ -84,7 +84,7 @@ def constructor_arguments(
     """The constructor arguments of a saved agent, except ``env``.
 
     Args:
-        contents: The fields of `read`.
+        contents: The fields that `read` returned.
         path: The file, for errors.
         config_class: The class of the agent's configuration.
         policy: See `rl_rms.agents.agent.Agent.load`.
@@ -120,7 +120,7 @@ def check_spaces(path: str | Path, contents: Mapping[str, Any], *spaces: gym.Spa
 
     Args:
         path: The file, for errors.
-        contents: The fields of `read`.
+        contents: The fields that `read` returned.
         *spaces: Observation and action space of one sub-environment.
 
     Raises:
@@ -135,7 +135,7 @@ def check_spaces(path: str | Path, contents: Mapping[str, Any], *spaces: gym.Spa
 
 
 def restore(path: str | Path, contents: dict[str, Any], parts: Iterable[Part]) -> None:
-    """Load the fields of `read` into an agent's parts.
+    """Load the fields that `read` returned into an agent's parts.
 
     Args:
         path: The file, for errors.

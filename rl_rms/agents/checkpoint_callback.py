@@ -29,8 +29,9 @@ def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
 class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end of the training, also after an error.
 
-    If it cannot save a checkpoint, it warns and training continues. If it cannot write the last checkpoint to the
-    folder, it saves it to the system's temporary folder, and the warning names the file.
+    If the callback cannot save a checkpoint, it warns and training continues. If it cannot write the last
+    checkpoint to the folder, it writes this checkpoint to the system's temporary folder, and the warning names the
+    file.
 
     Args:
         folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.
@@ -39,7 +40,7 @@ class CheckpointCallback(Periodic):
             agent has at the start belong to another training and are kept.
 
     Attributes:
-        error: The error of the checkpoint at the end of the training; None if it was saved in the folder.
+        error: The error of the checkpoint at the end of the training; None without an error.
 
     Raises:
         ValueError: If ``every`` or ``keep`` is not a whole number >= 1.

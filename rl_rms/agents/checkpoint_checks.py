@@ -272,8 +272,8 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         return
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
-    # The state of the largest parameter shows which entries have the parameter's shape. Optimizers with factored
-    # states have different entries for matrices and vectors.
+    # The state of the largest parameter with the same number of axes shows which entries have the parameter's
+    # shape. Optimizers with factored states have different entries for matrices and vectors.
     largest = {params[number].ndim: number for number in sorted(states, key=lambda index: params[index].numel())}
     for number, entries in states.items():
         param = params[number]

@@ -131,7 +131,7 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch, *, with_metrics: bool 
         with_metrics: Whether the metrics are needed.
 
     Returns:
-        The scalar loss, and its parts by TensorBoard tag; empty without ``with_metrics``.
+        The scalar loss, and its metrics by TensorBoard tag; no metrics without ``with_metrics``.
     """
     device = device_of(policy)
     inputs, rows = minibatch.batch.on(device), to_device(minibatch.rows, device)

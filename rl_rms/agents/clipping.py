@@ -1,4 +1,4 @@
-"""Clips gradients by norm for optimizers other than RMSprop."""
+"""Clips gradients by norm for optimizers other than `rl_rms.RMSprop`."""
 
 import math
 from collections.abc import Sequence

@@ -281,7 +281,8 @@ class Collector:
         if self.info_sums is not None:
             self.info_sums.add(info, valid, done, info.get("final_info"))
         if over:
-            # In SAME_STEP mode the other keys describe the first observation of the next episode.
+            # In SAME_STEP mode, the entries of ``info`` besides final_info and final_obs belong to the next
+            # episode.
             ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
             episodes += self._tracker.close(done, ending, self.num_timesteps)
         return Step(rewards, terminated, truncated, valid, finals, masked, broken)

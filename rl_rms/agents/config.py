@@ -71,8 +71,8 @@ class AgentConfig:
             deviation 1.
         normalize_observation: Whether observations are shifted and scaled by their running mean and standard
             deviation and clipped to +-10. ``true`` forgets earlier values only when their mean jumps; with a
-            half-life such as ``"10_000 steps"`` the statistics also forget gradually. Images and categories are
-            not normalized.
+            half-life such as ``"10_000 steps"`` the statistics also forget gradually. Images and discrete
+            observations are not normalized.
         normalize_reward: Whether learning divides rewards by the running standard deviation of the discounted
             return and clips the results to +-10; true (never forgets), false, or a half-life. Reported returns
             are neither divided nor clipped.
@@ -90,8 +90,8 @@ class AgentConfig:
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the env steps per update). ``match`` computes it from the environment's timescale
             and the gradients' signal-to-noise ratio; ``auto`` computes it from the gradients alone. Both keep it
-            between 32 and 10,000 updates. null uses ``rho`` or ``alpha`` of optimizer_kwargs, by default
-            200 updates. Only for RMSprop.
+            between 32 and 10,000 updates by default. null uses ``rho`` or ``alpha`` of optimizer_kwargs, by
+            default 200 updates. Only for RMSprop.
         on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (discard
             its averages; RMSprop keeps a half-life that it estimates) or ``forget`` (RMSprop's half-life is
             forget_half_life for forget_updates updates).
@@ -249,8 +249,8 @@ class RolloutConfig(AgentConfig):
 
     Args:
         algorithm: The agent's algorithm.
-        n_steps: Vector steps of a rollout, >= 1. A rollout has ``num_envs * n_steps`` env steps. null means
-            256 divided by the number of sub-environments and rounded down, but at least 1.
+        n_steps: Vector steps of a rollout, >= 1. A rollout has at most ``num_envs * n_steps`` env steps. null
+            means 256 divided by the number of sub-environments and rounded down, but at least 1.
         gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
     """
 

@@ -113,7 +113,7 @@ class MetaConfig:
 
     Args:
         adapt: The adapted hyperparameters: ``learning_rate``, ``half_life`` and ``eps``. A half-life stays within
-            RMSprop's half_life_bounds, 32 to 10,000 updates.
+            RMSprop's half_life_bounds, by default 32 to 10,000 updates.
         window: Number of updates through which the meta-gradient is computed, >= 1.
         num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
             the last of these rollouts. The others cost env steps, but make the meta-gradient less noisy.

@@ -160,7 +160,7 @@ class Bernoulli:
 
 
 class DiagonalGaussian:
-    """Independent normals: mean of shape ``(batch, *action)``, log standard deviation ``(*action)``."""
+    """Independent normals: mean of shape ``(batch, *action)``, log standard deviation that broadcasts to it."""
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self.mean = mean

@@ -24,7 +24,7 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
     Args:
         space: Box or MultiBinary (flattened), images (convolutions, unless the configuration chooses ``mlp``),
             Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own encoder,
-            concatenated). A Dict's ``action_mask`` is not encoded. A user's encoder gets any space unchanged.
+            concatenated). A Dict's ``action_mask`` is not encoded. A user's encoder may support any space.
         config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:
@@ -108,7 +108,7 @@ class Together(nn.Module):
                 f"a Dict observation needs an entry besides {ACTION_MASK!r}, got no other; add one to the "
                 "observation space"
             )
-        # A list, because ModuleDict does not accept every key.
+        # The modules are in a list, because ModuleDict does not accept every key.
         self._keys = list(parts)
         self._parts = nn.ModuleList(parts.values())
         self.num_features: int = sum(part.num_features for part in parts.values())

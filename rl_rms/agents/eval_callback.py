@@ -48,7 +48,7 @@ class EvalCallback(Periodic):
     Evaluations do not change the training. They use a separate environment or the agent's environment. The agent's
     environment is frozen during an evaluation, and then continues its episodes. The agent's random generator is
     restored. If the state of a wrapper cannot be restored, evaluations use a copy of the environment. If the
-    environment cannot be copied, the callback warns.
+    environment cannot be copied, the callback warns that evaluations change the training.
 
     Args:
         env: Separate environment with its own clock. None uses the agent's environment, which must

@@ -80,8 +80,8 @@ def evaluate(
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
         clock: Env step at which the clock of a changing environment starts. With None, it starts at 0 if ``seed``
-            is given, and otherwise continues. A `rl_rms.envs.NonStationaryVector` of the agent is frozen at its
-            current reading instead.
+            is given, and otherwise continues. A `rl_rms.envs.NonStationaryVector` of the agent is frozen at
+            ``clock``, or with None at its current reading.
         progress: Function that is called after each episode with the number of finished episodes and the number of
             all episodes.
 

@@ -106,7 +106,7 @@ def targets(
     Args:
         batch: The rollout with its loss mask and coefficients.
         values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
-        final_values: ``V`` of the rollout's final observations, shape ``(num_finals,)``.
+        final_values: ``V`` of the rollout's final observations, shape ``(num_finals,)``; may be None without any.
         workers: The processes whose advantages are standardized together.
 
     Returns:
@@ -122,7 +122,7 @@ def targets(
 
 
 def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | None) -> tuple[Floats, Floats]:
-    """Compute the same as `targets`, without standardized advantages."""
+    """Compute advantages, not standardized, and the critic's targets; the arguments are as in `targets`."""
     rollout, coefficients = batch.rollout, batch.coefficients
     if values is None:
         own_values = next_values = np.zeros_like(rollout.rewards)
@@ -179,7 +179,7 @@ def actor_critic_loss(
         with_metrics: Whether the metrics are needed.
 
     Returns:
-        The scalar loss, and its parts by TensorBoard tag; empty without ``with_metrics``.
+        The scalar loss, and its metrics by TensorBoard tag; no metrics without ``with_metrics``.
     """
     coefficients, device = batch.coefficients, device_of(policy)
     inputs = batch.on(device)
@@ -222,7 +222,7 @@ def actor_critic_loss(
 
 @torch.no_grad()
 def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
-    """The first non-finite part of the loss, as a phrase; empty if all parts are finite.
+    """The first non-finite parameter or part of the loss, as a phrase; empty if all are finite.
 
     Args:
         policy: See `actor_critic_loss`.
@@ -277,7 +277,7 @@ def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tupl
     """The inputs of actor and critic in rows: first for observations with an action, then for the others.
 
     The observations after the last step and the final observations of truncated episodes have no action. They give
-    only bootstrap values, so they have no graph.
+    only bootstrap values, so their inputs have no graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

@@ -5,8 +5,8 @@ are repeated differentiably on their rollouts, from the parameters before the fi
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 
-L_policy is the policy's loss on rollouts that none of these updates used, and c is ``fluctuation``. A second
-RMSprop optimizer updates x with ``dJ/dx``. The first optimizer trains the policy as usual.
+L_policy is the policy's loss on rollouts that none of these updates used, and c is ``fluctuation``. A separate
+RMSprop optimizer updates x with ``dJ/dx``. The policy's own optimizer trains the policy as usual.
 
 L_policy excludes the critic's loss. The gradient of the critic's loss dominates, and larger steps decrease this
 loss even if the policy gets worse. L_policy standardizes the advantages. Otherwise an inaccurate critic can give

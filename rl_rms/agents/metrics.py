@@ -17,8 +17,8 @@ class Metrics:
     Attributes:
         columns: Tags in the file's order, with `STEP`; empty if there is no file or its header is damaged.
         rows: Cells by tag. Every cell is the text of a number, or empty if nothing was logged.
-        problems: A message about each damaged row or cell, with its line number. `rows` omits damaged rows and has
-            empty cells in place of damaged cells.
+        problems: A message about each damaged header, row or cell, with its line number. `rows` omits damaged rows
+            and has empty cells in place of damaged cells.
     """
 
     columns: list[str]

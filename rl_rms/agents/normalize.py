@@ -167,9 +167,9 @@ class ObservationNormalizer:
     """Shifts and scales observations by their running mean and standard deviation.
 
     The result is ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in
-    which the policy acted, without imputed ones. They change between rollouts only, so learning uses the same
-    values as acting. Before the first rollout the mean is 0 and the variance 1. Each part of Dict and Tuple
-    observations has its own statistics. Images and categories are not normalized.
+    which the policy acted, except in transitions with imputed values. They change between rollouts only, so
+    learning uses the same values as acting. Before the first rollout the mean is 0 and the variance 1. Each part
+    of Dict and Tuple observations has its own statistics. Images and discrete observations are not normalized.
 
     Args:
         space: Observation space of one sub-environment.
@@ -217,7 +217,7 @@ class ObservationNormalizer:
 
         Args:
             observations: Shape ``(num_steps + 1, num_envs, *observation)`` or ``(num_steps, ...)``.
-            valid: Whether the policy acted in each of the first ``num_steps`` observations, shape
+            valid: False for observations of reset frames and of transitions with imputed values, shape
                 ``(num_steps, num_envs)``.
             workers: The processes whose observations are merged.
         """
@@ -260,7 +260,7 @@ def make_observation_normalizer(
     return ObservationNormalizer(space, config)
 
 
-# The moments of a space: an object for a Box, a dictionary for a Dict or Tuple, None for other spaces.
+# The moments of a space: an object for a Box, a dictionary for a Dict or Tuple, None without normalization.
 _Normalizer = ForgettingMeanVariance | dict[Any, Any] | None
 
 

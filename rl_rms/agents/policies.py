@@ -37,7 +37,7 @@ _CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "l
 class ActorCriticPolicy(nn.Module):
     """Actor and critic over encoded observations, with an optional recurrent cell before both.
 
-    ``encode`` converts observations of any space to features, through the trunk if actor and critic share one.
+    ``encode`` converts observations to features, through the trunk if actor and critic share one.
     ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and ``critic`` are
     separate multilayer perceptrons, or single layers after a trunk. With the default configuration and without
     images, the architecture and the initialization equal Stable-Baselines3's ``MlpPolicy``, with orthogonal gains
@@ -177,7 +177,7 @@ def make_policy(
         seed: Seed of the initial weights of a new policy.
 
     Raises:
-        ValueError: If the module lacks ``actor`` or ``critic``.
+        ValueError: If the module lacks ``actor`` or ``critic``, or a new policy does not support a space.
     """
     if policy is None:
         with _one_thread(), torch.random.fork_rng(devices=[]):

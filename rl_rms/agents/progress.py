@@ -125,11 +125,12 @@ class ProgressCallback(Callback):
     five seconds.
 
     JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (once in ``every`` rollouts),
-    ``regime`` (at the end of each regime) or ``end``. All objects have ``step`` (env steps), ``total``, ``fps``
-    (env steps per second), ``return``, ``half_life`` (updates) and ``regime`` (its index), each null if it is
-    unknown or not finite. ``start`` and ``end`` have the run's ``folder``, and ``start`` has a text with all
-    ``half_lives``. ``regime`` has ``start``, ``first_tenth`` and ``last_tenth``, and the ``return`` of its own
-    episodes.
+    ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env steps),
+    ``total``, ``fps`` (env steps per second), ``return`` (mean over the last 100 episodes), ``half_life``
+    (updates) and ``regime`` (its index), each null if it is unknown or not finite. ``start`` and ``end`` events
+    have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all ``half_lives``. A
+    ``regime`` event has ``start``, ``first_tenth`` and ``last_tenth``, and its ``return`` is the mean return in
+    the regime.
 
     Args:
         console: The output; the standard output by default.

@@ -11,7 +11,7 @@ def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> 
     """The bootstrap value of each transition: the next observation's value, or 0 after a termination.
 
     A truncated transition bootstraps too. If the environment replaced the final observation by the next episode's
-    first observation, the caller must pass the final observation's value.
+    first observation, the caller must replace the value in the result by the final observation's value.
 
     Args:
         values: ``V(o_t)``, shape ``(num_steps, num_envs)``.

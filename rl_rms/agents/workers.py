@@ -1,9 +1,9 @@
 """Several processes that train one agent, each with a share of the sub-environments.
 
 All workers begin with the same weights and random generators, step their own sub-environments, and take the same
-optimizer steps. They exchange gradients, statistics and counts, but no observations. On one machine with
-Linux and x86-64, CPU arrays go through shared memory. All other data go through torch.distributed. torchrun and
-Ray can start the processes.
+optimizer steps. They exchange data such as gradients, statistics and counts, but no observations. On one machine
+with Linux and x86-64, CPU arrays go through shared memory. All other data go through torch.distributed. torchrun
+and Ray can start the processes.
 """
 
 import math
@@ -38,8 +38,8 @@ class Workers:
     """The group of processes that train one agent together.
 
     Every method is a collective operation: it returns after all workers have called it. If a worker does not call
-    the method, the method raises `LostWorkersError` in the others. In a group of one
-    process, the method returns at once.
+    the method, the method raises `LostWorkersError` in the others. In a group of one process, the method returns
+    at once.
 
     Args:
         rank: Rank of this worker, from 0.

@@ -50,7 +50,7 @@ class EnvSession:
                 on_env_error=config.on_env_error,
                 env_timeout=config.env_timeout,
             )
-        # The saved environment state of a loaded agent, until `start` restores it.
+        # The environment's state that `start` restores; None before an agent is loaded or episodes are abandoned.
         self._saved_place: dict[str, Any] | None = None
         # The environment's clock at the agent's env step 0.
         self._clock_offset = 0
@@ -209,7 +209,7 @@ class EnvSession:
                 collector.env.reset()
                 is_kept = self.env_state.load_state_dict(place["env_state"], collector.resetting)
         finally:
-            # The evaluation's collector counts from 0.
+            # The evaluation's collector has set the first index of error messages to 0.
             collector.first_index = self.workers.rank * collector.env.num_envs
             if not is_kept:
                 collector.stop()
@@ -252,7 +252,7 @@ class EnvSession:
         return [] if self._env_state is None else self._env_state.lost_wrappers
 
     def regime(self) -> int | None:
-        """The index of the environment's regime; None if the environment does not change."""
+        """The largest regime index of the sub-environments; None if the environment does not change."""
         return None if self.changing is None else int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:

@@ -44,7 +44,7 @@ class Update:
     """The result of `Learner.update`.
 
     Attributes:
-        metrics: The loss's parts by TensorBoard tag.
+        metrics: The metrics of the loss and the gradient by TensorBoard tag.
         num_nonfinite: Optimizer steps whose gradients were not finite.
         has_jump: Whether the observation normalizer forgot earlier values at a jump.
     """
@@ -255,7 +255,7 @@ class Learner(ABC):
             # This worker has no transitions, so its gradients may be nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
         self._set_span(env_steps)
-        # An error here leaves all weights unchanged.
+        # An error before the optimizer's step leaves all weights unchanged.
         if self.sync == "global" and not self.workers.alone:
             grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
             self.workers.average(grads, share)

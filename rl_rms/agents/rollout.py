@@ -150,7 +150,7 @@ class RolloutBuffers:
         self._rewards = np.empty((1, num_envs), np.float32)
         self._terminated, self._truncated, self._valid = np.empty((3, 1, num_envs), np.bool_)
         self._like = observations
-        # Made only once, because most rollouts have no final observations.
+        # The empty arrays are made only once, because most rollouts have no final observations.
         self._no_finals = self._stacked([])
 
     def double(self) -> None:

@@ -57,7 +57,7 @@ class Trainer:
         logs = not workers.all_true(logger.folder is None)
         is_first, stops = True, False
         while training.num_timesteps < training.target_timesteps:
-            # The first rollout is always completed, so that a run interrupted at its start has a log to continue.
+            # One process always completes the first rollout, so that a run interrupted at its start has a log.
             if workers.alone and not is_first and (stops or training.is_interrupted):
                 return
             try:
@@ -163,7 +163,7 @@ class Trainer:
     def _learn(
         self, rollout: Rollout, state: Tensor | None, totals: RolloutTotals, logger: Logger, *, with_metrics: bool
     ) -> dict[str, float]:
-        """Respond to a change of regime, learn from a rollout, and return the loss's parts by TensorBoard tag."""
+        """Respond to a change of regime, learn from a rollout, and return the metrics by TensorBoard tag."""
         training, learner, changing = self._training, self._learner, self._session.changing
         regime = self._session.regime()
         if regime is not None and learner.enter_regime(regime):

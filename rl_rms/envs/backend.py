@@ -87,7 +87,7 @@ class Backend(ABC):
     def snapshot(self) -> Any:
         """Return the sub-environments' state within their episodes as plain JSON data.
 
-        The result is None before the first reset. It is also None, with a warning, if the state cannot be saved.
+        The result is None before the first reset. If the state cannot be saved, the result is None with a warning.
         """
 
     @abstractmethod

@@ -88,7 +88,7 @@ class Changing:
 
         Args:
             t0: First clock in env steps, >= 0; with independent clocks, the clock of each sub-environment.
-            t1: Clock at the end of the interval, in env steps. The interval does not include it.
+            t1: Clock at the end of the interval, in env steps, which the interval does not include.
 
         Returns:
             The values of each target that has a schedule, shape ``(t1 - t0,)``, or ``(num_envs, t1 - t0)`` if

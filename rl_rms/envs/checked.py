@@ -86,7 +86,7 @@ class ReturnCheck:
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Raises a ValueError if an environment returns an observation of a wrong shape or type, or an invalid value.
+    """Raises a ValueError if an environment returns an invalid value, such as an observation of a wrong shape.
 
     The docstring of the module describes the check. In a worker, the wrapper checks observations before they are
     written to shared memory.

@@ -30,7 +30,7 @@ class Clock(ABC):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        is_frozen: Whether steps leave the reading unchanged. The steps still draw new noise.
+        is_frozen: Whether steps leave the reading unchanged. Steps of a frozen clock still draw new noise.
     """
 
     seed: int

@@ -83,7 +83,8 @@ class EnvConfig:
         if self.autoreset_mode is not None and self.vectorization_mode in _NATIVE:
             raise ValueError(
                 f"env.autoreset_mode {self.autoreset_mode!r} does not work with env.vectorization_mode "
-                f"{self.vectorization_mode}; set the mode to sync or async, or leave env.autoreset_mode out"
+                f"{self.vectorization_mode}; set env.vectorization_mode to sync or async, or leave "
+                "env.autoreset_mode out"
             )
         success_keys(self.success_key)
         if self.wrappers != []:

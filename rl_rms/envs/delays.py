@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
-# Longest delay in env steps. It limits the number of stored actions.
+# Longest delay in env steps, which limits the number of stored actions.
 LONGEST = 1000
 
 

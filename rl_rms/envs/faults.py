@@ -35,8 +35,8 @@ class EnvError(RuntimeError):
         mend: The remedy in words.
 
     Attributes:
-        when: Text about the step in which the sub-environments failed. The caller sets the text, because it counts
-            the steps.
+        when: Text about the step in which the sub-environments failed. The caller, which counts the steps, sets
+            the text.
     """
 
     def __init__(self, indices: Sequence[int], seeds: Sequence[int | None], problem: str, mend: str) -> None:
@@ -129,7 +129,7 @@ class FaultLog:
                 stacklevel=2,
             )
             if self.seeds[index] is not None:
-                # With the old seed, the same random numbers would cause the same fault again.
+                # With the old seed, the same random numbers could cause the same fault again.
                 self.seeds[index] = derive_seeds((self.seeds[index] or 0, self.restarts[index]))[0]
 
     def _error(self, faults: Mapping[int, Fault], *, is_hopeless: bool) -> EnvError:

@@ -63,7 +63,7 @@ class IndependentClocks(Clock):
         return timescale(self._changes) * self._num_in_all
 
     def set(self, reading: int, seed: int | None = None) -> None:
-        """Set the clocks to equal shares of ``reading``. The first clocks get the remainder."""
+        """Set the clocks to equal shares of ``reading``. The first clocks get the remainder, one env step each."""
         self.seed = self.seed if seed is None else seed
         share, rest = divmod(reading, self._num_in_all)
         self._set(share + (self._indices < rest))

@@ -13,7 +13,7 @@ from rl_rms.envs.verification import copy_env, why_unverified
 
 # A number that a reset or this many random env steps change counts as state.
 _STEPS = 20
-# gymnasium.make adds these wrappers. Their attributes have no effect on transitions.
+# gymnasium.make adds these wrappers, whose attributes have no effect on transitions.
 _ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
 
 

@@ -95,8 +95,8 @@ State = list[dict[str, Any]]
 WrapperStates = list[tuple[State, State]]
 """For each sub-environment: the states of the wrappers inside and around the drift."""
 Names = list[tuple[str, bool]]
-# A saved value may replace an attribute's value if the types of both are in the same group. It may always replace
-# a value whose type is in no group.
+# A saved value may replace an attribute's value if both types are in the same group, or if the type of the
+# attribute's value is in no group.
 _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
     (bool, int, float, np.generic, np.ndarray),
     (str,),

@@ -47,8 +47,8 @@ def make_vec(
             of a ready-made task, such as ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and
             curriculum.
         num_envs: Number of sub-environments.
-        changes: See `NonStationaryVector`. They override the changes of a ready-made task, target by target.
-        curriculum: See `NonStationaryVector`. It overrides the curriculum of a ready-made task.
+        changes: See `NonStationaryVector`. Given changes override a ready-made task's changes, target by target.
+        curriculum: See `NonStationaryVector`. A given curriculum overrides a ready-made task's curriculum.
         sharing: See `NonStationaryVector`.
         observe: See `NonStationaryVector`.
         seed: See `NonStationaryVector`.

@@ -1,6 +1,6 @@
 """Random numbers for noise and permutations: pure functions of seed, target, environment and clock.
 
-The generator is Philox, as in `rl_rms.envs.schedules`. Its key is (seed, target), and its counter is (env index,
+The generator is Philox, as in `rl_rms.envs.schedules`. The key is (seed, target), and the counter is (env index,
 clock, lane). The numbers of an environment at a clock are therefore equal in a single environment, a worker, a row
 of a batch and a resumed run.
 """

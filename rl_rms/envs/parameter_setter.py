@@ -1,6 +1,6 @@
 """Sets the targets of an environment by name to the values of schedules and curricula.
 
-Single environments and native vector environments have the same targets. In a vector environment, a value is a
+This module serves single environments and native vector environments. In a vector environment, a value is a
 scalar for all sub-environments or an array of shape ``(num_envs,)``.
 """
 
@@ -21,7 +21,7 @@ from rl_rms.envs.parameters.registry import find_owner
 from rl_rms.envs.transforms import NEUTRAL, Space, components, keys_of, transform_of
 from rl_rms.envs.verification import copy_env, verify_effect
 
-# These targets need neither random numbers nor state, so they take a shorter path.
+# These targets need neither random numbers nor state, so faster code transforms them.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
@@ -38,7 +38,7 @@ class ParameterSetter:
 
     Attributes:
         targets: Names of the targets.
-        now: The current value of a single target, or the tuple of the current values. Each is None until the
+        now: The current value of a single target, or the tuple of the current values. Each value is None until the
             values are first set.
         assign: Sets the targets to values in the form of ``now``, without changing ``now``.
         has_noise: Whether the targets need random numbers at each env step.
@@ -71,8 +71,8 @@ class ParameterSetter:
         self._spaces = (observation_space, action_space)
         # The values of all transforms, including transforms that are not targets.
         self._transforms = dict(NEUTRAL)
-        # An environment in which all targets exist. This is a copy after a reset if a reset creates their
-        # attributes.
+        # An environment in which all targets exist. If only a reset creates some targets, this is a copy after a
+        # reset.
         self._example = _find_example(env, self.targets)
         for target in self.targets:
             _check(self._example, target, observation_space, action_space, target in arrays)
@@ -120,7 +120,7 @@ class ParameterSetter:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """The current values, in the order of the targets. Each is None until the values are first set."""
+        """The current values, in the order of the targets. Each value is None until the values are first set."""
         return (self.now,) if self._is_single else self.now
 
     def set(self, values: tuple[Any, ...]) -> None:
@@ -331,7 +331,7 @@ class ParameterSetter:
         return parameter.value(owner)
 
     def _exists(self, parameter: Parameter, target: str) -> bool:
-        """Whether the environment already has a parameter. The first reset may create it."""
+        """Whether the environment already has a parameter, which the first reset may create."""
         if self._example is self._env:
             return True
         try:

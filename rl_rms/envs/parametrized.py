@@ -51,7 +51,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._notices = Notices()
         # The last observation of a replayed environment, before observation targets moved it.
         self._last_observation: Any = None
-        # Values of the next episode. They are set only for the step that truncates the current episode.
+        # Values of the next episode. None, except before the step that truncates the current episode.
         self._upcoming: tuple[float, ...] | None = None
         setter = self._setter
         self._is_passive = self._episode is None and not (
@@ -62,7 +62,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_values(self) -> tuple[Any, ...]:
-        """The current values, in the order of the targets. Each is None until the values are first set."""
+        """The current values, in the order of the targets. Each value is None until the values are first set."""
         return self._setter.values
 
     @parameter_values.setter

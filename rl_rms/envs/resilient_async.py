@@ -67,7 +67,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._errors: dict[int, tuple[Exception, str]] = {}
         # New workers whose next step is a reset, because their last transition was truncated in NEXT_STEP mode.
         self._due: set[int] = set()
-        # First observations and infos of workers that were started between two steps. The next step returns them.
+        # First observations and infos of workers that were started between two steps, which the next step returns.
         self._started: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._has_given_up = False
         # The last values of INHERITED attributes, for new workers.
@@ -165,7 +165,11 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._retried(self._answers(None), messages)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """End the workers. Idle workers close their environments within the time limit. Others are killed."""
+        """End the workers.
+
+        If ``terminate`` is false and no answer is due, the workers first close their environments, within the time
+        limit. Then all workers that have not ended are killed.
+        """
         limit = self._limit(timeout)
         if not terminate and not self._is_waiting:
             for i in range(self.num_envs):
@@ -314,7 +318,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
 
 class _WorkerTracebackError(Exception):
-    """The traceback of an error in a worker. It becomes the cause of the error in this process."""
+    """The traceback of an error in a worker, as the cause of the same error in this process."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -325,7 +329,7 @@ def _faults_in(answers: Sequence[Any]) -> dict[int, Fault]:
 
 
 def _end_after(limit: float | None) -> float:
-    """Return the reading of the monotonic clock after some seconds; None for no time limit."""
+    """Return the reading of the monotonic clock after ``limit`` seconds; infinity if the limit is None."""
     return math.inf if limit is None else time.monotonic() + limit
 
 

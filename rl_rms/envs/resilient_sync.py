@@ -72,7 +72,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         Raises:
             EnvError: If a sub-environment fails and ``on_env_error`` is ``"raise"``, or if it fails too many times
                 in a row.
-            ValueError: If ``reset_mask`` is not a mask, or the number of seeds is wrong.
+            ValueError: If ``reset_mask`` is not a valid mask, or the number of seeds is wrong.
         """
         seeds = seeds_of(seed, self.num_envs)
         self.fault_log.seed(seeds)

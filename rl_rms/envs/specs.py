@@ -29,9 +29,8 @@ _NATIVE = {
 def native(spec: EnvSpec) -> EnvSpec | None:
     """Return a specification with a native vector environment that rl_rms provides.
 
-    The result is None if rl_rms provides no native vector environment for this environment. It is also None if the
-    specification already has a native vector environment, except for Atari games: rl_rms wraps their native vector
-    environment of ale-py.
+    The result is None if rl_rms provides no native vector environment, or if the specification already has one.
+    For Atari games, the result has ale-py's native vector environment in a wrapper of rl_rms.
     """
     name = _NATIVE.get(str(spec.entry_point))
     if spec.entry_point == ATARI:

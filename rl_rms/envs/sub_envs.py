@@ -29,7 +29,7 @@ class SubEnvs(Backend):
 
     Raises:
         ValueError: If the sub-environments are non-stationary already, or have a `Parametrized` for other targets.
-            With targets, also if the sub-environments of workers lack a `Parametrized`.
+            If there are targets, also if the sub-environments of workers lack a `Parametrized`.
     """
 
     def __init__(self, env: VectorEnv, targets: Sequence[str]) -> None:
@@ -244,10 +244,10 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
     """Ensure that each sub-environment has a `Parametrized` for the targets and does not drift itself.
 
     Returns:
-        False if there is no target and the workers lack the wrapper; otherwise True.
+        False if there is no target and the sub-environments of workers lack a `Parametrized`; otherwise True.
 
     Raises:
-        ValueError: If the sub-environments have a drift, lack the wrapper, or have it for other targets.
+        ValueError: As for `SubEnvs`.
     """
     if any(env.call("has_wrapper_attr", "schedules")):
         raise ValueError(

@@ -17,7 +17,7 @@ EnvLike = str | EnvSpec | Mapping[str, Any] | Callable[[], gym.Env[Any, Any]]
 
 
 class TaskSwitch(gym.Env[Any, Any]):
-    """Steps one of several environments at a time. The others keep their state.
+    """Steps one of several environments at a time. The other environments keep their state.
 
     Args:
         tasks: The environments, at least two with the same spaces: ids, specifications, arguments of

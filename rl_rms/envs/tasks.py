@@ -2,7 +2,7 @@
 
 ``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports the module. Each task is a
 `NonStationary` around an environment of Gymnasium or rl_rms. `rl_rms.envs.make_vec` also accepts the ids of the
-tasks. By default, it uses one clock for all sub-environments.
+tasks. By default, `make_vec` uses one clock for all sub-environments.
 
 Most tasks suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
 100,000. An agent can learn the task at every value in the range of a change. The values are not tuned for an

@@ -1,8 +1,8 @@
 """Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
-The environments simulate no physics, so a run takes seconds. Their methods compute the optimal reward or policy,
-so the regret can be computed exactly. `rl_rms.envs.NonStationary` can change the parameters, which are plain
-attributes.
+The environments simulate no physics, so a run takes seconds. Methods of the environments compute the optimal
+reward or policy, so the regret can be computed exactly. `rl_rms.envs.NonStationary` can change the parameters,
+which are plain attributes.
 """
 
 from typing import Any

@@ -132,7 +132,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         # Seed and drifts that the backend's random numbers use.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
-        # Selects all sub-environments. It is also Gymnasium's mask for entries of info.
+        # A mask of all sub-environments, for steps and for the entries of info.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
         # Whether a step needs the mask of true transitions, not only their number.
         self._needs_mask = sharing == "independent" or self._feedback.is_needed or self._backend.needs_valid
@@ -320,7 +320,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         return observations
 
     def _observed_final(self, final: Any) -> Any:
-        """Return the last observations of episodes with the observer's additions; None elsewhere."""
+        """Return the last observations of ended episodes with the observer's additions; None for other rows."""
         assert self._observer is not None
         values = [np.broadcast_to(one, self.num_envs) for one in self._values()]
         changed, clocks = np.not_equal(self._regimes, self.regime), self.clocks

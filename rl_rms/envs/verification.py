@@ -76,8 +76,8 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
 def _equal_env(env: Any) -> Any:
     """Make another environment from the spec; return ``env`` if this fails, or if an attribute is not equal.
 
-    A copy reads the ``__dict__`` of the copied object. In CPython before 3.13, this makes all later attribute
-    lookups slower, and so all steps of the environment.
+    A copy reads the ``__dict__`` of the copied object. In CPython 3.11 and 3.12, this makes all later
+    attribute lookups slower, and so all steps of the environment.
     """
     try:
         with warnings.catch_warnings():
@@ -287,7 +287,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
 
 
 def _needs_reset(env: Any, ended: Any) -> bool:
-    """Whether an environment needs a reset after a step that ended its episode in this way."""
+    """Whether an environment needs a reset after a step, given which episodes the step ended."""
     mode = env.metadata.get("autoreset_mode", AutoresetMode.DISABLED)
     # Before Gymnasium 1.4, a SyncVectorEnv writes its autoreset mode into the metadata of its sub-environments.
     resets = isinstance(env, VectorEnv) and mode is not AutoresetMode.DISABLED

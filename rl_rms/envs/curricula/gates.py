@@ -3,9 +3,9 @@
 A gate often opens by luck if it checks the mean success rate of few episodes after each episode. For example, a
 gate may require a mean of 0.8 over 20 episodes. In a simulation of 500 episodes, 48 % of the agents with a true
 success rate of 0.5 pass this gate (``python benchmarks/gates.py``). `WilsonGate` therefore requires a minimum
-number of episodes, and compares a lower confidence bound with the threshold. With its default threshold of 0.8,
-none of 2,000 simulated agents with a true success rate of 0.5 passes. Of the agents with a rate of 0.75, 11 %
-pass.
+number of episodes, and compares a lower confidence bound with the threshold, which is 0.8 by default. In the same
+simulation, `WilsonGate` opens for none of the agents with a true success rate of 0.5, and for 11 % of the agents
+with a true success rate of 0.75.
 """
 
 import math

@@ -55,7 +55,7 @@ class Teacher(Curriculum):
 
     @property
     def function(self) -> Choose:
-        """The user's function. It is imported at its first use, not when a configuration is read.
+        """The user's function, which is imported at its first use, not when a configuration is read.
 
         Raises:
             ValueError: If the function cannot be imported.

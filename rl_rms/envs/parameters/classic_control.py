@@ -60,7 +60,7 @@ def _set_torque(env: Any, torque: float) -> None:
 
 
 def _only_drawn(env: Any) -> str:
-    return "it only affects rendering; LINK_COM_POS_2 and LINK_MASS_2 move the second link"
+    return "it only affects rendering; LINK_COM_POS_2 and LINK_MASS_2 affect the motion"
 
 
 # Acrobot's parameters are class attributes. Setting them on the instance does not affect other environments.

@@ -110,7 +110,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
 def number_paths(env: Any) -> Iterator[tuple[str, int]]:
     """Yield the paths of the numbers in an environment's public attributes, and the number of elements of each.
 
-    If an array or list has more than 10 elements, only the first element is listed. It represents all elements.
+    If an array or list has more than 10 elements, only the first element is listed, as an example.
     """
     yield from _numbers(env, "", {id(env.env): env.env} if isinstance(env, gym.Wrapper) else {}, 0, 1)
     own = vars(env)

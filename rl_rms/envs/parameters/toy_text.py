@@ -18,7 +18,7 @@ _Rows = dict[int, list[_Outcome]]
 
 
 def _intended(rows: _Rows, action: int) -> _Outcome:
-    # Without slipping, the intended move is the only outcome. With slipping, it is the second of three outcomes.
+    # Without slipping, the intended move is the only outcome. With slipping, this move is the second of three.
     return rows[action][len(rows[action]) // 2]
 
 

@@ -66,10 +66,9 @@ class Schedule(
 
     @property
     def amplitude(self) -> float:
-        """The distance of the extremes from the center.
+        """Half of the range between finite bounds, else the standard deviation over time.
 
-        This is half of the range between finite bounds. Without finite bounds, it is the standard deviation over
-        time. The amplitude of a random walk without two walls is infinite.
+        The amplitude of a random walk without two walls is infinite.
         """
         low, high = self.bounds
         return (high - low) / 2
@@ -108,8 +107,8 @@ class Schedule(
             snr: Variance of the value over time divided by the variance of one measurement's noise, >= 0.
 
         Returns:
-            Half-life in updates. It is ``inf`` if the value is constant, or so noisy that the average of all
-            measurements is best.
+            Half-life in updates; ``inf`` if the value is constant, or if the measurements are so noisy that the
+            average of all measurements is best.
 
         Raises:
             ValueError: If an argument is out of range, or the schedule is a random walk without two walls, whose

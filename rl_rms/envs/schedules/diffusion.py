@@ -18,8 +18,8 @@ class OrnsteinUhlenbeck(Bridged):
     """A mean-reverting Gaussian process with the autocovariance ``std**2 exp(-k / tau)``.
 
     ``x_t = mean + r (x_{t-1} - mean) + std sqrt(1 - r**2) n_t`` with ``r = exp(-1 / tau)`` and standard normal n.
-    It is stationary from clock 0 on. The timescale is ``tau``. The amplitude is ``std``, because the process has
-    no bounds.
+    The process is stationary from clock 0 on. The timescale is ``tau``. The amplitude is ``std``, because the
+    process has no bounds.
 
     Args:
         mean: Mean over time.

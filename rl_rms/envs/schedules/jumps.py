@@ -86,7 +86,8 @@ class Redraw(_Drawn):
             enumeration.
 
     Raises:
-        ValueError: If interval and list are both given or both missing, or ``every`` is missing or out of range.
+        ValueError: If ``every`` is missing, an argument is invalid, or not exactly one of ``values`` and the pair
+            ``low`` and ``high`` is given.
     """
 
     name: ClassVar[str] = "redraw"
@@ -132,8 +133,8 @@ class PoissonJumps(_Drawn):
             enumeration.
 
     Raises:
-        ValueError: If interval and list are both given or both missing, or ``mean_dwell`` is missing or out of
-            range.
+        ValueError: If ``mean_dwell`` is missing, an argument is invalid, or not exactly one of ``values`` and the
+            pair ``low`` and ``high`` is given.
     """
 
     name: ClassVar[str] = "poisson_jumps"
@@ -182,7 +183,7 @@ class Burst(Schedule):
     With ``every``, bursts begin at clocks ``every``, ``2 * every`` and so on. With ``rate``, a burst begins at
     each clock from 1 on with this probability, and overlapping bursts merge. The timescale is the initial decay
     time of the autocovariance. Let p be the share of time at the peak. The timescale is ``p * (1 - p) * every``
-    for regular bursts and ``p / rate`` for random bursts. It is near ``duration`` if bursts are rare.
+    for regular bursts and ``p / rate`` for random bursts. If bursts are rare, the timescale is near ``duration``.
 
     Args:
         base: Value outside bursts.

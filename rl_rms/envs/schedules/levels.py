@@ -98,7 +98,7 @@ class Step(Schedule):
 class PiecewiseConstant(Schedule):
     """A list of levels. Each level lasts until the clock of the next level.
 
-    The timescale is the mean duration of a level. The last level does not count.
+    The timescale is the mean duration of the levels before the last level.
 
     Args:
         points: Pairs of a clock in env steps and the value from that clock on; clocks ascend from 0.

@@ -128,7 +128,7 @@ class Trace(Schedule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Function(Schedule, in_yaml=False):
-    """A user's function of the clock. It has no YAML form, no bounds and no events.
+    """A user's function of the clock, without a YAML form, finite bounds or events.
 
     Args:
         function: Pure function that takes clocks in env steps, shape ``(n,)``, and returns values of the same

@@ -1,7 +1,7 @@
 """Counter-based random numbers with access at any clock.
 
 The generator is Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-Its key is (seed, target, env index). Its counter is (0, block of draws, lane, part of the expression).
+The key is (seed, target, env index). The counter is (0, block of draws, lane, part of the expression).
 """
 
 import hashlib

@@ -84,7 +84,7 @@ class During(Derived):
 
     The schedule keeps its own clock and is not shifted to ``start``. Without ``rest``, the value is ``s(start)``
     before and ``s(end)`` after. With ``rest``, the value is ``s(t)`` for ``start <= t < end`` and ``rest``
-    elsewhere. The timescale is then at most ``end - start``.
+    elsewhere, and the timescale is at most ``end - start``.
 
     Args:
         schedule: The schedule.
@@ -153,7 +153,7 @@ class During(Derived):
         return Schedule._half_life(self, steps_per_update, snr)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the schedule's events in the interval, and its ends if the value differs from ``rest`` there."""
+        """Return the schedule's events in the interval, and the ends of the interval at which the value jumps."""
         first, last = max(t0, self.start), min(t1, self.end if self.rest is None else self.end - 1)
         inside = self.schedule.events(first, last, key) if first < last else np.empty(0, dtype=np.int64)
         if self.rest is None:

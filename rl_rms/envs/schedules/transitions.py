@@ -12,8 +12,9 @@ from rl_rms.envs.schedules.rng import Floats, Key
 from rl_rms.laws import ramp_half_life
 
 # Length, in units of tau, of the ramp with the same best half-life as the first 3 tau of an exponential approach.
-# These cover 95 % of the approach. An average lags by its time constant times the slope. The best half-life
-# therefore depends on the variance divided by the mean squared slope. For a ramp, this ratio is length**2 / 12.
+# The first 3 tau cover 95 % of the approach. An average lags by its time constant times the slope. The best
+# half-life therefore depends on the variance divided by the mean squared slope. For a ramp, this ratio is
+# length**2 / 12.
 _RAMPS_PER_TAU = 2.18
 # Length of the equivalent ramp for half a cosine, divided by the cosine's length. Half a cosine has the variance
 # 1 / 8 and the mean squared slope pi**2 / (8 length**2).

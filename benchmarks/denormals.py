@@ -2,14 +2,15 @@
 
 Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/denormals.md]
 
-The gradients of a dead unit are 0. Its second moment halves in each half-life. It becomes subnormal after 126
-half-lives, and remains subnormal because of rounding. A CPU takes several times as long for subnormal numbers.
-`rl_rms.RMSprop` replaces subnormal numbers by 0 every 256 updates.
+The gradients of a dead unit are 0, so its second moment halves in each half-life. From the value 1, the second
+moment becomes subnormal after 126 half-lives. Rounding then prevents the decay to 0. CPUs compute several times
+more slowly with subnormal numbers. With its default arguments, `rl_rms.RMSprop` replaces subnormal second moments
+by 0 every 256 updates.
 
-Each optimizer class steps two tensors of 9,155 parameters in alternation. The gradients of the first tensor are 0
-after the first step. The table shows the median and the quartiles of the ratios of the two times within rounds.
-The last row compares the times to compute A2C's gradients in numpy for two policies. An action has the
-probability 1e-40 in the first policy and 1e-20 in the second. All measurements use one thread.
+In each round, two optimizers of a class step 50 times each, with 9,155 parameters. In the first optimizer, all
+gradients after the first are 0. The table shows the median and the quartiles of the ratios of the two times within
+rounds. The last row compares the times to compute A2C's gradients in numpy for two policies. An action has the
+probability 1e-40 in the first policy and 1e-20 in the second. Times are CPU times of one thread.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from rl_rms import RMSprop
 from rl_rms.agents import A2C
 
 REPEATS = 50
-# The half-life is two updates, so the second moment becomes subnormal after 252 updates.
+# The half-life is two updates, so the second moment becomes subnormal after about 250 updates.
 OPTIONS = {"lr": 1e-6, "alpha": 0.5**0.5}
 MAKERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "rl_rms.RMSprop": lambda params: RMSprop(params, **OPTIONS),
@@ -86,8 +87,8 @@ def main() -> None:
         ratios = [seconds(slow) / seconds(fast) for _ in range(arguments.rounds)]
         low, high = np.percentile(ratios, [25, 75])
         lines.append(f"| {name} | {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f}) |")
-    text = f"# Denormal numbers\n\n`python benchmarks/denormals.py --rounds {arguments.rounds}`, one thread.\n\n"
-    text += "\n".join(lines) + "\n"
+    command = f"python benchmarks/denormals.py --rounds {arguments.rounds}"
+    text = f"# Denormal numbers\n\n`{command}`, CPU time of one thread.\n\n" + "\n".join(lines) + "\n"
     arguments.output.write_text(text)
     print(text)
 

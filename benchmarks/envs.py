@@ -1,12 +1,12 @@
-"""Time per env step with the wrappers of rl_rms, without them, and with wrappers of other libraries.
+"""Time per step of an environment with the wrappers of rl_rms, without them, and with wrappers of other libraries.
 
 Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.json]
 
-The environment is CartPole, because its step is the fastest in Gymnasium. The share of a wrapper in the time is
-therefore largest. Each round steps all contenders of a group in the same order. The cost of a wrapper is the
-median over rounds of the difference from the environment without a wrapper, because a slow phase of the machine
-affects both. Single environments receive alternating actions and are reset when an episode ends. Times are CPU
-times, except for environments in worker processes, whose times are wall times.
+The environment is CartPole. Its step is one of the fastest in Gymnasium, so the share of a wrapper in the time is
+large. Each round steps all contenders of a group in the same order. The added time of a wrapper is the median over
+rounds of the difference between two times of the same round: with the wrapper, and without a wrapper. A slow phase
+of the machine affects both times. Single environments receive alternating actions and are reset when an episode
+ends. Times are CPU times, except for environments in worker processes, whose times are wall times.
 
 NS-Gym (Keplinger et al., 2025) is measured if it is installed: ``pip install ns_gym``.
 """
@@ -58,7 +58,7 @@ class HandWritten(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def singles() -> dict[str, Make]:
-    """Functions that make single environments, by the name of the wrapper."""
+    """Functions that make single environments, by their label in the table."""
     found: dict[str, Make] = {
         "bare": lambda: gym.make(ID),
         "rl_rms, nothing changes": lambda: NonStationary(gym.make(ID)),
@@ -91,7 +91,7 @@ def singles() -> dict[str, Make]:
 
 
 def vectors(num_envs: int, mode: str) -> dict[str, Make]:
-    """Functions that make vector environments, by the kind of change."""
+    """Functions that make vector environments, by their label in the table."""
     how: Mapping[str, Any] = {"vectorization_mode": mode}
     return {
         "bare": lambda: gym.make_vec(ID, num_envs, **how),
@@ -130,7 +130,7 @@ def measure(
     steps: int,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Measure the microseconds per step of each contender in each round, in alternation."""
+    """Measure the microseconds per step of each contender in each round, after a round of warm-up."""
     envs = {name: make() for name, make in makes.items()}
     for env in envs.values():
         env.reset(seed=0)
@@ -159,9 +159,9 @@ def table(group: str, microseconds: Mapping[str, list[float]]) -> list[str]:
 
 
 def ratio_to_hand_written(microseconds: Mapping[str, list[float]]) -> float:
-    """Return the time that a drifting parameter adds, divided by the time that the hand-written wrapper adds.
+    """Divide the added time of one drifting parameter in rl_rms by the added time of the hand-written wrapper.
 
-    Both times are differences of the lowest deciles, because these depend least on other processes.
+    Both added times are differences of the lowest deciles, because other processes affect these least.
     """
     low = {name: statistics.quantiles(microseconds[name], n=10)[0] for name in ("bare", BY_HAND, OURS)}
     return (low[OURS] - low["bare"]) / (low[BY_HAND] - low["bare"])
@@ -189,11 +189,12 @@ def main() -> None:
     """Measure everything, then print and write the table and the raw data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--quick", action="store_true", help="run a few steps of each contender, as a test")
+    parser.add_argument("--quick", action="store_true", help="test this script with a few steps")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "envs.json")
     arguments = parser.parse_args()
     lines = [
-        f"Microseconds per step, or per step of a vector environment. Medians of {arguments.rounds} rounds.",
+        "Microseconds per step of an environment or of a vector environment. "
+        f"Medians of {arguments.rounds} rounds.",
         "",
         "| CartPole | around it | microseconds | added (quartiles) | added |",
         "|---|---|---|---|---|",
@@ -209,7 +210,8 @@ def main() -> None:
             ratio = ratio_to_hand_written(raw[group])
     lines += [
         "",
-        f"One drifting parameter adds {ratio:.2f} times the time of the hand-written wrapper (lowest deciles).",
+        f"One drifting parameter in rl_rms adds {ratio:.2f} times as much time as in the hand-written wrapper, by "
+        "the lowest deciles of the times.",
     ]
     print(lines[-1])
     packages = ["gymnasium", "numpy", *(["ns_gym"] if find_spec("ns_gym") else [])]

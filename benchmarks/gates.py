@@ -2,9 +2,9 @@
 
 Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
 
-Each simulated agent succeeds in each of 500 episodes independently with a fixed probability. Two gates require a
-success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate` with the mean of the last 20 episodes.
-`ReturnGate` uses no confidence bound.
+Each simulated agent succeeds in each of 500 episodes independently with a fixed probability. A success has the
+return 1, a failure 0. Two gates require a success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate`
+with the mean return of the last 20 episodes. `ReturnGate` uses no confidence bound.
 """
 
 import argparse
@@ -26,7 +26,7 @@ GATES: dict[str, Callable[[], Gate]] = {
 
 
 def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
-    """Return the number of episodes after which a gate is open, or None if it stays closed.
+    """Return the number of episodes after which a gate first opens, or None if the gate stays closed.
 
     Args:
         gate: The gate.
@@ -40,7 +40,7 @@ def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
 
 
 def measure(rate: float, make: Callable[[], Gate], learners: int) -> dict[str, float | None]:
-    """Measure the share of agents that pass at a success rate, and the median episode at which they pass."""
+    """Measure the share of agents that pass at a success rate, and their median number of episodes until then."""
     random = np.random.default_rng(0)
     passed = [passes_at(make(), random.random(EPISODES) < rate) for _ in range(learners)]
     through = [number for number in passed if number is not None]
@@ -54,8 +54,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "gates.json")
     arguments = parser.parse_args()
     lines = [
-        f"Share of {arguments.learners:,} learners that pass a gate within {EPISODES} episodes, by "
-        "success rate. Brackets contain the median episode at which they pass.",
+        f"Share of {arguments.learners:,} simulated agents that pass a gate within {EPISODES} episodes, by their "
+        "success rate. Brackets contain the median number of episodes until these agents pass.",
         "",
         f"| gate | {' | '.join(map(str, RATES))} |",
         f"|---|{'---|' * len(RATES)}",

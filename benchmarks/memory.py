@@ -2,17 +2,17 @@
 
 Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 
-The benchmark adds an observation to CartPole that is always 0, so the first layer's weights for this observation
-have no gradient. During training, the benchmark sets v of one of these weights to 1. This does not affect the run.
-The benchmark then counts the env steps until v has halved. Between two updates, v is interpolated exponentially.
-PPO makes several updates on a rollout. The benchmark divides the env steps of the rollout equally among these
-updates.
+The benchmark adds an observation to CartPole that is always 0, so the gradients of the first layer's weights for
+this observation are 0. After 100 updates, the benchmark sets v of one of these weights to 1. This does not affect
+the run, because the weight does not change. The benchmark then counts the env steps until v has halved. Between
+two updates, v is interpolated exponentially. PPO makes several updates on a rollout. The benchmark divides the env
+steps of the rollout equally among these updates.
 
-The runs with rho = 0.99 are Stable-Baselines3's A2C with its ``RMSpropTFLike``, its PPO with
-``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with a half-life of 4,000 env
-steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.sb3.HalfLifeCallback`. A2C has rollouts of 5 steps.
-PPO has Stable-Baselines3's defaults, with rollouts of 2,048 steps, or the values of RL Baselines3 Zoo for Atari,
-with rollouts of 128 steps.
+The runs with rho = 0.99 are Stable-Baselines3's A2C with its default optimizer ``torch.optim.RMSprop``,
+Stable-Baselines3's PPO with ``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with
+a half-life of 4,000 env steps use `rl_rms.RMSprop` and, in Stable-Baselines3, `rl_rms.sb3.HalfLifeCallback`. A2C
+has rollouts of 5 steps. PPO has Stable-Baselines3's defaults, or the rollout length (128 steps), batch size and
+number of epochs of RL Baselines3 Zoo for Atari.
 """
 
 import argparse
@@ -42,7 +42,7 @@ RHO = 0.99
 HALF_LIFE = 4_000
 MARK_AT = 100
 STATED = {"rho": f"rho = {RHO}", "half_life": f'half_life = "{HALF_LIFE:_} steps"'}
-# Env steps after which a run ends; no run needs so many.
+# Maximum number of env steps of a run. Each run ends earlier.
 _GIVE_UP = 100_000
 PPO = {
     "SB3 PPO, defaults": {"n_steps": 2048, "batch_size": 64, "n_epochs": 10},
@@ -78,7 +78,7 @@ def with_dead_input(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 class Marker:
     """A coordinate of v whose gradient is always 0.
 
-    The coordinate is set to 1 after an update, and read after every later update.
+    The coordinate is set to 1 after 100 updates. It is then read after every update, until it has halved.
 
     Args:
         optimizer: The optimizer, whose state has v under ``"square_avg"``.
@@ -110,7 +110,7 @@ class Marker:
         """Compute the env steps until the value has halved.
 
         Args:
-            clocks: Env steps after each update, beginning with the first.
+            clocks: Env steps after each update of the run, beginning with the first update.
         """
         return env_steps_to_halve(clocks[MARK_AT - 1 :][: len(self.values)], self.values)
 
@@ -214,7 +214,7 @@ def measure(case: Case, stated: str, seed: int = 0) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the measurements as Markdown."""
     lines = [
-        "Half-life in env steps, measured in training runs: the env steps until a value in v has halved.",
+        "Half-life in env steps: the measured env steps until v of a weight without gradient has halved.",
         "",
         f"| algorithm | environments | {' | '.join(STATED.values())} |",
         "|---|---|---|---|",

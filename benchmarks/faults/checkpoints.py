@@ -1,11 +1,13 @@
 """Faults of checkpoints: trainings killed while they save, truncated files, changed bits.
 
-- *kills*: A training saves every few updates. SIGKILL ends it at a random moment, and another process continues
-  from the newest checkpoint. This is repeated. A kill counts as lost if a checkpoint that was reported as saved
-  cannot be read. The last checkpoint must be bit-identical to the last checkpoint of an uninterrupted training.
+- *kills*: A training saves every four updates. SIGKILL ends the training at a random moment, and another process
+  continues from the newest checkpoint. This is repeated. A kill counts as lost if the newest readable checkpoint
+  has fewer env steps than the last checkpoint that was reported as saved. At the end, the last checkpoint must be
+  bit-identical to the checkpoint of an uninterrupted training.
 - *cuts*: A checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
   that can be read counts as lost.
-- *flips*: A random bit of a checkpoint is changed. A file that can be read with other contents counts as lost.
+- *flips*: One random bit of a checkpoint is changed. A changed file that can be read with other contents counts as
+  lost.
 """
 
 import os
@@ -62,7 +64,7 @@ def continue_training(run: Path, updates: int, pipe: int) -> None:
 
 @contextmanager
 def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
-    """Continue the training in another process, and return the id of the process and the pipe with its reports."""
+    """Continue the training in another process. Yield the id of this process and a pipe with its reports."""
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
@@ -90,7 +92,7 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     while True:
         with another_process(run, updates) as (process, reader):
             if done < wanted:
-                # The delay ranges from before the first save to after some saves.
+                # Some delays end before the process saves, others after several saves.
                 time.sleep(rng.uniform(0.0, 0.15))
                 os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)
@@ -108,7 +110,7 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     assert last is not None
     if last.read_bytes() != whole.save(folder / "whole").read_bytes():
         raise RuntimeError(
-            f"after {done} kills the last checkpoint differs from the uninterrupted one: see {folder}"
+            f"after {done} kills, the last checkpoint differs from the uninterrupted training's: see {folder}"
         )
     return Count("SIGKILL while training and saving", done, lost)
 
@@ -137,7 +139,13 @@ def flips(folder: Path, wanted: int, seed: int = 0) -> Count:
 
 
 def is_read(path: Path, content: bytes, original: bytes | None = None) -> bool:
-    """Return whether a file can be read although its contents differ from the original."""
+    """Write a file, and return whether it can be read although its contents differ from the original.
+
+    Args:
+        path: The file.
+        content: The bytes of the file.
+        original: The bytes before a change; None if every readable file counts.
+    """
     path.write_bytes(content)
     try:
         contents = storage.read(path)

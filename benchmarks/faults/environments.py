@@ -3,7 +3,8 @@
 One of four sub-environments fails at a random step of a training, in this process (*sync*) or in forked or spawned
 workers. The training must *raise* an error or *restart* the sub-environment. A fault counts as lost if
 
-- the error or warning does not have the number and the seed of the failed sub-environment,
+- the sub-environment does not fail,
+- the error or warning does not have the index and the seed of the failed sub-environment,
 - a training that must raise does not end with `EnvError`,
 - a training that must restart does not reach its last env step with one restart, whole episodes and finite
   weights,
@@ -29,13 +30,16 @@ from rl_rms.agents import A2C
 from rl_rms.envs import EnvError, ResilientAsyncVectorEnv, ResilientSyncVectorEnv
 
 ENVS, STEPS, LENGTH, SEED = 4, 600, 7, 11
-# Seconds that a worker may take, far more than a step needs on a busy machine.
+# Seconds that a worker may take for a step. On a busy machine, a step takes far less.
 TIMEOUT = 1.5
 WAYS = ("sync", "fork", "spawn")
 
 
 class Failing(gym.Env):
-    """An environment with episodes of seven steps. It fails at a given step if its ticket file exists."""
+    """An environment with episodes of seven steps. It fails once, at step ``at``.
+
+    The failure deletes the file ``ticket``. Without this file, the environment does not fail.
+    """
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)

@@ -1,12 +1,17 @@
 """Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
-The benchmark injects each fault at a random step of a short training. The training uses A2C or REINFORCE, numpy or
-autograd, and a random autoreset mode. It may have normalizers and a recurrent policy. With "skip", a fault counts
-as lost in three cases: it ends the training; the training does not count it; or a parameter, a statistic of a
-normalizer or a return becomes nonfinite. With "raise", a fault counts as lost if no `FloatingPointError` names the
-value and, except for gradients, its sub-environment. An observation that the agent does not use, such as the last
-observation of a terminated episode, needs no count and no error. The huge number 1e30 must not raise an error. It
-counts as lost if a parameter becomes nonfinite.
+The benchmark injects a reward or an observation at a random step of a short training. It injects a gradient into a
+random coordinate of one update. The training uses a random autoreset mode and a random entry of `KINDS`, such as
+A2C in numpy, REINFORCE in autograd, or A2C with normalizers.
+
+- With "skip", a value that is nan or infinite counts as lost in three cases: the value ends the training; the
+  training does not count the value; or a parameter, a statistic of a normalizer or a return becomes nonfinite.
+- With "raise", such a value counts as lost if no `FloatingPointError` says whether it is a reward, observation or
+  gradient. For a reward or an observation, the error must also name the sub-environment.
+- Agents do not use some observations, such as the last observation of a terminated episode. Such an observation
+  needs no count and no error.
+- The huge number 1e30 counts as lost if it ends the training, or if a parameter, a statistic of a normalizer or a
+  return becomes nonfinite.
 """
 
 import math
@@ -64,7 +69,7 @@ class Faulty(gym.Env):
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Return a random reward. A random termination or truncation ends an episode."""
+        """Return a random reward. Either a termination or a truncation ends the episode, at random."""
         self.num_steps += 1
         self.left -= 1
         reward = float(self.np_random.standard_normal())
@@ -132,7 +137,7 @@ def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
     """Inject faults of one kind into ``wanted`` trainings."""
     rng = random.Random(f"{seed} {what} {on_nonfinite}")
     with warnings.catch_warnings():
-        # numpy warns of the overflow of 1e30.
+        # numpy warns when a computation with 1e30 overflows.
         warnings.simplefilter("ignore", RuntimeWarning)
         lost = sum(is_lost(what, VALUES[i % len(VALUES)], on_nonfinite, rng) for i in range(wanted))
     return Count(
@@ -143,8 +148,8 @@ def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
 def overflows(wanted: int, seed: int = 0) -> Count:
     """Inject gradients above 1.8e19, whose squares overflow float32, into RMSprop.
 
-    A fault counts as lost if a parameter or second moment is nonfinite at the end, or if a parameter no longer
-    moves.
+    A fault counts as lost if a parameter or second moment is nonfinite at the end, or if the last update does not
+    change a parameter.
     """
     rng = random.Random(seed)
     torch.manual_seed(seed)

@@ -1,17 +1,18 @@
 """Faults of disks and processes: signals, full disks, deleted folders, second writers.
 
 - *signals*: a run receives SIGINT and SIGTERM in turn, each at a random moment. After each signal, ``rl-rms
-  resume`` continues it, or ``rl-rms train`` starts it again if it has no checkpoint. A signal counts as lost if
-  the newest checkpoint has fewer env steps than before. The last checkpoint must be bit-identical to the last
+  resume`` continues the run, or ``rl-rms train`` starts it again if it has no checkpoint. A signal counts as lost
+  if the newest checkpoint has fewer env steps than before. The last checkpoint must be bit-identical to the last
   checkpoint of an uninterrupted run.
-- *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost
-  if the earlier one changes or if a partial file remains. A log counts as lost if the training stops, or if
-  ``metrics.csv`` or TensorBoard cannot read entries from before or after the full disk.
-- *deleted folders*: a run's folder is deleted at a random moment. A run counts as lost if it does not end, or if
-  its last checkpoint cannot be read.
-- *second writers*: a second process resumes a run while the first trains, and again after the first is killed. A
-  run counts as lost if the second process can write to it while the first process trains, or cannot write to it
-  after the first process is killed.
+- *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost if
+  no `UnwritableError` is raised, if the earlier checkpoint changes, or if a partial file remains. A log counts as
+  lost if ``metrics.csv`` or the TensorBoard file lacks entries from before or after the full disk. The first entry
+  after the full disk may be missing.
+- *deleted folders*: a run's folder is deleted at a random moment. A run counts as lost if its exit status is not
+  0, or if its newest checkpoint has fewer env steps than the whole run.
+- *second writers*: a second process resumes a run while the first process trains. A third process resumes the run
+  after the first process is killed. A run counts as lost if the second process does not end with status 2, or the
+  third process does not end with status 0.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ TAG = "rollout/ep_rew_mean"
 
 def in_a_child(*words: str) -> int:
     """Run ``rl-rms`` in a child process without output, and return its process id."""
-    # Background processes ignore SIGINT. The default action ends the child until it has its own handler.
+    # This process may ignore SIGINT, as a background process of a shell. The child must not inherit this.
     earlier = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = os.fork()
     if process == 0:
@@ -68,7 +69,7 @@ def run_under(folder: Path) -> Path | None:
 
 
 def steps_saved(run: Path | None) -> int:
-    """Return the env steps of a run's newest checkpoint."""
+    """Return the env steps of a run's newest checkpoint, or 0 if there is none."""
     newest = None if run is None else newest_checkpoint(run)
     return 0 if newest is None else A2C.load(newest).num_timesteps
 
@@ -84,7 +85,7 @@ def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
         time.sleep(rng.uniform(0.0, 0.8))
         os.kill(process, number)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        # Without a handler, the operating system ends the process.
+        # The operating system ends a process that does not have its signal handler yet. Its status is -number.
         if status not in (128 + number, -number):
             raise RuntimeError(f"the run failed with status {status} after {done} signals: see {folder}")
         done += 1
@@ -100,7 +101,7 @@ def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
     ]
     if len({end.read_bytes() for end in ends if end is not None}) != 1:
         raise RuntimeError(
-            f"after {done} signals the last checkpoint differs from the uninterrupted one: see {folder}"
+            f"after {done} signals, the last checkpoint differs from the uninterrupted run's: see {folder}"
         )
     return Count("SIGINT and SIGTERM while training", done, lost)
 
@@ -185,7 +186,7 @@ def is_deleted(folder: Path) -> bool:
 
 
 def second_writers(folder: Path, wanted: int) -> Count:
-    """Resume runs during training."""
+    """Resume runs in another process, during training and after the training is killed."""
     lost = 0
     for number in range(wanted):
         place = folder / str(number)

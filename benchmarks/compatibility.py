@@ -1,4 +1,4 @@
-"""Checks whether agents can train and resume in environments of other packages, and whether these can drift.
+"""Checks whether agents train and resume in environments of other packages, and whether targets can change there.
 
 Run: make compatibility, or python benchmarks/compatibility.py [--rows highway-env MiniGrid]
 
@@ -9,7 +9,8 @@ the name of the error, and the process writes the traceback to the standard erro
 - drifts: A2C makes 50 env steps with a new value of a target. The cell names the first target that changes the
   environment. The check tries the targets of the row. In a row without targets, the check tries targets that
   `rl-rms inspect` lists with an effect. Last, the check tries ``observation.noise`` and ``reward.scale``.
-- resumes: the weights after saving, loading and continuing equal the weights of an uninterrupted training.
+- resumes: ``bit-identical`` means that the weights after saving, loading and continuing equal the weights of an
+  uninterrupted training.
 - films: an episode of at most 30 env steps becomes a video.
 - Stable-Baselines3: its A2C makes 160 env steps in the same environment.
 """
@@ -162,7 +163,7 @@ def trains(row: Row) -> str:
 
 
 def drifts(row: Row) -> str:
-    """Train A2C with a new value of each target, until a training succeeds. Return the name of this target."""
+    """Train A2C with a new value of one target after another. Return the first target that raises no error."""
     targets = [*row.targets]
     if not row.native and not targets:
         env = find_parametrized(make(row, 1).unwrapped.envs[0]).env

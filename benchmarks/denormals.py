@@ -1,4 +1,4 @@
-"""CPU time of subnormal float32 numbers: second moments of dead units, and nearly deterministic policies.
+"""CPU time of computations with subnormal numbers: second moments of dead units, nearly deterministic policies.
 
 Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/denormals.md]
 

@@ -76,7 +76,7 @@ def with_dead_input(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 
 
 class Marker:
-    """A coordinate of v whose gradient is always 0.
+    """The coordinate of v for a weight whose gradient is always 0.
 
     The coordinate is set to 1 after 100 updates. It is then read after every update, until it has halved.
 
@@ -214,7 +214,7 @@ def measure(case: Case, stated: str, seed: int = 0) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the measurements as Markdown."""
     lines = [
-        "Half-life in env steps: the measured env steps until v of a weight without gradient has halved.",
+        "Half-life in env steps: the measured env steps until v of a weight with the gradient 0 has halved.",
         "",
         f"| algorithm | environments | {' | '.join(STATED.values())} |",
         "|---|---|---|---|",

@@ -1,13 +1,13 @@
 """Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
-The benchmark injects a reward or an observation at a random step of a short training. It injects a gradient into a
-random coordinate of one update. The training uses a random autoreset mode and a random entry of `KINDS`, such as
-A2C in numpy, REINFORCE in autograd, or A2C with normalizers.
+The benchmark injects a reward or an observation at a random step of a short training, or a value into a random
+coordinate of one gradient. The training uses a random autoreset mode and a random entry of `KINDS`, such as A2C in
+numpy, REINFORCE in autograd, or A2C with normalizers.
 
 - With "skip", a value that is nan or infinite counts as lost in three cases: the value ends the training; the
   training does not count the value; or a parameter, a statistic of a normalizer or a return becomes nonfinite.
-- With "raise", such a value counts as lost if no `FloatingPointError` says whether it is a reward, observation or
-  gradient. For a reward or an observation, the error must also name the sub-environment.
+- With "raise", a value that is nan or infinite counts as lost if no `FloatingPointError` says whether the value is a
+  reward, observation or gradient. For a reward or an observation, the error must also name the sub-environment.
 - Agents do not use some observations, such as the last observation of a terminated episode. Such an observation
   needs no count and no error.
 - The huge number 1e30 counts as lost if it ends the training, or if a parameter, a statistic of a normalizer or a

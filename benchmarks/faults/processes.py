@@ -41,7 +41,7 @@ TAG = "rollout/ep_rew_mean"
 
 def in_a_child(*words: str) -> int:
     """Run ``rl-rms`` in a child process without output, and return its process id."""
-    # This process may ignore SIGINT, as a background process of a shell. The child must not inherit this.
+    # A background process of a shell ignores SIGINT. The child must not inherit this.
     earlier = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = os.fork()
     if process == 0:
@@ -85,7 +85,7 @@ def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
         time.sleep(rng.uniform(0.0, 0.8))
         os.kill(process, number)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        # The operating system ends a process that does not have its signal handler yet. Its status is -number.
+        # If the process has no signal handler yet, the signal ends it, and its status is -number.
         if status not in (128 + number, -number):
             raise RuntimeError(f"the run failed with status {status} after {done} signals: see {folder}")
         done += 1

@@ -6,8 +6,8 @@ numpy, REINFORCE in autograd, or A2C with normalizers.
 
 - With "skip", a value that is nan or infinite counts as lost in three cases: the value ends the training; the
   training does not count the value; or a parameter, a statistic of a normalizer or a return becomes nonfinite.
-- With "raise", a value that is nan or infinite counts as lost if no `FloatingPointError` says whether the value is a
-  reward, observation or gradient. For a reward or an observation, the error must also name the sub-environment.
+- With "raise", a value that is nan or infinite counts as lost if no `FloatingPointError` says whether the value is
+  a reward, observation or gradient. For a reward or an observation, the error must also name the sub-environment.
 - Agents do not use some observations, such as the last observation of a terminated episode. Such an observation
   needs no count and no error.
 - The huge number 1e30 counts as lost if it ends the training, or if a parameter, a statistic of a normalizer or a

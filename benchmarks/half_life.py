@@ -5,7 +5,7 @@ Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ..
 
 ``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips trainings in this file.
 You can stop and restart ``run``. ``report`` writes benchmarks/results/half_life.md and
-docs/images/half_life_returns.png; it needs the extra ``plots``.
+docs/images/half_life_returns.png. ``report`` needs the extra ``plots``.
 
 | | CartPole | FrozenLake |
 |---|---|---|
@@ -13,15 +13,15 @@ docs/images/half_life_returns.png; it needs the extra ``plots``.
 | env steps | 200,000 | 100,000 |
 | n_steps | 8 | 5 |
 | entropy coefficient | 0.01, 0.05 with action flips | 0.02 |
-| score of an episode | its length | 100 if it reaches the goal |
+| score of an episode | its length | 100 if it reaches the goal, otherwise 0 |
 
-The advantages have lambda 0.95, and gradients are clipped at 0.5. With the same seed, all contenders have the same
-drift.
+The advantages have lambda 0.95. Gradients with a norm above 0.5 are scaled down to the norm 0.5. With the same
+seed, all contenders have the same drift.
 
-For each contender and task, a hill climb by factors of 2 searches the best learning rate. It uses three seeds that
-the tables do not use. The climb ends when both neighbors of the best rate are worse. The best rate and its
-neighbors are then trained with ten other seeds. If a neighbor is better, the benchmark also trains the neighbors
-of this rate.
+For each contender and task, a hill climb by factors of 2 searches the best learning rate. The climb uses three
+seeds that the tables do not use. The climb ends when neither neighbor of the best rate is better, or after nine
+rates. The best rate and its neighbors are then trained with ten other seeds. If a neighbor is better, the
+benchmark also trains the neighbors of this rate.
 
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:
@@ -30,7 +30,7 @@ bootstrap interval, both computed by rliable:
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-Differences between contenders are paired by seed.
+A fourth table shows mean differences from the half-life of 69 updates, paired by seed.
 """
 
 import os
@@ -72,7 +72,6 @@ FIGURE = HERE.parent / "docs" / "images" / "half_life_returns.png"
 
 Floats = NDArray[np.float64]
 
-# The reference contender.
 REFERENCE = "69"
 TASKS = {**cart_pole(40_000), **lake(20_000)}
 
@@ -121,7 +120,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
         contender: Name of a contender.
         rate: Learning rate.
         seed: Seed of the agent, its environments and the drift.
-        life: Env steps of the training; None uses the number of the task.
+        life: Env steps of the training; None uses ``life`` of the task.
     """
     which = TASKS[task]
     life = life or which.life
@@ -149,7 +148,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
 
 
 def duel(task: str, contender: str) -> str:
-    """Run all trainings of a contender on a task, and return a line of text."""
+    """Run all trainings of a contender on a task, and return a line with the mean score of each learning rate."""
     torch.set_num_threads(1)
     records = Records(RUNS, train)
     start = CONTENDERS[contender].start
@@ -210,11 +209,11 @@ def report() -> None:
         "# Effect of the half-life on returns",
         "",
         "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
-        "half_life_runs.jsonl. The tables show interquartile means over 10 seeds and their 95 % intervals, at the "
-        "best learning rate of each contender. The score is the mean episode length on CartPole, at most 500, and "
-        "the percentage of episodes that reach the goal on FrozenLake. A random policy has an episode "
-        "length of 22.",
-        f"The last {len(RETIRED)} are no longer in the library.",
+        "half_life_runs.jsonl. The first three tables show interquartile means over 10 seeds and their 95 % "
+        "intervals, at the best learning rate of each contender. The score is the mean episode length on "
+        "CartPole, at most 500, and the percentage of episodes that reach the goal on FrozenLake. A random policy "
+        "has a mean episode length of about 22 on CartPole.",
+        f"The variants in the last {len(RETIRED)} rows of each table are no longer in the library.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", f"| half-life | {' | '.join(tasks)} |"]
@@ -232,8 +231,8 @@ def report() -> None:
             lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", f"## Whole life, difference from {REFERENCE} updates (rho = 0.99)", ""]
     lines += [
-        "Mean difference over paired seeds and its 95 % bootstrap interval. The last column is the mean over all "
-        "tasks on CartPole.",
+        "Mean difference over paired seeds and its 95 % bootstrap interval, in bold if the interval excludes 0. "
+        "The last column is the mean over all tasks on CartPole.",
         "",
         f"| half-life | {' | '.join(tasks)} | all CartPole |",
         "|---|" + "---:|" * (len(tasks) + 1),

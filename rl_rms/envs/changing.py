@@ -40,7 +40,7 @@ class Changing:
 
     @property
     def clock(self) -> int:
-        """Env steps so far, of all sub-environments together. Assign a value to set the clock."""
+        """The clock's reading, in env steps of all sub-environments together. Assign a value to set the clock."""
         return self._clock.reading
 
     @clock.setter

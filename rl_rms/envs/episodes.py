@@ -30,7 +30,7 @@ class EpisodeCounter:
         done: Iterable[bool],
         successes: Iterable[bool | None],
     ) -> list[Episode]:
-        """Add a transition in each environment.
+        """Add one frame of each environment.
 
         Args:
             rewards: Rewards, shape ``(num_envs,)``.

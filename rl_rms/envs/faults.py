@@ -111,7 +111,7 @@ class FaultLog:
         self.seeds = [old if new is None else new for old, new in zip(self.seeds, seeds, strict=True)]
 
     def add(self, faults: Mapping[int, Fault]) -> None:
-        """Count faults, warn about each fault, and draw new seeds for the restarts.
+        """Count faults, warn about each fault, and replace the known seeds of the failed sub-environments.
 
         Raises:
             EnvError: If ``on_env_error`` is ``"raise"``, or a sub-environment failed too many times in a row.

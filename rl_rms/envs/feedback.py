@@ -75,7 +75,7 @@ class Feedback:
         done: Iterable[bool],
         successes: Iterable[bool | None],
     ) -> bool:
-        """Add a transition in each environment, and report the episodes that ended.
+        """Add one frame of each environment, and report the episodes that ended.
 
         Returns:
             Whether an adversary begins a burst at ``clock``. A burst changes the schedules.

@@ -2,8 +2,8 @@
 
 The state of a wrapper consists of the attributes that are numbers, arrays, strings, bytes, None, random generators
 or Gymnasium's running statistics, and of lists, tuples, dictionaries and deques of numbers, arrays, strings, bytes
-and None. Attributes of the types in `_SETTINGS`, such as functions and spaces, are not saved. The wrappers in
-`_STATELESS` and `_OURS` have no state.
+and None. Attributes of the types in `_SETTINGS`, such as functions and spaces, and the attributes in `_INHERITED`
+are not saved. The wrappers in `_STATELESS` and `_OURS` have no state.
 """
 
 from collections import deque

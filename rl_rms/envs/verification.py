@@ -157,7 +157,7 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
     raise NoEffectError(
         f"changing {target!r} of {owner} changes nothing: with {values} instead of {before:g}, observations, "
-        f"rewards and terminations stay the same in {ALL_STEPS} random steps, in episodes of up to "
+        f"rewards, terminations and truncations stay the same in {ALL_STEPS} random steps, in episodes of up to "
         f"{_longest_episode(parameter)}. {_hint(parameter)}",
         f"{ALL_STEPS} random steps stay the same",
     )
@@ -239,7 +239,7 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
     assign, before = parameter.setter(moved), parameter.value(moved)
 
     def change() -> None:
-        # Both copies are moved to the same state before the value is set.
+        # `provoke` moves both copies to the same state before the value is set.
         if parameter.provoke is not None:
             assign(before)
             parameter.provoke(usual)

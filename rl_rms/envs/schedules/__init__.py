@@ -16,9 +16,10 @@ drifts, and a resumed run continues exactly.
 
 ``amplitude`` is half of the range of the values, or the standard deviation over time if the range is infinite.
 
-``timescale`` is the autocorrelation time tau in env steps. If the value has the autocovariance ``S exp(-k / tau)``
-and its measurements have the noise variance ``R``, then the exponential average with the least mean squared error
-has the half-life ``ln 2 * tau / (sqrt(2 tau S / R) - 1)``. Jumps at random times to independent levels and an
+``timescale`` is the autocorrelation time tau in env steps. Suppose that the value has the autocovariance
+``S exp(-k / tau)``, and that each env step gives a measurement with the noise variance ``R``. Then the exponential
+average with the least mean squared error has a half-life of nearly ``ln 2 * tau / (sqrt(2 tau S / R) - 1)`` env
+steps, or an infinite half-life if ``2 tau S / R <= 1``. Jumps at random times to independent levels and an
 Ornstein-Uhlenbeck process have exactly this autocovariance. The other schedules document their tau. ``half_life``
 applies this law, or the law of ramps or sinusoids, and returns a number of updates.
 """

@@ -22,9 +22,9 @@ class AdversarialBurst(Schedule):
     with the lower mean return of the episodes in its bursts. Source of the idea: Pinto et al., "Robust adversarial
     reinforcement learning" (ICML 2017). This adversary only learns which bound is worse.
 
-    The schedule is immutable. At each burst, the environment's wrapper replaces it by a schedule with one more
-    entry in ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns. The
-    timescale is ``duration``.
+    The schedule is immutable. At each burst, the environment's wrapper replaces the schedule by a copy with one
+    more entry in ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns.
+    The timescale is ``duration``.
 
     Args:
         base: Value outside of bursts.

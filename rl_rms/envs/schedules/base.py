@@ -97,10 +97,10 @@ class Schedule(
 
         The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Smooth
         transitions use the law of ramps, and sinusoids have their own law. A combination or modification uses the
-        half-lives of its parts. All other schedules use `matched_half_life` with their timescale. The result is
-        exact for jumps at random times to independent levels and for an Ornstein-Uhlenbeck process. For other
-        schedules, a result that is short compared with the timescale is accurate. If the result for periodic jumps
-        is close to the timescale, the best half-life is a third shorter.
+        half-lives of its parts. All other schedules use `matched_half_life` with their timescale. For jumps at
+        random times to independent levels and for an Ornstein-Uhlenbeck process, a result of many updates is
+        exact. For other schedules, a result that is short compared with the timescale is accurate. If the result
+        for periodic jumps is close to the timescale, the best half-life is a third shorter.
 
         Args:
             steps_per_update: Env steps between two measurements, > 0.

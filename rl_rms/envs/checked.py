@@ -149,8 +149,8 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
     Bounds of a Box, further entries of a Dict, and spaces such as Text, Graph and Sequence are not checked.
 
     Raises:
-        ValueError: If a part is missing, a shape differs, a dtype cannot be cast, or a discrete value is not in
-            its space.
+        ValueError: If a part is missing, a tuple has a wrong length, a shape differs, a dtype cannot be cast, or a
+            discrete value is not in its space.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         parts: dict[Any, gym.Space[Any]] = dict(

@@ -129,7 +129,7 @@ class EnvConfig:
         """Make a new curriculum; None if the configuration has none.
 
         Raises:
-            ValueError: If the configuration is invalid.
+            ValueError: If the curriculum's configuration is invalid.
         """
         if self.curriculum is None:
             return None

@@ -51,8 +51,8 @@ class NonStationary(Changing, Parametrized):
         last_observation: The last observation; None before the first reset.
 
     Raises:
-        ValueError: If the environment does not have a target, a change of a target would have no effect, or both
-            changes and curriculum set a target.
+        ValueError: If an argument is invalid, the environment does not have a target, a change of a target would
+            have no effect, or both changes and curriculum set a target.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step
@@ -155,7 +155,7 @@ class NonStationary(Changing, Parametrized):
         for now in clock.ahead:
             clock.now, setter = now, self._setter
             if now != setter.now:
-                # CPython caches the attribute lookup only if the call is a separate statement.
+                # CPython caches the attribute lookup only if it is separate from the call.
                 assign = setter.assign
                 assign(now)
                 setter.now = now

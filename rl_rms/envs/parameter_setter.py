@@ -363,7 +363,7 @@ class ParameterSetter:
                 setter(new)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Registered functions may be lambdas, which cannot be pickled. `__setstate__` finds them by name.
+        # Registered functions may be lambdas, which cannot be pickled. `__setstate__` finds the functions by name.
         return {
             name: value for name, value in self.__dict__.items() if name not in ("_setters", "assign", "_example")
         }

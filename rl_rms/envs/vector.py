@@ -66,8 +66,9 @@ class NonStationaryVector(Changing, VectorWrapper):
         last_observations: The last observations; None before the first reset.
 
     Raises:
-        ValueError: If the environment does not have a target, a change of a target would have no effect, both
-            changes and curriculum set a target, or this process has no access to the sub-environments.
+        ValueError: If an argument is invalid, the environment does not have a target, a change of a target would
+            have no effect, both changes and curriculum set a target, or the vector environment does not support
+            the changes.
 
     Examples:
         >>> from rl_rms.envs import make_vec

@@ -44,12 +44,12 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
 
     A process verifies a parameter once for each class and constructor arguments. The environment, its random
     generators and its class do not change. Changes of 10 % are tried first (0.1 for a value of 0), then other
-    values within the bounds. If the parameter has no effect alone, the verification is repeated with the
-    other parameters changed in both copies. For example, wind needs air with a density. In a `MujocoVectorEnv`,
-    the first sub-environment is verified.
+    values within the bounds. If the parameter has no effect alone, the verification is repeated with the other
+    parameters changed in both copies. For example, wind has no effect without density and viscosity. In a
+    `MujocoVectorEnv`, the first sub-environment is verified.
 
     Raises:
-        ValueError: If a parameter has no effect, or cannot be set.
+        ValueError: If a parameter has no effect, cannot be set, or only makes the environment fail.
 
     Warns:
         UserWarning: If an effect cannot be verified, because the environment cannot be copied or two copies with

@@ -24,7 +24,7 @@ _UNITS: dict[str, Unit] = {
     "env step": "steps",
     "env steps": "steps",
 }
-# For half-lives above 1.3e16, rho is 1 in float64, and the average never changes. This bound is below that.
+# For half-lives above 1.3e16, rho is 1 in float64, and the average never changes. This bound is below 1.3e16.
 _LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 

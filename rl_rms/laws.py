@@ -56,9 +56,9 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
     """The best half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
     The error after a jump is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``. Let ``alpha = ln 2 / h`` and
-    ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is ``C / alpha``. This is exact, by
-    Landen's identity for the dilogarithm. The noise adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h
-    nearly equals `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
+    ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is exactly ``C / alpha``, by Landen's
+    identity for the dilogarithm. The noise adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h nearly
+    equals `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
@@ -123,7 +123,7 @@ def ramp_half_life(slope: float, noise_variance: float) -> float:
 def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:
     """The best half-life for a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``.
 
-    It equals the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
+    The result equals the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
 
     Args:
         amplitude: A, of either sign.
@@ -166,11 +166,11 @@ def tracking_error(
     """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
 
     The variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of such a two-level
-    signal lies between the levels. Its distance from the previous level, divided by the distance between the
-    levels, has the distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p`` (Wonham and
-    Fuller, "Probability densities of the smoothed random telegraph signal", 1958). The formula also includes the
-    noise of v. Like RMSprop's step, it uses v after the update with the current gradient. For small S and
-    ``p = 1``, `matched_half_life` gives the half-life with the least error.
+    signal lies between the levels. The distance of the average from the previous level, divided by the distance
+    between the levels, has the distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p``
+    (Wonham and Fuller, "Probability densities of the smoothed random telegraph signal", 1958). The formula also
+    includes the noise of v. Like RMSprop's step, the formula uses v after the update with the current gradient.
+    For small S and ``p = 1``, `matched_half_life` gives the half-life with the least error.
 
     Args:
         half_life: Half-life of v in updates, > 0.
@@ -251,8 +251,9 @@ def _divergence(ratio: float, freedom: float, stationary_freedom: float) -> floa
 
     Let n be twice the inverse relative variance of v. For large n, ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n``.
     The corrections for small n are fitted to simulated exponential averages of Gaussian squares with half-lives
-    from 1/2 to 64. The chi-square formula ``n / (n - 2)`` has a pole, but such averages do not. In an average over
-    two levels, a few large squares make n small, but many small squares keep the average away from 0.
+    from 1/2 to 64. The chi-square formula ``E[1/c] = n / (n - 2)`` has a pole, but ``E[1/c]`` of such averages is
+    finite. In an average over two levels, a few large squares make n small, but many small squares keep the
+    average away from 0.
 
     Args:
         ratio: r.

@@ -1,7 +1,7 @@
 """Returns of an agent in each regime, and their recovery after a change.
 
-A regime is the time between two jumps of an environment's parameter, or between two changes of a curriculum's
-stage.
+A regime is the time between two abrupt changes of the environment, such as jumps of a parameter or changes of a
+curriculum's stage.
 """
 
 import math
@@ -73,7 +73,7 @@ class Returns:
 class Regime:
     """Returns of an agent in one regime.
 
-    An episode belongs to the regime in which it ends. The same rule applies to the tenths of a regime.
+    An episode belongs to the regime, and to the tenth of the regime, in which the episode ends.
 
     The return recovers when it reaches a threshold: 90 % of the previous regime's ``last_tenth``, or 110 % of a
     negative ``last_tenth``.
@@ -85,10 +85,11 @@ class Regime:
         mean: Mean return of the regime's episodes; NaN if none ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
-        recovery: Env steps until the return recovers. It is 0 if the mean return of the first tenth's episodes
-            reaches the threshold. A first tenth with fewer than 20 episodes is replaced by the regime's first 20
-            episodes. Otherwise it counts the env steps until the mean return of 20 consecutive episodes reaches
-            the threshold. It is ``inf`` if this never happens, and NaN without a previous ``last_tenth``.
+        recovery: Env steps until the return recovers. The value is 0 if the mean return of the first tenth's
+            episodes reaches the threshold. A first tenth with fewer than 20 episodes is replaced by the regime's
+            first 20 episodes. Otherwise the value is the number of env steps until the mean return of 20
+            consecutive episodes reaches the threshold; ``inf`` if no such mean reaches the threshold. Without a
+            previous ``last_tenth``, the value is NaN.
     """
 
     number: int

@@ -70,7 +70,7 @@ class RobustTraining:
 
     Args:
         make_env: Function that makes the game: a vector environment with pairs of actions and the protagonist's
-            reward. It is called once for each player.
+            reward. The function is called once for each player.
         protagonist: The first player's hyperparameters; None for A2C's defaults.
         adversary: The second player's hyperparameters; None for A2C's defaults.
         turns: The adversary learns against the protagonist's newest policy (``"alternating"``), or against the

@@ -193,7 +193,8 @@ class Agent:
         The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. If you then save
         the agent, its training can be resumed bit-identically. A second Ctrl-C raises KeyboardInterrupt at once.
         While a rollout or an evaluation waits for episodes to end, it checks for Ctrl-C every 1,000 vector steps.
-        Call `interrupt` to stop the training in the same way, for example in the handler of another signal.
+        Call `interrupt`, for example in the handler of another signal, to stop the training after the updates on
+        the rollout in progress.
 
         Args:
             total_timesteps: Env steps of all sub-environments together. The training ends after the rollout that
@@ -263,7 +264,7 @@ class Agent:
     ) -> tuple[Array, Array | None]:
         """Compute the policy's action for one observation or a batch of observations.
 
-        Arguments and result are as in Stable-Baselines3. Its ``evaluate_policy`` accepts these agents.
+        Arguments and result are as in Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
 
         Args:
             observation: An observation, or a batch of them.
@@ -331,7 +332,8 @@ class Agent:
             path: The file.
             env: Environment to train in; None for an agent that only predicts.
             policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` must equal
-                the saved configuration. Passing it allows `load` to import the user's classes that the file names.
+                the saved configuration. Passing a `PolicyConfig` allows `load` to import the user's classes that
+                the file names.
             optimizer: The optimizer's class; needed unless it is torch's or this library's.
             device: A torch device; None keeps the saved device.
 

@@ -32,8 +32,8 @@ class FGSMAttack(VectorWrapper):
     """A vector environment whose observations are perturbed against the agent's policy.
 
     The attack moves each component of an observation by ``strength`` in the direction that makes the policy's most
-    likely action less likely, and clips the result to the observation space. It always uses the agent's current
-    policy. The attack does not change rewards, ends of episodes or the clock.
+    likely action less likely, and clips the result to the observation space. The attack always uses the agent's
+    current policy. The attack does not change rewards, ends of episodes or the clock.
 
     Args:
         env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. A schedule of the strength
@@ -97,7 +97,7 @@ class FGSMAttack(VectorWrapper):
         """Take one vector step.
 
         Returns:
-            The environment's transition. Its observations and ``info["final_obs"]`` are attacked.
+            The environment's transition, with attacked observations and ``info["final_obs"]``.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         if "final_obs" in infos:

@@ -97,7 +97,7 @@ def choose_device(policy: nn.Module, config: AgentConfig) -> torch.device:
     """The torch device of a configuration.
 
     ``"auto"`` is the CPU for a policy that runs in numpy, because a small network is slower on a GPU. For other
-    policies it is CUDA if CUDA is available, and otherwise the CPU.
+    policies, ``"auto"`` is CUDA if CUDA is available, and otherwise the CPU.
 
     Args:
         policy: The policy, on the device on which it was made.

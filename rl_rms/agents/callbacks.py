@@ -30,7 +30,8 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
 
-        List a callback before the callbacks that save checkpoints. The checkpoints then include its newest state.
+        List a callback before the callbacks that save checkpoints. The checkpoints then include the newest state
+        of that callback.
         """
         return {}
 
@@ -106,7 +107,7 @@ class CallbackList(Callback):
             callback.on_training_start(agent, logger)
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Call all callbacks. The result is False if any of them stops the training."""
+        """Call all callbacks. The result is False if any callback stops the training."""
         answers = [callback.on_update(agent, logger) for callback in self._callbacks]
         return False if any(is_false(answer) for answer in answers) else None
 

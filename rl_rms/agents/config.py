@@ -88,18 +88,18 @@ class AgentConfig:
         env_timeout: Seconds after which a step or a reset of a worker of ``async`` counts as hung, > 0; null for
             no limit.
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
-            steps, converted with the env steps per update). ``match`` computes it from the environment's timescale
-            and the gradients' signal-to-noise ratio; ``auto`` computes it from the gradients alone. Both keep it
-            between 32 and 10,000 updates by default. null uses ``rho`` or ``alpha`` of optimizer_kwargs, by
-            default 200 updates. Only for RMSprop.
-        on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (discard
-            its averages; RMSprop keeps a half-life that it estimates) or ``forget`` (RMSprop's half-life is
+            steps, converted with the env steps per update). ``match`` computes the half-life from the
+            environment's timescale and the gradients' signal-to-noise ratio; ``auto`` computes the half-life from
+            the gradients alone. With both, the half-life stays between 32 and 10,000 updates by default. null uses
+            ``rho`` or ``alpha`` of optimizer_kwargs, by default 200 updates. Only for RMSprop.
+        on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (discard the
+            averages; RMSprop keeps a half-life that it estimates) or ``forget`` (RMSprop's half-life is
             forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` ends the
             training and names the value; ``skip`` excludes the transition from learning, or skips the update.
-            RMSprop takes the same value.
+            RMSprop's own ``on_nonfinite`` gets the same value.
         meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
             window: 4}``; null for none. The adaptation starts at the configured values.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
@@ -291,8 +291,8 @@ class PPOConfig(RolloutConfig):
             smaller. With a recurrent policy, a minibatch has the full rollouts of ``batch_size // n_steps``
             sub-environments, but at least one.
         n_epochs: Passes over each rollout, >= 1.
-        clip_range: Largest distance of the probability ratio from 1. Beyond it, a transition does not move the
-            ratio further away from 1. A number > 0, or a schedule, as for learning_rate.
+        clip_range: Largest distance of the probability ratio from 1. Beyond this distance, a transition does not
+            move the ratio further away from 1. A number > 0, or a schedule, as for learning_rate.
         clip_range_vf: Maximum change of the values in the value loss, in units of the scaled returns: a number or
             a schedule, as for clip_range; null for no limit.
         target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. When a

@@ -43,8 +43,8 @@ class PolicyConfig:
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
         squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
         orthogonal_init: Whether weights are initially orthogonal and biases zero; otherwise torch's defaults.
-        module: Import path of a torch module class with ``actor`` and ``critic`` that replaces the network. It is
-            called with the observation space, the action space and this configuration; null for none.
+        module: Import path of a torch module class with ``actor`` and ``critic`` that replaces the network. The
+            class is called with the observation space, the action space and this configuration; null for none.
     """
 
     encoder: str = "auto"
@@ -116,7 +116,8 @@ class MetaConfig:
             RMSprop's half_life_bounds, by default 32 to 10,000 updates.
         window: Number of updates through which the meta-gradient is computed, >= 1.
         num_eval_rollouts: Rollouts that evaluate the policy after the window, >= 1. The policy also learns from
-            the last of these rollouts. The others cost env steps, but make the meta-gradient less noisy.
+            the last of these rollouts. The other evaluation rollouts cost env steps, but make the meta-gradient
+            less noisy.
         rate: Step size of the hyperparameters' logarithms, > 0. Each window makes one step, usually at most this
             large.
         fluctuation: Weight of the loss's variance along the window in the meta-objective, >= 0.

@@ -51,7 +51,7 @@ class _Body(NamedTuple):
     Attributes:
         make: The layers for a number of channels.
         least_side: Minimum height and width of the images.
-        gain: Scale of orthogonal weights. With 1, the sums of residual blocks stay small.
+        gain: Scale of orthogonal weights. With a gain of 1, the sums of residual blocks stay small.
     """
 
     make: Callable[[int], list[nn.Module]]
@@ -77,8 +77,8 @@ class ConvolutionalEncoder(nn.Module):
 
     Images of uint8 are scaled to [0, 1]. The channels may be the last axis (most environments), the first axis
     (`gymnasium.wrappers.FrameStackObservation`), or missing. In square images, the channels are the axis with a
-    different length. In other images, they are the shorter of the first and the last axis. Stacked color images
-    have four axes; the first axis holds the frames. The frames become channels too.
+    different length. In other images, the channels are the shorter of the first and the last axis. Stacked color
+    images have four axes; the first axis holds the frames. The frames become channels too.
 
     Args:
         space: An image space, see `rl_rms.agents.spaces.is_image`, or another Box of 3 or 4 axes.

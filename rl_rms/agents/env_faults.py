@@ -110,7 +110,8 @@ def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tr
 class OverwrittenFinals:
     """Warns if the final observations of truncated episodes equal the first observations of the next episodes.
 
-    The warning needs at least three such episodes. After the first difference, nothing is checked any more.
+    The warning needs at least three episodes with equal observations. After the first difference, nothing is
+    checked any more.
 
     Gymnasium's SyncVectorEnv and AsyncVectorEnv reset a sub-environment before they copy its final observation. If
     the sub-environment writes all observations into one array, the reset overwrites the final observation.
@@ -129,7 +130,7 @@ class OverwrittenFinals:
 
         Args:
             finals: Sub-environments with their final observations.
-            following: The observations after them, shape ``(num_envs, *observation)``.
+            following: The observations after the final observations, shape ``(num_envs, *observation)``.
         """
         if self._num_overwritten is None:
             return

@@ -93,8 +93,8 @@ class EnvState:
             resetting: Sub-environments that begin an episode in the next step.
 
         Returns:
-            Whether the saved episodes continue. If they do not, only clock, drift and curriculum are restored, and
-            the new episodes continue.
+            Whether the saved episodes continue. If the saved episodes do not continue, only clock, drift and
+            curriculum are restored, and the new episodes continue.
 
         Raises:
             ValueError: If the state belongs to an environment that was made differently.

@@ -41,11 +41,11 @@ class Evaluated(NamedTuple):
 class EvalCallback(Periodic):
     """Evaluates the agent in whole episodes at regular env steps and when the training reaches its last env step.
 
-    It logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
+    The callback logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
     ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
     ``eval/stochastic/``.
 
-    Evaluations do not change the training. They use a separate environment or the agent's environment. The agent's
+    Evaluations use a separate environment or the agent's environment, and do not change the training. The agent's
     environment is frozen during an evaluation, and then continues its episodes. The agent's random generator is
     restored. If the state of a wrapper cannot be restored, evaluations use a copy of the environment. If the
     environment cannot be copied, the callback warns that evaluations change the training.
@@ -58,8 +58,8 @@ class EvalCallback(Periodic):
         deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with
             both (``"both"``). With both, the most likely actions decide on the best agent and on stopping.
         clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
-            ``eval/mean_reward/at_<clock>``. None evaluates at the current reading of the agent's environment. The
-            clock of a separate environment then starts at 0.
+            ``eval/mean_reward/at_<clock>``. None evaluates at the current reading of the agent's environment, or
+            in a separate environment whose clock starts at 0.
         best_path: File for the agent with the best mean return over all clocks so far.
         stop_at: Mean return over all clocks at which the training stops.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1.

@@ -73,15 +73,16 @@ def evaluate(
 
     Args:
         agent: The agent.
-        env: A Gymnasium id, environment or vector environment. It is reset, and its clock advances. The agent's
-            own environment continues its episodes after the evaluation. If it cannot restore them, it begins new
-            episodes. A `rl_rms.envs.NonStationaryVector` of the agent has a frozen clock during the evaluation.
+        env: A Gymnasium id, environment or vector environment. The environment is reset, and its clock advances.
+            The agent's own environment continues its episodes after the evaluation. If the agent's own environment
+            cannot restore its episodes, new episodes begin. A `rl_rms.envs.NonStationaryVector` of the agent has a
+            frozen clock during the evaluation.
         episodes: Number of episodes, >= 1.
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
-        clock: Env step at which the clock of a changing environment starts. With None, it starts at 0 if ``seed``
-            is given, and otherwise continues. A `rl_rms.envs.NonStationaryVector` of the agent is frozen at
-            ``clock``, or with None at its current reading.
+        clock: Env step at which the clock of a changing environment starts. With None, the clock starts at 0 if
+            ``seed`` is given, and otherwise continues. A `rl_rms.envs.NonStationaryVector` of the agent is frozen
+            at ``clock``, or with None at its current reading.
         progress: Function that is called after each episode with the number of finished episodes and the number of
             all episodes.
 

@@ -25,7 +25,7 @@ _BINS = 100
 
 
 class EventFile:
-    """A new event file. TensorBoard reads it after the folder's earlier event files.
+    """A new event file. TensorBoard reads the new file after the folder's earlier event files.
 
     TensorBoard reads a folder's event files in the order of their names. A name contains a time in seconds. The
     new file's time is later than every earlier file's, even if the system clock was set back.

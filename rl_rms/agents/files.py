@@ -124,13 +124,13 @@ def owned(folder: Path) -> Iterator[None]:
     """Lock a folder for this process. The process may lock the folder several times.
 
     The system releases the lock when the process ends, even if it is killed. On file systems without locks, such
-    as some network file systems, it warns instead.
+    as some network file systems, a warning replaces the lock.
 
     Args:
         folder: The folder. A missing folder is made.
 
     Raises:
-        TakenError: If another process has locked it.
+        TakenError: If another process has locked the folder.
         UnwritableError: If it cannot be written to.
     """
     from filelock import FileLock, Timeout  # imported late, because the import is slow

@@ -11,7 +11,7 @@ class HistogramCallback(Periodic):
     """Writes histograms of RMSprop's second moment and of its steps to TensorBoard at regular env steps.
 
     The tags are ``optim/log10_second_moment`` and ``optim/log10_step``, see
-    `rl_rms.optim.diagnostics.distributions`. It writes nothing for agents with another optimizer.
+    `rl_rms.optim.diagnostics.distributions`. The callback writes nothing for agents with another optimizer.
     """
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:

@@ -24,7 +24,7 @@ TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether the sum of squares is below `TAME`. If so, all values are finite."""
+    """Whether the sum of squares is below `TAME`, so that all values are finite."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True

@@ -15,7 +15,8 @@ STEPS_TO_INTERRUPT = 1_000
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:
     """Call ``ask`` at the first SIGINT. Later signals raise KeyboardInterrupt at once, as usual.
 
-    If a handler other than Python's default is set, it is kept. Outside the main thread, this does nothing.
+    If a handler other than Python's default is set, it is kept. Outside the main thread, this context does
+    nothing.
 
     Args:
         ask: Function that is called at the first SIGINT.

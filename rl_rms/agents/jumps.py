@@ -25,18 +25,18 @@ class JumpDetector:
 
     A block is one or more rollouts with at least ``2048 / num_envs`` env steps together. Values within an episode
     are correlated, so the variance of block means is far larger than ``variance / block length``. The detector
-    therefore measures the variance of block means. It averages over blocks with a half-life of 30 blocks. ``m`` is
-    the average of block means. ``b``, with the weight ``n``, is the average of their squared deviations from
-    ``m``. ``w`` is the average of the variances within blocks. After two blocks, the detector fires if both
-    conditions hold for a coordinate:
+    therefore measures the variance of block means. The detector averages over blocks with a half-life of 30
+    blocks. ``m`` is the average of block means. ``b``, with the weight ``n``, is the average of the block means'
+    squared deviations from ``m``. ``w`` is the average of the variances within blocks. After two blocks, the
+    detector fires if both conditions hold for a coordinate:
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
       Five blocks of variance ``(b + w) / 8`` are the prior.
     - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
-    The averages then restart with that block. They restart again with the next block, because the jump may lie
-    within a block. Changes of scale alone are not detected. In environments without jumps, the detector gave no
-    false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
+    The averages then restart with that block. The averages restart again with the next block, because the jump may
+    lie within a block. Changes of scale alone are not detected. In environments without jumps, the detector gave
+    no false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
 
     Args:
         shape: Shape of one value.

@@ -132,11 +132,11 @@ class Logger:
     Entries that cannot be written are lost. The logger warns at the first lost entry of a series.
 
     Args:
-        folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. It is created if missing, and locked
-            against other processes until the end.
+        folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. The folder is created if missing, and
+            locked against other processes until the end.
         resumed_at: Env steps at which the training continues. A log in the folder is continued after these env
-            steps; later rows are dropped with a warning. At 0 a log in the folder belongs to another training and
-            is moved to ``earlier1``, ``earlier2``, ... with a warning.
+            steps; later rows are dropped with a warning. With 0, a log in the folder belongs to another training
+            and is moved to ``earlier1``, ``earlier2``, ... with a warning.
 
     Raises:
         UnwritableError: If the folder cannot be written to at the beginning.
@@ -248,7 +248,7 @@ class Logger:
         """Also send each later entry to a function.
 
         Args:
-            output: Function of the env steps and the values by tag. It may call an experiment tracker.
+            output: Function of the env steps and the values by tag. The function may call an experiment tracker.
         """
         self._outputs.append(output)
 

@@ -80,7 +80,7 @@ class Batch:
     )
 
     def on(self, device: torch.device) -> DeviceRollout:
-        """The rollout on a device. Only the first call copies it."""
+        """The rollout on a device. Only the first call for a device copies the rollout."""
         if device not in self._on_devices:
             self._on_devices[device] = DeviceRollout.of(self.rollout, device, is_recurrent=self.state is not None)
         return self._on_devices[device]
@@ -140,7 +140,7 @@ def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | No
 def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
     """``(A - mean) / deviation`` over all workers, computed in float64.
 
-    Equal advantages become 0. They count as equal if their deviation is below the rounding error of the
+    Equal advantages become 0. Advantages count as equal if their deviation is below the rounding error of the
     subtraction ``returns - values``.
 
     Args:
@@ -276,8 +276,8 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
     """The inputs of actor and critic in rows: first for observations with an action, then for the others.
 
-    The observations after the last step and the final observations of truncated episodes have no action. They give
-    only bootstrap values, so their inputs have no graph.
+    The observations after the last step and the final observations of truncated episodes have no action. These
+    observations give only bootstrap values, so their inputs have no graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

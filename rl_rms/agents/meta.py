@@ -9,8 +9,9 @@ L_policy is the policy's loss on rollouts that none of these updates used, and c
 RMSprop optimizer updates x with ``dJ/dx``. The policy's own optimizer trains the policy as usual.
 
 L_policy excludes the critic's loss. The gradient of the critic's loss dominates, and larger steps decrease this
-loss even if the policy gets worse. L_policy standardizes the advantages. Otherwise an inaccurate critic can give
-all advantages the same sign. This favors larger steps for any policy, and the learning rate can diverge.
+loss even if the policy gets worse. L_policy standardizes the advantages. Without standardization, an inaccurate
+critic can give all advantages the same sign. Equal signs favor larger steps for any policy, and the learning rate
+can diverge.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
 Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
@@ -50,8 +51,8 @@ class MetaGradient:
         path: ``logs`` after each meta-gradient step.
         scalars: The last meta-gradient and the first group's current hyperparameters, by TensorBoard tag.
             ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
-            rollouts, divided by their root mean square. It is -1 or 1 if all gradients agree, and about 0 for
-            noise. A positive value means that a smaller hyperparameter decreases the loss.
+            rollouts, divided by their root mean square. The value is -1 or 1 if all gradients agree, and about 0
+            for noise. A positive value means that a smaller hyperparameter decreases the loss.
         saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
 
     Raises:
@@ -72,7 +73,7 @@ class MetaGradient:
         names = {id(param): name for name, param in self._params.items()}
         groups = optimizer.param_groups
         self._names = [[names[id(param)] for param in group["params"] if id(param) in names] for group in groups]
-        # The configured values. The optimizer uses their products with the ratios.
+        # The configured values. The optimizer uses the products of these values and the ratios.
         stated = [entry for name in config.adapt for entry in _ENTRIES[name]]
         self._stated = [{entry: group[entry] for entry in stated} for group in groups]
         self.logs = torch.zeros(len(config.adapt), dtype=torch.float64)
@@ -325,7 +326,8 @@ class MetaGradient:
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
 # Decay of the agreement's averages, with a half-life of 10 evaluation rollouts.
 _AGREEMENT_RHO = rho_from_half_life(10.0)
-# Largest logarithm of the ratio of a hyperparameter to its configured value. It keeps the hyperparameter finite.
+# Largest logarithm of the ratio of a hyperparameter to its configured value. This limit keeps the hyperparameter
+# finite.
 _LARGEST_LOG = math.log(1e4)
 
 

@@ -31,7 +31,7 @@ class LossModule(nn.Module):
     """The loss as a module, for `functional_call`.
 
     Args:
-        policy: The policy. Its parameters have names that begin with ``policy.``.
+        policy: The policy. The names of the module's parameters begin with ``policy.``.
     """
 
     def __init__(self, policy: nn.Module) -> None:
@@ -66,8 +66,8 @@ class SavedTensors:
 
     def _count(self, tensor: Tensor) -> Tensor:
         self.bytes += tensor.numel() * tensor.element_size()
-        # Detached, because a node that saves its output would otherwise refer to itself and never be freed.
-        # Autograd restores the history.
+        # The tensor is detached, because a node that saves its output would otherwise refer to itself and never be
+        # freed. Autograd restores the history.
         return tensor.detach()
 
 

@@ -39,7 +39,7 @@ class Minibatches:
         loss_mask: This worker's transitions in the loss, shape ``(num_steps, num_envs)``.
         batch_size: Transitions of a minibatch; the last minibatch may be smaller.
         whole_rollouts: Whether a minibatch has the full rollouts of ``batch_size // num_steps`` sub-environments,
-            at least of one.
+            but of at least one.
         workers: The processes.
     """
 

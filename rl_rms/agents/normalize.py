@@ -21,7 +21,7 @@ from rl_rms.agents.trees import Tree
 from rl_rms.agents.workers import ALONE, Workers
 from rl_rms.half_life import AverageHalfLife
 
-# These are arrays, because ufuncs would convert Python numbers at every call.
+# The bounds are arrays, because ufuncs would convert Python numbers at every call.
 _LOWEST, _HIGHEST = np.array(-10.0), np.array(10.0)
 _LOWEST32, _HIGHEST32 = _LOWEST.astype(np.float32), _HIGHEST.astype(np.float32)
 _ZERO = np.zeros(())
@@ -139,7 +139,7 @@ class RewardNormalizer:
         decays[1:][done[:-1]] = 0.0
         before = self.returns
         for decay, present in zip(decays, returns, strict=True):
-            # ``out`` is not used, because it takes twice as long for one sub-environment.
+            # NumPy's argument ``out`` is not used, because it takes twice as long for one sub-environment.
             before = present + decay * before
             present[...] = before
         self.returns = np.where(done[-1], 0.0, before)
@@ -167,9 +167,10 @@ class ObservationNormalizer:
     """Shifts and scales observations by their running mean and standard deviation.
 
     The result is ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in
-    which the policy acted, except in transitions with imputed values. They change between rollouts only, so
-    learning uses the same values as acting. Before the first rollout the mean is 0 and the variance 1. Each part
-    of Dict and Tuple observations has its own statistics. Images and discrete observations are not normalized.
+    which the policy acted, except in transitions with imputed values. The statistics change only between rollouts,
+    so learning uses the same values as acting. Before the first rollout the mean is 0 and the variance 1. Each
+    part of Dict and Tuple observations has its own statistics. Images and discrete observations are not
+    normalized.
 
     Args:
         space: Observation space of one sub-environment.
@@ -245,7 +246,7 @@ def make_observation_normalizer(
 ) -> ObservationNormalizer | None:
     """Make the normalizer of an observation space.
 
-    The result is None for False. It is also None for True if no part of the space can be normalized.
+    The result is None for False. The result is also None for True if no part of the space can be normalized.
 
     Args:
         space: Observation space of one sub-environment.

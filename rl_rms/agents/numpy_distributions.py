@@ -26,7 +26,7 @@ class CategoricalActions:
     """
 
     def __init__(self, logits: Floats, actions: npt.NDArray[np.integer]) -> None:
-        # Shape (num_actions, batch), because sums over a short last axis are slow.
+        # The arrays have the shape (num_actions, batch), because sums over a short last axis are slow.
         log_probs = np.ascontiguousarray(logits.T)
         log_probs -= np.maximum.reduce(log_probs, axis=0)
         probs = np.exp(log_probs)
@@ -88,8 +88,8 @@ class GaussianActions:
     def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
         """Compute ``-w z / std``, shape ``(batch, size)``.
 
-        The method also writes the derivatives with respect to ``log_std`` to ``log_std_grad``. They are
-        ``-sum(w (z**2 - 1)) - ent_coef sum(u)``.
+        The method also writes the derivatives with respect to ``log_std`` to ``log_std_grad``. These derivatives
+        are ``-sum(w (z**2 - 1)) - ent_coef sum(u)``.
 
         Args:
             weighted: w, shape ``(batch,)``.

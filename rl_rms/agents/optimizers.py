@@ -49,8 +49,8 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     """The optimizer of a configuration.
 
     Args:
-        policy: The policy. With a ``critic_learning_rate``, its parameters whose names begin with ``critic`` are a
-            second group.
+        policy: The policy. With a ``critic_learning_rate``, the policy's parameters whose names begin with
+            ``critic`` are a second group.
         config: Configuration with the class, its arguments, learning rate and half-life.
         optimizer: The class, or its import path; None uses the configuration's optimizer.
 

@@ -3,8 +3,8 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-``A_t`` are generalized advantages and ``R_t`` are the critic's targets. Both are computed with the policy that
-collected the rollout. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+``A_t`` are generalized advantages and ``R_t`` are the critic's targets. ``A_t`` and ``R_t`` are computed with the
+policy that collected the rollout. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
 """
 
 import math
@@ -117,7 +117,7 @@ class PPOLearner(A2CLearner):
     def _means(self, log: Log, batch: Batch, played: Played, share: float) -> dict[str, float]:
         """Compute this worker's metrics of a rollout.
 
-        Their mean over workers, weighted by ``share``, covers all transitions.
+        The mean of these metrics over all workers, weighted by ``share``, covers all transitions.
 
         Args:
             log: The minibatches with their metrics.

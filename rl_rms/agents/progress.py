@@ -120,13 +120,13 @@ class ProgressCallback(Callback):
     """Shows the progress of a training.
 
     By default, a terminal shows a live view of the env steps, the mean return of the last 100 episodes, a
-    sparkline of the return, and the current half-life. Below, it shows the returns and the half-life of each of
-    the last regimes. Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every
+    sparkline of the return, and the current half-life. Below, the view shows the returns and the half-life of each
+    of the last regimes. Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every
     five seconds.
 
-    JSON output has one object per line. Its ``event`` is ``start``, ``progress`` (once in ``every`` rollouts),
-    ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env steps),
-    ``total``, ``fps`` (env steps per second), ``return`` (mean over the last 100 episodes), ``half_life``
+    JSON output has one object per line. The ``event`` of an object is ``start``, ``progress`` (once in ``every``
+    rollouts), ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env
+    steps), ``total``, ``fps`` (env steps per second), ``return`` (mean over the last 100 episodes), ``half_life``
     (updates) and ``regime`` (its index), each null if it is unknown or not finite. ``start`` and ``end`` events
     have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all ``half_lives``. A
     ``regime`` event has ``start``, ``first_tenth`` and ``last_tenth``, and its ``return`` is the mean return in
@@ -136,7 +136,8 @@ class ProgressCallback(Callback):
         console: The output; the standard output by default.
         form: ``"lines"``, ``"json"``, or ``"auto"`` for a live view in a terminal and lines elsewhere.
         every: Rollouts between two JSON objects of progress, >= 1.
-        evaluations: Callbacks of the same training whose evaluations are shown. List them before this callback.
+        evaluations: Callbacks of the same training whose evaluations are shown. List these callbacks before this
+            one.
 
     Attributes:
         evaluation: Text on the evaluation in progress; empty without one.

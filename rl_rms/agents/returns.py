@@ -53,7 +53,7 @@ def generalized_advantages(
     advantages = np.empty(deltas.shape)
     following = np.zeros(deltas.shape[1:])
     for delta, kept, advantage in zip(deltas[::-1], decay[::-1], advantages[::-1], strict=True):
-        # ``out`` is not used, because it takes twice as long for one sub-environment.
+        # NumPy's argument ``out`` is not used, because it takes twice as long for one sub-environment.
         following = kept * following + delta
         advantage[...] = following
     return advantages.astype(deltas.dtype, copy=False)

@@ -38,7 +38,7 @@ class RolloutScaling:
             normalizer.steps_per_update = env_steps
 
     def scaled(self, rollout: Rollout, workers: Workers) -> Rollout:
-        """Normalize a rollout. Its rewards update the reward normalizer.
+        """Normalize a rollout. The rollout's rewards update the reward normalizer.
 
         Args:
             rollout: This worker's transitions, not normalized.
@@ -89,7 +89,7 @@ class RolloutScaling:
         """Check a state from `state_dict`.
 
         Raises:
-            ValueError: If its structure differs, or a value is not finite.
+            ValueError: If the structure of the state differs, or a value is not finite.
         """
         for name, normalizer in self.normalizers.items():
             # The number of sub-environments may differ, so the returns are not compared.

@@ -1,8 +1,8 @@
 """Exchange of arrays between the processes of one machine, through shared memory.
 
-Each process has two slots, for even and odd turns, and a counter of its turns. In a turn it writes an array to its
-slot, raises its counter, and waits until all counters have reached the turn. It then reads all slots. It writes to
-the same slot again two turns later. By then, all processes have read the slot.
+Each process has two slots, for even and odd turns, and a counter of its turns. In a turn a process writes an array
+to its slot, raises its counter, and waits until all counters have reached the turn. Then the process reads all
+slots. A process writes to the same slot again two turns later. By then, all processes have read the slot.
 
 The memory has no name in any file system, so the kernel frees it as soon as the processes have ended.
 """
@@ -28,7 +28,7 @@ Address = tuple[int, int, str]
 _SLOT = 1 << 18
 # Counters are on different cache lines.
 _LINE = 64
-# A process waits actively for this many seconds. After that, it sleeps between two checks.
+# A process waits actively for this many seconds. After this time, the process sleeps between two checks.
 _SPIN_SECONDS = 1e-3
 
 
@@ -39,7 +39,7 @@ class SharedMemory:
     raise RuntimeError if another process has ended, or does not answer in time.
 
     Args:
-        fd: File descriptor of `create` or `open_address`. The caller may close it afterwards.
+        fd: File descriptor of `create` or `open_address`. The caller may close the descriptor afterwards.
         pids: Process ids by rank.
         rank: Rank of this process.
         timeout: Maximum time to wait for the other processes, in seconds.

@@ -60,7 +60,7 @@ class MLflowCallback(Callback):
 
 
 def _import(module: str, name: str) -> Any:
-    """Import a tracker's package. The extra of rl_rms has the same name."""
+    """Import a tracker's package. The extra of rl_rms has the name of the package."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Copies arrays to the policy's device, and scalars back to the CPU.
 
-The CPU waits for a GPU whenever it reads a value from it. An update therefore copies each array of a rollout to
-the GPU only once, from pinned memory and without waiting. It reads all metrics together.
+The CPU waits for a GPU whenever it reads a value from the GPU. An update therefore copies each array of a rollout
+to the GPU only once, from pinned memory and without waiting. An update reads all metrics together.
 """
 
 from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ from rl_rms.envs.checks import check_flag
 
 # Maximum number of frames, and maximum side in pixels, of the animation in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
-# ffmpeg writes this entry last. Players cannot play a video without it.
+# ffmpeg writes this entry last. Players cannot play a video without this entry.
 _INDEX = b"moov"
 
 
@@ -123,7 +123,7 @@ class VideoCallback(Periodic):
                         return "ffmpeg has not finished the file; the disk may be full"
                     files.write(self._folder / video.name, content)
         except OSError as error:
-            # Without this, the recorder would try again at its next reset.
+            # Otherwise the recorder would try to write the episode again at its next reset.
             self._recorder.recorded_frames, self._recorder.recording = [], False
             # ffmpeg's own message is in moviepy's message, after a component's name in brackets.
             cause = re.search(r"^\s*\[(?!Errno).*?\] (.+)$", str(error), re.MULTILINE)

@@ -1,9 +1,9 @@
 """Several processes that train one agent, each with a share of the sub-environments.
 
 All workers begin with the same weights and random generators, step their own sub-environments, and take the same
-optimizer steps. They exchange data such as gradients, statistics and counts, but no observations. On one machine
-with Linux and x86-64, CPU arrays go through shared memory. All other data go through torch.distributed. torchrun
-and Ray can start the processes.
+optimizer steps. The workers exchange data such as gradients, statistics and counts, but no observations. On one
+machine with Linux and x86-64, CPU arrays go through shared memory. All other data go through torch.distributed.
+torchrun and Ray can start the processes.
 """
 
 import math

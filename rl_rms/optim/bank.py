@@ -18,8 +18,8 @@ _LEAST_WEIGHT = 1e-200
 class Bank(HalfLifeEstimator):
     """The geometric mean of several half-lives, weighted by how well each predicts the next squared gradient.
 
-    Each half-life h_k has a second moment v_k of the probes, the observed coordinates. Its loss is the negative
-    log-likelihood (QLIKE, Patton 2011), averaged over the probes with known gradients:
+    Each half-life h_k has a second moment v_k of the probes, the observed coordinates. The loss of h_k is the
+    negative log-likelihood (QLIKE, Patton 2011), averaged over the probes with known gradients:
 
         l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
 
@@ -66,8 +66,8 @@ class Bank(HalfLifeEstimator):
         probes = grads.shape[1]
         if self._averages.shape[2] != 2 * probes:
             self._averages = self._averages.new_zeros(len(self._HALF_LIVES), 1, 2 * probes)
-        # v_k is the quotient of the averages of the squares and of their weights. It is bias-corrected and skips
-        # unknown gradients.
+        # v_k is the quotient of the averages of the squares and of their weights. This quotient is bias-corrected
+        # and skips unknown gradients.
         averages = self._weights @ torch.cat([squares, known], dim=1)
         averages = averages.view(len(self._HALF_LIVES), self.block + 1, 2 * probes)
         averages.addcmul_(self._fading, self._averages)

@@ -56,8 +56,8 @@ def clip_by_second_moment_(
 ) -> bool:
     """Clip every coordinate to ``ratio * sqrt(v^)``, in place. v^ does not yet contain these gradients.
 
-    This limits a burst in a single coordinate, which may hardly change the norm of all gradients. A coordinate
-    with ``sqrt(v^) <= eps`` is not clipped, because with v^ = 0 all its gradients would become 0.
+    The clipping limits a burst in a single coordinate, which may hardly change the norm of all gradients. A
+    coordinate with ``sqrt(v^) <= eps`` is not clipped, because with v^ = 0 all its gradients would become 0.
 
     Args:
         grads: Real gradients.

@@ -125,16 +125,16 @@ class HalfLifeController:
         return HalfLife.parse(stated).in_updates(self.steps_per_update)
 
     def decay(self, group: dict[str, Any]) -> float:
-        """The current decay of a group. It raises the same errors as `half_life`."""
+        """The current decay of a group. The errors are the same as for `half_life`."""
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life. If it is unknown, as after loading, the half-life of the last update."""
+        """The current half-life, or the half-life of the last update if it is unknown, as after loading."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay. If the half-life is unknown, the decay of the last update."""
+        """The current decay, or the decay of the last update if the half-life is unknown."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 

@@ -44,8 +44,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
       ``lr / sqrt(1 - rho)`` without bias correction; missing if centered or without gradients.
     - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator. With
       ``eps_in_sqrt``, the share in which eps is more than half of the term under the root.
-    - ``gradient_norm``: global norm of the gradients. It is the norm before clipping if ``max_grad_norm`` or
-      ``on_nonfinite`` is set, otherwise the norm of the present gradients.
+    - ``gradient_norm``: global norm of the gradients. The value is the norm before clipping if ``max_grad_norm``
+      or ``on_nonfinite`` is set, otherwise the norm of the present gradients.
     - ``clip_share``: share of clipped updates among roughly the last hundred updates.
     - ``num_nonfinite``: number of updates so far that were skipped because a gradient was not finite.
     - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator

@@ -18,8 +18,8 @@ class HalfLifeEstimator(ABC):
     Attributes:
         block: Updates between two calls of `observe`.
         num_probes: Number of coordinates to observe.
-        timescale: Autocorrelation time of the environment's changes, in updates. The optimizer sets it for
-            ``half_life="match"``; for ``"auto"`` it stays infinite.
+        timescale: Autocorrelation time of the environment's changes, in updates. The optimizer sets this attribute
+            for ``half_life="match"``; for ``"auto"`` the timescale stays infinite.
 
     Args:
         bounds: Shortest and longest half-life in updates.

@@ -31,8 +31,8 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
     Args:
         optimizers: One for each player.
         losses: Function that returns the players' losses in the order of the optimizers, as scalars with a graph.
-            It is called once in a simultaneous round, twice in an extragradient round, and once for each player in
-            an alternating round.
+            The function is called once in a simultaneous round, twice in an extragradient round, and once for each
+            player in an alternating round.
         play: Order of the players' steps.
 
     Returns:

@@ -11,7 +11,7 @@ shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each g
 With a single group, this update equals RMSprop with bias correction.
 
 With ``equalize``, the optimizer scales the gradients of all groups to the groups' average noise. A single second
-moment then normalizes their sum. ``t_k`` is the number of updates of group k:
+moment then normalizes the sum of the scaled gradients. ``t_k`` is the number of updates of group k:
 
     m_k <- rho m_k + (1 - rho) g_k
     s_k =  sqrt((v_k - m_k**2) / (1 - rho**t_k)),  s = sqrt(sum_k w_k s_k**2)
@@ -21,8 +21,8 @@ moment then normalizes their sum. ``t_k`` is the number of updates of group k:
 
 ``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
 minimizes the mean loss over groups. A parameter that groups share converges to the point at which the scaled
-gradients of the groups cancel. This favors groups with little noise. The optimum of parameters that belong to only
-one group does not move.
+gradients of the groups cancel. This point favors groups with little noise. The optimum of parameters that belong
+to only one group does not move.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,8 +135,8 @@ class GroupRMSprop(Optimizer):
 
         Args:
             gradients: Gradients by group, in the order of the parameters, as from `group_gradients`.
-            weights: Weights by group, >= 0. They are normalized to the sum 1. None gives equal weights. To get the
-                mean over samples, pass each group's number of samples.
+            weights: Weights by group, >= 0. The weights are normalized to the sum 1. None gives equal weights. To
+                get the mean over samples, pass each group's number of samples.
 
         Raises:
             ValueError: If there is no group, if the number of a group's gradients is not the number of parameters,

@@ -1,7 +1,7 @@
 """The guard: checks and clips gradients before the second moment accumulates them.
 
-An outlier in the second moment shortens every step for several half-lives. A nan in it never disappears. Gradients
-are clipped by coordinate, by tensor and by the norm of all gradients, in this order.
+An outlier in the second moment shortens every step for several half-lives. A nan in the second moment never
+disappears. Gradients are clipped by coordinate, by tensor and by the norm of all gradients, in this order.
 """
 
 import math

@@ -43,7 +43,7 @@ class Plan:
     """
 
     def __init__(self, param_groups: Groups, state: States) -> None:
-        # A parameter that is listed twice is updated twice. One kernel call cannot do this.
+        # A parameter that is listed twice is updated twice. One kernel call cannot update a parameter twice.
         uses = Counter(id(param) for group in param_groups for param in group["params"])
         self._repeated = {identity for identity, number in uses.items() if number > 1}
         self._groups = [self._plan(group, state) for group in param_groups]

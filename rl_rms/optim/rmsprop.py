@@ -79,8 +79,8 @@ class RMSprop(Optimizer):
             ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; may be set later.
         half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None uses
             ``(32, 10_000)``, or the bounds of ``estimator``.
-        max_step: Longest allowed step of a parameter, > 0. It limits the half-life of "match" and "auto" to ``ln 2
-            * (max_step / lr)**2``. None sets no limit.
+        max_step: Longest allowed step of a parameter, > 0. ``max_step`` limits the half-life of "match" and "auto"
+            to ``ln 2 * (max_step / lr)**2``. None sets no limit.
         estimator: The estimator of "auto"; None uses `rl_rms.optim.bank.Bank`.
         like: The implementation that gives conventions, and defaults for arguments that are not given: ``"torch"``
             (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``), ``"tf1"``,

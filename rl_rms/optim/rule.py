@@ -35,7 +35,7 @@ State: TypeAlias = dict[str, Any]
 
 ``step``: number of updates so far, a scalar tensor. ``square_avg``: v. ``grad_avg``: m, when centered.
 ``momentum_buffer``: b, with momentum. ``previous_update``: u', with optimism. v, m, b and u' have the parameter's
-shape. ``initial_weight``: the weight of v's initial value in v. It is the product of all rho so far,
+shape. ``initial_weight``: the weight of v's initial value in v. This weight is the product of all rho so far,
 ``rho ** step`` for a constant rho. The state of parameters by name is a dictionary of such states.
 """
 
@@ -106,12 +106,12 @@ def rmsprop_update(
     """Make one update by the module's equations. Nothing is changed in place.
 
     ``lr``, ``rho``, ``half_life``, ``eps``, ``weight_decay``, ``momentum`` and ``optimism`` may be tensors that
-    broadcast to the parameter's shape. Gradients flow to them, and to ``param``, ``grad`` and ``state``. Complex
-    parameters are updated as pairs of real numbers.
+    broadcast to the parameter's shape. Gradients flow to these tensors, and to ``param``, ``grad`` and ``state``.
+    Complex parameters are updated as pairs of real numbers.
 
     Args:
-        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``. Each is updated
-            separately, with the same hyperparameters.
+        param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``. Each parameter
+            is updated separately, with the same hyperparameters.
         grad: Its gradient g, of the same shape; or gradients by the same names.
         state: State from `rmsprop_init` or the previous update; or states by the same names.
         lr: Learning rate.
@@ -301,7 +301,8 @@ def as_dtype(x: Scalar, dtype: torch.dtype) -> Scalar:
     return x.to(dtype) if isinstance(x, Tensor) else x
 
 
-# Lower limit of the share of kept coordinates in a cautious step. Its inverse limits the scale factor.
+# Lower limit of the share of kept coordinates in a cautious step. The inverse of this limit bounds the scale
+# factor.
 _LEAST_AGREEMENT = 1e-3
 
 AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")

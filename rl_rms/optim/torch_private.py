@@ -32,7 +32,7 @@ foreach_zero_ = torch._foreach_zero_  # pyright: ignore[reportPrivateImportUsage
 
 disable_dynamo = _disable_dynamo
 
-# The kernel of `torch.optim.AdamW(fused=True)`. If it is missing, other kernels make the updates.
+# The kernel of `torch.optim.AdamW(fused=True)`. If this function is missing, other kernels make the updates.
 fused_adamw_: Any = getattr(torch, "_fused_adamw_", None)
 
 # The context `torch.set_grad_enabled` is slower: it takes a twentieth of the time of a small step.

@@ -1,7 +1,7 @@
 """Half-lives in env steps for Stable-Baselines3: env steps per update, and a callback that sets the half-life.
 
-Stable-Baselines3 does not tell the optimizer the env steps between two updates. This module computes them from the
-algorithm's arguments. Source: ``train`` and ``learn`` of each algorithm in ``stable_baselines3``.
+Stable-Baselines3 does not tell the optimizer the number of env steps between two updates. This module computes the
+number from the algorithm's arguments. Source: ``train`` and ``learn`` of each algorithm in ``stable_baselines3``.
 """
 
 import math
@@ -46,8 +46,9 @@ def env_steps_per_update(
     | DQN, SAC, TD3, DDPG | ``train_freq * n_envs / gradient_steps``                                |
 
     For the algorithms of the last row, ``rollout_steps`` replaces ``train_freq * n_envs`` if ``train_freq`` counts
-    episodes. With ``gradient_steps=-1``, an update spans 1 env step. TD3's actor has ``policy_delay`` times as
-    many env steps per update. If PPO's ``target_kl`` ends epochs early, updates span more env steps than this.
+    episodes. With ``gradient_steps=-1``, an update spans 1 env step. An update of TD3's actor spans
+    ``policy_delay`` times as many env steps as in the table. If PPO's ``target_kl`` ends epochs early, updates
+    span more env steps than this.
 
     Args:
         model: A model of one of these algorithms or of a subclass.
@@ -117,8 +118,8 @@ class HalfLifeCallback(BaseCallback):
     Args:
         half_life: ``"20_000 steps"`` (env steps), ``69`` or ``"69 updates"``, a `HalfLife`, ``"match"`` or
             ``"auto"``; None keeps the half-life of each optimizer.
-        log_interval: Least number of updates between two records of the diagnostics, >= 1. They are recorded at
-            the end of a rollout, and written when the model next writes its log.
+        log_interval: Least number of updates between two records of the diagnostics, >= 1. The diagnostics are
+            recorded at the end of a rollout, and written when the model next writes its log.
         verbose: 1 prints the half-lives when training starts, if the env steps per update are known.
         timescale: As in `rl_rms.RMSprop`; None uses the environments' timescale.
 

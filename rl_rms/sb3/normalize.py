@@ -73,7 +73,7 @@ class ForgettingMeanStd(RunningMeanStd):
 class VecNormalize(_VecNormalize):
     """Stable-Baselines3's ``VecNormalize`` with a half-life of the statistics of observations and rewards.
 
-    With ``half_life=inf`` and ``on_jump="keep"`` its results equal Stable-Baselines3's. `save` and `load` use
+    With ``half_life=inf`` and ``on_jump="keep"``, the results equal Stable-Baselines3's. `save` and `load` use
     pickle, as in Stable-Baselines3, so load only files that you trust.
 
     Args:

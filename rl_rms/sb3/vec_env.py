@@ -198,10 +198,10 @@ class NonStationaryVecEnv(VecEnv):
 class ChangeCallback(BaseCallback):
     """Logs the changes of environments at the end of every rollout.
 
-    It logs each parameter's mean over the environments as ``env/<target>``, the highest regime as ``env/regime``,
-    and the shortest timescale, if it is finite, as ``env/timescale``, in env steps of all environments together.
-    The scalars of the first environment's curriculum are under ``curriculum/``. The environments must be a
-    `NonStationaryVecEnv`, or each must be a `rl_rms.envs.NonStationary`.
+    The callback logs each parameter's mean over the environments as ``env/<target>``, the highest regime as
+    ``env/regime``, and the shortest timescale, if it is finite, as ``env/timescale``, in env steps of all
+    environments together. The scalars of the first environment's curriculum are under ``curriculum/``. The
+    environments must be a `NonStationaryVecEnv`, or each must be a `rl_rms.envs.NonStationary`.
 
     Raises:
         ValueError: At the start of the training, if the environments have another type.

@@ -102,7 +102,7 @@ class UniformBatch(Batch):
         """Read the gradients, and check everything that fused kernels do not check.
 
         Returns:
-            Whether the batch is still valid for its parameters, gradients and states. Otherwise it must not be
+            Whether the batch is still valid for its parameters, gradients and states. An invalid batch must not be
             used.
         """
         self.grads = list(map(_get_grad, self.params))

@@ -1,7 +1,7 @@
 """The update rule on lists of tensors, with few kernel launches.
 
-It supports all options except ``differentiable``, and ``cautious`` and ``max_update_rms``, which take a mean over
-each tensor.
+This kernel supports all options except ``differentiable``, and ``cautious`` and ``max_update_rms``, which take a
+mean over each tensor.
 """
 
 from collections import defaultdict
@@ -100,7 +100,7 @@ def _update(members: list[tuple[Tensor, Tensor, State, Any]], group: Options) ->
     params, grads, states, have_past = (list(each) for each in zip(*members, strict=True))
     lr, weight_decay = as_scalar(group["lr"]), group["weight_decay"]
     dtype = real(states[0]["square_avg"]).dtype
-    # In half precision these are copies; otherwise they share memory with the parameters.
+    # In half precision, ps and gs are copies; otherwise they share memory with parameters and gradients.
     ps = [real(param).to(dtype) for param in params]
     gs = [real(grad).to(dtype) for grad in grads]
     if group["maximize"]:
@@ -124,16 +124,16 @@ def _advance_(
     """Update averages in place.
 
     Args:
-        grads: Real gradients on one device, in the precision of the states, with finite squares. They include
-            coupled weight decay, and are overwritten.
+        grads: Real gradients on one device, in the precision of the states, with finite squares. The gradients
+            include coupled weight decay, and are overwritten.
         states: The states, whose counts include this update.
         have_past: Whether each state had an earlier update.
         group: The options of the parameter group.
         lr: Learning rate.
 
     Returns:
-        u of `rl_rms.optim.rule` for each gradient, ``lr u`` with ``lr_in_momentum``. It may share
-        memory with a state.
+        u of `rl_rms.optim.rule` for each gradient, ``lr u`` with ``lr_in_momentum``. The result may share memory
+        with a state.
     """
     rho, momentum, optimism = group["alpha"], group["momentum"], group["optimism"]
     dtype = grads[0].dtype

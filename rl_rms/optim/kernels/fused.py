@@ -30,7 +30,7 @@ _LEAST_LR = 1e-290
 
 
 class FusedKernel:
-    """Updates all parameters of a uniform batch in one call. It supports neither ``centered`` nor ``optimism``."""
+    """Updates all parameters of a uniform batch in one call, without ``centered`` and ``optimism``."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
         """Whether AdamW computes the rule with a group's options, in the precision of the batch."""

@@ -173,7 +173,7 @@ class EnvSession:
         self._saved_place = place
 
     def set_clock(self, num_timesteps: int) -> None:
-        """Set the env steps of all workers. A worker only estimates them during a rollout."""
+        """Set the env steps of all workers. During a rollout, a worker only estimates this number."""
         self.collector.num_timesteps = num_timesteps
         changing = self.changing
         if changing is not None and changing.clock != self._clock_offset + num_timesteps:
@@ -181,10 +181,10 @@ class EnvSession:
 
     @contextmanager
     def lent(self, clock: int | None = None) -> Iterator[None]:
-        """Return a context in which an evaluation may step the environment. Afterwards its episodes are restored.
+        """Return a context in which an evaluation may step the environment.
 
-        If the episodes cannot be restored, the next `start` begins new ones with the same clock, drift and
-        curriculum.
+        Afterwards the agent's episodes are restored. If the episodes cannot be restored, the next `start` begins
+        new ones with the same clock, drift and curriculum.
 
         Args:
             clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the current

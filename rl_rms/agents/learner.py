@@ -144,7 +144,7 @@ class Learner(ABC):
         """Learn from a rollout, and update the normalizers.
 
         Args:
-            backend: The policy's backend. It drew the rollout's actions.
+            backend: The policy's backend, which drew the rollout's actions.
             rollout: This worker's transitions, not normalized.
             state: Recurrent state before the rollout; None unless the policy is recurrent.
             totals: The rollouts of all workers.
@@ -176,7 +176,7 @@ class Learner(ABC):
         return totals.env_steps
 
     def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:
-        """Make a batch of the normalized rollout. Its rewards update the reward normalizer."""
+        """Make a batch of the normalized rollout. The rollout's rewards update the reward normalizer."""
         rollout = self.scaling.scaled(rollout, self.workers)
         return Batch(rollout, self.loss_mask(rollout), self.coefficients(num_timesteps), state)
 

@@ -3,8 +3,8 @@
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
 backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. `gradients` and
 `evaluate` reuse the activations that the actor computed while it acted. The backend implements
-`rl_rms.agents.losses.actor_critic_loss` and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare its gradients
-with autograd's.
+`rl_rms.agents.losses.actor_critic_loss` and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare the backend's
+gradients with autograd's.
 """
 
 import functools
@@ -40,9 +40,9 @@ _MOST_WEIGHTS = 200_000
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """Whether `NumpyBackend` can run a policy, and is faster than torch.
 
-    It supports float32 `ActorCriticPolicy` networks with tanh, ReLU or ELU on a CPU, with at most 200,000 weights
-    and Discrete or Box actions. The network must not have hooks, frozen parameters, squashed actions, a shared
-    trunk, a recurrent cell, normalization layers or an encoder with parameters.
+    `NumpyBackend` supports float32 `ActorCriticPolicy` networks with tanh, ReLU or ELU on a CPU, with at most
+    200,000 weights and Discrete or Box actions. The network must not have hooks, frozen parameters, squashed
+    actions, a shared trunk, a recurrent cell, normalization layers or an encoder with parameters.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False
@@ -271,5 +271,5 @@ class NumpyBackend:
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """The controller of numpy's threads. It is cached, because a search for the libraries is slow."""
+    """The controller of numpy's threads. The controller is cached, because a search for the libraries is slow."""
     return ThreadpoolController()

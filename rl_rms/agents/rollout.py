@@ -124,8 +124,8 @@ class Step(NamedTuple):
         valid: False for reset frames, and for steps in which the sub-environment failed.
         finals: Each truncated sub-environment whose final observation was replaced, with this observation.
         masked: Transitions that contain an imputed value; None if there are none.
-        broken: Sub-environments that failed and were restarted. Their episodes ended one step earlier. None if
-            none failed.
+        broken: Sub-environments that failed and were restarted. The episodes of these sub-environments ended one
+            step earlier. None if none failed.
     """
 
     rewards: Array
@@ -138,7 +138,7 @@ class Step(NamedTuple):
 
 
 class RolloutBuffers:
-    """Arrays that record rollouts. They double in length when a rollout does not fit."""
+    """Arrays that record rollouts. The arrays double in length when a rollout does not fit."""
 
     def __init__(self, observations: Tree, actions: Array, masks: Bools | None) -> None:
         num_envs = len(actions)

@@ -146,7 +146,7 @@ def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         value = value.item()
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        # Copied, because safetensors cannot save tensors that share memory.
+        # The tensor is copied, because safetensors cannot save tensors that share memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):

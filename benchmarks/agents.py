@@ -2,6 +2,7 @@
 
 Run: python benchmarks/agents.py [--cases "CartPole, 1" ...] [--rounds 10] [--output FILE.json]
 Or:  python benchmarks/agents.py --native [--rounds 10]
+Or:  python benchmarks/agents.py --bookkeeping [--rounds 10]
 
 Both libraries use the same environments, network (two networks of 64 and 64 tanh units, or the Nature CNN),
 n_steps = 5, RMSprop and one thread. Each round trains rl_rms, trains Stable-Baselines3, and steps the environments
@@ -18,6 +19,10 @@ At the end, a run of a million env steps measures how much the peak RAM of the p
 ``--native`` compares the native vector environments of rl_rms with Gymnasium's SyncVectorEnv instead. The agent is
 A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between both kinds
 of environments, and times are CPU times.
+
+``--bookkeeping`` measures the share of A2C's CPU time that a minimal loop saves. The loop calls the same
+environments, backend and optimizer, and computes the same weights. It has no checks, episode statistics, callbacks
+or counters. After each update of `A2C.learn`, the loop makes the same update with a second agent.
 """
 
 import argparse
@@ -40,6 +45,8 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_rms.agents import A2C
+from rl_rms.agents.losses import Batch
+from rl_rms.agents.rollout import Rollout
 from rl_rms.envs import make_vec
 
 N_STEPS = 5
@@ -51,6 +58,8 @@ NATIVE = {
     **{(f"{name}-v5", 16): 1.8 for name in _MUJOCO},
     ("Hopper-v5", 64): 1.8,
 }
+# The cases that --bookkeeping measures, and the largest desired shares of bookkeeping.
+BOOKKEEPING = {"CartPole, 1": 0.12, "CartPole, 64 native": 0.085}
 
 
 class Pixels(gym.Env[np.ndarray, int]):
@@ -135,9 +144,7 @@ def training(
     env: VectorEnv, n_steps: int, steps: int, warm_up: int, clock: Callable[[], float]
 ) -> Callable[[], float]:
     """Return a function that continues training rl_rms and returns env steps per second of a clock."""
-    # The defaults of Stable-Baselines3's A2C: no entropy bonus, no normalizers.
-    agent = A2C(env, n_steps=n_steps, ent_coef=0.0, seed=0, normalize_observation=False, normalize_reward=False)
-    agent.learn(warm_up)
+    agent = make_agent(env, n_steps).learn(warm_up)
 
     def measure() -> float:
         before, began = agent.num_timesteps, clock()
@@ -145,6 +152,11 @@ def training(
         return (agent.num_timesteps - before) / (clock() - began)
 
     return measure
+
+
+def make_agent(env: VectorEnv, n_steps: int) -> A2C:
+    """Make an agent with the defaults of Stable-Baselines3's A2C: no entropy bonus, no normalizers."""
+    return A2C(env, n_steps=n_steps, ent_coef=0.0, seed=0, normalize_observation=False, normalize_reward=False)
 
 
 def theirs(case: Case) -> Callable[[], float]:
@@ -246,6 +258,107 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
     )
 
 
+def by_hand(agent: A2C) -> Callable[[], None]:
+    """Return a function that makes the next update of a new agent without bookkeeping.
+
+    The agent's environment must have the autoreset mode NEXT_STEP.
+    """
+    env = agent.env
+    backend, random, shape = agent.make_trainer().backend, agent.generator, (N_STEPS, env.num_envs)
+    observation, _ = env.reset(seed=agent.seed)
+    actions, rewards = np.empty(shape, np.int64), np.empty(shape, np.float32)
+    terminated, truncated, valid = np.empty((3, *shape), np.bool_)
+    # The backend keeps the inputs of `act`. It reads only the last observation.
+    observations = np.empty((N_STEPS + 1, *observation.shape), observation.dtype)
+    starts = done = np.zeros(env.num_envs, np.bool_)
+    rollout = Rollout(
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        terminated=terminated,
+        truncated=truncated,
+        valid=valid,
+        starts=np.empty((N_STEPS + 1, env.num_envs), np.bool_),
+        action_masks=None,
+        final_index=np.empty((0, 2), np.int64),
+        final_observations=observations[:0],
+        episodes=[],
+    )
+    batch = Batch(rollout, valid, agent.learner.coefficients(0))
+
+    def train() -> None:
+        nonlocal observation, done
+        for t in range(N_STEPS):
+            actions[t], _ = backend.act(t, observation, starts, None, None, random)
+            valid[t] = ~done
+            observation, rewards[t], terminated[t], truncated[t], _ = env.step(actions[t])
+            done = terminated[t] | truncated[t]
+        observations[N_STEPS] = observation
+        backend.gradients(batch, with_metrics=False)
+        agent.optimizer.step()
+
+    return train
+
+
+def compare_bookkeeping(case: Case, rounds: int) -> dict[str, list[float]]:
+    """Measure the CPU time of an update in seconds, of `A2C.learn` and by hand, in every round.
+
+    Raises:
+        RuntimeError: If the weights differ after the last round.
+    """
+    agent, twin = (make_agent(our_env(case), N_STEPS) for _ in range(2))
+    train, clock = by_hand(twin), time.process_time
+    times: list[float] = []
+
+    def repeat_update(_: A2C) -> None:
+        began = clock()
+        train()
+        times.append(clock() - began)
+
+    measured: dict[str, list[float]] = {"learn": [], "by hand": []}
+    for _ in range(rounds + 1):
+        times.clear()
+        began = clock()
+        agent.learn(case.steps, repeat_update)
+        both, by_hand_only = clock() - began, sum(times)
+        measured["learn"].append((both - by_hand_only) / len(times))
+        measured["by hand"].append(by_hand_only / len(times))
+    if not all(map(torch.equal, agent.policy.parameters(), twin.policy.parameters())):
+        raise RuntimeError("A2C.learn and the loop must compute the same weights, but their weights differ")
+    return {name: seconds[1:] for name, seconds in measured.items()}  # the first round warms up
+
+
+def bookkeeping_table(results: dict[str, dict[str, list[float]]]) -> str:
+    """Format the results of --bookkeeping as Markdown."""
+    lines = [
+        "| environments | microseconds of an update | minimal loop | share of bookkeeping (quartiles) | goal |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, measured in results.items():
+        learn, hand = (np.array(measured[key]) for key in ("learn", "by hand"))
+        low, middle, high = np.percentile(100 * (1 - hand / learn), [25, 50, 75])
+        lines.append(
+            f"| {name} | {1e6 * np.median(learn):.0f} | {1e6 * np.median(hand):.0f} | "
+            f"{middle:.1f} % ({low:.1f} to {high:.1f}) | {100 * BOOKKEEPING[name]:g} % |"
+        )
+    return "\n".join(lines)
+
+
+def measure_bookkeeping(rounds: int, output: Path) -> None:
+    """Measure and write the table of --bookkeeping."""
+    results = {name: compare_bookkeeping(CASES[name], rounds) for name in BOOKKEEPING}
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "gymnasium": gym.__version__}
+    output.write_text(json.dumps({"versions": versions, "cpu_seconds_per_update": results}, indent=1) + "\n")
+    text = (
+        "# Share of bookkeeping in the time of training A2C\n\n"
+        f"`python benchmarks/agents.py --bookkeeping --rounds {rounds}`, medians of CPU time; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f", one thread.\n\n{bookkeeping_table(results)}\n"
+    )
+    output.with_suffix(".md").write_text(text)
+    print(text)
+
+
 def growth(total: int) -> float:
     """Measure the growth of the process's peak RAM in MB, from a tenth of a training to its end."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(total // 10)
@@ -282,11 +395,15 @@ def main() -> None:
     parser.add_argument("--memory-steps", type=int, default=1_000_000)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/agents.json"))
     parser.add_argument("--native", action="store_true", help="compare native environments with SyncVectorEnv")
+    parser.add_argument("--bookkeeping", action="store_true", help="measure the share of bookkeeping")
     parser.add_argument("--updates", type=int, default=60, help="updates of one measurement of --native")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.native:
         measure_native(arguments.rounds, arguments.updates, arguments.output.with_name("native.json"))
+        return
+    if arguments.bookkeeping:
+        measure_bookkeeping(arguments.rounds, arguments.output.with_name("bookkeeping.json"))
         return
     results = {}
     for name in arguments.cases:

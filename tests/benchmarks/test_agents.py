@@ -58,3 +58,34 @@ def test_native_table_of_the_committed_measurements_is_in_the_documentation(benc
     measured = json.loads((PATH.parent / "results" / "native.json").read_text())["env_steps_per_second"]
     assert list(measured) == [f"{id}, {num_envs}" for id, num_envs in benchmark.NATIVE]
     assert benchmark.native_table(measured) in (PATH.parents[1] / "docs" / "environments.md").read_text()
+
+
+def test_bookkeeping_compares_updates_with_equal_weights(benchmark, tmp_path, monkeypatch):
+    cases = {
+        name: benchmark.CASES[name]._replace(steps=40 * benchmark.CASES[name].num_envs) for name in benchmark.CASES
+    }
+    monkeypatch.setattr(benchmark, "CASES", cases)
+    benchmark.measure_bookkeeping(rounds=2, output=tmp_path / "bookkeeping.json")
+    measured = json.loads((tmp_path / "bookkeeping.json").read_text())["cpu_seconds_per_update"]
+    assert measured.keys() == benchmark.BOOKKEEPING.keys()
+    for times in measured.values():
+        assert {name: len(seconds) for name, seconds in times.items()} == {"learn": 2, "by hand": 2}
+    assert benchmark.bookkeeping_table(measured) in (tmp_path / "bookkeeping.md").read_text()
+
+
+def test_bookkeeping_raises_if_the_weights_differ(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "by_hand", lambda agent: lambda: None)
+    with pytest.raises(RuntimeError, match="weights differ"):
+        benchmark.compare_bookkeeping(benchmark.CASES["CartPole, 1"]._replace(steps=40), rounds=1)
+
+
+def test_bookkeeping_table_has_the_median_share_within_rounds(benchmark):
+    measured = {"learn": [2e-4, 4e-4, 1e-4], "by hand": [1.5e-4, 3.8e-4, 0.9e-4]}
+    row = benchmark.bookkeeping_table({"CartPole, 1": measured}).splitlines()[-1]
+    assert row == "| CartPole, 1 | 200 | 150 | 10.0 % (7.5 to 17.5) | 12 % |"
+
+
+def test_bookkeeping_table_of_the_committed_measurements_is_in_the_documentation(benchmark):
+    measured = json.loads((PATH.parent / "results" / "bookkeeping.json").read_text())["cpu_seconds_per_update"]
+    assert measured.keys() == benchmark.BOOKKEEPING.keys()
+    assert benchmark.bookkeeping_table(measured) in (PATH.parents[1] / "docs" / "agents.md").read_text()

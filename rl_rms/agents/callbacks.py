@@ -131,7 +131,7 @@ class Periodic(Callback):
         at_end: Whether to act also after the rollout that reaches the ``total_timesteps`` of `Agent.learn`.
 
     Raises:
-        ValueError: If ``every`` is below 1.
+        ValueError: If ``every`` is not a whole number >= 1, or ``at_end`` is neither True nor False.
     """
 
     def __init__(self, every: int, *, at_end: bool = False) -> None:

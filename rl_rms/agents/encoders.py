@@ -22,9 +22,10 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
     """The encoder of an observation space.
 
     Args:
-        space: Box or MultiBinary (flattened), images (convolutions, unless the configuration chooses ``mlp``),
-            Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own encoder,
-            concatenated). A Dict's ``action_mask`` is not encoded. A user's encoder may support any space.
+        space: Box or MultiBinary (flattened), images (convolutions; flattened with ``mlp``, and with ``auto``
+            below 3 pixels), Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own
+            encoder, concatenated). A Dict's ``action_mask`` is not encoded. A user's encoder may support any
+            space.
         config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:

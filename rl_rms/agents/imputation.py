@@ -69,7 +69,7 @@ class Found:
     size: int
 
     def __str__(self) -> str:
-        among = f" in {self.count} of {self.size} numbers" if self.size > 1 else ""
+        among = f" (not finite: {self.count} of {self.size} numbers)" if self.size > 1 else ""
         return f"{self.what} of sub-environment {self.env_index} must be finite, got {self.value:g}{among}"
 
 

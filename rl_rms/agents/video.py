@@ -40,8 +40,9 @@ class VideoCallback(Periodic):
         deterministic: Whether to take the most likely actions instead of sampling them.
 
     Raises:
-        ValueError: If ``every`` is below 1, or the environment has several sub-environments or does not render
-            images, or at the start of the training if its spaces or wrappers differ from the agent's.
+        ValueError: If ``every`` is not a whole number >= 1, or the environment has several sub-environments or
+            does not render images, or at the start of the training if its spaces or wrappers differ from the
+            agent's.
         ImportError: If moviepy is not installed.
     """
 

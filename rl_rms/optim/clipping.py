@@ -26,8 +26,8 @@ def describe_nonfinite(params: Iterable[tuple[str, Tensor]]) -> str:
             grad = gathered(param.grad)
             nonfinite = grad[~grad.isfinite()]
             return (
-                f"the gradient of {name} must be finite, got {nonfinite[0].item()} in {len(nonfinite)} of "
-                f"{grad.numel()} numbers; no weight was updated. Fix the loss, or skip such updates with "
+                f"the gradient of {name} must be finite, got {nonfinite[0].item()} (not finite: {len(nonfinite)} "
+                f"of {grad.numel()} numbers); no weight was updated. Fix the loss, or skip such updates with "
                 'on_nonfinite="skip"'
             )
     return ""

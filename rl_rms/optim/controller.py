@@ -22,7 +22,7 @@ from rl_rms.optim.matched import Matched
 from rl_rms.optim.probes import Probes
 
 _ESTIMATED = get_args(EstimatedHalfLife)
-# Half-lives below the lower bound may predict squared gradients better, but give lower returns, because large
+# Half-lives far below the lower bound may predict squared gradients better, but give lower returns, because large
 # gradients carry the signal.
 _BOUNDS = (32.0, 10_000.0)
 

@@ -245,8 +245,8 @@ def test_find_names_the_place_and_number_of_nonfinite_values():
     tree = {"far": (np.array([[1.0, 2.0], [NAN, -INF], [1e39, 1.0]]),), "near": np.array([NAN, 1.0, 1.0])}
     assert list(map(str, find("the observation", tree))) == [
         "the observation['near'] of sub-environment 0 must be finite, got nan",
-        "the observation['far'][0] of sub-environment 1 must be finite, got nan in 2 of 2 numbers",
-        "the observation['far'][0] of sub-environment 2 must be finite, got 1e+39 in 1 of 2 numbers",
+        "the observation['far'][0] of sub-environment 1 must be finite, got nan (not finite: 2 of 2 numbers)",
+        "the observation['far'][0] of sub-environment 2 must be finite, got 1e+39 (not finite: 1 of 2 numbers)",
     ]
     assert find("the reward", np.array([3e38, 0.0])) == []
 

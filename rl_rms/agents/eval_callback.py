@@ -51,8 +51,8 @@ class EvalCallback(Periodic):
     environment cannot be copied, the callback warns that evaluations change the training.
 
     Args:
-        env: Separate environment with its own clock. None uses the agent's environment, which must
-            then be a `rl_rms.envs.NonStationaryVector`.
+        env: Separate environment with its own clock. None uses the agent's environment, which must then be a
+            `rl_rms.envs.NonStationaryVector`, with or without wrappers around it.
         every: Env steps between two evaluations.
         episodes: Episodes of each evaluation.
         deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with

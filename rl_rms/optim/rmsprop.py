@@ -49,11 +49,11 @@ class RMSprop(Optimizer):
     steps that the next update spans. ``half_life="match"`` derives the half-life from ``timescale``, and
     ``"auto"`` estimates it from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
-    In ``param_groups``, ``"alpha"`` is the decay of the last update; before the first update it is the initial
-    decay, or None if that is unknown. ``"half_life"`` is None for a fixed decay, the half-life in environment
-    steps as a string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state
-    dicts. Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)``
-    for all gradients. With ``centered`` and a constant rho, update t has
+    In ``param_groups``, ``"alpha"`` is the decay that the last update used or the last assignment set; None while
+    the decay is unknown. ``"half_life"`` is None for a fixed decay, the half-life in environment steps as a
+    string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state dicts.
+    Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)`` for all
+    gradients. With ``centered`` and a constant rho, update t has
     ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding loses the variance, only the
     bound with eps holds.
 

@@ -19,8 +19,8 @@ LN2 = math.log(2.0)
 GAUSSIAN_NOISE = 2.0
 """``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
-# Nodes of the trapezoidal rule in `tracking_error` on each side of z = 0. More nodes change the error by less than
-# 1e-3 of its value.
+# Nodes of the trapezoidal rule in `tracking_error` on each side of z = 0. With more nodes, the error changes by
+# less than 0.1 % for S up to 6, and by less than 2 % for S up to 100.
 _NODES = 12
 
 

@@ -51,7 +51,7 @@ def rmsprop_init(
     """The state before the first update.
 
     Args:
-        param: The parameter, of any shape, or parameters by name. The state does not refer to them.
+        param: The parameter, of any shape, or parameters by name. The state does not refer to the parameters.
         momentum: As in `rmsprop_update`.
         optimism: As in `rmsprop_update`.
         centered: As in `rmsprop_update`.

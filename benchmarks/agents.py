@@ -17,8 +17,12 @@ and always uses a DummyVecEnv with the same number of environments.
 At the end, a run of a million env steps measures how much the peak RAM of the process grows after the first tenth.
 
 ``--native`` compares the native vector environments of rl_rms with Gymnasium's SyncVectorEnv instead. The agent is
-A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between both kinds
-of environments, and times are CPU times.
+A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between the kinds of
+environments, and times are CPU times. The rows of MuJoCo have two more ratios to the SyncVectorEnv:
+
+- "engine limit" is the ratio if native env steps consisted of MuJoCo's functions only. The other time of env steps
+  is subtracted. The time of the agent is not subtracted.
+- "two threads" is the ratio of the wall times with two threads. It needs two free cores.
 
 ``--bookkeeping`` measures the share of A2C's CPU time that a minimal loop saves. The loop calls the same
 environments, backend and optimizer, and computes the same weights. It has no checks, episode statistics, callbacks
@@ -33,9 +37,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -60,6 +65,8 @@ NATIVE = {
 }
 # The cases that --bookkeeping measures, and the largest desired shares of bookkeeping.
 BOOKKEEPING = {"CartPole, 1": 0.12, "CartPole, 64 native": 0.085}
+# The functions of MuJoCo that an env step or the reset in it calls.
+_ENGINE = ("mj_step", "mj_rnePostConstraint", "mj_forward", "mj_resetData")
 
 
 class Pixels(gym.Env[np.ndarray, int]):
@@ -201,36 +208,82 @@ def compare(case: Case, rounds: int) -> dict[str, list[float]]:
 
 
 def compare_native(id: str, num_envs: int, updates: int, rounds: int) -> dict[str, list[float]]:
-    """Measure the env steps per second of CPU time with native and Gymnasium's environments in every round."""
-    threads = {"num_threads": 1} if id.removesuffix("-v5") in _MUJOCO else {}
-    envs = {
-        "native": make_vec(id, num_envs, vectorization_mode="native", **threads),
-        "sync": SyncVectorEnv([lambda: gym.make(id)] * num_envs, copy=False),
-    }
+    """Measure the env steps per second with native and Gymnasium's environments in every round."""
     steps = 8 * num_envs * updates
-    measures = {name: training(env, 8, steps, steps // 10, time.process_time) for name, env in envs.items()}
-    measured: dict[str, list[float]] = {name: [] for name in envs}
+
+    def train(env: VectorEnv, clock: Callable[[], float] = time.process_time) -> Callable[[], float]:
+        return training(env, 8, steps, steps, clock)
+
+    def native(**threads: int) -> VectorEnv:
+        return make_vec(id, num_envs, vectorization_mode="native", **threads)
+
+    def sync() -> VectorEnv:
+        return SyncVectorEnv([lambda: gym.make(id)] * num_envs, copy=False)
+
+    if id.removesuffix("-v5") in _MUJOCO:
+        measures = {
+            "native": train(native(num_threads=1)),
+            "sync": train(sync()),
+            "engine limit": engine_limit(native(num_threads=1), train),
+            "native, two threads, wall time": train(native(num_threads=2), time.perf_counter),
+            "sync, wall time": train(sync(), time.perf_counter),
+        }
+    else:
+        measures = {"native": train(native()), "sync": train(sync())}
+    measured: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():
             measured[name].append(measure())
     return measured
 
 
+def engine_limit(env: VectorEnv, train: Callable[..., Callable[[], float]]) -> Callable[[], float]:
+    """Return a measurement that counts only the calls of MuJoCo within env steps, and the time of the agent."""
+    mujoco = import_module("mujoco")
+    subtracted = 0.0
+
+    def timed(function: Callable[..., Any], sign: int) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal subtracted
+            began = time.process_time()
+            result = function(*args, **kwargs)
+            subtracted += sign * (time.process_time() - began)
+            return result
+
+        return call
+
+    measure = train(env, lambda: time.process_time() - subtracted)
+    calls = {name: timed(getattr(mujoco, name), -1) for name in _ENGINE}
+
+    def measure_limit() -> float:
+        with mock.patch.multiple(mujoco, **calls), mock.patch.object(env, "step", timed(env.step, 1)):
+            return measure()
+
+    return measure_limit
+
+
 def native_row(id: str, num_envs: int, measured: dict[str, list[float]]) -> str:
-    """Format the medians and the quartiles of the ratio within rounds as a row of a Markdown table."""
-    native, sync = (np.array(measured[name]) for name in ("native", "sync"))
-    low, middle, high = np.percentile(native / sync, [25, 50, 75])
+    """Format the medians and the quartiles of the ratios within rounds as a row of a Markdown table."""
+
+    def ratio(name: str, other: str) -> str:
+        if name not in measured:
+            return ""
+        low, middle, high = np.percentile(np.divide(measured[name], measured[other]), [25, 50, 75])
+        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
     return (
-        f"| {id} | {num_envs} | {np.median(native):,.0f} | {np.median(sync):,.0f} | "
-        f"{middle:.2f} ({low:.2f} to {high:.2f}) | {NATIVE[id, num_envs]:g} |"
+        f"| {id} | {num_envs} | {np.median(measured['native']):,.0f} | {np.median(measured['sync']):,.0f} | "
+        f"{ratio('native', 'sync')} | {NATIVE[id, num_envs]:g} | {ratio('engine limit', 'sync')} | "
+        f"{ratio('native, two threads, wall time', 'sync, wall time')} |"
     )
 
 
 def native_table(results: dict[str, dict[str, list[float]]]) -> str:
     """Format the results of --native as Markdown; the keys are an id and a number of environments."""
     lines = [
-        "| environment | sub-environments | native | SyncVectorEnv | ratio (quartiles) | goal |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| environment | sub-environments | native | SyncVectorEnv | ratio (quartiles) | goal | engine limit "
+        "| two threads, wall time |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [native_row(*_parts(name), measured) for name, measured in results.items()]
     return "\n".join(lines)
@@ -252,9 +305,10 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
     output.write_text(json.dumps({"versions": versions, "env_steps_per_second": results}, indent=1) + "\n")
     output.with_suffix(".md").write_text(
         "# Env steps a second of training A2C in native vector environments\n\n"
-        f"`python benchmarks/agents.py --native --rounds {rounds}`, medians of CPU time; "
+        f"`python benchmarks/agents.py --native --rounds {rounds} --updates {updates}`, medians of CPU time with "
+        "one thread, except for the last column; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f", one thread.\n\n{native_table(results)}\n"
+        + f".\n\n{native_table(results)}\n"
     )
 
 
@@ -396,7 +450,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/agents.json"))
     parser.add_argument("--native", action="store_true", help="compare native environments with SyncVectorEnv")
     parser.add_argument("--bookkeeping", action="store_true", help="measure the share of bookkeeping")
-    parser.add_argument("--updates", type=int, default=60, help="updates of one measurement of --native")
+    parser.add_argument("--updates", type=int, default=10, help="updates of one measurement of --native")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.native:

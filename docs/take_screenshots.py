@@ -64,7 +64,7 @@ def take_tensorboard(browser: Browser, runs: Path, images: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
-        os.chdir(folder)  # TensorBoard shows the path of its folder
+        os.chdir(folder)  # because TensorBoard shows the path of the log folder
         main(["train", "drifting_cartpole", "--eval_every=100000"])
         (trained,) = Path("runs/drifting_cartpole").iterdir()
         take_tensorboard(browser, Path("runs"), IMAGES)

@@ -327,8 +327,8 @@ class PPOConfig(RolloutConfig):
             )
         if self.meta is not None:
             raise ValueError(
-                "meta must be None for PPO, because it needs one optimizer step on each rollout; leave meta out, "
-                "or use A2C"
+                "meta must be None for PPO, because meta needs exactly one optimizer step on each rollout and PPO "
+                "makes several; leave meta out, or use A2C"
             )
 
 

@@ -48,7 +48,8 @@ class InfoSums:
             info: The infos of the step.
             valid: Whether each frame is a transition, shape ``(num_envs,)``.
             done: Whether each transition is the last of its episode, same shape.
-            final_info: The infos of these last transitions, if ``info`` belongs to the next episodes.
+            final_info: With same-step autoreset, the infos of the transitions that end an episode. There, the
+                ``info`` of such a sub-environment belongs to its next episode. Otherwise None.
         """
         parts = [(info, valid)] if final_info is None else [(info, valid & ~done), (final_info, valid & done)]
         for column, name in enumerate(self._names):

@@ -182,10 +182,10 @@ def _of_log(log: "Run | EventLog") -> str:
     parts.append(_regimes(followings))
     tracking = read_tracking(log)
     if tracking is not None:
-        shows = "Second moment and squared gradients against env steps, and the half-life."
+        shows = "Second moment, squared gradients and half-life against env steps."
         parts.append(_figure(memory_curves(log, tracking), shows))
     if log.series("optim/effective_step")[0]:
-        shows = "Root mean square of a step against env steps, and the learning rate."
+        shows = "Root mean square of the optimizer's steps, and learning rate, against env steps."
         parts.append(_figure(effective_step(log), shows))
     parts.append(_configuration(log))
     return "".join(parts)

@@ -64,7 +64,7 @@ class RMSprop(Optimizer):
         eps: Added to the denominator, >= 0. None uses the preset's value.
         weight_decay: Added to the gradient as ``weight_decay * p`` unless it is decoupled, >= 0.
         momentum: Decay of the momentum buffer, > -1. A negative value damps the rotation in games.
-        centered: Whether to subtract the squared mean gradient from v.
+        centered: Whether v - m*m, with the mean gradient m, replaces v in the denominator.
         capturable: Whether a CUDA graph may capture a step; needs parameters on an accelerator.
         foreach: Whether to update all parameters with a few kernels on lists of tensors. None does so where it is
             faster, such as on CUDA devices.

@@ -124,7 +124,7 @@ def rmsprop_update(
             rotation in games (Gidel et al., arXiv:1807.04740).
         optimism: Coefficient of the change since the previous update. The value 1 gives the optimistic gradient
             ``2 u - u'`` for games (Daskalakis et al., arXiv:1711.00141).
-        centered: Whether to subtract the squared mean gradient, so that v estimates a variance.
+        centered: Whether v - m*m, which estimates the gradient's variance, replaces v in the denominator.
         bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered``, the
             first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0.
             When centered, the difference v - m*m is divided as a whole, because dividing v and m separately would

@@ -63,7 +63,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
-    """Measure clients with quadratic losses, or clients with CartPoles."""
+    """Train clients with quadratic losses or with CartPoles, and return the study's metrics."""
     if "engine" in cell:
         return _cartpoles(seed, placement, **cell)
     metrics = [_quadratic(seed, placement, rate, **cell) for rate in RATES[placement]]

@@ -1,8 +1,8 @@
 """Adapts RMSprop's hyperparameters by meta-gradient, the gradient of the loss after several updates.
 
-The log hyperparameters x are the logarithms of the adapted hyperparameters: learning rate and half-life by default,
-and epsilon with ``adapt=[..., "eps"]``. The last ``window`` updates are repeated differentiably on their rollouts,
-from the parameters before the first update:
+The log hyperparameters x are the logarithms of the adapted hyperparameters: by default learning rate and
+half-life, and epsilon with ``adapt=[..., "eps"]``. The last ``window`` updates are repeated differentiably on
+their rollouts, from the parameters before the first update:
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 

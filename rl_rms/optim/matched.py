@@ -33,8 +33,8 @@ class Matched(HalfLifeEstimator):
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
     _PRIOR_WEIGHT = 512.0  # weight of the prior, as a number of pairs of gradients
-    # The prior also has this weight for each update in the timescale: with 1.0, a timescale of 1,000 updates adds the
-    # weight of 1,000 pairs of block means. The first jumps may come late.
+    # The prior also has this weight for each update in the timescale: with 1.0, a timescale of 1,000 updates adds
+    # the weight of 1,000 pairs of block means. The first jumps may come late.
     _PRIOR_TIMESCALES = 1.0
     _BLOCK_WEIGHT = 64.0  # weight of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0

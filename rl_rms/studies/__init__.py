@@ -4,7 +4,7 @@ from importlib import import_module
 
 from rl_rms.studies.frame import Study
 
-# In the order of the table in docs/studies/README.md.
+# The studies are in the order of the table in docs/studies/README.md.
 STUDIES = {
     "saddle": "steps to escape a saddle, compared with SGD, momentum and Adam",
     "batch_norm": "step sizes by the scale of a BatchNorm, over six decades",

@@ -97,7 +97,7 @@ def at_rate(results: Results, by: str, number: int) -> Floats:
 
 
 def taus(results: Results) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Kendall's tau between the rankings of every two optimizers, with its interval."""
+    """Kendall's tau between the rankings of every two optimizers, with its 95 % interval."""
     rng = np.random.default_rng(0)
     scores = {by: at_best_rates(results, by) for by in results.levels("by")}
     return {(one, other): agreement(scores[one], scores[other], rng) for one, other in combinations(scores, 2)}
@@ -139,7 +139,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the taus, and by whether an optimizer's best network is significantly worse under another."""
+    """Judge the claim by the taus, and by the scores of each optimizer's best network under other optimizers."""
     names, optimizers = results.levels("network"), results.levels("by")
     scores = {by: at_best_rates(results, by) for by in optimizers}
     winners = {by: int(own.mean(1).argmax()) for by, own in scores.items()}
@@ -197,7 +197,8 @@ STUDY = Study(
     setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean length of all episodes "
     "in the training. The study trains twelve networks with four optimizers. Each pair of network and "
     "optimizer uses the best of three learning rates."
-    "\n\n- A network's name lists its hidden layers: `64-64` has two layers of 64 units. Hidden layers "
+    "\n\n- A network's name lists its hidden layers: `64-64` has two layers of 64 units, and `linear` has none. "
+    "Hidden layers "
     "use tanh, and actor and critic have separate layers, unless the name says otherwise. `not "
     "orthogonal` uses torch's initial weights."
     "\n\n- RMSprop 7 and RMSprop 200 have half-lives of 7 and 200 updates."
@@ -209,7 +210,8 @@ STUDY = Study(
     "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
     "best learning rates`, each of the two rates gives one ranking.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. The "
-    "study tests whether the best network under one optimizer has a lower score under another optimizer than the "
+    "study tests whether the best network under one optimizer has a significantly lower score under another "
+    "optimizer than the "
     "other optimizer's best network. This test ignores that both networks were selected for their scores.",
     cells=cells,
     measure=measure,

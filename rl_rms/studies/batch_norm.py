@@ -83,7 +83,7 @@ class Gradients:
 
 @functools.cache
 def moved(seed: int, by: str, gamma: float) -> Tensor:
-    """Return the displacement of the first weights in a hundred updates."""
+    """Return the change of the first weights in `UPDATES` updates."""
     source = Gradients(seed)
     before = source.weights.detach().clone()
     optimizer = KINDS[by]([source.weights])
@@ -109,7 +109,7 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
 
     Returns:
         ``first``: ratio of the lengths in the first update after the jump. ``updates``: updates after the jump
-        until the lengths stay within a tenth of each other.
+        until the lengths stay within a tenth of each other, or all measured updates if they never do.
     """
     lengths = []
     for factor in (1.0, jump):
@@ -150,7 +150,10 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the worst gamma at eps 1e-8. The evidence also has a large eps and the longest effect of a jump."""
+    """Judge the claim by the worst gamma at eps 1e-8.
+
+    The evidence also has the worst gamma at the largest eps, and the longest effect of a jump.
+    """
     small = worst(results, "RMSprop, eps 1e-8")
     scaled = [by for by in results.levels("by") if by.startswith("RMSprop,")]
     texts = [
@@ -164,8 +167,9 @@ def verdict(results: Results) -> Verdict:
         for jump in results.levels("jump", rho=rho)
     )
     sentence = (
-        f"{' '.join(texts)} After gamma is multiplied by {slowest[2]:g}, the steps with rho {slowest[1]:g} have a "
-        f"wrong length for at least {short(slowest[0])} updates."
+        f"{' '.join(texts)} After gamma is multiplied by {slowest[2]:g}, it takes at least {short(slowest[0])} "
+        f"updates with rho {slowest[1]:g} until the step lengths are again within 10 % of the lengths without "
+        "this change."
     )
     if small > CLOSE:
         return Verdict("does not hold", sentence)
@@ -203,18 +207,19 @@ STUDY = Study(
     "\n\n- In the first experiment, gamma is constant. The displacement D(gamma) is the change of the "
     f"first weights in {UPDATES} updates. The first table shows |D(gamma) - D(1)| / |D(1)|, with the same "
     "batches for every gamma."
-    f"\n\n- In the second experiment, gamma is 1 for {WARM_UP} updates and then changes once by a factor. "
-    "The study compares its step lengths with the step lengths of a training without this change. The "
+    f"\n\n- In the second experiment, the optimizer is RMSprop, and gamma is 1 for {WARM_UP} updates and then "
+    "changes once by a factor. The study compares the length of each step after this change with the length of "
+    "the same step in a training without the change. The "
     "second table shows the ratio of the two lengths in the first update after the change. It also shows "
     "after how many updates the two lengths stay within 10 % of each other."
     "\n\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
     "0.99, and 6,000 for 0.999.",
-    caveat="At rho = 0.999, the measurement ends about when the step lengths agree, so the true number of updates "
-    "may be larger. Random differences between the two trainings also count. Gradients are exactly "
+    caveat="At rho = 0.999 and gamma x 0.1, the measurement ends about when the step lengths agree, so the true "
+    "number of updates may be larger. The weights of the two trainings differ after the change of gamma, which "
+    "also changes their step lengths. Gradients are exactly "
     "proportional to gamma only if the loss is linear in the actor's outputs, and BatchNorm and the later "
     "hidden layers have no biases and only ReLU activations. With tanh or a saturating loss, gamma also changes "
-    "the direction of the "
-    "gradients.",
+    "the direction of the gradients.",
     cells=cells,
     measure=measure,
     tables=tables,

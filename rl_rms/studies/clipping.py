@@ -2,7 +2,7 @@
 
 Gradients are normal noise in a thousand coordinates, each with its own standard deviation (its scale). A burst
 enlarges the gradients of all coordinates, or of one coordinate, in a single update. A lasting change enlarges all
-gradients in this update and in all later updates.
+gradients from one update on.
 """
 
 import math
@@ -36,7 +36,7 @@ CLIPS: dict[str, dict[str, Any]] = {
     "max_update_rms": {"max_update_rms": 2.0},
 }
 BEFORE = ("max_grad_norm", "max_tensor_norm", "max_grad_value", "max_grad_ratio")
-# A burst in all coordinates, a burst in one coordinate of large or small scale, and a lasting change.
+# The coordinates that each burst, or the lasting change, affects.
 WHERE = {"all": slice(None), "large": slice(-1, None), "small": slice(0, 1), "lasting": slice(None)}
 BURSTS = ("all", "large", "small")
 SIZE, LASTING_SIZE = 1_000.0, 10.0
@@ -52,7 +52,7 @@ def measure(seed: int, *, clip: str, burst: str, after: int) -> dict[str, Any]:
 
     Returns:
         ``root``: root v of the coordinates in the burst, divided by its expected value, at `moments`.
-            ``recovery``: updates after the burst until ``root`` is within a tenth of 1; ``after`` if it never is.
+            ``recovery``: updates after the burst until this ratio is within a tenth of 1, at most ``after``.
             ``others``: step of the other coordinates in the update with the burst, divided by their step without
             burst and clipping; nan without other coordinates.
     """
@@ -114,7 +114,7 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def moments(after: int) -> list[int]:
-    """Return the updates after which root v is recorded, counted from the burst."""
+    """Return the updates after which root v is recorded. Update 0 has the burst."""
     return sorted({round(moment) - 1 for moment in np.geomspace(1, after, 40)})
 
 
@@ -153,15 +153,15 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the arguments that keep every burst out of v."""
+    """Judge the claim by which arguments keep every burst out of v."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
     worst = {clip: max(pollution(results, clip, burst) for burst in BURSTS) for clip in CLIPS}
     best, *others = sorted(BEFORE, key=worst.__getitem__)
     sentence = (
         f"Without clipping, root v after a burst is up to {short(worst['none'])} times its expected value. "
         f"Clipping by {best} limits this factor to {short(worst[best])}. With every other argument that clips "
-        f"before v, the factor after the worst burst is at least {short(worst[others[0]])}. After a lasting "
-        "change, v adapts in "
+        f"gradients before they enter v, the factor after the worst burst is at least {short(worst[others[0]])}. "
+        "After a lasting change, v adapts in "
         f"{_recovery(results, 'none', 'lasting')} updates without clipping, and in "
         f"{_recovery(results, best, 'lasting')} updates with {best}."
     )
@@ -201,14 +201,15 @@ STUDY = Study(
     setup="The gradients of 1,000 coordinates are normally distributed. Each coordinate has its own standard "
     "deviation, its scale, from 0.01 to 1. The coordinates form five tensors. The optimizer has rho = "
     f"0.99. After {WARM_UP} updates, the gradients change in one of four ways:"
-    "\n\n- **all:** in one update, the gradient of every coordinate is 1,000 times its scale."
+    "\n\n- **all:** in one update, the gradient of every coordinate is 1,000 times its scale, with a random sign."
     "\n\n- **large:** in one update, only the gradient of the coordinate with the largest scale is 1,000 "
-    "times its scale."
+    "times its scale, with a random sign."
     "\n\n- **small:** in one update, only the gradient of the coordinate with the smallest scale is 1,000 "
-    "times its scale."
-    "\n\n- **lasting:** all gradients are ten times as large in this update and in all later updates."
-    "\n\nThe expected value of root v comes from the same noise without burst and clipping. In the case "
-    "`lasting`, it is ten times this value. The study measures root v of the coordinates that change, "
+    "times its scale, with a random sign."
+    f"\n\n- **lasting:** from update {WARM_UP + 1} on, all gradients are ten times as large."
+    "\n\nA training with the same noise, but without burst and clipping, gives the expected value of root v. In "
+    "the case `lasting`, the expected value is multiplied by ten. The study measures root v of the coordinates "
+    "that change, "
     "divided by its expected value, after the first changed update. Recovery is the number of further "
     "updates until this ratio is within 10 % of 1. The last column shows the step of the unchanged "
     "coordinates in the update with the burst, divided by their step without burst and clipping."
@@ -216,13 +217,11 @@ STUDY = Study(
     "\n\n- `max_grad_norm` is twice the usual norm of the whole gradient, and `max_tensor_norm` is twice "
     "the usual norm of a tensor's gradient."
     "\n\n- `max_grad_value` is three times the largest scale."
-    "\n\n- `max_grad_ratio` limits a gradient to three times root v of its coordinate."
-    "\n\n- `max_update_rms` limits the root mean square of the gradients divided by root v to 2. Its usual "
-    "value is 1.",
+    "\n\n- `max_grad_ratio` is 3, so the limit is three times the previous root v of the coordinate."
+    "\n\n- `max_update_rms` is twice the usual root mean square of g / root v, which is 1.",
     caveat="The gradients are normally distributed. For heavy-tailed gradients, max_grad_ratio also clips the "
     "tails, so v is smaller than the second moment of the gradients. A lower max_grad_norm limits bursts more, "
-    "but "
-    "also shortens ordinary updates more often.",
+    "but also shortens ordinary updates more often.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -35,7 +35,7 @@ STAGES = [{"length": length} for length in (1.0, 0.5, 0.25, 0.12)]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return cells for streams of gradients, and for A2C in a curriculum."""
+    """Return cells for streams of gradients, and in a full study for A2C in a curriculum."""
     if quick:
         return grid(rho=[0.9, 0.97, 0.99], ratio=[4.0, 0.25, 100.0, 0.01])
     streams = grid(rho=RHOS, ratio=[ratio**sign for ratio in RATIOS for sign in (1, -1)])
@@ -94,7 +94,7 @@ def slope(results: Results, ratio: float) -> float:
 
 
 def expected(ratio: float) -> float:
-    """Return the theoretical slope, for rho near 1."""
+    """Return the theoretical slope for rho near 1. For growing gradients, it is the limit for a large factor."""
     return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
 
 
@@ -120,7 +120,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by whether the slope depends on the factor, for growing and for shrinking gradients."""
+    """Judge the claim by whether the slope depends on the factor, for growing and for shrinking gradients."""
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}
@@ -186,12 +186,13 @@ STUDY = Study(
     "\n\n- v has adapted when root v is within 10 % of the new standard deviation. The study counts "
     "the updates until v has adapted."
     "\n\n- A line through 0 is fitted to this number of updates as a function of 1 / (1 - rho). The table "
-    "shows the slope of this line. The brackets contain the theoretical slope for rho near 1."
+    "shows the slope of this line. The brackets contain the theoretical slope for rho near 1. For growing "
+    "gradients, it is the limit for a large factor."
     "\n\n- The last column shows the root mean square of the first step after the change for rho = 0.999, "
-    "divided by its value after v has adapted."
+    "divided by the root mean square of a step after v has adapted."
     f"\n\nIn the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps, through "
-    "four stages. The pole is shorter in each stage than in the stage before. A stage ends when the last 30 "
-    "episodes in it have a mean "
+    "four stages. The pole is shorter in each stage than in the stage before. Each of the first three stages ends "
+    "when the last 30 episodes in it have a mean "
     "return of at least 100. The table shows the mean return of all episodes, and the stage at the "
     "end, from 0 to 3. Each half-life uses the better of two learning rates.",
     caveat="The tolerance of 10 % is arbitrary. With a tolerance of 5 %, v adapts to growing gradients in "

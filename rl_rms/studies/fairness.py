@@ -1,4 +1,4 @@
-"""Tests whether RMSprop disadvantages a group with noisy features, and whether normalizers by group help.
+"""Tests whether RMSprop disadvantages a group with noisy features, and whether a second moment per group helps.
 
 A linear policy decides on the applicants of `rl_rms.envs.lending`, with 64 new applicants in each update. In the
 supervised setting, it learns from the labels with the log loss. In the bandit setting, it samples its decisions
@@ -112,7 +112,7 @@ def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> 
             rates = true_positive_rates(actions, tested.groups, tested.repays)
             evaluated.append((rates, scored @ in_tested / in_tested.sum(0), scored.mean(1)))
     tpr, of_groups, score = (np.array(values) for values in zip(*evaluated, strict=True))
-    # The score weights the groups as the training does.
+    # The best rate has the highest score with the groups weighted as in the loss.
     importance = np.full(2, 0.5) if EQUAL_WEIGHTS[by] else in_tested.mean(0)
     best = int((of_groups @ importance)[-3:].mean(0).argmax())
     gap = tpr[:, best, 0] - tpr[:, best, 1]
@@ -171,7 +171,7 @@ _SCORED = ("early_score", "late_score")
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the cases in which `GroupRMSprop` narrows the gap, compared with RMSprop and the same loss."""
+    """Judge the claim by the cases in which `GroupRMSprop` has a narrower gap than RMSprop with the same loss."""
     settings = [{"setting": w, "weights": s} for w in results.levels("setting") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
@@ -259,7 +259,7 @@ STUDY = Study(
     "of its most likely actions."
     "\n\n- **Weights.** Both groups share the weights of the policy (shared), or the noisy group has "
     "additional weights (own)."
-    "\n\n- **Optimizer.** SGD, RMSprop, `GroupRMSprop` (per group), or `GroupRMSprop` with "
+    "\n\n- **Optimizer.** The optimizer is SGD, RMSprop, `GroupRMSprop` (per group), or `GroupRMSprop` with "
     "`equalize=True` (equalized). RMSprop and `GroupRMSprop` have a half-life of 69 updates. In the "
     "rows with `reweighted`, the loss weights both groups equally. In the other rows, it weights each group by "
     "its share of the batch. The optimizer of the row `reweighted` is RMSprop."
@@ -267,8 +267,8 @@ STUDY = Study(
     f"of the noisy group, on {TESTED:,} unseen applicants."
     "\n\n- **Time.** Early values are means over updates 20, 35 and 50. Late values are means over "
     "updates 500, 750 and 1,000."
-    "\n\n- **Reduction.** The reduction is the gap in the row `RMSprop` minus the gap in its own row, paired by "
-    "seed. It is positive if the gap is narrower than with RMSprop."
+    "\n\n- **Reduction.** The reduction in a row is the gap in the row `RMSprop` of the same setting and weights, "
+    "minus the gap in this row, paired by seed. It is positive if the gap is narrower than with RMSprop."
     "\n\n- **Learning rate.** Each seed uses the best of eleven learning rates, two per decade. The "
     "best rate has the highest late score, with the groups weighted as in the loss. The table shows "
     "the median of the best rates over seeds.",

@@ -1,8 +1,8 @@
 """Compares placements of RMSprop's second moment in a federation with noisy and different clients.
 
-Ten clients have losses ``|x - c_i|**2 / 2``. The gradients of two clients have thirty times the noise. The
-standard deviation of the c_i is the difference between clients, and the best x is the mean of the c_i. A second
-experiment has six clients with CartPoles.
+Ten clients have losses ``|x - c_i|**2 / 2``. The gradients of two clients have thirty times as much noise as the
+gradients of the other clients. The standard deviation of the c_i is the difference between clients, and the best x
+is the mean of the c_i. A second experiment has six clients with CartPoles.
 """
 
 import csv
@@ -51,7 +51,7 @@ ON_FLOWER = 2
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return cells for quadratic clients by placement, and for CartPoles in one process and on Flower."""
+    """Return cells for quadratic clients, and in a full study for CartPoles in one process and on Flower."""
     if quick:
         return grid(placement=PLACEMENTS, unlike=[0.0, 10.0], share=[1.0], rounds=[120])
     return [
@@ -211,7 +211,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the differences at which placement `client` has a smaller error than `server` and `pooled`."""
+    """Judge the claim by the differences at which `client` has a smaller error than `server` and `pooled`."""
     wins = {
         unlike: max(
             ratio(results, "client", other, unlike=unlike, share=1.0).high for other in ("server", "pooled")
@@ -287,12 +287,12 @@ STUDY = Study(
     "not interquartile means."
     "\n\nIn the second experiment, six clients train A2C on CartPoles whose `length` is between 0.25 and "
     "1. One CartPole has gravity 12. The rewards of another client have noise of standard deviation 5. The "
-    "study measures the "
-    f"mean return of the other five clients in the last fifth of {AGENT_ROUNDS} rounds, at the better "
-    "of two learning rates. It also trains the placement `client` at one learning rate with `rl-rms "
+    f"study measures the mean return of the other five clients in the last fifth of {AGENT_ROUNDS} rounds, at the "
+    "better of two learning rates. It also trains the placement `client` at one learning rate with `rl-rms "
     "federate`, in Flower's simulation.",
-    caveat="If clients normalize, a noisy client also has less weight in the optimum. This causes an error "
-    "that does not vanish with more rounds.",
+    caveat="With the placement `client`, a noisy client has less weight in the mean that the server computes. If "
+    "the points c differ between clients, x then approaches another point than the best x. This error does not "
+    "vanish with more rounds.",
     cells=cells,
     measure=measure,
     tables=tables,

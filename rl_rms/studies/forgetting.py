@@ -1,8 +1,8 @@
-"""Measures how the half-life of each running statistic of PPO changes the return in changing CartPoles.
+"""Measures how the half-life of each running statistic of PPO changes the episode length in changing CartPoles.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
-RMSprop's second moment. Each training changes the setting of one of these statistics: its half-life, or
-another rule for forgetting.
+RMSprop's second moment. Each training differs from a reference in at most one of these statistics: it has another
+half-life, forgets at jumps, or is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ _QUICK = (
 
 
 def cells(*, quick: bool) -> list[Cell]:
-    """Return cells for each setting of one statistic. The other two statistics keep the reference's settings."""
+    """Return cells in which at most one statistic differs from the reference."""
     if quick:
         return [{"changes": CHANGES[0], **settings, "num_steps": 20_000} for settings in _QUICK]
     chosen = [{**REFERENCE, name: setting} for name, settings in SETTINGS.items() for setting in settings]
@@ -49,7 +49,7 @@ def cells(*, quick: bool) -> list[Cell]:
 
 
 def schedules(changes: str, regime: int) -> dict[str, Schedule]:
-    """Make the schedules of an environment that jumps every ``regime`` env steps."""
+    """Make the schedules of an environment in which a parameter jumps every ``regime`` env steps."""
     if changes == "observation offsets":
         return {"observation.offset": Redraw(low=-1.0, high=1.0, every=regime)}
     return {"reward.scale": Square(low=1.0, high=100.0, period=2 * regime)}
@@ -128,7 +128,7 @@ def _signed(one: Estimate) -> str:
 
 
 def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], list[str]]:
-    """Return the changes in which a setting makes episodes significantly longer, and significantly shorter."""
+    """Return the changes in which a setting makes episodes significantly longer, and those in which shorter."""
     gains = {one: gain(results, one, statistic, setting) for one in results.levels("changes")}
     return [one for one in gains if gains[one].low > 0], [one for one in gains if gains[one].high < 0]
 
@@ -152,9 +152,9 @@ def summary(results: Results) -> tuple[str, list[str]]:
             if won and not lost:
                 helpful.append(f"{name} (with {listed(won)})")
     sentence = (
-        "Among the settings with both normalizers, the episodes of PPO are significantly longer than in the "
-        f"reference with {listed(longer) if longer else 'no setting'}. They are significantly shorter with "
-        f"{listed(shorter) if shorter else 'no setting'}."
+        "Compared with the reference, PPO has significantly longer episodes with these settings: "
+        f"{listed(longer) if longer else 'none'}. It has significantly shorter episodes with these settings: "
+        f"{listed(shorter) if shorter else 'none'}. Settings without a normalizer are left out."
     )
     return sentence, helpful
 

@@ -80,7 +80,7 @@ class Results:
         return [i for i, cell in enumerate(self.cells) if all(cell.get(key) == which[key] for key in which)]
 
     def levels(self, setting: str, **which: Any) -> list[Any]:
-        """Return the values of a setting, in order of appearance."""
+        """Return the values of a setting in the cells with these other settings, in order of appearance."""
         return list(dict.fromkeys(self.cells[i][setting] for i in self.where(**which) if setting in self.cells[i]))
 
     def values(self, metric: str, **which: Any) -> Floats:
@@ -103,7 +103,9 @@ class Results:
         return interquartile(self.values(metric, **which))
 
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
-        """Return the value of a setting at which a metric's interquartile mean is best, or the first of several.
+        """Return the value of a setting at which a metric's interquartile mean is best.
+
+        If several values are equally good, this is the first of them.
 
         Args:
             metric: Name of a scalar metric.
@@ -171,8 +173,8 @@ def run(
 
     Args:
         study: The study.
-        quick: Whether to measure the settings and the number of seeds of a quick study.
-        seeds: Number of seeds; None for ``seeds`` or ``quick_seeds`` of the study.
+        quick: Whether to measure the settings of a quick study.
+        seeds: Number of seeds; None for the study's ``seeds``, or with ``quick`` for its ``quick_seeds``.
         processes: Number of processes; 1 measures in this process.
         progress: Function that is called after each measurement, with the numbers of finished and of all
             measurements.
@@ -233,6 +235,6 @@ def _one(task: tuple[Callable[..., Mapping[str, Any]], int, Cell]) -> dict[str, 
 
 
 def _rounded(value: Any) -> Floats:
-    """Round values to five digits, which keeps the saved file small."""
+    """Round values to five significant digits, which keeps the saved file small."""
     values = np.asarray(value, dtype=np.float64)
     return np.array([float(f"{one:.{_DIGITS}g}") for one in values.ravel()]).reshape(values.shape)

@@ -206,7 +206,7 @@ def _named(cell: Cell, clip: str = NORM_CLIP) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the bound on steps, and by whether a smaller rho recovers sooner."""
+    """Judge the claim by the bound on steps, and by whether a smaller rho recovers sooner."""
     of = {"of": "normalizer", "clips": False}
     rhos = results.levels("rho", **of)
     steps = {rho: results.values("step", rho=rho, size=max(SIZES), **of).max() for rho in rhos}
@@ -292,11 +292,9 @@ STUDY = Study(
     claim="RMSprop's denominator bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
     "faster recovery.",
     mechanism="Without momentum, optimism, centering and decoupled weight decay, a step of `rl_rms.RMSprop` is "
-    "at most "
-    "lr / sqrt(1 - rho) in each coordinate. The metric `containment_margin` is 1 - s, where s is the longest "
-    "step divided by "
-    "this bound. `rl_rms.RMSprop` can also clip gradients. `rl_rms.agents.attacks.FGSMAttack` "
-    "perturbs observations against the agent's policy.",
+    "at most lr / sqrt(1 - rho) in each coordinate. The metric `containment_margin` is 1 - s, where s is the "
+    "longest step divided by this bound. `rl_rms.RMSprop` can also clip gradients. "
+    "`rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's policy.",
     setup=f"In the first experiment, the gradients of {COORDINATES} coordinates are normally distributed "
     "with standard deviation 1. In one update, the gradients are a burst of size B: each of them is B "
     "or -B. The study measures three quantities:"
@@ -307,7 +305,8 @@ STUDY = Study(
     "the training, one of two events happens:"
     f"\n\n- In an attack, each component of the observations moves by {STRENGTH:g} for 2,000 env "
     "steps, in the direction that makes the policy's most likely action less likely."
-    "\n\n- In the other event, rewards are 1,000 times as large for one rollout."
+    f"\n\n- In the other event, rewards are 1,000 times as large for {EVENTS['rewards']} env steps, the length of "
+    "a rollout."
     "\n\nThe return is the mean length of the episodes that end more than 2,000 env steps after the "
     "middle. The loss is the return without the event minus the return with the event, paired by "
     "seed. The growth of root v is its largest norm in the 2,000 env steps after the middle, divided "

@@ -1,4 +1,4 @@
-"""Tests which statistics of an agent should forget, at which half-life, and how this changes the return.
+"""Tests which running statistics of an agent should forget, and at which half-life.
 
 In the first part, the variance of gradients jumps by a factor of 25 every T updates. The study finds the half-life
 with the least tracking error. The second part trains A2C in three changing environments, with fixed, matched and
@@ -121,7 +121,10 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
-    """Measure the error of v by half-life: the mean of ``(s/v - 1 - ln(s/v)) / 2``, with the true variance s."""
+    """Measure the error of v by half-life: the mean of ``(s/v - 1 - ln(s/v)) / 2``, with the true variance s.
+
+    The mean leaves out the first quarter of the updates.
+    """
     random = np.random.default_rng(seed)
     updates = max(4_000, 8 * jumps_every)
     gains = 1 - 2.0 ** (-1 / np.array(TRACKED))[:, None]
@@ -184,7 +187,7 @@ def best_half_lives(results: Results) -> dict[int, float]:
 
 
 def exponent(results: Results) -> float:
-    """Fit a power law of the time T between jumps to the best half-life, for T >= 100, and return its exponent."""
+    """Fit the best half-life as a power of T, the updates between jumps, for T >= 100, and return the exponent."""
     best = {time: h for time, h in best_half_lives(results).items() if time >= 100}
     return float(np.polyfit(np.log(list(best)), np.log(list(best.values())), 1)[0])
 
@@ -227,7 +230,7 @@ def _signed(one: Estimate) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the power law of tracking, and by the returns with each setting of the statistics."""
+    """Judge the claim by the exponent of the best half-life, and by the agents' scores with each setting."""
     names = results.levels("task")
     power = exponent(results)
     won = {h: [w for w in names if gain(results, w, h).low > 0] for h in FOUND if h in results.levels("half_life")}
@@ -297,17 +300,19 @@ STUDY = Study(
     "changes."
     "\n\n- In the bandit, the mean rewards of the arms change every 8,000 env steps. The standard "
     "deviation of the rewards changes by a factor of ten every 2,000 env steps, which is the time "
-    "between two changes. The score is minus the exact regret per env step."
+    "between two changes. The score is minus the policy's expected regret per env step."
     "\n\n- In the task with two states, the rewards of the states are swapped every 4,000 env steps. "
-    "The score is the exact reward of the policy per env step."
+    "The score is the policy's expected reward per env step."
     "\n\n- In CartPole, the scale of the rewards changes between 1 and 30 every 10,000 env steps. The "
     "score is the mean episode length."
     f"\n\nThe third experiment trains PPO on 16 CartPoles for {forgetting.NUM_STEPS:,} env steps, with "
     "default arguments except for its running statistics."
-    f"\n\n- Every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps, a new random offset is "
-    "added to the observations, or the scale of the rewards changes between 1 and 100."
+    f"\n\n- In half of the trainings, the observations get a new random offset every "
+    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half, the scale of the rewards "
+    "changes between 1 and 100 every "
+    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
     "\n\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
-    "half-life of 200 updates. Each training changes the setting of one of these statistics."
+    "half-life of 200 updates. All other trainings differ from the reference in one of these three statistics."
     f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
     "training, averaged over the parts. Gains over the reference are paired by seed.",
     caveat="The benchmarks in docs/half_life.md have more tasks, more env steps, and learning rates by hill "

@@ -14,17 +14,14 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """An aggregate of scores of several seeds, such as the interquartile mean, and the ends of its 95 % interval.
-
-    With a single seed, the ends are nan.
-    """
+    """An aggregate of several seeds' scores, such as the interquartile mean, and the ends of its 95 % interval."""
 
     middle: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """The estimate as a table cell, such as ``12.3 (11.0 to 14.2)``, or ``12.3 (one seed)``."""
+        """The estimate as a table cell: ``12.3 (11 to 14.2)``, or ``12.3 (one seed)`` if the ends are nan."""
         if np.isfinite(self.middle) and np.isnan(self.low) and np.isnan(self.high):
             return f"{short(self.middle)} (one seed)"
         return f"{short(self.middle)} ({short(self.low)} to {short(self.high)})"
@@ -41,12 +38,12 @@ def interquartile_mean(scores: ArrayLike) -> Estimate:
     """Compute the interquartile mean of scores and its 95 % interval by rliable's bootstrap, with a fixed seed.
 
     Args:
-        scores: One score per seed, shape ``(seeds,)``.
+        scores: One score per seed, shape ``(seeds,)``. With a single seed, the ends of the interval are nan.
     """
     return _estimate(tuple(np.asarray(scores, dtype=np.float64).tolist()))
 
 
-# Table, page, verdict and TensorBoard need the same estimates, and a bootstrap takes a fifth of a second.
+# Tables, verdict and figure need the same estimates, and a bootstrap is slow.
 @functools.lru_cache(maxsize=4_096)
 def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
     from rliable import metrics
@@ -55,10 +52,11 @@ def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
 
 
 def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
-    """Compute an aggregate of several columns of scores, and its 95 % interval by rliable's bootstrap.
+    """Compute an aggregate of scores, and its 95 % interval by rliable's bootstrap.
 
     Args:
-        scores: A column for each setting, shape ``(seeds, columns)``; the bootstrap draws whole rows.
+        scores: A column for each setting, shape ``(seeds, settings)``. The bootstrap draws whole rows. With a
+            single row, the ends of the interval are nan.
         aggregate: Function that computes a number from scores of this shape.
     """
     if len(scores) == 1:

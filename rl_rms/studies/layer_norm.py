@@ -31,7 +31,7 @@ NUM_STEPS = 25_000
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return cells with and without LayerNorm and bias correction, for regression and in full studies CartPole."""
+    """Return a cell for each task, with and without LayerNorm and bias correction. Quick studies omit CartPole."""
     if quick:
         return grid(task=["regression"], layer_norm=[False, True], bias_correction=[False, True], updates=[150])
     return [
@@ -94,7 +94,7 @@ def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float,
 
 
 def best_rate(scores: Floats) -> int:
-    """Return the index of the rate with the best mean over half-lives.
+    """Return the index of the rate with the best mean over seeds and half-lives.
 
     Args:
         scores: Scores, shape ``(seeds, half-lives, rates)``.
@@ -190,14 +190,13 @@ STUDY = Study(
     "True by default.",
     setup="The study trains with several half-lives, with and without LayerNorm, and with and without bias "
     "correction. In each row, all half-lives use the learning rate with the highest mean score over half-lives "
-    "and "
-    "seeds. The spread is the standard deviation over half-lives of the mean score over "
+    "and seeds. The spread is the standard deviation over half-lives of the mean score over "
     "seeds. The scores in the table are means over seeds, not interquartile means."
     "\n\n- In the regression, a network learns the outputs of a fixed network. The score is -log10 of the "
     f"mean loss in the last tenth of {UPDATES} updates. The half-lives are 7, 69, 700 and 7,000 "
     "updates, and there are five learning rates."
     f"\n\n- In CartPole, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the mean "
-    "length of the episodes that end in the last quarter. The half-lives are "
+    "length of the episodes that end in the last quarter, or 500 if none ends. The half-lives are "
     "20, 200 and 2,000 updates, and there are two learning rates.",
     caveat="The trainings are shorter than the longest half-lives. The learning rate was chosen with the seeds "
     "of the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 give similar "

@@ -200,7 +200,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the gain over the start without penalty, and by each hyperparameter's signal-to-noise ratio."""
+    """Judge the claim by the gain over the start without penalty, and by the signal-to-noise ratios."""
     lengths = results.levels("length")
     clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
@@ -251,31 +251,27 @@ STUDY = Study(
     claim="rho and eps can be learned by differentiating through the training. A penalty on fluctuations "
     "makes this stable.",
     mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to every hyperparameter that "
-    "is a tensor. The "
-    "setting `agent.meta` uses it in agents.",
+    "is a tensor. The setting `agent.meta` learns hyperparameters of agents in this way.",
     setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "
     f"learning rate {START['lr']:g}, half-life {START['half_life']:g} updates and eps "
     f"{START['eps']:g}."
     "\n\n- The first experiment trains for 100 updates. It then computes the meta-gradient "
     f"{DRAWS} times with new batches, for several numbers of unrolled updates. The meta-gradient is the "
-    "gradient of "
-    "the loss after these updates with respect to the logarithms of the hyperparameters. The signal-to-noise "
-    "ratio "
-    "is the magnitude of its mean, divided by its standard deviation. The table also shows the time of a "
+    "gradient of the loss after these updates with respect to the logarithms of the hyperparameters. The "
+    "signal-to-noise ratio is the magnitude of the meta-gradient's mean, divided by the meta-gradient's standard "
+    "deviation. The first table also shows the time of a "
     "meta-gradient divided by the time of as many plain updates, and the memory of the saved tensors."
     f"\n\n- The second experiment learns the hyperparameters in {META_UPDATES} meta-updates over windows "
-    f"of {HORIZON} updates. The penalty is a weight times the variance of the logarithm of the loss "
+    f"of {HORIZON} updates. The penalty is 0 or {PENALTIES[1]:g} times the variance of the logarithm of the loss "
     f"within a window. A grid search chooses from {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} "
-    "points."
+    "combinations of hyperparameters."
     "\n\n- Both methods choose the hyperparameters on one task. The score is -log10 of the mean loss in "
     f"the last tenth of a training of {NUM_STEPS} updates on another task."
     "\n\n- The second table shows medians over seeds of the chosen hyperparameters. The gain is the "
-    "score minus the score at the start. The last column is the gain divided by the gain of the grid "
-    "search.",
-    caveat="Windows that are much shorter than the training favor learning rates that are too large for the "
-    "training (short-horizon bias). If v is 0 and eps is outside the root, the gradient with respect "
-    "to the half-life is nan. In this study, the first update makes v positive, so the gradient is "
-    "finite.",
+    "score minus the score with the initial hyperparameters. The last column is the gain divided by the gain of "
+    "the grid search.",
+    caveat="Windows that are much shorter than the training favor learning rates that are too small for the "
+    "training (short-horizon bias).",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -32,10 +32,10 @@ def half_decades(low: float, high: float) -> list[float]:
 
 
 class Ladder:
-    """One problem trained at several learning rates at once.
+    """Copies of one problem that are trained at once, each with its own learning rate.
 
     These optimizers update each coordinate by itself, in proportion to the learning rate. One optimizer with the
-    learning rate 1 and the gradients of all copies of the problem therefore gives the step of every copy.
+    learning rate 1 therefore gives the steps of all copies, up to the factor of each copy's learning rate.
 
     Args:
         name: One of `OPTIMIZERS`.

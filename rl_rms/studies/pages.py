@@ -1,4 +1,4 @@
-"""Writes a study's page with tables, figure and verdict, its data and its TensorBoard events."""
+"""Writes a study's page, figure, data and TensorBoard events, and reads the data."""
 
 import json
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ def read(study: Study, folder: Path) -> Results:
 
 
 def _write_events(finding: Finding, folder: Path, figure: "Figure") -> None:
-    """Write one TensorBoard run per cell, and one run with verdict, tables and figure."""
+    """Write one TensorBoard run for each cell, and one run with verdict, tables and figure."""
     from torch.utils.tensorboard import SummaryWriter
 
     study, results = finding.study, finding.results

@@ -9,11 +9,11 @@ _SPLITS = 200
 
 
 def tau(one: Floats, other: Floats) -> float:
-    """Kendall's tau-b of two rankings: 1 for the same, 0 for unrelated, -1 for reversed.
+    """Compute Kendall's tau-b of two rankings: 1 for the same, about 0 for unrelated, -1 for reversed rankings.
 
     Args:
-        one: Scores, shape ``(networks,)``.
-        other: Scores, shape ``(networks,)``.
+        one: Scores that give the first ranking, shape ``(networks,)``.
+        other: Scores that give the second ranking, shape ``(networks,)``.
     """
     from scipy.stats import kendalltau
 

@@ -1,7 +1,7 @@
 """A small regression task that copies of a network learn at once, each with its own hyperparameters.
 
-The inputs are normally distributed, and the targets are the outputs of a fixed network of the same shape. The loss
-is the mean squared error.
+The inputs are normally distributed. The targets are the outputs of a fixed tanh network with as many hidden units,
+without bias and LayerNorm. The loss is the mean squared error.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Regression:
     """Copies of a tanh network with one hidden layer, and the task they learn.
 
     Args:
-        seed: Seed of the teacher, the copies' common initial parameters and the inputs.
+        seed: Seed of the fixed network, the copies' common initial parameters and the inputs.
         copies: Number of copies.
         layer_norm: Whether the hidden layer is normalized before tanh.
     """

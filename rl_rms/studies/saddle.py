@@ -113,7 +113,7 @@ def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge by the noise levels and bounds at which RMSprop is not far faster than SGD."""
+    """Judge the claim by the noise levels and bounds at which RMSprop is not far faster than SGD."""
     flat = min(results.levels("flat", noise=10.0))
     of = {"flat": flat, "start": 1e-3}
     texts, lost, count = [], [], 0
@@ -171,11 +171,11 @@ STUDY = Study(
     "\n\n- The study counts the updates until |y| > 1 while x is within the bound. x is within the bound if "
     "its root mean square over about ten updates is at most the bound."
     f"\n\n- Each optimizer and seed uses the fastest of {len(RATES)} learning rates, four per decade. A "
-    f"training ends after {MOST:,} updates."
+    f"training has at most {MOST:,} updates."
     "\n\n- RMSprop has rho = 0.99 and bias correction. SGD and Adam are the optimizers of torch. The column "
     "`momentum` is SGD with momentum 0.9.",
     caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers that "
-    "scale each coordinate can lose this advantage. On the steep axis x, RMSprop does not converge. It "
+    "scale each coordinate can lose their advantage over SGD. On the steep axis x, RMSprop does not converge. It "
     "oscillates with an amplitude of about half the learning rate. The bound on x therefore limits the "
     "learning rate and the speed of RMSprop. In this study, far faster means at least twice as fast. "
     "This threshold was chosen after the results were known.",

@@ -1,7 +1,8 @@
 """Measures the distance of RMSprop from a game's equilibrium, by order of updates, momentum and optimism.
 
 In the first game, one player chooses x to minimize ``x y``, and the other chooses y to maximize it. The
-equilibrium is (0, 0). The second is CartPole with an adversary that pushes the pole and gets the negative reward.
+equilibrium is (0, 0). The second game is CartPole with an adversary that pushes the pole. The adversary's reward
+is minus the agent's reward.
 """
 
 import itertools
@@ -81,8 +82,8 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
     """Yield the distances from the equilibrium before each round, shape ``(rates, starts)``.
 
     The first distance is 1. The parameters are x and y divided by the rate, or for SGD by the square root of the
-    rate. One optimizer with the rate 1 then covers all rates. The rate is ``lr / (1 - momentum)``, the length of a
-    step if the gradient is constant.
+    rate. One optimizer with the rate 1 then covers all rates. The rate is ``lr / (1 - momentum)``. With RMSprop,
+    this is the length of a step if the gradient is constant.
 
     Args:
         player: A value of `PLAYERS`.
@@ -157,7 +158,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
 
 
 def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, Any]:
-    """Train on CartPole, and return the mean return with each kind of pushes, and the mean over unseen kinds."""
+    """Train on CartPole, and return the mean returns without pushes, with each unseen kind, and over these."""
     config = A2CConfig(
         learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
         n_steps=NUM_STEPS,
@@ -342,8 +343,8 @@ STUDY = Study(
     f"angular velocity of the pole by at most {STRENGTHS[0]} rad/s per env step."
     "\n\n- The pushes in training are absent (none), uniformly random (random), or the actions of an "
     "adversary."
-    "\n\n- The adversary is a second A2C agent that gets the negative reward. Agent and adversary train in "
-    "turns of ten updates."
+    "\n\n- The adversary is a second A2C agent, whose reward is minus the agent's reward. Agent and adversary "
+    "train in turns of ten updates."
     "\n\n- The simultaneous adversary trains against the agent's policy before the agent's turn. The "
     "alternating adversary trains against the agent's policy after this turn."
     "\n\n- After the training, the agent plays 32 episodes without pushes, and 32 episodes with each of "

@@ -26,7 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "coupled": {},
     "decoupled": {"decoupled_weight_decay": True},
 }
-# Standard deviation of a weight's gradients, and factor of the gradient in update `BURST_AT`.
+# Standard deviation of a weight's gradients, and factor of the gradient in update `BURST_AT`, counted from 0.
 HISTORIES = {
     "0": (0.0, 1.0),
     "0.01": (0.01, 1.0),
@@ -216,7 +216,7 @@ STUDY = Study(
     setup=f"In the first experiment, weights that start at 1 get {UPDATES:,} updates. The learning rate "
     f"falls linearly from {LR:g} to 0, and rho is 0.99."
     "\n\n- The gradients of a weight are normally distributed with a given standard deviation. In one "
-    f"case, the gradient in update {BURST_AT} is 1,000 times as large."
+    f"case, the gradient in update {BURST_AT + 1} is 1,000 times as large."
     "\n\n- The remaining share is the mean weight after the updates, without the movement that the "
     "gradients cause. A training without decay measures this movement."
     "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "

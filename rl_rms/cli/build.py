@@ -94,7 +94,7 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
 
 
 def make_rendered_env(config: RunConfig) -> "NonStationaryVector":
-    """Make a sub-environment of a run that renders images, without the curriculum.
+    """Make an environment like one sub-environment of a run, with rendered images and without the curriculum.
 
     Raises:
         UserError: If moviepy is missing, or the environment cannot render.
@@ -184,6 +184,6 @@ def _check_unedited(config: RunConfig, agent: "Agent") -> None:
 
 
 def print_cause(error: "EnvError") -> None:
-    """Print the traceback of the exception that the environment raised."""
+    """Print the traceback of the exception that caused an error of the environment, if there is one."""
     if error.__cause__ is not None:
         traceback.print_exception(error.__cause__)

@@ -19,7 +19,8 @@ from rl_rms.envs.config import EnvConfig
 
 ALGORITHMS: dict[str, type[AgentConfig]] = {"a2c": A2CConfig, "ppo": PPOConfig, "reinforce": ReinforceConfig}
 
-# Keys that the dataclasses check. Their type is Any, so jsonargparse must not see them.
+# Only the dataclasses check the values of these keys. jsonargparse must not see these values, because it builds an
+# object from any class_path in them.
 _FREE_FORM = (
     "env.changes",
     "env.curriculum",
@@ -214,7 +215,7 @@ def _check_address(tree: Mapping[str, Any]) -> None:
 def _make_config(tree: dict[str, Any]) -> RunConfig:
     """Make a configuration from plain data.
 
-    Values of type Any are not passed to jsonargparse, because it builds objects from any ``class_path`` in them.
+    jsonargparse parses all keys except the keys in `_FREE_FORM`.
     """
     agent = tree.get("agent")
     annotations = _annotations(str(agent.get("algorithm", "a2c")) if isinstance(agent, dict) else "a2c")

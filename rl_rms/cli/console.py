@@ -63,7 +63,10 @@ class Counter:
             self._bar.stop()
 
     def show(self, done: int, total: int) -> None:
-        """Show the number of finished parts and of all parts, unless the progress was just shown."""
+        """Show the numbers of finished parts and of all parts.
+
+        Without a bar, the first line is printed after two seconds. Later lines are at least five seconds apart.
+        """
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
             return

@@ -10,7 +10,7 @@ from rl_rms.cli.runs import RETURN, Log
 
 EVENTS = "events.out.tfevents.*"
 _EPISODE = "charts/episodic_return"
-# Stable-Baselines3 and the agents of this library also average over 100 episodes.
+# Stable-Baselines3 and the agents of this library average returns over 100 episodes.
 _WINDOW = 100
 
 

@@ -56,7 +56,7 @@ _MEANINGS = {
     "eps": "Constant added to the root of the second moment.",
     "weighted": "Whether clients are weighted by their env steps.",
     "participation": "Share of the clients in a round, in (0, 1].",
-    "max_norm_ratio": "Reject directions whose norm is larger than this ratio times the median norm.",
+    "max_norm_ratio": "Reject a client's direction if its norm exceeds this ratio times the round's median norm.",
 }
 
 
@@ -146,7 +146,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
     backend: Any = {"client_resources": {"num_cpus": 1}}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the log messages of Ray and Flower
+        warnings.simplefilter("ignore")  # warnings of Ray and Flower
         ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
         try:
             with sigterm_raises():  # Ray's own handler would abort the process

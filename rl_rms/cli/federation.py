@@ -93,8 +93,8 @@ class Federation:
 def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     """Read a federation's YAML file by path or packaged name.
 
-    The file holds ``config`` (a packaged name, or a file, relative to the federation's folder or the working
-    folder), ``fix`` (values for all clients, by dotted name), ``clients``, ``seed`` and the keys of
+    The file holds ``config`` (a packaged name, or a file, relative to the folder of the federation's file or the
+    working folder), ``fix`` (values for all clients, by dotted name), ``clients``, ``seed`` and the keys of
     `rl_rms.agents.federated.FederationConfig`.
 
     Args:

@@ -1,8 +1,8 @@
 """A federation on Flower: two apps for its simulation on one machine and its deployment on many.
 
 The server app sends the policy and the federation's configuration. A client app builds its agent, or loads it from
-its folder, trains it, and returns directions and counts. State is stored in folders, because Flower creates a new
-client app in every round.
+its folder, trains it, and returns a direction and metrics. State is stored in folders, because Flower creates a
+new client app in every round.
 
 Flower is in the extra ``flower``; the simulation also needs Ray.
 """

@@ -14,7 +14,8 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import EventLog, has_events, read_events, without_seed
 from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
 
-# Runs that differ only in these keys are seeds of one configuration. Only the seeds affect the training.
+# Runs that differ only in these keys are seeds of one configuration. Of these keys, only seed and env.drift_seed
+# affect the training.
 _OWN = (
     "seed",
     "env.drift_seed",

@@ -13,10 +13,10 @@ KEYS = {
     "--agent.half_life VALUE": '69 (updates), "20_000 steps" (env steps), match or auto',
     "--agent.learning_rate RATE": "step size: a number or a schedule",
     "--total_timesteps N": "env steps to train for, all sub-environments together",
-    "--seed N": "seed of all random numbers",
+    "--seed N": "seed of the network, the actions and the environment",
     "--eval_every N": "env steps between two evaluations",
     "--checkpoint_every N": "env steps between two checkpoints; one is always saved at the end",
-    "--video_every N": "env steps between two videos (extra video)",
+    "--video_every N": "env steps between two videos; needs the extra video",
     "--scale.engine ray": "train in several processes (--scale.workers N); or use torchrun",
     "--progress HOW": "auto, lines, json (for scripts) or none (only the run's folder)",
     "--runs_dir FOLDER": "parent folder of the run's folder",
@@ -43,7 +43,7 @@ def help_of(config: str | None, words: Sequence[str]) -> str | None:
     """Return the help text if the words after ``rl-rms train`` contain a help option; otherwise None.
 
     Raises:
-        UserError: If the configuration or the algorithm does not exist.
+        UserError: If the configuration does not exist or is not YAML, or the algorithm does not exist.
     """
     if _ALL in words:
         tree = {} if config is None else read_file(find_config(config), config)

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_value
 
-# Targets of env.changes whose name contains a dot, such as reward.scale.
+# Targets of env.changes with a dot in their name, such as reward.scale, begin with one of these words.
 _DOTTED_TARGETS = {"reward", "observation", "action"}
 
 
@@ -91,7 +91,7 @@ def _parts(key: str) -> list[str]:
         return parts
     end = 4
     if parts[2] == "observation":
-        # This module imports Gymnasium, which other keys do not need.
+        # The module rl_rms.envs.transforms imports Gymnasium, which other keys do not need.
         from rl_rms.envs.transforms import NEUTRAL
 
         # The key of an entry of a Dict observation comes before the name of the transform.

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         type=str | None,
         default=None,
         help=f"File to write, .png, .svg or .pdf; by default {CURVE} in the run's folder, or comparison.png in "
-        "the current folder.",
+        "the current folder for several runs.",
     )
     parser.add_argument(
         "--title", type=str | None, default=None, help="Title; by default the names of agent and environment."

@@ -64,14 +64,14 @@ halved.</p>
 <details><summary>How to read this page</summary>
 <p>A <b>regime</b> is the period between two abrupt changes of the environment, counted from 0.</p>
 <p><b>Return.</b> The return <b>held</b> if the mean return of a regime's first tenth, and of at least {window}
-episodes, is at least {recovered:.0%} of the mean return of the last tenth before the change. Otherwise, the return
-<b>recovered</b> when the mean return of {window} consecutive episodes reached this level. The table shows the env
-steps from the change until then.</p>
-<p><b>Second moment.</b> After a change, the gradients become larger or smaller. The steps are too long or too
-short until v has adapted. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a
+episodes, is at least {recovered:.0%} of the mean return of the last tenth before the change, or {negative:.0%} if
+that mean return is negative. Otherwise, the return <b>recovered</b> when the mean return of {window} consecutive
+episodes reached this level. The table shows the env steps from the change until then.</p>
+<p><b>Second moment.</b> After a change, the gradients may become larger or smaller. The steps are then too long or
+too short until v has adapted. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a
 regime. Otherwise, it <b>fluctuates</b> if its entries in the log typically differ from the mean of their two
 neighbors by more than a factor of 1.4. Otherwise, it <b>tracks</b> the squared gradients. Tracking does not decide
-the return: in ten tasks, half-lives from 20 to 2,000 updates gave the same returns within noise. Compare runs to
+the return: in ten tasks, half-lives from 20 to 2,000 updates gave similar returns. Compare runs to
 find the half-life with the highest return.</p></details>
 {sections}
 </body></html>
@@ -138,7 +138,13 @@ def page(groups: "Sequence[Group]") -> str:
         folder = groups[0].logs[0].folder.resolve()
         title = f"{folder.parent.name}, {folder.name}"
     sections += [f"<section><h2>{escape(group.name)}</h2>{_of_group(group)}</section>" for group in groups]
-    return _PAGE.format(title=escape(title), sections="\n".join(sections), recovered=RECOVERED, window=WINDOW)
+    return _PAGE.format(
+        title=escape(title),
+        sections="\n".join(sections),
+        recovered=RECOVERED,
+        negative=2 - RECOVERED,
+        window=WINDOW,
+    )
 
 
 def _of_group(group: "Group") -> str:
@@ -229,7 +235,7 @@ def describe_half_life(run: Run) -> str:
 
 
 def describe_normalizers(run: Run) -> str:
-    """Return sentences about the normalizers' half-lives, and the jumps at which normalizers forgot values."""
+    """Return sentences about the normalizers' half-lives, and the jumps at which observations were forgotten."""
     described = []
     for name in ("observation", "reward"):
         half_lives = run.series(f"half_life/{name}")[1]

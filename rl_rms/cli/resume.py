@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     """Continue with the arguments after ``rl-rms resume``.
 
     Raises:
-        UserError: If the run or its checkpoint cannot be read.
+        UserError: If an argument is wrong, the folder is not trusted, or the run cannot be continued.
     """
     words = list(argv)
     parser = Parser(

@@ -89,12 +89,12 @@ class Run(Log):
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read the configuration and the metrics of a finished or interrupted run.
+    """Read the configuration and the metrics of a run.
 
     Damaged rows and cells of the metrics are skipped and reported on standard error.
 
     Raises:
-        UserError: If the folder is not the folder of a run.
+        UserError: If the folder is not the folder of a run, or its configuration is wrong.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -121,7 +121,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         The checkpoint, ``final`` if several have equal env steps; None if there is no checkpoint.
 
     Raises:
-        UserError: If every file is damaged.
+        UserError: If there are checkpoints, but all are damaged.
     """
     from rl_rms.agents import checkpoint  # torch is slow to import
 
@@ -200,7 +200,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}; {mend}") from error
     for key, kind in _SUMMARY.items():
         if not isinstance(summary, dict) or not isinstance(summary.get(key), kind):
-            raise UserError(f"{path} is damaged: it has no {key}; {mend}")
+            raise UserError(f"{path} is damaged: it has no valid {key}; {mend}")
     return summary  # type: ignore[no-any-return]
 
 

@@ -25,8 +25,8 @@ def experimental() -> Iterator[None]:
 class SeededByTrial(samplers.BaseSampler):
     """A sampler that is seeded by each trial's number.
 
-    If workers shared one seed, they would all draw the same points, and a resumed sweep would repeat its first
-    points.
+    If workers shared one seed, they would all draw the same values, and a resumed sweep would repeat its first
+    trials.
     """
 
     def __init__(self, make: Callable[[int], samplers.BaseSampler], seed: int) -> None:
@@ -70,7 +70,7 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
 
 
 def _make_tpe(seed: int) -> samplers.BaseSampler:
-    # constant_liar makes parallel workers try different points.
+    # constant_liar makes parallel workers try different values.
     with experimental():  # Optuna 4 warns of both options
         return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 

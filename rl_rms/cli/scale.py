@@ -121,7 +121,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
         **arguments: Other arguments of ``work``.
 
     Raises:
-        UserError: If Ray is not installed, or the workers failed too often.
+        UserError: If Ray is not installed, or the workers failed more often than ``scale.restarts``.
     """
     require_ray_train()
     import ray

@@ -93,7 +93,7 @@ def _number(name: str, given: Any) -> int | float:
 
 
 def label(choice: Any) -> str | int | float | bool | None:
-    """Convert a choice to text or a number, because tables and storages do not accept lists and mappings."""
+    """Convert a list or a mapping to text, because Optuna accepts neither. Return other choices unchanged."""
     return json.dumps(choice) if isinstance(choice, (list, dict)) else choice
 
 
@@ -102,17 +102,18 @@ class SweepConfig:
     """The configuration of a sweep.
 
     Args:
-        config: Run configuration to vary: a packaged name or a YAML file, relative to the sweep's folder or the
-            working folder.
+        config: Run configuration to vary: a packaged name or a YAML file, relative to the folder of the sweep's
+            file or the working folder.
         vary: The values of each key, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
             true}``.
         fix: Values of other keys of the configuration, by dotted name.
         metric: Return to maximize: ``whole_run`` (mean over the training, with equal weight for each twentieth of
             its env steps), ``final`` (mean of the last 100 episodes) or ``worst_regime`` (mean of the worst
             regime).
-        trials: Number of points to try.
-        seeds: Seeds with which every point is trained. The value of a point is the median over its seeds.
-        sampler: Method that chooses the points: ``tpe``, ``random`` or ``grid`` (every combination of choices).
+        trials: Number of trials. A trial has one value for each key of ``vary``.
+        seeds: Seeds with which every trial is trained. The result of a trial is the median over its seeds.
+        sampler: Method that chooses a trial's values: ``tpe``, ``random`` or ``grid`` (every combination of
+            choices).
         sampler_seed: Seed of the sampler. With several workers, only ``random`` is reproducible.
         pruner: Rule that ends trials early: ``none``, or ``median``, which compares the return so far with the
             median of earlier trials, at each twentieth of a training.
@@ -167,7 +168,7 @@ class SweepConfig:
 
     @property
     def num_trials(self) -> int:
-        """The number of points to try, at most the size of a grid."""
+        """The number of trials. With the sampler ``grid``, it is at most the size of the grid."""
         if self.sampler != "grid":
             return self.trials
         return min(self.trials, math.prod(len(one.ends) for one in self.distributions.values()))

@@ -84,7 +84,7 @@ def check_one_process(config: RunConfig, words: Sequence[str]) -> None:
     """Check that each seed trains in one process.
 
     Raises:
-        UserError: If ``--seed`` is given too, or several processes train one agent.
+        UserError: If ``--seed`` is given too, or Ray or several processes of torchrun would train one agent.
     """
     if any(word.partition("=")[0] == "--seed" for word in words):
         raise UserError("--seed and --seeds cannot be combined; leave --seed out")
@@ -207,7 +207,7 @@ def _supervise(
 
 
 class _View:
-    """One progress view of all seeds: bars in a terminal, otherwise lines or JSON."""
+    """One progress view of all seeds: bars, lines or JSON, or nothing with the progress ``none``."""
 
     def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

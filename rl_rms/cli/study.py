@@ -1,4 +1,4 @@
-"""``rl-rms study NAME``: runs a study and prints its table, figure and verdict."""
+"""``rl-rms study NAME``: runs a study, prints its tables and verdict, and writes its page, figure and data."""
 
 import base64
 import re
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
     """Run studies with the arguments after ``rl-rms study``.
 
     Raises:
-        UserError: If the study does not exist, or the extra ``plots`` is not installed.
+        UserError: If a study does not exist or has no saved data for ``--redraw``, an option is out of its range,
+            or the extra ``plots`` is not installed.
     """
     from rl_rms.studies import STUDIES
 
@@ -61,11 +62,11 @@ def main(argv: Sequence[str]) -> int:
         [*STUDIES, "all"],
         nargs="*",
         metavar="NAME",
-        help="Names of studies, or 'all', which also writes one HTML report.",
+        help="Names of studies, or only 'all' for every study, a README.md and an HTML report.",
     )
     parser.add_argument("--list", action="store_true", help="List the studies and exit.")
     parser.add_argument(
-        "--quick", action="store_true", help="Run fewer cells and seeds, in under 20 seconds each."
+        "--quick", action="store_true", help="Measure fewer settings and seeds, in under 20 seconds per study."
     )
     parser.add_argument(
         "--redraw",
@@ -87,7 +88,8 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"--{number} must be >= {least}, got {arguments[number]}")
     if not arguments.names:
         raise UserError(
-            "the name of a study is missing; rl-rms study --list lists the names, and all runs every study"
+            "the name of a study is missing; rl-rms study --list lists the names, and rl-rms study all runs every "
+            "study"
         )
     names = list(STUDIES) if arguments.names == ["all"] else arguments.names
     for name in names:
@@ -116,7 +118,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run_study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] | None) -> None:
-    """Run a study, or with ``--redraw`` read its saved data, and show the result."""
+    """Run a study, write its page, figure, data and events, and print its tables and verdict.
+
+    If ``options`` is None, the results are read from the saved data instead.
+    """
     from rich.table import Table
 
     from rl_rms.studies import load

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """Sweep with the arguments after ``rl-rms sweep``.
 
     Raises:
-        UserError: If the sweep is wrong.
+        UserError: If the sweep or an option is wrong, or the storage cannot be opened.
     """
     parser = Parser(
         prog="rl-rms sweep",
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         "--trials",
         type=int | None,
         default=None,
-        help="Number of points to try; by default the number in the file.",
+        help="Number of trials; by default the number in the file.",
     )
     parser.add_argument("--workers", type=int, default=2, help="Processes that train at the same time, >= 1.")
     parser.add_argument(
@@ -298,7 +298,7 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
 
 
 def _evaluator() -> Any:
-    """Make the evaluator of parameter importances, for the table and the plot."""
+    """Make the evaluator of parameter importances, for the printed line and the plot."""
     import optuna
 
     return optuna.importance.FanovaImportanceEvaluator(seed=0)

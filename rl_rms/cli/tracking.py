@@ -12,8 +12,8 @@ lag is 0 if v tracks the level. The lag is ``log 4`` if v is four times too larg
 they should be.
 
 Let the squared gradients fall by a factor R and stay there. After t updates with the half-life h, the lag is
-``log(1 + (R - 1) 2^(-t/h))``. v is too large by more than a factor of 2 for ``h log2(R - 1)`` updates. If the
-squared gradients rise, v is within a factor of 2 of the level after one half-life.
+``log(1 + (R - 1) 2^(-t/h))``. For R > 2, v is too large by more than a factor of 2 for ``h log2(R - 1)`` updates.
+If the squared gradients rise, v is within a factor of 2 of the level after one half-life.
 """
 
 import math
@@ -89,7 +89,7 @@ class Following(NamedTuple):
 def read_tracking(run: Run) -> Tracking | None:
     """Read a run's second moment and squared gradients; None if its log does not show them.
 
-    The result is None if the run used another optimizer, the option ``centered`` or another ``on_change`` than
+    The result is None if the optimizer was not RMSprop, used ``centered`` or had another ``on_change`` than
     ``keep``, or if there are fewer than two readings.
     """
     options, agent = run.config.agent.optimizer_kwargs, run.config.agent
@@ -181,8 +181,8 @@ def _swing(log_v: Floats) -> float:
 def _judge(half_life: float, worst: float, share_off: float, swing: float, length: float) -> tuple[State, float]:
     """Compute the ``state`` and ``limit`` of `Following`."""
     if share_off > _SHARE:
-        # v is off for h log2(R - 1) updates if the squared gradients fell by a factor R, and for h updates if they
-        # rose.
+        # v is off for h log2(R - 1) updates if the squared gradients fell by a factor R > 2, and for at most h
+        # updates if they rose.
         half_lives = max(math.log2(math.exp(worst) - 1.0), 1.0) if worst > _OFF else 1.0
         return "lags", min(_SHARE * length / half_lives, half_life * _SHARE / share_off)
     if swing > _SWING:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     """Train with the arguments after ``rl-rms train``.
 
     Raises:
-        UserError: If the configuration is wrong.
+        UserError: If an argument or the configuration is wrong, or an error ends the training.
     """
     words = list(argv)
     config = words.pop(0) if words and not words[0].startswith("-") else None
@@ -77,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config: RunConfig, name: str) -> int:
     """Run a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
+
+    Workers that torchrun restarted continue the newest unfinished run of this configuration instead.
 
     Returns:
         Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
@@ -260,7 +262,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
-    """Make the run's console. It prints only in the first worker, and not if a script reads the output."""
+    """Make the run's console. It prints only in the first worker, and not with progress ``json`` or ``none``."""
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 
@@ -328,7 +330,7 @@ def summarize(
 
 
 def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
-    """Print the result and the folder of a run, or only the folder with ``--progress none``."""
+    """Print the result and the folder of a run; with progress ``none`` only the folder, with ``json`` nothing."""
     if config.progress == "none":
         print(folder)
         return

@@ -164,10 +164,10 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
 
 
 def objective(trial: "Trial", search: Search) -> float:
-    """Train a point with every seed, and report intermediate returns.
+    """Train with a trial's values and every seed, and report intermediate returns. Finished seeds are skipped.
 
     Returns:
-        The median over seeds.
+        The median of the scores over seeds.
     """
     from optuna import TrialPruned
 

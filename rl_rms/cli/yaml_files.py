@@ -57,10 +57,10 @@ def read_file(path: Path, name: str | None = None) -> dict[str, Any]:
 
 
 def read_yaml(text: str, name: str) -> dict[str, Any]:
-    """Read a YAML document that is a mapping.
+    """Read a YAML document that is a mapping. An empty document gives an empty mapping.
 
     Raises:
-        UserError: If the document is not a mapping, or `read_value` rejects it.
+        UserError: If the document is neither a mapping nor empty, or `read_value` rejects it.
     """
     tree = read_value(text, name)
     if tree is None:

@@ -75,7 +75,7 @@ def check_video(config: RunConfig, agent: "Agent") -> None:
     """Check that a run's videos can be recorded.
 
     Raises:
-        UserError: If the videos cannot be recorded.
+        UserError: If moviepy is missing, the environment cannot render, or its spaces differ from the agent's.
     """
     from rl_rms.agents.video import check_spaces
 
@@ -132,8 +132,8 @@ def build(
     """Build the agent of a run, new or from a checkpoint.
 
     Raises:
-        UserError: If the environment does not support the configuration, or the checkpoint cannot be read or has
-            other hyperparameters or another seed.
+        UserError: If the environment does not support the configuration, the checkpoint cannot be read, or its
+            hyperparameters or seed differ from the configuration.
     """
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.ppo import PPO

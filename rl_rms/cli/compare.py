@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
 def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
     """Return the first and the last env step of the interval that the logs of all runs cover.
 
-    If a run ends far earlier than the longest run, a message on standard error names it.
+    If the shortest run ends far earlier than the longest run, a message on standard error names the shortest run.
 
     Raises:
         UserError: If the runs have no common env steps.

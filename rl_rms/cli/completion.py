@@ -28,7 +28,7 @@ def complete(commands: Iterable[str]) -> NoReturn:
         parser.add_argument("command", choices=list(commands))
         argcomplete.autocomplete(parser)
     command = before[1]
-    os.environ["_ARGCOMPLETE"] = "2"  # argcomplete then leaves out the first word
+    os.environ["_ARGCOMPLETE"] = "2"  # with "2", argcomplete leaves out the first word
     if command in _WITH_KEYS:
         keys = run_parser()
         if command == "train":

@@ -189,7 +189,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
     """
     _check_address(tree)
     words = [word for word in overrides if word != _PRINT]
-    # The valid keys depend on the algorithm; the parsing of their text does not.
+    # All algorithms parse the text of a key in the same way. Later, _make_config rejects keys of other algorithms.
     changed = with_words(tree, words, _annotations("a2c"))
     config = _make_config(changed)
     if len(words) < len(overrides):

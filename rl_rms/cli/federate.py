@@ -23,7 +23,7 @@ from rl_rms.cli.trust import HELP, check_folder, see_working_folder
 from rl_rms.cli.yaml_files import read_value
 
 FEDERATION = "federation.json"
-# `flwr run` reads this file to deploy the same apps.
+# The pyproject.toml of a federation's folder, from which `flwr run` deploys the same apps.
 APP = """\
 [build-system]
 requires = ["setuptools"]
@@ -149,7 +149,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         warnings.simplefilter("ignore")  # warnings of Ray and Flower
         ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
         try:
-            with sigterm_raises():  # Ray's own handler would abort the process
+            with sigterm_raises():  # Ray's own SIGTERM handler would abort the process
                 # The command has checked the code that the federation names.
                 run_simulation(
                     server, make_client_app(trust=True), len(federation.clients), backend_config=backend

@@ -30,8 +30,8 @@ _OWN = (
 _MOST_SETTINGS = 3
 WORDS = (
     "Folders of runs, or folders that contain runs. Runs of Stable-Baselines3 and CleanRL are read from their "
-    "TensorBoard events. Runs that differ only in their seed form a group. If several have the same seed, the "
-    "newest is used. 'NAME=GLOB', in quotes, names a group."
+    "TensorBoard events. Runs that differ only in their seed form a group. Of several runs with the same "
+    "configuration and seed, the newest is used. 'NAME=GLOB', in quotes, names a group."
 )
 NEWEST = "Folder of a run, or folders that contain runs; the newest run is used."
 

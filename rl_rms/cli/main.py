@@ -17,7 +17,7 @@ COMMANDS = {
     "train": "train an agent with a configuration",
     "resume": "continue an interrupted run",
     "evaluate": "play episodes with the agent of a run",
-    "study": "test a claim of the theory, or all of them",
+    "study": "test a claim of RMSprop's theory, or all of them",
     "sweep": "search hyperparameters in several processes",
     "federate": "train one policy in the environments of several clients",
     "plot": "draw and compare runs and groups of seeds",
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as interrupt:  # the command train handles interrupts itself
+    except KeyboardInterrupt as interrupt:  # some commands, such as train, handle interrupts themselves
         name = "SIGTERM" if isinstance(interrupt, Terminated) else "Ctrl-C"
         print(f"rl-rms: ended by {name}", file=sys.stderr)
         return status_of(interrupt)

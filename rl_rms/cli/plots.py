@@ -25,7 +25,7 @@ _TRACE_POINTS = 2000
 _GRID_POINTS = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
-# A tick label with more letters than this is slanted.
+# If a tick label has more letters than this, all tick labels of the axis are slanted.
 _LONG_TICK = 4
 Floats = NDArray[np.float64]
 # Seven colors and four line styles make 28 combinations.

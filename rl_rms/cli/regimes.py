@@ -10,7 +10,7 @@ from rl_rms.cli.runs import Run
 def read_regimes(run: Run) -> list[Regime]:
     """Read the regimes that `rl_rms.agents.adaptation` logged, in order.
 
-    A run that was resumed within a regime logged this regime twice. The second entry is used.
+    A run that was resumed within a regime logged this regime more than once. The last entry is used.
     """
     regimes: dict[int, Regime] = {}
     start, before = 0, math.nan

@@ -71,7 +71,7 @@ def make_sampler(search: Search) -> samplers.BaseSampler:
 
 def _make_tpe(seed: int) -> samplers.BaseSampler:
     # constant_liar makes parallel workers try different values.
-    with experimental():  # Optuna 4 warns of both options
+    with experimental():  # Optuna 4 warns of multivariate and constant_liar
         return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 

@@ -71,8 +71,8 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    # This imports torch's compiler, as optimizers do. An import within a process group keeps the group alive until
-    # the interpreter exits. The group's threads then sometimes abort the process.
+    # torch.compiler.reset imports torch's compiler. If an optimizer imported it within the process group, the
+    # group would exist until the interpreter exits, and the group's threads would sometimes abort the process.
     torch.compiler.reset()
 
     timeout = timedelta(seconds=scale.timeout)
@@ -138,7 +138,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
         # The output of Ray's workers would mix with the command's output.
         ray.init(address=scale.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        with sigterm_raises():  # Ray's own handler would abort the process
+        with sigterm_raises():  # Ray's own SIGTERM handler would abort the process
             TorchTrainer(
                 loop,
                 train_loop_config={"folder": folder, **arguments},

@@ -34,7 +34,7 @@ class Distribution:
         choices: Values to choose from; None for a range.
         low: Lower end of the range.
         high: Upper end of the range; if both ends are whole numbers, only whole numbers are tried.
-        log: Whether the logarithm of the value is uniform, instead of the value.
+        log: Whether the logarithm of the value is uniformly distributed, instead of the value.
     """
 
     choices: tuple[Any, ...] | None = None
@@ -207,7 +207,7 @@ class Search:
         return config
 
     def question(self) -> dict[str, Any]:
-        """The keys that identify a study, as plain data. Searches with different values need different studies.
+        """The settings that identify a study, as plain data. Other values of these settings need another study.
 
         The number of trials, the sampler and the pruner may change later.
         """

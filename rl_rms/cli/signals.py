@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised at SIGTERM. It is a KeyboardInterrupt, so that the same code cleans up."""
+    """Raised at SIGTERM. It is a KeyboardInterrupt, so that code that handles Ctrl-C also handles SIGTERM."""
 
 
 def status_of(interrupt: KeyboardInterrupt) -> int:
@@ -61,7 +61,7 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
     process = os.getpid()
 
     def handle(number: int, _: Any) -> None:
-        if received or os.getpid() != process:  # also in a child process that was forked during the training
+        if received or os.getpid() != process:  # the second signal, or a forked child process
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return

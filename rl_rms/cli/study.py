@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rl-rms study",
         usage="rl-rms study NAME ... [--OPTION VALUE ...]",
-        description="Test claims of the theory. A study writes tables, a figure, a verdict and TensorBoard "
+        description="Test claims of RMSprop's theory. A study writes tables, a figure, a verdict and TensorBoard "
         "events.",
         examples=[
             "rl-rms study --list",

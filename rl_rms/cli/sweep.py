@@ -228,7 +228,7 @@ class _Ray:
     def __enter__(self) -> "_Ray":
         if not self._ray.is_initialized():
             self._ray.init(include_dashboard=False, log_to_driver=False)
-        self._signals = sigterm_raises()  # Ray's own handler would abort the process
+        self._signals = sigterm_raises()  # Ray's own SIGTERM handler would abort the process
         self._signals.__enter__()
         return self
 

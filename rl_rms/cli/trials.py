@@ -96,7 +96,7 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
 
 
 def retry_stale(study: "optuna.Study") -> None:
-    """Restart trials whose worker died as new trials, with their parameters and finished seeds."""
+    """Add a new trial for each trial whose worker died, with the same parameters and finished seeds."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
     from optuna.trial import TrialState
 
@@ -199,8 +199,8 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
 
     Returns:
         ``score``, and ``stretches``: the mean return of the episodes that ended in each twentieth of the env
-        steps. A twentieth without episodes has the mean of the previous one. Before the first episode, it has the
-        mean of the first episodes.
+        steps. A twentieth without episodes has the mean of the previous twentieth. Twentieths before the first
+        episode have the mean of the first episodes.
     """
     import torch
 

@@ -12,7 +12,8 @@ from rl_rms.cli.errors import UserError
 
 # Import paths of torch's and this library's optimizers begin with these words.
 KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
-# Import paths of environments and wrappers in packages that this library or one of its extras requires.
+# Import paths of environments and wrappers in packages that this library or its extras install begin with these
+# words.
 KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
 KNOWN_WRAPPERS = ("minigrid.wrappers:", "stable_baselines3.common.atari_wrappers:")
 HELP = "Import code that the folder names, and follow its links. Use it only if you trust the folder's author."

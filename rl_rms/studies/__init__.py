@@ -1,4 +1,4 @@
-"""Studies: each module tests one claim of the theory, and tabulates and plots the result."""
+"""Studies: each module tests one claim of RMSprop's theory, and tabulates and plots the result."""
 
 from importlib import import_module
 
@@ -10,12 +10,12 @@ STUDIES = {
     "batch_norm": "step sizes by the scale of a BatchNorm, over six decades",
     "layer_norm": "sensitivity to rho with LayerNorm, bias correction or both",
     "two_player": "distance to the equilibrium of a game, by order of updates, momentum and optimism",
-    "gradient_burst": "steps and recovery after a burst by rho, and agents' loss of return by an attack",
+    "gradient_burst": "steps and recovery after a burst by rho, and agents' loss of return by two events",
     "half_life": "half-lives of RMSprop and of normalizers: tracking error and return",
-    "curriculum": "delay of v behind a curriculum, for growing and shrinking gradients",
+    "curriculum": "lag of v behind a curriculum, for growing and shrinking gradients",
     "architecture_ranking": "whether the optimizer changes the ranking of policy networks",
     "meta_gradient": "learning rate, half-life and epsilon by meta-gradient, compared with a grid",
-    "federated": "place of the second moment in a federation with noisy and different clients",
+    "federated": "placement of the second moment in a federation with noisy and different clients",
     "fairness": "true positive rates of a noisy and a quiet group, by optimizer and weights of the loss",
     "weight_decay": "remaining weights under coupled and decoupled decay, and agents' returns",
     "clipping": "effect of a burst on the second moment, by kind of clipping",

@@ -196,8 +196,8 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="clipping",
     claim="Clipping gradients before they enter the second moment v keeps outliers out of v.",
-    mechanism="`rl_rms.RMSprop` clips by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
-    "`max_grad_ratio` before it updates v. It clips by `max_update_rms` after it has updated v.",
+    mechanism="`rl_rms.RMSprop` clips gradients by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
+    "`max_grad_ratio` before it updates v. It clips updates by `max_update_rms` after it has updated v.",
     setup="The gradients of 1,000 coordinates are normally distributed. Each coordinate has its own standard "
     "deviation, its scale, from 0.01 to 1. The coordinates form five tensors. The optimizer has rho = "
     f"0.99. After {WARM_UP} updates, the gradients change in one of four ways:"

@@ -1,7 +1,7 @@
 """Measures how long RMSprop's v lags behind a curriculum's stages, and which half-life has the best return.
 
 v has adapted when root v is within 10 % of the gradients' new standard deviation. If gradients become R times as
-large and R is large, this takes ``t = 1.66 / (1 - rho)`` updates, the solution of ``1 - rho**t = 0.81``. If
+large and R is large, v adapts in ``t = 1.66 / (1 - rho)`` updates, the solution of ``1 - rho**t = 0.81``. If
 gradients become smaller by the factor R, t solves ``rho**t (R**2 - 1) = 0.21`` and grows with log R.
 """
 
@@ -94,7 +94,7 @@ def slope(results: Results, ratio: float) -> float:
 
 
 def expected(ratio: float) -> float:
-    """Return the theoretical slope for rho near 1. For growing gradients, it is the limit for a large factor."""
+    """Return the theoretical slope for rho near 1. For growing gradients, the factor is assumed to be large."""
     return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
 
 
@@ -185,15 +185,15 @@ STUDY = Study(
     "Their standard deviation changes once, by a factor of 4, 0.25, 100 or 0.01."
     "\n\n- v has adapted when root v is within 10 % of the new standard deviation. The study counts "
     "the updates until v has adapted."
-    "\n\n- A line through 0 is fitted to this number of updates as a function of 1 / (1 - rho). The table "
+    "\n\n- A line through 0 is fitted to this number of updates as a function of 1 / (1 - rho). The first table "
     "shows the slope of this line. The brackets contain the theoretical slope for rho near 1. For growing "
-    "gradients, it is the limit for a large factor."
+    "gradients, the theory assumes a large factor."
     "\n\n- The last column shows the root mean square of the first step after the change for rho = 0.999, "
     "divided by the root mean square of a step after v has adapted."
     f"\n\nIn the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps, through "
     "four stages. The pole is shorter in each stage than in the stage before. Each of the first three stages ends "
     "when the last 30 episodes in it have a mean "
-    "return of at least 100. The table shows the mean return of all episodes, and the stage at the "
+    "return of at least 100. The second table shows the mean return of all episodes, and the stage at the "
     "end, from 0 to 3. Each half-life uses the better of two learning rates.",
     caveat="The tolerance of 10 % is arbitrary. With a tolerance of 5 %, v adapts to growing gradients in "
     "1.4 times as many updates.",

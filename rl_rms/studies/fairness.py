@@ -171,7 +171,7 @@ _SCORED = ("early_score", "late_score")
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge the claim by the cases in which `GroupRMSprop` has a narrower gap than RMSprop with the same loss."""
+    """Judge the claim by the cases in which `GroupRMSprop` has a narrower gap than RMSprop."""
     settings = [{"setting": w, "weights": s} for w in results.levels("setting") for s in results.levels("weights")]
 
     def wins(when: str, by: str, rival: str = "RMSprop") -> int:
@@ -194,10 +194,9 @@ def verdict(results: Results) -> Verdict:
         )
 
     sentence = (
-        f"The study compares `GroupRMSprop` (per group) with RMSprop in {pairs} cases. Both minimize the same "
-        "loss in "
-        f"each case. `GroupRMSprop` significantly narrows the early gap in {among(early, pairs)} cases, and the "
-        f"late gap in {among(late, pairs)} cases. SGD has a significantly narrower early gap "
+        f"The study compares `GroupRMSprop` (per group) with RMSprop in {pairs} cases. In each case, both use the "
+        f"same weights of the groups. `GroupRMSprop` significantly narrows the early gap in {among(early, pairs)} "
+        f"cases, and the late gap in {among(late, pairs)} cases. SGD has a significantly narrower early gap "
         f"than RMSprop in {among(wins('early', 'SGD'))} combinations of setting and policy weights. Equal "
         "weights for the groups significantly narrow RMSprop's early gap in "
         f"{among(wins('early', 'reweighted'))} combinations, and its late gap in "
@@ -261,8 +260,8 @@ STUDY = Study(
     "additional weights (own)."
     "\n\n- **Optimizer.** The optimizer is SGD, RMSprop, `GroupRMSprop` (per group), or `GroupRMSprop` with "
     "`equalize=True` (equalized). RMSprop and `GroupRMSprop` have a half-life of 69 updates. In the "
-    "rows with `reweighted`, the loss weights both groups equally. In the other rows, it weights each group by "
-    "its share of the batch. The optimizer of the row `reweighted` is RMSprop."
+    "rows with `reweighted`, the loss weights both groups equally. In the other rows, the loss weights each group "
+    "by its share of the batch. The optimizer of the row `reweighted` is RMSprop."
     "\n\n- **Gap.** The gap is the true positive rate of the quiet group minus the true positive rate "
     f"of the noisy group, on {TESTED:,} unseen applicants."
     "\n\n- **Time.** Early values are means over updates 20, 35 and 50. Late values are means over "

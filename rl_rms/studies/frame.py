@@ -126,7 +126,7 @@ class Study:
 
     Attributes:
         name: Name in ``rl-rms study NAME``.
-        claim: The claim of the theory.
+        claim: The claim that the study tests.
         mechanism: The features of the library that the claim is about.
         setup: Description of the measurement.
         caveat: Limits of the experiment.

@@ -312,10 +312,10 @@ STUDY = Study(
     "seed. The growth of root v is its largest norm in the 2,000 env steps after the middle, divided "
     "by its norm before. Of three learning rates, each agent uses the one with the highest "
     "return without an event. Agents clip gradients only in the row with max_grad_norm.",
-    caveat="An attack also does harm through the actions that it causes, which no optimizer can undo. A2C "
-    "makes only about 150 updates after the middle of the training. At rho = 0.999, root v needs "
-    "thousands of updates to recover from a burst of 1,000. Of the six differences between the losses "
-    "of two values of rho without clipping, one is significant.",
+    caveat="An attack lowers the return not only through v, but also through the actions that it causes. No "
+    "optimizer can undo these actions. A2C makes only about 150 updates after the middle of the training. At rho "
+    "= 0.999, root v needs thousands of updates to recover from a burst of 1,000. Of the six differences between "
+    "the losses of two values of rho without clipping, one is significant.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -141,7 +141,7 @@ def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
 
 
 def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int | None = None) -> dict[str, float]:
-    """Train an agent, and return its mean score: episode length, reward per env step, or negative regret."""
+    """Train an agent, and return its mean score: episode length, reward per env step, or minus the regret."""
     of = TASKS[task]
     num_steps = num_steps or of.num_steps
     if half_life == "time scale":
@@ -163,7 +163,7 @@ def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int 
 
 
 def expected_return(agent: Agent, of: World, seed: int) -> float:
-    """Exact score of the policy in the current environment: negative regret, or reward per env step."""
+    """Expected score of the policy in the current environment: minus the regret, or the reward per env step."""
     traces = trace(of.changes, np.array([agent.num_timesteps]), seed)
     now = {name: float(values[0]) for name, values in traces.items()}
     observations = torch.eye(2) if of.id.startswith("rl_rms/Two") else torch.zeros(1, 1)
@@ -294,7 +294,7 @@ STUDY = Study(
     f"{COORDINATES} coordinates are normally distributed, and s alternates between 1 and {JUMP:g} "
     "every T updates. The error is the mean of (s/v - 1 - ln(s/v)) / 2, the Kullback-Leibler "
     "divergence in nats. The half-lives are 1, 1.41, 2, 2.83, ... and 2,050 updates. The columns for "
-    "T and 69 updates use the nearest of them. Errors are means over seeds."
+    "T and 69 updates use the nearest of these half-lives. Errors are means over seeds."
     "\n\nThe second experiment trains A2C with 16 sub-environments in three tasks. Each half-life "
     "uses the best of two or three learning rates. The half-life `time scale` is the time between two "
     "changes."

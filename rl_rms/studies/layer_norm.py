@@ -199,7 +199,7 @@ STUDY = Study(
     "length of the episodes that end in the last quarter, or 500 if none ends. The half-lives are "
     "20, 200 and 2,000 updates, and there are two learning rates.",
     caveat="The trainings are shorter than the longest half-lives. The learning rate was chosen with the seeds "
-    "of the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 give similar "
+    "of the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 updates give similar "
     "results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,

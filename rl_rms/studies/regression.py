@@ -1,7 +1,7 @@
 """A small regression task that copies of a network learn at once, each with its own hyperparameters.
 
-The inputs are normally distributed. The targets are the outputs of a fixed tanh network with as many hidden units,
-without bias and LayerNorm. The loss is the mean squared error.
+The inputs are normally distributed. The targets are the outputs of a fixed tanh network with the same number of
+hidden units, but without bias and LayerNorm. The loss is the mean squared error.
 """
 
 from collections.abc import Callable

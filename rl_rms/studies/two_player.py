@@ -350,7 +350,7 @@ STUDY = Study(
     "\n\n- After the training, the agent plays 32 episodes without pushes, and 32 episodes with each of "
     f"three kinds of pushes of at most {STRENGTHS[1]} rad/s. Gusts push to one side for 10 of every 20 env "
     "steps. Swings follow a sine wave. Lean pushes the pole in the direction in which it leans."
-    "\n\n- The table shows the mean return at the better of two learning rates.",
+    "\n\n- The second table shows the mean return at the better of two learning rates.",
     caveat="In the game x y, each player has one parameter. A game with many coupled coordinates may circle more "
     "widely than the formula predicts. The radius of a cycle is proportional to the learning rate, so the "
     "best rate depends on the number of rounds. The trainings on CartPole are short. The trainings with "

@@ -24,10 +24,11 @@ has by default with one environment.
 All other contenders are tuned. They have the task's entropy coefficient and discount. For each task, a hill climb
 by factors of 3 finds the learning rate of each tuned contender. The hill climb uses three seeds that the tables do
 not use. Ten other seeds then train at this rate. The tuned agents of rl_rms have their own values of arguments
-such as ``n_steps`` and ``half_life``, which are the same on all tasks. Two tuned contenders of Stable-Baselines3,
-named ``arguments of rl_rms``, have the values of ``n_steps``, ``gae_lambda``, ``batch_size`` and ``n_epochs`` of
-rl_rms. They show which part of a difference is due to these values. The other tuned contenders of
-Stable-Baselines3 have the arguments of ``defaults``, except for the optimizer of TRAC.
+such as ``n_steps`` and ``half_life``, which are the same on all tasks. Two tuned contenders of Stable-Baselines3
+are named ``arguments of rl_rms``. Their A2C has ``n_steps`` and ``gae_lambda`` of the tuned A2C of rl_rms. Their
+PPO has ``n_steps``, ``batch_size`` and ``n_epochs`` of the tuned PPO of rl_rms. Their scores show how much of the
+difference between the two libraries is due to these arguments. The other tuned contenders of Stable-Baselines3
+have the arguments of ``defaults``, except for the optimizer of TRAC.
 
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:

@@ -182,6 +182,10 @@ class AdamRel:
     """Adam-Rel (Ellis 2024, arXiv:2412.17113): a change resets the bias correction's step count and keeps v.
 
     This is an oracle, because it receives the times of the changes.
+
+    Args:
+        changes: Whether a change happens before each update, shape ``(updates, seeds, 1)``.
+        rho: Decay rate of v.
     """
 
     def __init__(self, changes: NDArray[np.bool_], rho: float = 0.999) -> None:
@@ -190,7 +194,7 @@ class AdamRel:
         self.clock: Any = 0.0
 
     def step(self, g: Array) -> Array:
-        """Update; ``changes`` has the shape (updates, seeds, 1)."""
+        """Update v, and return it with bias correction."""
         self.clock = np.where(self.changes[self.t], 0.0, self.clock) + 1.0
         self.t += 1
         self.v = self.rho * self.v + (1.0 - self.rho) * g * g

@@ -63,7 +63,7 @@ def test_developer_dependencies_have_a_lower_bound():
 def test_lower_bounds_equal_the_tested_lowest_versions():
     allowed = {canonicalize_name(one.name): bound(one, ">=") for one in USED + BUILDING}
     tested = {canonicalize_name(one.name): bound(one, "==") for one in pins("constraints-lowest.txt")}
-    tested.pop("pyarrow")  # the bound depends on other packages
+    tested.pop("pyarrow")  # only other packages need pyarrow, so pyproject.toml does not name it
     assert tested == allowed
 
 

@@ -55,7 +55,7 @@ def reason(command):
 
 
 def run(command, folder):
-    """Run a command as in a user's shell, without a path of this clone."""
+    """Run a command in bash, without variables such as PYTHONPATH, which could find modules of this clone."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -65,7 +65,7 @@ def seeds_of(seed: Any, num_envs: int) -> list[int | None]:
 def reset_mask_of(
     options: dict[str, Any] | None, num_envs: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, Any] | None]:
-    """Read which sub-environments to reset, and return them with the other options.
+    """Return the mask of the sub-environments to reset, and the options without ``reset_mask``.
 
     Raises:
         ValueError: If ``options["reset_mask"]`` is not a valid mask.

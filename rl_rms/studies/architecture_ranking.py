@@ -209,10 +209,10 @@ STUDY = Study(
     "\n\n- Two rankings by the same optimizer show the effects of noise and of the learning rate. In the row `two "
     "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
     "best learning rates`, each of the two rates gives one ranking.",
-    caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. The "
-    "study tests whether the best network under one optimizer has a significantly lower score under another "
-    "optimizer than the "
-    "other optimizer's best network. This test ignores that both networks were selected for their scores.",
+    caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. For "
+    "each pair of optimizers A and B, the study compares the best network of A with the best network of B, both "
+    "trained with B. It tests whether the network of A has a significantly lower score. This test ignores that "
+    "both networks were selected for their scores.",
     cells=cells,
     measure=measure,
     tables=tables,

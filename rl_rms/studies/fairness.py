@@ -50,7 +50,11 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def inputs(applicants: Applicants, weights: str) -> Tensor:
-    """Return the policy's inputs. With own weights, the noisy group's features are also separate inputs."""
+    """Return the policy's inputs.
+
+    With ``weights="own"``, the features of the noisy group are inputs a second time, so they have additional
+    weights. These inputs are 0 for the quiet group.
+    """
     x = torch.from_numpy(applicants.observations)
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
 

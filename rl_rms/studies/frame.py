@@ -1,4 +1,4 @@
-"""The common frame of the studies: cells, parallel seeds, results, tables and verdicts."""
+"""Code that all studies share: measurements with several seeds in parallel, results, tables and verdicts."""
 
 import itertools
 import multiprocessing

@@ -124,7 +124,8 @@ def verdict(results: Results) -> Verdict:
         lost += [f"noise {noise:g} and a bound of {hold:g} on x" for noise, one in ratios.items() if one < FAR]
         count += len(ratios)
     sentence = (
-        f"The ratio is the updates of SGD divided by the updates of RMSprop, for b = {flat:g}. {' '.join(texts)}"
+        "The ratio is the number of updates of SGD divided by the number of updates of RMSprop, for "
+        f"b = {flat:g}. {' '.join(texts)}"
     )
     if not lost:
         return Verdict("holds", sentence)

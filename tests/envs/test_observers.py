@@ -19,7 +19,7 @@ def test_observer_appends_components_to_flat_observations(probe):
     assert env.observation_space.shape == (5,)
     assert env.observation_space.low.tolist() == [0.0, 0.0, -np.inf, 0.0, 0.0]
     assert env.observation_space.high.tolist() == [100.0, 100.0, np.inf, np.inf, 1.0]
-    # The timescale is 2, so the time is half the clock. The shown parameter is that of the next transition.
+    # The timescale is 2, so the time is half the clock. The observation has the parameter of the next transition.
     assert env.reset(seed=0)[0].tolist() == [0, 0, 1, 0, 0]
     assert [env.step(None)[0].tolist() for _ in range(3)] == [
         [1, 1, 1, 0.5, 0],

@@ -50,7 +50,7 @@ class Parameter:
         effect: Time at which a change takes effect: the next ``"step"``, the next ``"reset"``, or the next
             ``"episode"``, in which case the episode in progress is truncated.
         provoke: ``provoke(env)`` moves an environment after its reset to a state in which the parameter has an
-            effect, if random actions seldom lead there. Only copies of environments are moved.
+            effect, if random actions seldom lead there. rl_rms calls it only on copies.
     """
 
     name: str

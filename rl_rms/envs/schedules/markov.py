@@ -133,7 +133,7 @@ class Markov(Bridged):
 
 @lru_cache(maxsize=1024)
 def _power(chain: Markov, squarings: int) -> Floats:
-    """Compute the probabilities of every value ``2**squarings`` env steps after each value."""
+    """Compute the transition matrix over ``2**squarings`` env steps."""
     if squarings == 0:
         return chain.matrix
     root = _power(chain, squarings - 1)

@@ -114,7 +114,8 @@ def _move(
         grad_scale=divisor,
     )
     if inside:
-        # Subtracting eps from the kernel's sum would lose a small v to rounding.
+        # AdamW updated a copy of v plus a constant. Subtracting the constant would round a small v to 0, so v is
+        # updated here.
         multiply_(squares, rho)
         foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 

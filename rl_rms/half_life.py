@@ -1,7 +1,7 @@
 """The half-life of an exponential average: conversions and parsing.
 
 With ``v_t = rho * v_{t-1} + (1 - rho) * g_t**2`` the weight of a past squared gradient has halved after
-``h = -ln 2 / ln rho`` updates, so ``rho = 2 ** (-1 / h)``. Everything here is computed in float64.
+``h = -ln 2 / ln rho`` updates, so ``rho = 2 ** (-1 / h)``. The functions compute in float64.
 """
 
 import math
@@ -44,7 +44,7 @@ def check_positive(name: str, value: Any, unset: str) -> None:
     Args:
         name: Name of the argument in the error.
         value: Value of the argument.
-        unset: What None means. The error contains this text.
+        unset: Meaning of None, as a part of the error message.
 
     Raises:
         ValueError: If the value is neither None nor a number above 0.
@@ -124,7 +124,8 @@ class Duration:
         """Read ``69``, ``"69 updates"`` or ``"20_000 steps"``.
 
         Args:
-            spec: A number (of updates), a number with its unit, or an object of this class (returned unchanged).
+            spec: A number of updates, a string with a number and its unit, or an object of this class (returned
+                unchanged).
 
         Returns:
             The duration.

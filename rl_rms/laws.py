@@ -8,9 +8,10 @@ with mean theta. The functions return the half-life with the least error, except
 `tracking_error`. All half-lives and times are in updates. A half-life of ``inf`` means that forgetting only adds
 error.
 
-For the second moment of gradients, x is ``ln sigma**2``. The signal S is the variance of x over time. The noise R
-is ``Var(g**2 / sigma**2)``; it is 2 for Gaussian gradients. The formulas hold for small changes of x.
-`jump_half_life`, `tracking_error` and `least_error_half_life` also hold for large changes.
+For the second moment of gradients, x is ``ln sigma**2``, where ``sigma**2`` is the expected squared gradient. The
+signal S is the variance of x over time. The noise R is ``Var(g**2 / sigma**2)``; it is 2 for Gaussian gradients.
+The formulas hold for small changes of x. `jump_half_life`, `tracking_error` and `least_error_half_life` also hold
+for large changes.
 """
 
 import math
@@ -19,7 +20,7 @@ LN2 = math.log(2.0)
 GAUSSIAN_NOISE = 2.0
 """``Var(g**2 / sigma**2)`` of Gaussian gradients: kurtosis - 1."""
 
-# Nodes of the trapezoidal rule in `tracking_error` on each side of z = 0. With more nodes, the error changes by
+# Nodes of the trapezoidal rule in `tracking_error` on each side of z = 0. With more nodes, the result changes by
 # less than 0.1 % for S up to 6, and by less than 2 % for S up to 100.
 _NODES = 12
 
@@ -56,9 +57,9 @@ def jump_half_life(dwell: float, variance_ratio: float) -> float:
     """The best half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
     The error after a jump is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``. Let ``alpha = ln 2 / h`` and
-    ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is exactly ``C / alpha``, by Landen's
-    identity for the dilogarithm. The noise adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h nearly
-    equals `matched_half_life` with ``S = (ln R)**2 / 4`` and ``tau = T / 2``.
+    ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is exactly ``C / alpha``. The noise
+    adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h nearly equals `matched_half_life` with ``S = (ln
+    R)**2 / 4`` and ``tau = T / 2``.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
@@ -123,7 +124,8 @@ def ramp_half_life(slope: float, noise_variance: float) -> float:
 def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:
     """The best half-life for a slow sinusoid: ``h = ln 2 (R / (2 A**2 w**2))**(1/3)``.
 
-    The result equals the half-life for a ramp with the sinusoid's mean squared slope ``(A w)**2 / 2``.
+    The result is the half-life for a ramp with the squared slope ``(A w)**2 / 2``, the sinusoid's mean squared
+    slope.
 
     Args:
         amplitude: A, of either sign.
@@ -178,7 +180,7 @@ def tracking_error(
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
         smoothness: Exponent p. The semivariogram of ``ln sigma**2`` grows like ``k**p``. p is 1 for jumps and
-            random walks, and 2 for smooth changes. For p = 2, the formula is an approximation: it
+            random walks, and 2 for smooth changes. For p = 2, the formula is an approximation. The formula
             replaces the smooth changes by jumps whose lag has the same variance.
 
     Returns:
@@ -210,7 +212,7 @@ def tracking_error(
 def least_error_half_life(
     timescale: float, signal: float, noise: float = GAUSSIAN_NOISE, smoothness: float = 1.0
 ) -> float:
-    """The half-life with the least `tracking_error`: `matched_half_life` without its linearization.
+    """The half-life with the least `tracking_error`, for small and large changes of the variance.
 
     Args:
         timescale: Autocorrelation time tau of ``ln sigma**2``, > 0; ``inf`` if nothing changes.

@@ -18,8 +18,9 @@ _LEAST_WEIGHT = 1e-200
 class Bank(HalfLifeEstimator):
     """The geometric mean of several half-lives, weighted by how well each predicts the next squared gradient.
 
-    Each half-life h_k has a second moment v_k of the probes, the observed coordinates. The loss of h_k is the
-    negative log-likelihood (QLIKE, Patton 2011), averaged over the probes with known gradients:
+    Each half-life h_k has a second moment v_k of each probe. The probes are the coordinates whose gradients the
+    estimator observes. The loss of h_k is the negative log-likelihood (QLIKE, Patton 2011), averaged over the
+    probes with known gradients:
 
         l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
 
@@ -48,7 +49,8 @@ class Bank(HalfLifeEstimator):
         super().__init__(bounds)
         rho = torch.tensor([rho_from_half_life(h) for h in self._HALF_LIVES], dtype=torch.float64)
         time = torch.arange(self.block, dtype=torch.float64)
-        # Ages of a block's gradients before each of its updates and after the last, shape (block + 1, block).
+        # Ages of a block's gradients before each update of the block, and after its last update; shape (block + 1,
+        # block).
         age = time[:, None] - time - 1
         age = torch.cat([age, age[-1:] + 1])
         weights = torch.where(age >= 0, rho[:, None, None] ** age.clamp_min(0) * (1 - rho)[:, None, None], 0.0)
@@ -60,14 +62,14 @@ class Bank(HalfLifeEstimator):
         self._mean_half_life = self._mean()
 
     def observe(self, grads: Tensor) -> None:
-        """Score each half-life on a block, and update the weights."""
+        """Score each half-life on a block of gradients, and update the weights."""
         grads, known = known_gradients(grads)
         squares = grads.square()
         probes = grads.shape[1]
         if self._averages.shape[2] != 2 * probes:
             self._averages = self._averages.new_zeros(len(self._HALF_LIVES), 1, 2 * probes)
-        # v_k is the quotient of the averages of the squares and of their weights. This quotient is bias-corrected
-        # and skips unknown gradients.
+        # v_k is the weighted sum of the known squares divided by the sum of their weights. This quotient is
+        # bias-corrected and skips unknown gradients.
         averages = self._weights @ torch.cat([squares, known], dim=1)
         averages = averages.view(len(self._HALF_LIVES), self.block + 1, 2 * probes)
         averages.addcmul_(self._fading, self._averages)

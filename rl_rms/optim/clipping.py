@@ -9,7 +9,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """The norm over all coordinates and processes."""
+    """The norm of all gradients together, over all processes."""
     if len(grads) == 1:
         return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))
@@ -61,8 +61,7 @@ def clip_by_second_moment_(
 
     Args:
         grads: Real gradients.
-        states: Their states. Parameters without an earlier update are not clipped; their state is empty or at step
-            0.
+        states: States of the gradients' parameters. If a state is empty or at step 0, the gradient is not clipped.
         ratio: The largest magnitude, as a multiple of the root second moment, > 1.
         eps: Root second moments up to this value count as unknown.
         centered: As in `rl_rms.optim.rule.rmsprop_update`.

@@ -110,7 +110,8 @@ class HalfLifeController:
         """The current half-life of a group, in updates.
 
         Raises:
-            ValueError: If a half-life in env steps has no ``steps_per_update``, or "match" has no timescale.
+            ValueError: If a half-life or timescale in env steps has no ``steps_per_update``, or "match" has no
+                timescale.
         """
         stated = group["half_life"]
         if stated is None:
@@ -129,12 +130,12 @@ class HalfLifeController:
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life, or the half-life of the last update if it is unknown, as after loading."""
+        """The current half-life. If the current half-life is unknown, the half-life of the last update."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay, or the decay of the last update if the half-life is unknown."""
+        """The current decay. If the current half-life is unknown, the decay of the last update."""
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 

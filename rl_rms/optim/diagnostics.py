@@ -23,7 +23,8 @@ _JOINED = 2**20
 def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> dict[str, float]:
     """Describe the current half-life and the last step. ``optimizer.diagnostics()`` calls this function.
 
-    Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient;
+    g is the gradient, v^ is the second moment after centering and bias correction, and d is the denominator of the
+    step. Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient;
     without gradients they are 0. ``half_life_updates``, ``half_life_steps`` and ``rho`` are missing while they
     cannot be computed.
 
@@ -35,7 +36,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
       without momentum, optimism, weight decay and ``max_update_rms``.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``.
     - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over the
-      coordinates with ``v^ > 0`` in a sample of 500 to 1,000 coordinates, or in all coordinates of a smaller
+      coordinates with ``v^ > 0`` in a sample of about 500 to 1,000 coordinates, or in all coordinates of a smaller
       network; missing if all v^ are 0.
     - ``median_rate``: median of ``lr / d`` over all coordinates of this sample.
     - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class HalfLifeEstimator(ABC):
-    """Estimates the half-life of an optimizer's second moment while it runs.
+    """Estimates the half-life of an optimizer's second moment during training.
 
     Attributes:
         block: Updates between two calls of `observe`.

@@ -22,11 +22,11 @@ Losses = Callable[[], Sequence[Tensor]]
 def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "simultaneous") -> list[float]:
     """Step every player's optimizer with the gradient of the player's own loss.
 
-    - ``"simultaneous"``: all gradients are taken at the same point.
+    - ``"simultaneous"``: all gradients are computed at the same parameters.
     - ``"alternating"``: players step one after the other, and each sees the new parameters of the earlier players.
-    - ``"extragradient"``: all players take a trial step, compute gradients there, undo the trial step, and step
-      with those gradients (Korpelevich 1976). The trial step leaves parameters, options and state, such as
-      RMSprop's v, unchanged.
+    - ``"extragradient"``: all players take a trial step, compute gradients at the trial parameters, undo the trial
+      step, and step with these gradients (Korpelevich 1976). The trial step leaves parameters, options and state,
+      such as RMSprop's v, unchanged.
 
     Args:
         optimizers: One for each player.

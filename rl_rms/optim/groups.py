@@ -19,10 +19,10 @@ moment then normalizes the sum of the scaled gradients. ``t_k`` is the number of
     v   <- rho v + (1 - rho) g*g
     p   <- p - lr g / (sqrt(v^) + eps)
 
-``v^`` and the variances are bias-corrected, so a group that appears late is treated like the others. Neither form
-minimizes the mean loss over groups. A parameter that groups share converges to the point at which the scaled
-gradients of the groups cancel. This point favors groups with little noise. The optimum of parameters that belong
-to only one group does not move.
+``v^`` and the variances are bias-corrected, so a group that appears late is treated like the other groups. With or
+without ``equalize``, the updates do not minimize the mean loss over groups. A parameter that groups share
+converges to the point at which the scaled gradients of the groups cancel. This point favors groups with little
+noise. The optimum of parameters that belong to only one group does not move.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +136,7 @@ class GroupRMSprop(Optimizer):
         Args:
             gradients: Gradients by group, in the order of the parameters, as from `group_gradients`.
             weights: Weights by group, >= 0. The weights are normalized to the sum 1. None gives equal weights. To
-                get the mean over samples, pass each group's number of samples.
+                weight groups by their size, pass each group's number of samples.
 
         Raises:
             ValueError: If there is no group, if the number of a group's gradients is not the number of parameters,
@@ -226,7 +226,8 @@ class GroupRMSprop(Optimizer):
             state_dict: From ``state_dict()``.
 
         Raises:
-            ValueError: If the number of parameters differs from this optimizer's, or a state has a wrong entry.
+            ValueError: If the state dict has another number of parameters than this optimizer, or a state has a
+                wrong entry.
         """
         checked = {}
 

@@ -32,7 +32,7 @@ _RECENT = 100
 
 
 class Norm(NamedTuple):
-    """The norm of finite gradients.
+    """The norm of all gradients.
 
     Attributes:
         value: The norm over all coordinates.

@@ -95,7 +95,7 @@ def _merged_groups(
 
 @contextmanager
 def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard: GradientGuard) -> Iterator[None]:
-    """Context in which torch loads a state dict. It checks the state dict, and loads counts and estimates."""
+    """Context in which torch loads a state dict. The context checks the dict, and loads counts and estimates."""
     states: dict[Tensor, State] = {}
 
     def check(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def checked_loading(optimizer: Optimizer, controller: HalfLifeController, guard:
 def _load_tracking(tracking: dict[str, Any], controller: HalfLifeController, guard: GradientGuard) -> None:
     """Load counts and estimates.
 
-    Either may be missing, because `torch.optim.RMSprop` saves neither, and torch's distributed checkpoints drop
-    empty dictionaries.
+    Counts and estimates may be missing. `torch.optim.RMSprop` does not save them, and torch's distributed
+    checkpoints drop empty dictionaries.
     """
     before = controller.state_dict()
     controller.load_state_dict(tracking.get("controller", {}))

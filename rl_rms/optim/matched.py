@@ -16,16 +16,18 @@ _LONGEST = 1e9  # replaces an infinite half-life or timescale
 class Matched(HalfLifeEstimator):
     """The half-life from `rl_rms.laws`, for a given timescale and an estimated signal.
 
-    The signal S is the variance of ``ln sigma**2`` over time, and the timescale tau is its autocorrelation time.
-    ``ln g**2`` is ``ln sigma**2`` plus white noise, so only the signal makes the semivariogram gamma of
-    ``ln g**2`` grow with the lag k:
+    Let ``sigma**2`` be the expected squared gradient of a coordinate. The signal S is the variance of ``ln
+    sigma**2`` over time, and the timescale tau is the autocorrelation time of ``ln sigma**2``. ``ln g**2`` is ``ln
+    sigma**2`` plus white noise, so only the signal makes the semivariogram gamma of ``ln g**2`` grow with the lag
+    k:
 
         gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1))
 
     Least squares over the observed lags up to 2 tau and a prior give S. The smoothness p is 1 (jumps), 1.5 or 2
-    (smooth changes); the estimator uses the p with the best fit. Lags above 16 use means of blocks.
-    `rl_rms.laws.least_error_half_life` gives the half-life for Gaussian noise. The estimator forgets observations
-    with a half-life of 16 tau, but at least 2048 updates. The prior is S = 1.
+    (smooth changes); the estimator uses the p with the best fit. For lags above 16 updates, the semivariogram uses
+    means of ``ln g**2`` over blocks of 16 updates. `rl_rms.laws.least_error_half_life` gives the half-life for
+    Gaussian noise. The estimator forgets observations with a half-life of 16 tau, but at least 2048 updates. The
+    prior is S = 1.
     """
 
     _LAGS = (1, 2, 4, 8, 16)  # lags in updates; the longest lag is a block
@@ -33,8 +35,8 @@ class Matched(HalfLifeEstimator):
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
     _PRIOR_WEIGHT = 512.0  # weight of the prior, as a number of pairs of gradients
-    # The prior also has this weight for each update in the timescale: with 1.0, a timescale of 1,000 updates adds
-    # the weight of 1,000 pairs of block means. The first jumps may come late.
+    # The weight of the prior also grows with the timescale, because the first jumps may come late. Each update of
+    # the timescale adds the weight of this number of pairs of block means.
     _PRIOR_TIMESCALES = 1.0
     _BLOCK_WEIGHT = 64.0  # weight of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0

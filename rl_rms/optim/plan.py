@@ -35,7 +35,7 @@ class Plan:
     """The batches of all parameter groups.
 
     A plan depends only on the parameters, their gradients, their states and the options. A resumed optimizer
-    therefore has the same plan as an uninterrupted one.
+    therefore has the same plan as an uninterrupted optimizer.
 
     Raises:
         ValueError: If a group has ``fused=True`` and a parameter with a gradient cannot be part of a uniform

@@ -2,7 +2,7 @@
 
 ``"torch"`` is `torch.optim.RMSprop`, the default optimizer of Stable-Baselines3's A2C. ``"rmsprop_tf_like"`` is
 the ``RMSpropTFLike`` of Stable-Baselines3. That class reproduces results of Stable-Baselines with TensorFlow. A2C
-uses it only with ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
+uses ``RMSpropTFLike`` only with ``policy_kwargs={"optimizer_class": RMSpropTFLike}``.
 
 The values are from the sources of torch 2.13 (``torch.optim.RMSprop``), Stable-Baselines3 2.9
 (``common.sb2_compat.rmsprop_tf_like.RMSpropTFLike``), TensorFlow 2.21 (``tf.compat.v1.train.RMSPropOptimizer``),

@@ -55,7 +55,7 @@ class Probes:
         return self._block if self._filled == 0 else None
 
     def state_dict(self) -> dict[str, Any]:
-        """The block in progress."""
+        """The unfinished block."""
         return {"block": self._block.clone(), "filled": self._filled}
 
     @staticmethod

@@ -36,7 +36,7 @@ _requires_grad = operator.attrgetter("requires_grad")
 
 
 class RMSprop(Optimizer):
-    """RMSprop with a half-life; a drop-in for `torch.optim.RMSprop`.
+    """RMSprop with a half-life; a drop-in replacement for `torch.optim.RMSprop`.
 
     With the half-life h in updates and ``rho = 2 ** (-1 / h)``, the update is
 
@@ -47,15 +47,15 @@ class RMSprop(Optimizer):
     ``half_life``, ``rho`` and ``alpha`` are three ways to set the decay. A half-life in environment steps is
     converted to updates before every update. Set ``optimizer.steps_per_update`` to the number of environment
     steps that the next update spans. ``half_life="match"`` derives the half-life from ``timescale``, and
-    ``"auto"`` estimates it from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
+    ``"auto"`` estimates the half-life from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
     In ``param_groups``, ``"alpha"`` is the decay that the last update used or the last assignment set; None while
     the decay is unknown. ``"half_life"`` is None for a fixed decay, the half-life in environment steps as a
     string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state dicts.
     Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)`` for all
     gradients. With ``centered`` and a constant rho, update t has
-    ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding loses the variance, only the
-    bound with eps holds.
+    ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding makes the variance ``v - m*m``
+    0, only the bound ``lr * |g| / eps`` holds.
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
@@ -98,8 +98,8 @@ class RMSprop(Optimizer):
             gradient.
         optimism: Coefficient, >= 0. The step gets an additional term: this coefficient times the change of the
             step since the previous update.
-        max_update_rms: Limit of the root mean square of ``g / d`` in each tensor. Larger values are scaled down;
-            None for no limit.
+        max_update_rms: Limit of the root mean square, in each tensor, of the gradient divided by the denominator.
+            Larger quotients are scaled down; None for no limit.
         max_grad_norm: Limit of the global gradient norm. Larger gradients are scaled down in place, before v
             accumulates them, as by `torch.nn.utils.clip_grad_norm_`. For this and the next three arguments, None
             means no clipping.
@@ -215,8 +215,8 @@ class RMSprop(Optimizer):
     def half_life(self) -> float:
         """The current half-life of the first group, in updates. Assigning a value sets all groups.
 
-        If the half-life of a loaded optimizer needs ``steps_per_update`` or ``timescale``, this is the half-life
-        of its last update until that attribute is set.
+        If the half-life of a loaded optimizer needs ``steps_per_update`` or ``timescale``, this property is the
+        half-life of the last update until that attribute is set.
 
         Raises:
             ValueError: If the half-life needs ``steps_per_update`` or ``timescale``, that attribute is not set,
@@ -326,7 +326,8 @@ class RMSprop(Optimizer):
         """Set the gradients of all parameters to None, or to zero in place.
 
         Args:
-            set_to_none: Whether to set them to None, so that a step skips parameters without a new gradient.
+            set_to_none: Whether to set the gradients to None, so that a step skips parameters without a new
+                gradient.
         """
         params = [param for group in self.param_groups for param in group["params"]]
         if is_profiler_enabled():

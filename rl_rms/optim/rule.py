@@ -112,7 +112,7 @@ def rmsprop_update(
     Args:
         param: The parameter p; or parameters by name, such as ``dict(module.named_parameters())``. Each parameter
             is updated separately, with the same hyperparameters.
-        grad: Its gradient g, of the same shape; or gradients by the same names.
+        grad: The gradient g of the parameter, of the same shape; or gradients by the same names.
         state: State from `rmsprop_init` or the previous update; or states by the same names.
         lr: Learning rate.
         rho: Decay of v per update, in [0, 1).
@@ -136,7 +136,8 @@ def rmsprop_update(
         lr_in_momentum: Whether steps are multiplied by the learning rate before they enter the buffer, as in
             TensorFlow, Keras and optax. A new learning rate then does not rescale the steps in the buffer.
         cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
-            gradient. These are scaled up to compensate for the others (arXiv:2411.16085).
+            gradient. The step of these coordinates is scaled up to compensate for the coordinates without a step
+            (arXiv:2411.16085).
         max_update_rms: Limit of the root mean square of u. Larger u are scaled down (Adafactor, arXiv:1804.04235,
             section 6); None for no limit.
 

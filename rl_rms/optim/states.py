@@ -22,8 +22,8 @@ def checked_state(
 ) -> State:
     """Check and copy one parameter's state, from this optimizer or from `torch.optim.RMSprop`.
 
-    torch's states have no ``initial_weight``; it becomes ``rho ** step``. Infinite averages become the largest
-    finite number, as in training.
+    For torch's states, which have no ``initial_weight``, this function sets ``initial_weight`` to ``rho ** step``,
+    or to 1 if rho is unknown. Infinite averages become the largest finite number, as in training.
 
     Args:
         given: The state. Empty for a parameter without updates.
@@ -114,7 +114,7 @@ def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bo
 
 
 def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
-    """Complete a parameter's state in place, so that an update has everything it needs.
+    """Complete a parameter's state in place, so that the state has all entries for an update.
 
     Returns:
         The same state.
@@ -152,7 +152,7 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
 
 def make_capturable_(state: State, device: torch.device) -> None:
-    """Move ``step`` and ``initial_weight`` to the device, because numbers are constants in a captured graph."""
+    """Convert ``step`` and ``initial_weight`` to tensors on the device; a captured graph cannot change numbers."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
 

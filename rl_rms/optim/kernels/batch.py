@@ -9,8 +9,8 @@ from torch import Tensor
 from rl_rms.optim.rule import AVERAGES, State, real
 from rl_rms.optim.torch_private import foreach_add_, foreach_copy_, foreach_mul_, layout_check
 
-# Batches above this size are not copied to flat tensors: one kernel call per tensor is then cheaper than
-# another pass over memory.
+# Batches with more coordinates than this number are not copied to flat tensors, because one kernel call per tensor
+# then takes less time than another pass over memory.
 GATHER_AT_MOST = 1 << 18
 
 _ONE = torch.ones(())
@@ -54,7 +54,7 @@ class Batch:
         """Discard copies of the gradients, because the gradients have changed."""
 
     def count_update(self, rho: float) -> None:
-        """Advance ``step`` and ``initial_weight`` of all states by an update of this decay."""
+        """Count an update with the decay ``rho`` in ``step`` and ``initial_weight`` of all states."""
         foreach_add_([state["step"] for state in self.states], 1)
         for state in self.states:
             state["initial_weight"] *= rho
@@ -150,7 +150,7 @@ class UniformBatch(Batch):
         return weight
 
     def count_update(self, rho: float) -> None:
-        """Advance ``step`` and ``initial_weight`` of all states by an update of this decay."""
+        """Count an update with the decay ``rho`` in ``step`` and ``initial_weight`` of all states."""
         self._steps.add_(_ONE)
         weight = self.initial_weight() * rho
         for state in self.states:

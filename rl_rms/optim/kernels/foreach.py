@@ -1,7 +1,7 @@
 """The update rule on lists of tensors, with few kernel launches.
 
-This kernel supports all options except ``differentiable``, and ``cautious`` and ``max_update_rms``, which take a
-mean over each tensor.
+This kernel supports all options except ``differentiable``, ``max_update_rms`` and ``cautious`` with momentum.
+``max_update_rms`` and ``cautious`` need a mean over each tensor.
 """
 
 from collections import defaultdict

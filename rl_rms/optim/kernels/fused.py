@@ -20,12 +20,12 @@ from rl_rms.optim.kernels.kernel import Options
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 from rl_rms.optim.torch_private import foreach_add, foreach_add_, foreach_addcmul_
 
-# AdamW rounds rho to the averages' precision, but not 1 - rho. If this can change v by more than this share,
-# another kernel is used: in float32, for half-lives above about 23,258 updates.
+# AdamW rounds rho to the averages' precision, but not 1 - rho. If the rounding can change v by more than this
+# share, another kernel makes the update. In float32, this applies to half-lives above about 23,258 updates.
 _MOST_BIAS = 1e-3
 _ROUNDING = {dtype: torch.finfo(dtype).eps / 4.0 for dtype in (torch.float32, torch.float64)}
-# Some numbers are divided by the learning rate, and AdamW multiplies them by it. At smaller rates, the quotient
-# may overflow.
+# This kernel divides some arguments by the learning rate, because AdamW multiplies them by the learning rate. At
+# learning rates below this limit, the quotient may overflow.
 _LEAST_LR = 1e-290
 
 
@@ -67,8 +67,8 @@ class FusedKernel:
             # AdamW does not inform autograd that it changed the parameters.
             torch.autograd.graph.increment_version(params)
             return
-        # The buffer takes the place of the parameter, and momentum takes the place of its decay. Nesterov's
-        # step u + momentum b is (1 + momentum) b - momentum b', where b' is the previous buffer.
+        # AdamW updates the momentum buffer instead of the parameter, and multiplies the buffer by momentum.
+        # Nesterov's step u + momentum b is (1 + momentum) b - momentum b', where b' is the previous buffer.
         length, buffers = (1.0 if group["lr_in_momentum"] else lr), batch.averages["momentum_buffer"]
         if kept != 1.0:
             multiply_(params, kept)

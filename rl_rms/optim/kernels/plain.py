@@ -10,7 +10,7 @@ from rl_rms.optim.rule import State, rmsprop_update
 
 
 class PlainKernel:
-    """Calls `rl_rms.optim.rule.rmsprop_update`. It also supports autograd."""
+    """Calls `rl_rms.optim.rule.rmsprop_update`, with autograd if ``differentiable`` is set."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
         """Return True for all batches and options."""
@@ -22,7 +22,7 @@ class PlainKernel:
             options = rule_options(group)
             batch.scale_(scale)
             for param, grad, state in zip(batch.params, batch.grads, batch.states, strict=True):
-                # Autograd must not keep the memory that a differentiable step overwrites.
+                # A differentiable step overwrites the parameter, so autograd must use a copy of the parameter.
                 before = param.clone() if group["differentiable"] else param
                 descended = -grad if group["maximize"] else grad
                 _write(param, state, *rmsprop_update(before, descended, state, **options))

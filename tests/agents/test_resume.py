@@ -25,7 +25,7 @@ from rl_rms.envs.schedules import AdversarialBurst, Linear, Redraw, Sinusoid
 from tests.naming import naming
 
 with warnings.catch_warnings():
-    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
+    # If pytest raised this warning of Box2D's binding as an error, the interpreter would end.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 

@@ -61,7 +61,8 @@ def continues_in_copies(env, loaded, steps):
 
 
 class Own(gym.Env):
-    """An environment without a registered state. With ``secretive``, seeds do not set its random numbers."""
+    """An environment without a registered state. With ``secretive``, seeds do not set the environment's random
+    numbers."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)

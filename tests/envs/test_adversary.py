@@ -69,7 +69,7 @@ def test_replay_in_an_environment_repeats_the_bursts(probe):
         rewards.append(reward)
         if terminated:
             env.reset()
-    # The episodes that end at 10 and 30 start bursts.
+    # The episodes that end at clock 10 and clock 30 start bursts.
     assert rewards == [1.0] * 10 + [0.0] * 10 + [1.0] * 10 + [3.0] * 10 + [1.0] * 10
     replayed = NonStationary(probe(), {"level": env.schedules["level"].replay()})
     replayed.reset(seed=0)

@@ -13,7 +13,7 @@ from tests.naming import naming
 
 
 class Lives(VectorEnv):
-    """Two games. The first loses one of two lives at the second step and ends at the fourth one."""
+    """Two games. The first game loses one of two lives at the second step, and ends at the fourth step."""
 
     num_envs = 2
     single_observation_space = gym.spaces.Box(0, 1, (1,))

@@ -188,7 +188,7 @@ def test_make_vec_indivisible_sub_environments_names_the_numbers():
 
 
 class Camera(gym.Env):
-    """Shows a gray image and a position."""
+    """An environment whose observations have a gray image and a position."""
 
     observation_space = gym.spaces.Dict(
         {"image": gym.spaces.Box(0, 255, (8, 8, 3), np.uint8), "position": gym.spaces.Box(-1.0, 1.0, (1,))}

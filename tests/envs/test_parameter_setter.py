@@ -197,7 +197,7 @@ def test_arrays_in_an_unbatched_environment_name_the_remedy(probe):
 
 
 class Damped(gym.RewardWrapper):
-    """Multiplies rewards by a factor."""
+    """A wrapper that multiplies rewards by a factor."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -218,7 +218,7 @@ def test_attribute_of_a_wrapper_inside_the_drift_changes():
 
 
 class Objectives(gym.Wrapper):
-    """Two rewards instead of one."""
+    """A wrapper that returns two rewards instead of one."""
 
     def step(self, action):
         observation, _, *rest = self.env.step(action)

@@ -13,7 +13,7 @@ from tests.envs.lives import Own, play, same, through_json
 from tests.naming import naming
 
 with warnings.catch_warnings():
-    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
+    # If pytest raised this warning of Box2D's binding as an error, the interpreter would end.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 

@@ -41,7 +41,7 @@ def test_step_restart_does_not_affect_other_sub_environments(how):
     flags = []
     for t in range(9):
         whole.append(plain.step(np.zeros(3, int))[0])
-        if t in (2, 6):  # the new environment fails in its third step, too
+        if t in (2, 6):  # the old and the new environment fail in their third step
             with pytest.warns(UserWarning, match=naming("sub-environment 1", "seed", "restarted")):
                 transition = env.step(np.zeros(3, int))
         else:
@@ -65,8 +65,8 @@ def test_step_restart_of_all_does_not_advance_the_clock():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if t == 2 else "error")
             rewards.append(env.step(np.zeros(2, int))[1].tolist())
-    # Both fail in their third step. Neither the failed step nor the reset frame is a transition, so neither
-    # advances the clock.
+    # Both sub-environments fail in their third step. Neither the failed step nor the reset frame is a transition,
+    # so neither advances the clock.
     assert rewards == [[0, 0], [2, 2], [0, 0], [0, 0], [4, 4], [6, 6]]
     assert env.clock == 8
 

@@ -90,7 +90,7 @@ def test_switch_with_independent_clocks_changes_only_due_sub_environments():
     env.reset(seed=0)
     env.step(np.array([RIGHT, LEFT]))
     assert env.step(np.array([DOWN, LEFT]))[2].tolist() == [True, False]
-    # The first sub-environment only resets in this step, which is no transition.
+    # The first sub-environment only resets in this step. The reset is not a transition.
     assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [False, True]
     assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [True, False]
     env.close()

@@ -12,7 +12,7 @@ from rl_rms.envs import NonStationary, make_vec
 from rl_rms.envs.tasks import NAMESPACE, TASKS, make_task, task_config
 
 with warnings.catch_warnings():
-    # A warning of Box2D's binding would end the interpreter if it were raised as an error.
+    # If pytest raised this warning of Box2D's binding as an error, the interpreter would end.
     warnings.simplefilter("ignore")
     import gymnasium.envs.box2d
 

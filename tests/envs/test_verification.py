@@ -357,7 +357,7 @@ def test_verify_copies_an_environment_whose_attributes_were_changed(counting):
 
 
 class Ending(Counted):
-    """Ends each episode at step 3, and raises an error in a step after the end."""
+    """An environment that ends each episode at step 3, and raises an error in a step after the end."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 - Gymnasium before 1.4 writes this here
     steps = 0

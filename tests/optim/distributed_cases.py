@@ -2,9 +2,9 @@
 
 Run: python distributed_cases.py RANK FOLDER
 
-Each case returns weights or diagnostics of `rl_rms.RMSprop`, and equal values of a reference. The reference is
-torch's RMSprop in the same process group, or `rl_rms.RMSprop` in one process. Every process trains on the same
-data.
+Each case returns weights or diagnostics of `rl_rms.RMSprop`, and the values of a reference, which must be equal.
+The reference is torch's RMSprop in the same process group, or `rl_rms.RMSprop` in one process. Every process
+trains on the same data.
 """
 
 import sys

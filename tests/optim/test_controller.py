@@ -16,7 +16,7 @@ FUSED = pytest.mark.parametrize("fused", [True, False])
 
 
 class Recorder(HalfLifeEstimator):
-    """Records the observed blocks; its half-life is the number of blocks plus one."""
+    """An estimator that records the blocks. Its half-life is the number of recorded blocks plus one."""
 
     block = 4
     num_probes = 6

@@ -55,8 +55,8 @@ def test_extragradient_second_moment_uses_only_look_ahead_gradients():
     assert first["square_avg"].item() == pytest.approx(0.5 * 1.5**2)
     assert second["square_avg"].item() == pytest.approx(0.5 * 0.5**2)
     assert first["step"].item() == 1.0
-    # The gradients at (0.5, 1.5) equal the accumulated ones, so the trial steps have length lr. The gradients at
-    # the trial point (0, 2) are 2 and 0.
+    # The gradients at (0.5, 1.5) equal the accumulated gradients, so the trial steps have length lr. The gradients
+    # at the trial point (0, 2) are 2 and 0.
     point, _ = play("extragradient")
     v = (0.25 * 1.5**2 + 0.5 * 2.0**2) / 0.75
     assert point == pytest.approx([0.5 - 0.5 * 2.0 / math.sqrt(v), 1.5], rel=1e-12)

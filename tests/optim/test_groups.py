@@ -185,7 +185,8 @@ def test_group_gradients_equal_the_gradients_of_each_mean_loss():
 
 
 def test_step_of_actor_and_critic_updates_both():
-    # The advantages of one group have another scale, which changes the policy gradient but not the normalized one.
+    # The advantages of one group have another scale, which changes the policy gradient but not the normalized
+    # gradient.
     actor, critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     params = [*actor.parameters(), *critic.parameters()]
     optimizer = GroupRMSprop(params, lr=0.05, half_life=20)

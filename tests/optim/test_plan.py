@@ -749,6 +749,6 @@ def test_step_with_any_options_in_uniform_batches_equals_the_rule(options, sizes
     if options.get("centered"):
         return  # the step divides by v - m*m, which may be only a rounding error
     if 0.0 < fused.rho < 1e-6:
-        return  # in the rule, the rounding of 1 - rho loses the rest of a huge v
+        return  # in the rule, rounding 1 - rho to 1 discards the remaining part of a huge v
     plain, other, _ = optimized(options, sizes, torch.float64, False)
     assert_same((own, plain), (fused, other), tolerance=1e-6)

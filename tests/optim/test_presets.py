@@ -1,7 +1,7 @@
 """`rl_rms.RMSprop(like=...)`, compared with the optimizers of other libraries.
 
-torch and Stable-Baselines3 run here. ``golden/rmsprop.json`` has the results of TensorFlow 1, Keras, optax, timm
-and TorchOpt; ``golden/make.py`` writes it.
+The tests run the optimizers of torch and Stable-Baselines3. ``golden/rmsprop.json`` has the results of TensorFlow
+1, Keras, optax, timm and TorchOpt; ``golden/make.py`` writes it.
 """
 
 import inspect

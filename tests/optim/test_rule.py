@@ -106,7 +106,7 @@ def test_optimism_equals_a_combination_of_torch_steps(momentum):
 
 
 def test_optimism_with_lr_in_momentum_uses_the_rate_of_each_step():
-    # Without optimism, the steps are 0.1 and 0.2. With it, the second step is 0.2 + (0.2 - 0.1).
+    # Without optimism, the steps are 0.1 and 0.2. With an optimism of 1, the second step is 0.2 + (0.2 - 0.1).
     param = torch.zeros(1, dtype=torch.float64)
     state = rmsprop_init(param, optimism=1.0)
     for lr in (0.1, 0.2):
@@ -186,7 +186,7 @@ def test_second_moment_halves_in_a_half_life():
 
 
 def test_long_half_life_in_single_precision_is_exact():
-    # 2 ** (-1 / h) in float32 would have a half-life 3 % off here.
+    # In float32, the rounding of 2 ** (-1 / h) would change this half-life by 3 %.
     half_life = 1e6
     _, state = run([torch.ones(1)], lr=0.1, half_life=half_life)
     assert state["square_avg"].item() == pytest.approx(math.log(2) / half_life, rel=1e-6)

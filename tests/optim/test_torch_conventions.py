@@ -25,7 +25,8 @@ from rl_rms import RMSprop
 from rl_rms.optim.rule import rmsprop_init, rmsprop_update
 
 TRAINING_PATHS = {"auto": {"fused": None}, "loop": {"fused": False}, "foreach": {"foreach": True}}
-# Autograd forbids a differentiable step on leaves that require gradients, so only tests that set gradients use it.
+# Autograd forbids a differentiable step on leaves that require gradients, so only tests that set gradients use
+# ``differentiable``.
 ALL_PATHS = {**TRAINING_PATHS, "differentiable": {"differentiable": True}}
 
 over_all_paths = pytest.mark.parametrize("path", ALL_PATHS.values(), ids=ALL_PATHS)
@@ -105,7 +106,7 @@ def states(optimizer):
 
 
 def tensors_of_all_kinds(*dtypes):
-    """A matrix, a vector, a scalar, an empty tensor and two non-contiguous ones of each precision."""
+    """A matrix, a vector, a scalar, an empty tensor and two non-contiguous tensors of each precision."""
     kinds = []
     for dtype in dtypes:
         kinds += [torch.randn(shape, dtype=dtype) for shape in ((3, 4), (5,), (), (0,))]
@@ -1320,7 +1321,7 @@ def test_optimizer_without_references_is_freed(path):
     kept = [optimizer, optimizer.state[first]["square_avg"], optimizer.state[first]["momentum_buffer"]]
     gone = [weakref.ref(thing) for thing in kept]
     del kept
-    gc.disable()  # without it, objects in reference cycles stay alive
+    gc.disable()  # without the collector, objects in reference cycles stay alive
     try:
         del optimizer
         assert [reference() for reference in gone] == [None] * len(gone)

@@ -43,7 +43,7 @@ def test_private_name_of_torch_exists(path):
     )
 
 
-# The arguments besides the list [[4.0, 9.0]], and the values of that list or of the result afterwards.
+# Positional arguments after the list [[4.0, 9.0]], keyword arguments, and the values of the list or the result.
 OTHER = [torch.tensor([1.0, 2.0])]
 OPERATIONS = {
     "foreach_add": ((OTHER,), {"alpha": 2.0}, [6.0, 13.0]),

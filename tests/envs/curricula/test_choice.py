@@ -12,7 +12,7 @@ TASKS = [{"level": float(one)} for one in range(4)]
 
 
 def begin(curriculum, task, drawn, env_index=0):
-    """Begin an episode with a given task instead of a drawn one."""
+    """Begin an episode with a given task instead of a drawn task."""
     curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 

@@ -54,7 +54,7 @@ def test_gate_with_too_few_episodes_stays_closed():
     for success in (True, True, True, False, False, False, True, True, True, True):
         gate.record(outcome(success=success))
         seen.append(gate.is_open)
-    # With z = 1.645: 2 of 2 has the bound 0.43, 3 of 3 0.53, 4 of 5 0.44, 5 of 5 0.65.
+    # Lower bounds with z = 1.645: 0.43 for 2 successes of 2, 0.53 for 3 of 3, 0.44 for 4 of 5, 0.65 for 5 of 5.
     assert seen == [False, False, True, False, False, False, False, False, False, False]
     gate.record(outcome(success=True))
     assert gate.is_open  # the last five

@@ -56,10 +56,11 @@ def test_load_state_dict_of_more_stages_names_both_numbers():
 def test_success_gated_climbs_and_descends():
     curriculum = SuccessGated(STAGES, threshold=0.8, min_episodes=20, window=40, cooldown=25, hysteresis=0.1)
     assert [play(curriculum, success=True) for _ in range(20)] == [1.0] * 20
-    # 20 of 20 have the lower bound 0.88. The next level is judged only after the cooldown.
+    # 20 successes in 20 episodes have the lower bound 0.88. The next level is judged only after the cooldown.
     assert [play(curriculum, success=True) for _ in range(26)] == [0.5] * 26
     assert curriculum.stage == 2
-    # The level is too hard: the upper bound of 0 of 20 is 0.12. Nothing changes within the cooldown.
+    # The level is too hard, because the upper bound of 0 successes in 20 episodes is 0.12. Nothing changes within
+    # the cooldown.
     assert [play(curriculum, success=False) for _ in range(26)] == [0.25] * 26
     assert (curriculum.stage, curriculum.stage_changes) == (1, 3)
     # A rate between 0.7 and 0.8 changes nothing.

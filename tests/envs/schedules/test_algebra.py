@@ -57,7 +57,7 @@ def test_parts_of_an_expression_share_no_random_numbers():
     # With shared random numbers, the sum would have the variance 4/12, and the product would be a square.
     assert (jumps + jumps).values(T, KEY).var() == pytest.approx(2 / 12, rel=0.1)
     assert (jumps * jumps).values(T, KEY).mean() == pytest.approx(1 / 4, rel=0.05)
-    # Nested parts do not share random numbers either.
+    # Nested parts do not share random numbers.
     parts = (jumps * jumps) + jumps.then(jumps * jumps, at=1_500) + jumps
     product, then, _ = parts.schedules
     first, second, third = (KEY.of_part(index) for index in range(3))

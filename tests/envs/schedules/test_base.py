@@ -404,7 +404,7 @@ def test_operators_act_on_the_values(one, other, pair, steps, clocks):
     t, values = np.array(clocks), one.values(clocks, KEY)
     low, high = sorted(pair)
     exact = not (one.random and other.random)
-    if exact:  # otherwise each part has its own key
+    if exact:  # with two random parts, each part has its own key
         np.testing.assert_allclose((one + other).values(t, KEY), values + other.values(t, KEY), rtol=1e-12)
         np.testing.assert_allclose((one * other).values(t, KEY), values * other.values(t, KEY), rtol=1e-12)
     np.testing.assert_allclose((one * 2 + 1).values(t, KEY), values * 2 + 1, rtol=1e-12, atol=1e-12)

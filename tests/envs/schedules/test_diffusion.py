@@ -22,7 +22,7 @@ KEY = Key(seed=7, stream=3)
 def test_ornstein_uhlenbeck_autocorrelation_is_exponential(tau, start):
     values = OrnsteinUhlenbeck(mean=3, std=2, tau=tau).values(np.arange(start, start + 4_000_000), KEY)
     standard = (values - 3) / 2
-    # At tau = 40, 4,000,000 correlated values are worth about 4,000,000 / (2 tau) = 50,000 independent ones.
+    # At tau = 40, 4,000,000 correlated values are worth about 4,000,000 / (2 tau) = 50,000 independent values.
     assert standard.mean() == pytest.approx(0, abs=0.02)
     assert standard.var() == pytest.approx(1, abs=0.03)
     for lag in (1, tau // 2, tau, 1.5 * tau):
@@ -138,7 +138,8 @@ def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale,
 def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau), whose relative difference is about 1 / (2 tau).
+    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau). The relative difference of these two values is about 1
+    # / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

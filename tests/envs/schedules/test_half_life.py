@@ -103,7 +103,7 @@ def test_half_life_of_transitions_has_the_least_tracking_error(schedule, updates
         (Linear(0, 10, over=10_000), math.log(2) * (100 / 12 / 0.1 / (4 * 1e-4)) ** (1 / 3)),
         # ln 2 (R / (2 A**2 w**2))**(1/3), w = 0.01 an update, R = 9 / 2 / snr.
         (Sinusoid(0, 3, period=2_000 * math.pi), math.log(2) * (45 / (2 * 9 * 1e-4)) ** (1 / 3)),
-        # The half-life is also infinite for an oscillation with w >= snr.
+        # The half-life is infinite for a sinusoid with w >= snr.
         (Sinusoid(0, 3, period=2 * math.pi * 100), math.inf),
     ],
     ids=repr,

@@ -57,7 +57,8 @@ def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale,
 def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
     values = schedule.values(np.arange(2_000_000), KEY)
     change = np.mean(np.diff(values) ** 2)
-    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau), whose relative difference is about 1 / (2 tau).
+    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau). The relative difference of these two values is about 1
+    # / (2 tau).
     assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
 

@@ -27,7 +27,8 @@ from typing import Any
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-# Packages based on torch must be imported before TensorFlow. In the other order their copies of LLVM conflict.
+# Packages based on torch must be imported before TensorFlow. Otherwise, the LLVM copies of torch and TensorFlow
+# conflict.
 import timm.optim
 import torch
 import torchopt
@@ -66,7 +67,7 @@ def problem(seed: int = 0) -> tuple[Arrays, list[Arrays]]:
 
 
 def tf1(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``tf.compat.v1.train.RMSPropOptimizer``, which rounds Python numbers to float32, but not numpy's."""
+    """``tf.compat.v1.train.RMSPropOptimizer``, which rounds Python numbers to float32, but not NumPy numbers."""
     given = defaults(tf.compat.v1.train.RMSPropOptimizer) | arguments
     exact = {name: np.float64(x) if isinstance(x, float) else x for name, x in given.items()}
     lr = exact.pop("learning_rate")
@@ -79,7 +80,7 @@ def tf1(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterato
 
 
 def keras_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``keras.optimizers.RMSprop`` on TensorFlow, which rounds ``weight_decay`` to float32: 0.25 stays 0.25."""
+    """``keras.optimizers.RMSprop`` on TensorFlow, which rounds ``weight_decay``, but not 0.25, to float32."""
     optimizer = keras.optimizers.RMSprop(**arguments)
     lr = float(optimizer.learning_rate)
     params = [keras.Variable(array) for array in start]
@@ -170,7 +171,7 @@ def cases() -> Iterator[tuple[str, Arguments]]:
     accumulator = [{}, {"initial_scale": 1.0}, {"bias_correction": True}]
     eps = [{}, {"eps": 1e-3, "eps_in_sqrt": False}]
     for chosen in grid(lr, centered, step, accumulator, eps):
-        # After the first update, sqrt(v - m*m) is then the root of a rounding error of either sign.
+        # With these three options, v - m*m after the first update is only a rounding error, which may be negative.
         if not ("centered" in chosen and "bias_correction" in chosen and "eps_in_sqrt" in chosen):
             yield "optax", chosen
     before = [{name: number} for name, number in BEFORE_OPTAX.items()]

@@ -10,7 +10,7 @@ from rl_rms.optim.kernels.fused import verified_adamw
 
 @pytest.fixture
 def replace_adamw(monkeypatch):
-    """A function that replaces torch's fused AdamW, and forgets that the original was verified."""
+    """A function that replaces torch's fused AdamW, and clears the cached result of `verified_adamw`."""
 
     def replace(kernel):
         monkeypatch.setattr("rl_rms.optim.torch_private.fused_adamw_", kernel)

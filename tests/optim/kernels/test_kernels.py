@@ -43,7 +43,8 @@ RULE = {
     "cautious": False,
     "max_update_rms": None,
 }
-# Kernels of uniform batches. The fused kernel gets a large batch, as it has no ``eps_in_sqrt`` for small ones.
+# Kernels of uniform batches. The fused kernel gets a large batch, because it does not support ``eps_in_sqrt`` for
+# small batches.
 UNIFORM = {"foreach, small", "foreach, large", "fused"}
 # For each option, the kernels that do not support it.
 LACKING = {

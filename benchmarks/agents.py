@@ -6,13 +6,13 @@ Or:  python benchmarks/agents.py --bookkeeping [--rounds 10]
 
 Both libraries use the same environments, network (two networks of 64 and 64 tanh units, or the Nature CNN),
 n_steps = 5, RMSprop and one thread. Each round trains rl_rms, trains Stable-Baselines3, and steps the environments
-with random actions, each for the same number of env steps. Random stepping is an upper bound. The table shows the
-median and the quartiles of the ratios within rounds, because a slow phase of the machine affects all measurements
-of a round.
+with random actions, each for the same number of env steps. The speed of random stepping is an upper bound of the
+training speed. The table shows the median and the quartiles of the ratios within rounds, because a slow phase of
+the machine affects all measurements of a round.
 
 In rows without "native", rl_rms and the random actions use Gymnasium's SyncVectorEnv, without copies of
-observations. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3 cannot use it,
-and always uses a DummyVecEnv with the same number of environments.
+observations. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3 cannot use this
+implementation, and always uses a DummyVecEnv with the same number of environments.
 
 At the end, a run of a million env steps measures how much the peak RAM of the process grows after the first tenth.
 
@@ -20,13 +20,13 @@ At the end, a run of a million env steps measures how much the peak RAM of the p
 A2C with n_steps = 8. MuJoCo steps the native environments in one thread. The rounds alternate between the kinds of
 environments, and times are CPU times. The rows of MuJoCo have two more ratios to the SyncVectorEnv:
 
-- "engine limit" is the ratio if native env steps consisted of MuJoCo's functions only. The other time of env steps
-  is subtracted. The time of the agent is not subtracted.
-- "two threads" is the ratio of the wall times with two threads. It needs two free cores.
+- "engine limit" is the ratio if native env steps consisted of MuJoCo's functions only. The measurement counts the
+  time of these functions and of the agent.
+- "two threads" is the ratio of the wall times with two threads. This measurement needs two free cores.
 
 ``--bookkeeping`` measures the share of A2C's CPU time that a minimal loop saves. The loop calls the same
-environments, backend and optimizer, and computes the same weights. It has no checks, episode statistics, callbacks
-or counters. After each update of `A2C.learn`, the loop makes the same update with a second agent.
+environments, backend and optimizer, and computes the same weights. The loop has no checks, episode statistics,
+callbacks or counters. After each update of `A2C.learn`, the loop makes the same update with a second agent.
 """
 
 import argparse
@@ -313,7 +313,7 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
 
 
 def by_hand(agent: A2C) -> Callable[[], None]:
-    """Return a function that makes the next update of a new agent without bookkeeping.
+    """Return a function that collects a rollout and makes an update of a new agent, without bookkeeping.
 
     The agent's environment must have the autoreset mode NEXT_STEP.
     """
@@ -322,7 +322,7 @@ def by_hand(agent: A2C) -> Callable[[], None]:
     observation, _ = env.reset(seed=agent.seed)
     actions, rewards = np.empty(shape, np.int64), np.empty(shape, np.float32)
     terminated, truncated, valid = np.empty((3, *shape), np.bool_)
-    # The backend keeps the inputs of `act`. It reads only the last observation.
+    # The backend keeps the inputs of `act`. The backend reads only the last observation.
     observations = np.empty((N_STEPS + 1, *observation.shape), observation.dtype)
     starts = done = np.zeros(env.num_envs, np.bool_)
     rollout = Rollout(

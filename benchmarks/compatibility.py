@@ -12,7 +12,7 @@ the name of the error, and the process writes the traceback to the standard erro
 - resumes: ``bit-identical`` means that the weights after saving, loading and continuing equal the weights of an
   uninterrupted training.
 - films: an episode of at most 30 env steps becomes a video.
-- Stable-Baselines3: its A2C makes 160 env steps in the same environment.
+- Stable-Baselines3: A2C of Stable-Baselines3 makes 160 env steps in the same environment.
 """
 
 import argparse
@@ -163,12 +163,15 @@ def trains(row: Row) -> str:
 
 
 def drifts(row: Row) -> str:
-    """Train A2C with a new value of one target after another. Return the first target that raises no error."""
+    """Train A2C with a new value of one target after another.
+
+    Return the first target whose training raises no error, or "no".
+    """
     targets = [*row.targets]
     if not row.native and not targets:
         env = find_parametrized(make(row, 1).unwrapped.envs[0]).env
         found = [one for one in find_targets(env) if one.parameter is not None]
-        # Elements of arrays are often part of the state, so they are not tried.
+        # The check does not try elements of arrays, because many of these elements are part of the state.
         found = [one for one in found if "[" not in one.name][:TRIED]
         targets += [one.name for one in found if effect(one) == "yes"]
     for target in [*targets, "observation.noise", "reward.scale"]:

@@ -1,7 +1,7 @@
 """Crafter with the interface of Gymnasium, under the id ``crafter_env:Crafter-v1``.
 
-Crafter has the interface of Gym before version 0.26. Shimmy cannot convert it, because Crafter has no ``seed``.
-Copy this file into your working folder to train there.
+Crafter has the interface of Gym before version 0.26. Shimmy cannot convert Crafter, because Crafter has no
+``seed``. To train in Crafter, copy this file into your working folder.
 """
 
 from typing import Any, ClassVar

@@ -7,10 +7,11 @@ moment becomes subnormal after 126 half-lives. Rounding then prevents the decay 
 more slowly with subnormal numbers. With its default arguments, `rl_rms.RMSprop` replaces subnormal second moments
 by 0 every 256 updates.
 
-In each round, two optimizers of a class step 50 times each, with 9,155 parameters. In the first optimizer, all
-gradients after the first are 0. The table shows the median and the quartiles of the ratios of the two times within
-rounds. The last row compares the times to compute A2C's gradients in numpy for two policies. An action has the
-probability 1e-40 in the first policy and 1e-20 in the second. Times are CPU times of one thread.
+In each round, two optimizers of the same class with 9,155 parameters make 50 steps each. In the first optimizer,
+all gradients after the first update are 0. In each round, the benchmark divides the time of the first optimizer by
+the time of the second optimizer. The table shows the median and the quartiles of these ratios. The last row
+compares the times to compute A2C's gradients in numpy for two policies. An action has the probability 1e-40 in the
+first policy and 1e-20 in the second. Times are CPU times of one thread.
 """
 
 import argparse

@@ -18,10 +18,10 @@ docs/images/half_life_returns.png. ``report`` needs the extra ``plots``.
 The advantages have lambda 0.95. Gradients with a norm above 0.5 are scaled down to the norm 0.5. With the same
 seed, all contenders have the same drift.
 
-For each contender and task, a hill climb by factors of 2 searches the best learning rate. The climb uses three
+For each contender and task, a hill climb by factors of 2 searches for the best learning rate. The climb uses three
 seeds that the tables do not use. The climb ends when neither neighbor of the best rate is better, or after nine
 rates. The best rate and its neighbors are then trained with ten other seeds. If a neighbor is better, the
-benchmark also trains the neighbors of this rate.
+benchmark also trains the neighbors of this better rate.
 
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:

@@ -3,10 +3,10 @@
 Run: python benchmarks/jumps.py [--steps 320000] [--seeds 4] [--processes 2]
 
 The benchmark writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are detected jumps
-in the observations of 16 sub-environments that do not change. A2C keeps its random initial policy in half of these
-env steps, and learns in the other half. The benchmark also splits these observations into groups of four
-sub-environments and of one sub-environment, and counts the false alarms in all groups. Delays are measured while
-A2C learns the task "observation offsets" of benchmarks/half_life.py in 16 sub-environments.
+in the observations of 16 sub-environments that do not change. In half of the env steps without changes, A2C keeps
+its random initial policy. In the other half, A2C learns. The benchmark also splits these observations into groups
+of four sub-environments and of one sub-environment, and counts the false alarms in all groups. Delays are measured
+while A2C learns the task "observation offsets" of benchmarks/half_life.py in 16 sub-environments.
 """
 
 import argparse
@@ -143,8 +143,8 @@ def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
 def delays(seed: int) -> dict[str, Any]:
     """Count the rollouts until each change is detected, and the other detections.
 
-    The delay of a change is None if a rule does not fire within about ten rollouts. The other detections are false
-    alarms, later detections, and second detections of the same change.
+    The delay of a change is None if the rule or the detector does not fire within about ten rollouts. The other
+    detections are false alarms, later detections, and second detections of the same change.
     """
     stream = record("CartPole-v1", seed, 5 * REGIME, CHANGES, learns=True)
     measured: dict[str, Any] = {"seed": seed}

@@ -18,17 +18,18 @@ reward scale:
 - Pendulum: 2,000 plus the return.
 
 Contenders named ``defaults`` have the default arguments of their library. The only exception is PPO of
-Stable-Baselines3, which has ``n_steps=128``. With 16 sub-environments, its rollout then has 2,048 env steps, as it
-has by default with one environment.
+Stable-Baselines3, which has ``n_steps=128``. A rollout of 16 sub-environments then has 2,048 env steps, as many as
+a default rollout of one environment.
 
-All other contenders are tuned. They have the task's entropy coefficient and discount. For each task, a hill climb
-by factors of 3 finds the learning rate of each tuned contender. The hill climb uses three seeds that the tables do
-not use. Ten other seeds then train at this rate. The tuned agents of rl_rms have their own values of arguments
-such as ``n_steps`` and ``half_life``, which are the same on all tasks. Two tuned contenders of Stable-Baselines3
-are named ``arguments of rl_rms``. Their A2C has ``n_steps`` and ``gae_lambda`` of the tuned A2C of rl_rms. Their
-PPO has ``n_steps``, ``batch_size`` and ``n_epochs`` of the tuned PPO of rl_rms. Their scores show how much of the
-difference between the two libraries is due to these arguments. The other tuned contenders of Stable-Baselines3
-have the arguments of ``defaults``, except for the optimizer of TRAC.
+All other contenders are tuned, and use the task's entropy coefficient and discount. For each task, a hill climb by
+factors of 3 finds the learning rate of each tuned contender. The hill climb uses three seeds that the tables do
+not use. Ten trainings with other seeds then use this learning rate. The tuned agents of rl_rms have their own
+values of arguments such as ``n_steps`` and ``half_life``, which are the same on all tasks. Two tuned contenders of
+Stable-Baselines3 are named ``arguments of rl_rms``. The first is A2C with ``n_steps`` and ``gae_lambda`` of the
+tuned A2C of rl_rms. The second is PPO with ``n_steps``, ``batch_size`` and ``n_epochs`` of the tuned PPO of
+rl_rms. The scores of these two contenders show how much of the difference between the two libraries is due to
+these arguments. The other tuned contenders of Stable-Baselines3 have the arguments of ``defaults``, except for the
+optimizer of TRAC.
 
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:
@@ -37,10 +38,11 @@ bootstrap interval, both computed by rliable:
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-A ratio divides two mean scores over seeds. Its bootstrap draws the scores of both contenders for the same seeds.
-Ratios are relative to the reference of the task, or to a contender with default arguments. The reference is the
-contender of Stable-Baselines3 with the highest mean on the reported seeds. The contenders named ``arguments of
-rl_rms`` cannot be the reference. The choice by the reported seeds favors the reference.
+A ratio divides two mean scores over seeds. The bootstrap interval of a ratio draws the same seeds for both
+contenders. Ratios are relative to the reference of the task, or to a contender with default arguments. The
+reference is the contender of Stable-Baselines3 with the highest mean on the reported seeds. The contenders named
+``arguments of rl_rms`` cannot be the reference. Because the reference is chosen by the reported seeds, the ratios
+favor the reference.
 """
 
 import os
@@ -306,8 +308,7 @@ def duel(task: str, contender: str) -> str:
 def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
     """Return the pairs of task and contender in the order in which they are trained.
 
-    The tasks in `FIRST_TASKS` come first, contender by contender. Then each other task follows with all
-    contenders.
+    The tasks in `FIRST_TASKS` come first, contender by contender. The other tasks follow, task by task.
     """
     first = [task for task in FIRST_TASKS if task in tasks]
     others = [task for task in tasks if task not in first]

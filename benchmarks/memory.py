@@ -3,10 +3,10 @@
 Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 
 The benchmark adds an observation to CartPole that is always 0, so the gradients of the first layer's weights for
-this observation are 0. After 100 updates, the benchmark sets v of one of these weights to 1. This does not affect
-the run, because the weight does not change. The benchmark then counts the env steps until v has halved. Between
-two updates, v is interpolated exponentially. PPO makes several updates on a rollout. The benchmark divides the env
-steps of the rollout equally among these updates.
+this observation are 0. After 100 updates, the benchmark sets v of one of these weights to 1. The new value of v
+does not affect the run, because the weight does not change. The benchmark then counts the env steps until v has
+halved. The benchmark interpolates v exponentially between two updates. PPO makes several updates on a rollout. The
+benchmark divides the env steps of the rollout equally among these updates.
 
 The runs with rho = 0.99 are Stable-Baselines3's A2C with its default optimizer ``torch.optim.RMSprop``,
 Stable-Baselines3's PPO with ``torch.optim.RMSprop`` (alpha=0.99) instead of Adam, and rl_rms's A2C. The runs with
@@ -78,7 +78,8 @@ def with_dead_input(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 class Marker:
     """The coordinate of v for a weight whose gradient is always 0.
 
-    The coordinate is set to 1 after 100 updates. It is then read after every update, until it has halved.
+    `after_update` sets the coordinate to 1 after 100 updates, and then reads the coordinate after every update
+    until its value has halved.
 
     Args:
         optimizer: The optimizer, whose state has v under ``"square_avg"``.
@@ -123,7 +124,7 @@ def env_steps_to_halve(clocks: Sequence[float], values: Sequence[float]) -> floa
         values: Values after each update. Only the last value may be at most half of the first value.
 
     Raises:
-        ValueError: If the last value is above half of the first.
+        ValueError: If the last value is above half of the first value.
     """
     half = values[0] / 2
     if values[-1] > half:

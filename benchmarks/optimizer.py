@@ -2,23 +2,23 @@
 
 Run: python benchmarks/optimizer.py [--threads 1] [--rounds 15] [--output benchmarks/results/optimizer.json]
 
-The update is measured in three forms:
+The benchmark measures an update in three forms:
 
 - default: the optimizer clips (torch: `clip_grad_norm_` before the step), then `zero_grad()`.
 - external clip: `clip_grad_norm_` clips for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
 - in place: the optimizer clips (torch: `clip_grad_norm_`), then `zero_grad(set_to_none=False)`.
 
 For torch, the first two forms are the same. Each round times every contender. The table shows the medians of the
-times and the ratios of these medians. It also shows the medians of the ratios within rounds, because a slow phase
-of the machine affects all contenders of a round. Before each timed update, the benchmark fills the gradients.
-Their norm is so large that clipping reduces it. If `zero_grad` does not zero the gradients in place, the gradients
-are new tensors at each update, as after a backward pass. Times are CPU times for one thread, and wall times for
-more threads.
+times and the ratios of these medians. The table also shows the medians of the ratios within rounds, because a slow
+phase of the machine affects all contenders of a round. Before each timed update, the benchmark fills the
+gradients. The norm of these gradients is above the clipping norm. If `zero_grad` does not zero the gradients in
+place, the gradients are new tensors at each update, as after a backward pass. Times are CPU times for one thread,
+and wall times for more threads.
 
 The column "calls" is a lower limit of the time of rl_rms. An update of "calls" only calls the functions of torch
 that an update of rl_rms calls, with prepared arguments and without checks.
 
-A second table shows the time of `rl_rms.RMSprop` with ``half_life="match"`` and ``half_life="auto"``, relative to
+A second table shows the time of `rl_rms.RMSprop` with ``half_life="match"`` and ``half_life="auto"``, divided by
 its time with a fixed half-life, in the default form.
 """
 
@@ -130,7 +130,7 @@ def calls(params: list[Tensor], form: str) -> Callable[[], None]:
 def contender(
     make_net: Callable[[], nn.Module], name: str, form: str
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return a function that fills the gradients, and a function that clips, steps and zeroes them."""
+    """Return a function that fills the gradients, and a function that clips, steps and zeroes the gradients."""
     params: list[Tensor] = list(make_net().parameters())
     gradients = [torch.randn_like(param) for param in params]
     clips_itself = name in OURS and form != CLIP

@@ -12,7 +12,7 @@ the ratios within rounds.
 - Stable-Baselines3: A2C in a DummyVecEnv
 - loop in the style of CleanRL: one function with torch's modules and a SyncVectorEnv
 - skrl: A2C with its SequentialTrainer and a SyncVectorEnv; its optimizer is Adam
-- SBX: PPO with one epoch and one minibatch, because SBX has no A2C; JAX, DummyVecEnv
+- SBX, which uses JAX: PPO with one epoch and one minibatch in a DummyVecEnv, because SBX has no A2C
 - gymnax: the training loop and the environments as one compiled function in JAX
 
 The benchmark skips libraries that are not installed.

@@ -12,14 +12,15 @@ runs with clipping.
 policy in the environment of that update. The benchmark estimates s from 64 independent copies of the run's 16
 sub-environments. The copies play every policy of the run, beginning 80 updates (640 vector steps, more than any
 episode) before the first measured update. The copies have their own random generators and do not affect the run.
-From each copy, the benchmark computes one gradient of the agent's loss, from a rollout of the same length as the
-rollout of the run, with the same clipping. Two errors remain. In the copies, the jump may be one vector step
-earlier or later, because reset frames do not advance the clock. The 64 squares are noisy. The noise adds the same
-amount to the tracking error of all half-lives, and the table shows this amount.
+From each copy's rollout, the benchmark computes one gradient of the agent's loss. The rollouts have the same
+length as in the run, and the benchmark clips the gradients as in the run. Two errors remain. In the copies, the
+jump may be one vector step earlier or later, because reset frames do not advance the clock. The mean of the 64
+squared gradients is noisy. The noise adds the same amount to the tracking error of all half-lives, and the table
+shows this amount.
 
-*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. The run's
-gradients go to one such accumulator for each of ten fixed half-lives, and to one each for the half-lives of
-"match", "auto", and "auto" without its lower bound of 32 updates. These accumulators do not affect the run.
+*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. One such
+accumulator receives the run's gradients for each of ten fixed half-lives, and for the half-lives of "match",
+"auto", and "auto" without its lower bound of 32 updates. These accumulators do not affect the run.
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
 and v, averaged over coordinates. Intervals are 95% bootstrap intervals of the mean over seeds.
@@ -56,7 +57,7 @@ NUM_ENVS, NUM_STEPS = 16, 8
 UPDATE_STEPS = NUM_ENVS * NUM_STEPS
 OWN_HALF_LIFE = 69.0
 HALF_LIVES = (2.0, 4.0, 8.0, 16.0, 32.0, 69.0, 128.0, 256.0, 690.0, 2048.0)
-# Estimated half-lives, with the default bounds and without the floor of 32 updates.
+# Estimated half-lives, with the default bounds and without the lower bound of 32 updates.
 ESTIMATED: dict[str, Callable[[], HalfLifeEstimator]] = {
     "match": Matched,
     "auto": Bank,
@@ -76,10 +77,10 @@ Floats = NDArray[np.float64]
 
 
 class Copies:
-    """Independent copies of a run's sub-environments that play its policies.
+    """Independent copies of a run's sub-environments, in which the run's policies act.
 
     Args:
-        num_copies: Number of gradients per update. It must be even.
+        num_copies: Number of copies, which must be even. Each copy gives one gradient per update.
         changes: Schedules of the run.
         seed: Seed of the copies' random generators.
     """
@@ -212,9 +213,9 @@ class Shadow:
 def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
     """Compute ``(s/v - 1 - log(s/v)) / 2``, averaged over coordinates, for s the mean of ``squares``.
 
-    The logarithm of a mean of n noisy squares is too small by about c/n. With n/2 squares, it is too small by
-    about 2 c/n. The difference between the errors with n and n/2 squares estimates the part of the error that is
-    noise of s (jackknife).
+    The logarithm of a mean of n noisy squares is too small by about c/n, where c is a constant. The logarithm of a
+    mean of n/2 squares is too small by about 2 c/n. The difference between the errors with n and n/2 squares
+    estimates the part of the error that is noise of s (jackknife).
 
     Args:
         squares: Independent squared gradients, shape ``(num_copies, num_coordinates)``, with even ``num_copies``.
@@ -222,7 +223,7 @@ def tracking_error(squares: Tensor, v: Tensor) -> tuple[Tensor, float]:
 
     Returns:
         Errors, shape ``(num_rows,)``, and the part of each error that is noise of s. Coordinates with only zeros
-        in one half of the squares, or with a v of 0, are ignored.
+        in one half of the squares, or with a v of 0 for any half-life, are ignored.
     """
     first, second = (half.double().mean(0) for half in squares.chunk(2))
     alive = (first > 0) & (second > 0) & (v > 0).all(0)
@@ -303,7 +304,7 @@ def run(
                 }
             )
             squares = None
-        # Prepare the estimate for the next update, with its policy and its environment.
+        # Prepare the estimate for the next update, with the policy and the environment of that update.
         number = agent.num_updates + 1
         since_jump = number - (jumped_at or expected_jump(number, changing.clock, jump))
         if copies is None and since_jump >= window[0] - warm_up:
@@ -484,7 +485,8 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axis.margins(x=0)
     place = -math.inf
     low, high = np.log(above.get_ylim())
-    for value, text, color in sorted(labels):  # at the ends of the lines, without overlaps
+    # The labels are at the ends of the lines, without overlaps.
+    for value, text, color in sorted(labels):
         place = max(math.log(value), place + 0.075 * (high - low))
         above.annotate(
             text,

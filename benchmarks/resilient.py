@@ -2,8 +2,8 @@
 
 Run: OMP_NUM_THREADS=1 python benchmarks/resilient.py
 
-In each round, both environments take the same number of steps. The ratio is the time of ResilientSyncVectorEnv
-divided by the time of SyncVectorEnv. The table shows its median over rounds.
+In each round, both vector environments make the same number of steps. The ratio is the time of
+ResilientSyncVectorEnv divided by the time of SyncVectorEnv. The table shows the median of this ratio over rounds.
 """
 
 import statistics

@@ -7,12 +7,12 @@ Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents "rl
 ``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file.
 You can stop and restart ``run``, also with other ``--seeds``. ``try`` trains rl_rms with changed hyperparameters
 and the seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}'
-'{"lr": 0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` computes
-benchmarks/results/results.md from the file; it needs the extra ``plots``.
+'{"lr": 0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` writes
+benchmarks/results/results.md from the file, and needs the extra ``plots``.
 
-Both libraries train for the number of env steps in the zoo. The deterministic policy plays 20 episodes in separate
-environments at ten times during training, and 100 episodes at the end. A score is the mean return of the last
-evaluation. A row of the table has the interquartile mean of the scores over seeds and its 95 % stratified
+Both libraries train for the number of env steps in RL Baselines3 Zoo. The deterministic policy plays 20 episodes
+in separate environments at ten times during training, and 100 episodes at the end. A score is the mean return of
+the last evaluation. A row of the table has the interquartile mean of the scores over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable. With fewer than three seeds, the row has only the mean. A seed fell
 if its score is below the midpoint between the return of a random policy and the best evaluation of the seed during
 training. Stable-Baselines3 uses the hyperparameters of a2c.yml and ppo.yml in rl_zoo3 2.9.2. The table and ``try``
@@ -395,7 +395,7 @@ def try_out(
 
 
 def collapses(runs: list[tuple[list[float], list[float]]], random: float) -> int:
-    """Count the runs that fell: the score is below the midpoint of a random return and the best evaluation."""
+    """Count the runs whose score is below the midpoint of a random policy's return and the best evaluation."""
     return sum(statistics.fmean(last) < random + 0.5 * (max(on_the_way) - random) for on_the_way, last in runs)
 
 

@@ -1,6 +1,6 @@
 """Other averages of squared gradients for `benchmarks/tracking.py`: published rules and three prototypes.
 
-Every rival is a class with the method ``step(g)``. The method takes the gradients of one update, shape (seeds,
+Every average is a class with the method ``step(g)``. The method takes the gradients of one update, shape (seeds,
 coordinates), and returns the second moment v after this update. The constants of published rules are the defaults
 of their sources, except for rho in `LeftOut`.
 """
@@ -128,7 +128,7 @@ class Adafactor:
 class Hypergradient:
     """Our prototype: gradient descent of a tensor's gain on the one-step-ahead likelihood loss.
 
-    It follows IDBD (Sutton 1992): ``d = dv / d ln gain`` is a trace and
+    The rule follows IDBD (Sutton 1992): ``d = dv / d ln gain`` is a trace and
     ``ln gain += 0.05 mean((g**2 / v - 1) d / v)``.
     """
 
@@ -181,7 +181,7 @@ class AdaShift:
 class AdamRel:
     """Adam-Rel (Ellis 2024, arXiv:2412.17113): a change resets the bias correction's step count and keeps v.
 
-    This is an oracle, because it receives the times of the changes.
+    This class is an oracle, because it receives the times of the changes.
 
     Args:
         changes: Whether a change happens before each update, shape ``(updates, seeds, 1)``.

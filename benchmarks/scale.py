@@ -7,8 +7,8 @@ Run: python benchmarks/scale.py speed [--rounds 5] [--updates 150]
 ``speed`` trains A2C on native CartPoles in one process, and in two workers of torchrun. Each worker has half of
 the sub-environments. A third run, one process with half of the sub-environments, shows the time of a worker
 without waiting and communication. Rates exclude the first 21 updates as a warm-up. The table also has the time of
-whole commands, with two workers of Ray too if Ray is installed. Values are medians over rounds, and brackets
-contain the range.
+whole commands. If Ray is installed, one of these commands trains in two workers of Ray. Values are medians over
+rounds, and brackets contain the range.
 
 ``returns`` trains the packaged cartpole_a2c for 200,000 env steps, in one process and in two workers of torchrun,
 with the same seeds. The episodes differ, because all native sub-environments of a worker share one random

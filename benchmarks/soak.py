@@ -11,8 +11,8 @@ Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--out
   path in float32, by `rl_rms.optim.rule.rmsprop_update` in float32, and by the equations in numpy in float64. The
   stream has 64 coordinates with scales around 1e-6 to 1e3. The scales oscillate slowly and sometimes jump. Each
   coordinate of a gradient is 0 with a probability of 0.1. v64 and the parameters p64 are the values in float64.
-  Deviations are the largest ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates. The maximum is
-  each coordinate's maximum over the updates so far. The tolerance of both deviations is 1e-3.
+  Deviations are the largest ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates. ``max |p64|`` is
+  a coordinate's maximum over the updates so far. The tolerance of both deviations is 1e-3.
 """
 
 import argparse

@@ -3,8 +3,8 @@
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 
 Each module of benchmarks/faults has one kind of faults and defines which faults count as lost. The command injects
-the named kinds, or all of them. It replaces their counts in benchmarks/results/torture.json and writes
-benchmarks/results/torture.md.
+the named kinds, or all of them. The command replaces the counts of these kinds in benchmarks/results/torture.json,
+and writes benchmarks/results/torture.md.
 """
 
 import argparse

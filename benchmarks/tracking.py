@@ -9,10 +9,11 @@ except in "g left out" and AdaShift. The table shows the error divided by the er
 the same stream and seed. The fixed half-lives are the powers of sqrt(2) from 1 to 16384. The 95 % intervals are
 Student's t intervals over seeds.
 
-Some contenders get information on the changes. `match` gets the timescale, `h = T` gets the dwell time or the
-period, and AdamRel gets the time of every change. Estimators have the bounds (1, 1e6), or their default bounds
-(32, 10,000) if the name ends with "floor 32". `penalized`, `restart` and `progress` are former candidates for
-"auto" that are no longer in the library. The results keep their earlier measurements on the same streams.
+Some contenders get information on the changes. `match` gets the timescale, the rule `h = T` (half-life =
+timescale) gets the dwell time or the period, and AdamRel gets the time of every change. Estimators have the bounds
+(1, 1e6), or their default bounds (32, 10,000) if the name ends with "floor 32". `penalized`, `restart` and
+`progress` are former candidates for "auto" that are no longer in the library. The results keep earlier
+measurements of these three candidates on the same streams.
 """
 
 import argparse
@@ -49,7 +50,7 @@ class Stream:
         log_variance: Function of generator, updates and coordinates that returns ``ln sigma**2``, shape (updates,
             coordinates).
         timescale: Autocorrelation time in updates, for `match`.
-        period: Dwell time or period in updates, for the rule h = T, or None without that rule.
+        period: Dwell time or period in updates, for the rule h = T; None if this rule is not measured.
         common_jumps: True if all coordinates jump at the same updates.
         student: Whether gradients have Student's t distribution with 4 degrees of freedom instead of a Gaussian.
     """
@@ -83,12 +84,12 @@ def sinusoid(ratio: float, period: float) -> Callable[[np.random.Generator, int,
 
 
 def ramp(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Let the variance grow by the same factor in every update, by 25 in total."""
+    """Let the variance grow by the same factor in every update, and by the factor 25 in total."""
     return np.broadcast_to(np.linspace(0.0, math.log(25.0), updates)[:, None], (updates, coordinates))
 
 
 def bursts(rng: np.random.Generator, updates: int, coordinates: int) -> Array:
-    """Multiply the variance by 100 for five updates. This happens once in 200 updates on average."""
+    """Multiply the variance by 100 for five updates. A burst begins once in 200 updates on average."""
     start = (rng.random(updates) < 1 / 200).astype(float)
     return np.broadcast_to(
         (np.convolve(start, np.ones(5))[:updates, None] > 0) * math.log(100.0), (updates, coordinates)

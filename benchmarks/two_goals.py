@@ -1,4 +1,4 @@
-"""MiniGrid with two goals. Only one of them gives a reward. The import registers ``TwoGoals-v0``."""
+"""MiniGrid with two goals. Only one goal gives a reward. The import registers ``TwoGoals-v0``."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class TwoGoals(EmptyEnv):
     Both goals end the episode.
 
     Attributes:
-        rewarded: Index of the goal that gives MiniGrid's reward, 0 or 1. The other goal gives none.
+        rewarded: Index of the goal that gives MiniGrid's reward, 0 or 1. The other goal gives no reward.
     """
 
     def __init__(self, **options: Any) -> None:

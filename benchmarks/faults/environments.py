@@ -36,7 +36,7 @@ WAYS = ("sync", "fork", "spawn")
 
 
 class Failing(gym.Env):
-    """An environment with episodes of seven steps. It fails once, at step ``at``.
+    """An environment with episodes of seven steps. The environment fails once, at step ``at``.
 
     The failure deletes the file ``ticket``. Without this file, the environment does not fail.
     """

@@ -2,8 +2,8 @@
 
 - *signals*: a run receives SIGINT and SIGTERM in turn, each at a random moment. After each signal, ``rl-rms
   resume`` continues the run, or ``rl-rms train`` starts it again if it has no checkpoint. A signal counts as lost
-  if the newest checkpoint has fewer env steps than before. The last checkpoint must be bit-identical to the last
-  checkpoint of an uninterrupted run.
+  if the newest checkpoint then has fewer env steps than before the signal. The last checkpoint must be
+  bit-identical to the last checkpoint of an uninterrupted run.
 - *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost if
   no `UnwritableError` is raised, if the earlier checkpoint changes, or if a partial file remains. A log counts as
   lost if ``metrics.csv`` or the TensorBoard file lacks entries from before or after the full disk. The first entry
@@ -41,7 +41,7 @@ TAG = "rollout/ep_rew_mean"
 
 def in_a_child(*words: str) -> int:
     """Run ``rl-rms`` in a child process without output, and return its process id."""
-    # A background process of a shell ignores SIGINT. The child must not inherit this.
+    # A background process of a shell ignores SIGINT. The child must not inherit this setting.
     earlier = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = os.fork()
     if process == 0:

@@ -1,4 +1,4 @@
-"""Environments that change over time, on a clock that outlasts episodes.
+"""Environments that change over time, on a clock that continues across episodes.
 
 `NonStationary` wraps an environment, and `NonStationaryVector` wraps a vector environment. `make_vec` makes a
 `NonStationaryVector`. `schedules` give a parameter's value at each reading of the clock. `curricula` choose the

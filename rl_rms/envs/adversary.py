@@ -10,7 +10,7 @@ from rl_rms.envs.schedules import AdversarialBurst, Schedule
 
 
 class Adversary:
-    """Decides when the bursts of one target start, and on which side.
+    """Decides when each burst of one target starts, and whether its value is the low or the high bound.
 
     Attributes:
         schedule: The schedule with all bursts so far.
@@ -19,7 +19,7 @@ class Adversary:
     def __init__(self, schedule: AdversarialBurst) -> None:
         self.schedule = schedule
         self._returns: deque[float] = deque(maxlen=schedule.window)
-        # Sum and count of the returns of episodes that ended in bursts at each bound.
+        # For each bound, the sum and the count of the returns of episodes that ended in a burst at this bound.
         self._burst_returns = {schedule.low: (0.0, 0), schedule.high: (0.0, 0)}
 
     def record(self, clock: int, episode_return: float) -> bool:
@@ -82,8 +82,8 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """Make an adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule, because the other schedule does not get the
-            returns.
+        ValueError: If an AdversarialBurst is part of another schedule, which does not get
+            the returns of episodes.
     """
     adversaries = {}
     for target, schedule in changes.items():

@@ -70,7 +70,7 @@ class WholeGames(VectorWrapper):
 
 
 def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, **kwargs: Any) -> VectorEnv:
-    """Make ale-py's native vector environment, which then reports the returns of whole games.
+    """Make ale-py's native vector environment in a wrapper that reports the return of each whole game.
 
     Args:
         reward_clipping: Whether rewards are clipped to [-1, 1].

@@ -1,4 +1,4 @@
-"""Saves and restores the emulator's state of an Atari environment of ale-py within a game."""
+"""Saves and restores the emulator state of ale-py's Atari environments during a game."""
 
 import importlib
 from typing import Any

@@ -24,7 +24,8 @@ class Backend(ABC):
         is_drawn: Whether any target needs random numbers.
         episodic: Indices of the targets whose changes end the episodes in progress.
         late: Targets that take effect only at the next reset.
-        needs_valid: Whether a vector step needs the mask of true transitions, for `step` or for episodic targets.
+        needs_valid: Whether a vector step needs the mask of the sub-environments that make a transition and do not
+            just start an episode.
         last: The last observations; None before the first reset.
         lost_wrappers: Names of the wrappers whose state cannot be saved.
     """
@@ -87,7 +88,8 @@ class Backend(ABC):
     def snapshot(self) -> Any:
         """Return the sub-environments' state within their episodes as plain JSON data.
 
-        The result is None before the first reset. If the state cannot be saved, the result is None with a warning.
+        The result is None before the first reset. If the state cannot be saved, the method warns and returns
+        None.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The common part of the wrappers of single and vector environments: clock, schedules, curriculum, freezing."""
+"""The base class of the wrappers for single and vector environments: clock, schedules, curriculum, freezing."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -29,14 +29,14 @@ class Changing:
     _feedback: Feedback
     success_keys: tuple[str, ...]
     """The entries of info in which the environment reports successes."""
-    # Whether the constructor got the drift's seed. If it did, resets do not seed the drift.
+    # Whether the constructor got a seed for the drift. If True, the seed of a reset does not seed the drift.
     _has_own_seed: bool
-    # A key that only the states of the subclass have.
+    # A key of the state dictionary by which the subclass recognizes its own states.
     _STATE_KEY: str
 
     @abstractmethod
     def _set(self) -> None:
-        """Set the values of the next transition."""
+        """Set the targets to their values for the next transition."""
 
     @property
     def clock(self) -> int:
@@ -87,8 +87,9 @@ class Changing:
         """Return the values of the schedules in an interval of the clock.
 
         Args:
-            t0: First clock in env steps, >= 0; with independent clocks, the clock of each sub-environment.
-            t1: Clock at the end of the interval, in env steps, which the interval does not include.
+            t0: First clock reading in env steps, >= 0. With independent clocks, the interval is on the clock of
+                each sub-environment.
+            t1: End of the interval in env steps, exclusive, >= ``t0``.
 
         Returns:
             The values of each target that has a schedule, shape ``(t1 - t0,)``, or ``(num_envs, t1 - t0)`` if
@@ -102,7 +103,7 @@ class Changing:
 
     @contextmanager
     def frozen(self: T, clock: int | None = None) -> Iterator[T]:
-        """Stop the changes, to evaluate an agent in the current environment; restore everything afterwards.
+        """Stop the changes while an agent is evaluated, and restore the earlier state afterwards.
 
         In the context, the clock stops, the curriculum keeps its tasks and records nothing, and no adversarial
         burst begins. Noise is still drawn. You can reset, seed and step the environment. On exit, the earlier
@@ -152,7 +153,7 @@ class Changing:
         """Restore a state of `state_dict`."""
 
     def _restart(self, seed: int | None) -> None:
-        """Rewind to clock 0. A seed also seeds the drift, unless the constructor did."""
+        """Set the clock to 0. A ``seed`` also seeds the drift, unless the constructor got a seed for the drift."""
         seed = self._clock.seed if seed is None or self._has_own_seed else seed
         self._feedback.restart(seed)
         self._replace_schedules()
@@ -169,7 +170,7 @@ class Changing:
         return {**self._clock.state_dict(), **self._feedback.state_dict()}
 
     def _load_changes_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the `_changes_state` in a state of the wrapper.
+        """Restore the entries of a wrapper's state that `_changes_state` returned.
 
         Raises:
             ValueError: If the state belongs to an environment that was made with different arguments.

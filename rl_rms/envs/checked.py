@@ -1,8 +1,8 @@
 """Checks that the values that an environment returns conform to its observation space and Gymnasium's interface.
 
 Without the check, a vector environment may silently broadcast or cast an observation of a wrong shape or dtype
-into the batch. A Box's bounds are not checked. A dtype is allowed if NumPy's casting rule ``"same_kind"`` converts
-it to the dtype of the space, as float64 to float32.
+into the batch. A Box's bounds are not checked. A dtype is allowed if NumPy's casting rule ``"same_kind"`` can
+convert the dtype to the dtype of the space, such as float64 to float32.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class ReturnCheck:
         """Check the result of a reset, and return it.
 
         Raises:
-            ValueError: If the result is not an observation of the space and an info.
+            ValueError: If the result is not a pair of an observation of the space and an info dictionary.
         """
         observation, info = check_reset(result)
         self._check(observation, info)
@@ -112,7 +112,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def outer_wrapper_names(self) -> Names:
-        """The classes of the wrappers around `Parametrized`, and whether each wrapper has a state now."""
+        """The classes of the wrappers around `Parametrized`, and whether each wrapper currently has a state."""
         return self._layers.names
 
     @property
@@ -146,7 +146,8 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 def check_observation(space: gym.Space[Any], observation: Any, name: str = "observation") -> None:
     """Raise an error if an observation does not fit its space.
 
-    Bounds of a Box, further entries of a Dict, and spaces such as Text, Graph and Sequence are not checked.
+    The check ignores bounds of a Box, entries of a Dict observation that its space does not have, and spaces such
+    as Text, Graph and Sequence.
 
     Raises:
         ValueError: If a part is missing, a tuple has a wrong length, a shape differs, a dtype cannot be cast, or a

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# The sum of two smaller integers fits NumPy's int64.
+# The sum of two integers below this limit fits into NumPy's int64.
 _TOO_MANY = 2**62
 
 
@@ -21,7 +21,8 @@ def is_number(value: Any) -> bool:
 def number_of(value: Any) -> float:
     """Convert a number, a bool or a member of an enumeration to a float.
 
-    A member becomes its value if the values of all members are numbers; otherwise it becomes its position.
+    If the values of all members of the enumeration are numbers, a member becomes its value. Otherwise, a member
+    becomes its position in the enumeration.
     """
     if not isinstance(value, Enum):
         return float(value)
@@ -41,7 +42,7 @@ def check_number(
     """Check that a value is a finite number in range, and convert it to float.
 
     Raises:
-        ValueError: If the value is not such a number.
+        ValueError: If the value is not a finite number in range.
     """
     good = is_number(value) and _is_finite(value)
     if not (good and least <= value <= most and above < value < below):
@@ -57,7 +58,7 @@ def check_int(name: str, value: Any, *, least: int, unit: str = "") -> int:
     A float such as ``20000.0`` is allowed, because YAML reads ``2.0e4`` as a float.
 
     Raises:
-        ValueError: If the value is not such a number.
+        ValueError: If the value is not a whole number in range.
     """
     good = is_number(value) and _is_finite(value) and float(value).is_integer()
     if not good or value < least:
@@ -124,7 +125,7 @@ def check_reward(reward: Any) -> Any:
 
 
 def is_scalar(value: Any, kinds: str) -> bool:
-    """Whether a value is an array or NumPy number of shape () with a dtype of one of the given kinds."""
+    """Whether a value is an array or NumPy number of shape () whose dtype has one of the NumPy ``kinds``."""
     return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
 
 
@@ -138,7 +139,7 @@ def check_keys(name: str, value: Any) -> None:
     """Check that a value is a dictionary whose keys are strings.
 
     Raises:
-        ValueError: If the value is not such a dictionary.
+        ValueError: If the value is not a dictionary, or a key is not a string.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError(

@@ -1,9 +1,9 @@
-"""Clocks, which count env steps and look up the values at each reading.
+"""Clocks, which count env steps and look up the targets' values at each reading.
 
-`SharedClock` counts the true transitions of all sub-environments, which see the same drift. `SingleClock` is the
-clock of one environment. With `rl_rms.envs.phase_clocks` and `rl_rms.envs.independent_clocks`, the values of
-sub-environments differ. If sub-environments are divided among processes, each process multiplies its own count by
-the number of processes.
+`SharedClock` counts the transitions of all sub-environments, which see the same drift. A step that only starts an
+episode is not a transition. `SingleClock` is the clock of one environment. With `rl_rms.envs.phase_clocks` and
+`rl_rms.envs.independent_clocks`, the values of sub-environments differ. If sub-environments are divided among
+processes, each process multiplies its own count by the number of processes.
 """
 
 from abc import ABC, abstractmethod
@@ -30,14 +30,15 @@ class Clock(ABC):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        is_frozen: Whether steps leave the reading unchanged. Steps of a frozen clock still draw new noise.
+        is_frozen: Whether env steps leave the reading unchanged. Each env step still draws new noise.
     """
 
     seed: int
-    # Indices of this process's sub-environments among all processes, and the count of all sub-environments.
+    # Indices of this process's sub-environments among the sub-environments of all processes, and
+    # the total number of sub-environments.
     _indices: Ints
     _num_in_all: int
-    # Vector steps in which the clock was frozen, since the reading was last set.
+    # Number of vector steps with a frozen clock since the reading was last set.
     _frozen_steps = 0
 
     def __init__(self, changes: Mapping[str, Schedule], num_envs: int, shard: tuple[int, int]) -> None:
@@ -86,7 +87,7 @@ class Clock(ABC):
 
     @abstractmethod
     def advance(self, valid: Mask, number: int) -> None:
-        """Count the true transitions of a vector step, unless the clock is frozen.
+        """Count the transitions of a vector step, unless the clock is frozen.
 
         Args:
             valid: Whether each sub-environment made a transition, shape ``(num_envs,)``.
@@ -95,11 +96,11 @@ class Clock(ABC):
 
     @abstractmethod
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """Return the values after these transitions, in the order of the schedules."""
+        """Return each target's value after a transition of the ``valid`` sub-environments, as in `values`."""
 
     @abstractmethod
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at these readings, shape ``(n,)``, or ``(num_envs, n)`` if sub-environments differ."""
+        """Return the values at ``readings``, shape ``(n,)``, or ``(num_envs, n)`` if sub-environments differ."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -120,14 +121,14 @@ class SharedClock(Clock):
         shard: See `rl_rms.envs.NonStationaryVector`.
 
     Attributes:
-        index: Position of the reading in the block of readings that was computed last.
+        index: Position of the reading in the current block of readings.
     """
 
     index: int
-    # The values of each target in the block, and the regimes.
+    # The values of each target in the current block of readings, and the regimes in this block.
     _columns: Any
     _regimes: Any
-    # Number of readings that are computed at once.
+    # Number of readings in a block.
     _span = BLOCK
     # Index of the sub-environment whose random numbers the schedules use.
     _env_index = 0
@@ -193,7 +194,7 @@ class SharedClock(Clock):
         self.index = index
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
-        """Count the true transitions of all sub-environments."""
+        """Count the transitions of all sub-environments, unless the clock is frozen."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
@@ -205,12 +206,12 @@ class SharedClock(Clock):
         self.index = index
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """Return the values after these transitions, in the order of the schedules."""
+        """Return each target's value after a transition of the ``valid`` sub-environments, as in `values`."""
         made = 0 if self.is_frozen else int(np.count_nonzero(valid)) * self._rate
         return tuple(values[..., 0] for values in self.oracle(np.array([self.reading + made])).values())
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at these readings, shape ``(n,)``."""
+        """Return the values at ``readings``, shape ``(n,)``."""
         return trace(self._changes, readings, self.seed, self._env_index)
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,7 +223,7 @@ class SharedClock(Clock):
         self.set(int(state["clock"]), int(state["seed"]))
 
     def _load(self, *, is_next: bool) -> None:
-        """Compute a block from ``_start`` on. With ``is_next``, the block follows the last block."""
+        """Compute the block that begins at ``_start``. With ``is_next``, the new block continues the old block."""
         before = self._block if is_next else None
         self._block = compute_block(self._changes, self._start, self.seed, self._env_index, before)
         self._unpack()
@@ -245,7 +246,7 @@ class SingleClock(SharedClock):
     """The clock of one environment.
 
     Attributes:
-        now: The current value of a single target, or the tuple of the current values.
+        now: The current value if there is one target, else the tuple of the current values.
         ahead: An iterator over the later values of ``now`` in the block, until the regime changes. Assigning its
             next item to ``now`` advances the clock by one.
         regime: The current regime.
@@ -268,7 +269,7 @@ class SingleClock(SharedClock):
 
     @property
     def index(self) -> int:
-        """Position of the reading in the block of readings that was computed last."""
+        """Position of the reading in the current block of readings."""
         return self._end - 1 - length_hint(self._left)
 
     @index.setter
@@ -277,7 +278,8 @@ class SingleClock(SharedClock):
         self._end = bisect_right(self._regimes, self.regime)
         columns: list[Iterator[Any]] = [iter(column[index : self._end]) for column in self._columns]
         self._left = columns[0] if columns else repeat((), self._end - index)
-        # Rows are made one at a time, because thousands of tuples at once would start Python's garbage collector.
+        # The tuples are made one at a time, because thousands of tuples at once would start Python's garbage
+        # collector.
         self.ahead = zip(*columns, strict=True) if len(columns) > 1 else self._left
         self.now = next(self.ahead)
 

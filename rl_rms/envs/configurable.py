@@ -8,7 +8,7 @@ from rl_rms.envs.checks import arguments
 
 
 class Configurable:
-    """Base of schedules, curricula and gates, whose classes a configuration can name.
+    """Base class of schedules, curricula and gates, which a configuration names by their ``name``.
 
     The arguments of a constructor are the keys of the YAML form. A class of the library with a ``name`` is
     registered when it is defined. User-defined classes are not registered, so a configuration builds only classes
@@ -19,13 +19,13 @@ class Configurable:
     """
 
     name: ClassVar[str]
-    # Each kind has a name for errors, a valid example, and its classes by name.
+    # Each kind of classes has a name and a valid example for errors, and a dictionary of its classes by name.
     _kind: ClassVar[str]
     _example: ClassVar[str]
     _classes: ClassVar[dict[str, type[Any]]]
-    # The attribute that stores an argument, if a method or property already has the argument's name.
+    # The attribute that stores an argument, for each argument whose name a method or property already has.
     _kept_as: ClassVar[Mapping[str, str]] = {}
-    # If a list is given instead of named arguments, this argument gets the list.
+    # The argument that gets a list, if the YAML form has a list in place of named arguments.
     _list_argument: ClassVar[str | None] = None
 
     def __init_subclass__(

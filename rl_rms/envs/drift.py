@@ -1,8 +1,9 @@
 """The definition of a drift: the values and the regime at each reading of a clock.
 
-A clock counts env steps, the true transitions of an environment across episodes. At the reading ``t`` each
+A clock counts env steps, which are the transitions of an environment across episodes. At the reading ``t`` each
 target has the value ``schedule.values(t)``, and the regime is the number of distinct readings in ``(0, t]`` at
-which a target jumped. Blocks of readings are computed at once, so that a step only looks up its values.
+which a target jumped. The values of a whole block of readings are computed at once, so that an env step only looks
+up values.
 """
 
 import math
@@ -16,7 +17,7 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 # Number of readings in a block.
 BLOCK = 4096
-# When a clock is set far ahead, this many readings are searched for jumps at once. This limits memory use.
+# Maximum number of readings that are searched for jumps at once, which limits memory use.
 COUNTED_AT_ONCE = 2**20
 
 

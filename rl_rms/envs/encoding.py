@@ -11,11 +11,11 @@ import numpy as np
 def encode(value: Any) -> Any:
     """Encode a value for JSON.
 
-    A value is a bool, a real number, an array of these, a string, bytes, None, or a list, tuple or dictionary of
-    values.
+    A value is a bool, a real number, an array of bools or real numbers, a string, bytes, None, or a list, tuple or
+    dictionary of such values.
 
     Raises:
-        ValueError: If the value contains another type.
+        ValueError: If the value has or contains another type.
 
     Examples:
         >>> encode((np.float32(0.5), [1, None]))

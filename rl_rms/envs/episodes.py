@@ -30,13 +30,14 @@ class EpisodeCounter:
         done: Iterable[bool],
         successes: Iterable[bool | None],
     ) -> list[Episode]:
-        """Add one frame of each environment.
+        """Add the results of one step of each environment.
 
         Args:
             rewards: Rewards, shape ``(num_envs,)``.
-            valid: Whether each frame is a transition; False for reset frames.
+            valid: Whether each step is a transition; False for a step that only starts an episode.
             done: Whether each transition is the last of its episode.
-            successes: Success that the environment reports for each episode that ends; None if it reports nothing.
+            successes: Whether the environment reports a success for each episode that ends; None if the
+                environment reports nothing.
 
         Returns:
             The finished episodes in the order of their environments, without tasks.

@@ -157,7 +157,7 @@ class FaultLog:
 
 
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """Return the sub-environments that failed in a transition; None if there are none.
+    """Return a mask of the sub-environments that failed in a transition; None if no sub-environment failed.
 
     Args:
         infos: Infos of the vector step.

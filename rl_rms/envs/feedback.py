@@ -16,7 +16,7 @@ class Feedback:
     """Reports episodes to the curriculum and the adversaries, and stores the tasks of the episodes in progress.
 
     Args:
-        schedules: Targets and their initial schedules. Adversaries add bursts.
+        schedules: Targets and their initial schedules. An adversary adds bursts to its schedule.
         curriculum: The curriculum; None for none.
         env_indices: Index of each environment for the curriculum.
 
@@ -56,7 +56,7 @@ class Feedback:
             self.curriculum.restart(seed)
 
     def begin(self, rows: Sequence[int]) -> None:
-        """Start an episode in each of these environments, with a task of the curriculum."""
+        """Start an episode in each of the environments ``rows``, with a task of the curriculum."""
         for row in rows:
             self._episodes.begin(row)
         if self.curriculum is None or not rows:
@@ -75,7 +75,7 @@ class Feedback:
         done: Iterable[bool],
         successes: Iterable[bool | None],
     ) -> bool:
-        """Add one frame of each environment, and report the episodes that ended.
+        """Add the results of one step of each environment, and report the episodes that ended.
 
         Returns:
             Whether an adversary begins a burst at ``clock``. A burst changes the schedules.
@@ -94,7 +94,7 @@ class Feedback:
         return struck
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the curriculum, adversaries and episodes in progress as plain JSON data, without the tasks."""
+        """Return the state of curriculum, adversaries and episodes as plain JSON data, without ``tasks``."""
         return {
             "adversaries": {target: one.state_dict() for target, one in self._adversaries.items()},
             "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),

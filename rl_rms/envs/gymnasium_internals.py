@@ -64,7 +64,7 @@ def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDAr
 
 
 def ended_workers(env: AsyncVectorEnv, error: Exception) -> list[int]:
-    """Return the workers that caused an error of a step or a reset; empty if they are unknown."""
+    """Return the indices of the workers that caused an error of a step or a reset; empty if unknown."""
     check_attributes(env)
     # Gymnasium removes the pipes of workers that report an error.
     reported = [i for i, pipe in enumerate(env.parent_pipes) if pipe is None]

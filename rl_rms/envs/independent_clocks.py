@@ -69,7 +69,7 @@ class IndependentClocks(Clock):
         self._set(share + (self._indices < rest))
 
     def advance(self, valid: Mask, number: int) -> None:
-        """Count the transition of each sub-environment."""
+        """Count the transition of each ``valid`` sub-environment, unless the clocks are frozen."""
         if self.is_frozen:
             self._frozen_steps += 1
             return
@@ -86,14 +86,14 @@ class IndependentClocks(Clock):
             self._look_ahead()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """Return the values after these transitions, in the order of the schedules."""
+        """Return each target's value after a transition of the ``valid`` sub-environments, as in `values`."""
         clocks = self._readings if self.is_frozen else self._readings + valid
         rows = self._indices.tolist()
         each = [trace(self._changes, clocks[i : i + 1], self.seed, row) for i, row in enumerate(rows)]
         return tuple(np.concatenate([one[target] for one in each]) for target in self._changes)
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at these readings of each clock, shape ``(num_envs, n)``."""
+        """Return the values of each sub-environment at ``readings``, shape ``(num_envs, n)``."""
         each = [trace(self._changes, readings, self.seed, i) for i in self._indices.tolist()]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 

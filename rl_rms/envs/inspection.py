@@ -11,7 +11,7 @@ from rl_rms.envs.parameters import NoEffectError, Parameter, find_parameter, par
 from rl_rms.envs.parameters.paths import number_paths
 from rl_rms.envs.verification import copy_env, why_unverified
 
-# A number that a reset or this many random env steps change counts as state.
+# Number of random env steps. A number that these env steps or a reset change counts as state.
 _STEPS = 20
 # gymnasium.make adds these wrappers, whose attributes have no effect on transitions.
 _ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
@@ -26,8 +26,8 @@ class Target:
         kind: ``"transform"``, or the type of the value, with the number of elements if only the first element of
             an array or list is listed.
         value: Its current value.
-        known: The effect, if it is known without a verification.
-        parameter: The parameter to verify; None if the effect is known.
+        known: The effect if ``parameter`` is None; otherwise without meaning.
+        parameter: The parameter to verify; None if the effect is known without a verification.
         owner: The unwrapped environment, or the wrapper that holds the parameter.
     """
 
@@ -104,7 +104,7 @@ def _numbers(env: Any) -> list[Target]:
 
 
 def _state_of(clone: Any, names: list[str]) -> set[str]:
-    """Return the paths whose values a reset or random env steps of a copy change."""
+    """Return the paths of the numbers that a reset or random env steps of ``clone`` change."""
     before = {name: _value(clone, name) for name in names}
     try:
         clone.action_space.seed(0)

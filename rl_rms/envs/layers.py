@@ -93,7 +93,7 @@ _SETTINGS = (
 
 State = list[dict[str, Any]]
 WrapperStates = list[tuple[State, State]]
-"""For each sub-environment: the states of the wrappers inside and around the drift."""
+"""For each sub-environment, the states of the wrappers inside and around the wrapper that applies the changes."""
 Names = list[tuple[str, bool]]
 # A saved value may replace an attribute's value if both types are in the same group, or if the type of the
 # attribute's value is in no group.
@@ -129,7 +129,7 @@ class Layers:
 
     @property
     def names(self) -> Names:
-        """The wrappers' classes, from the outermost wrapper inward, and whether they have a state now."""
+        """The wrappers' classes, from the outermost wrapper inward, and whether each wrapper has a state."""
         return [(_name(one), _read(one) != ({}, True)) for one in self._wrappers]
 
     @property
@@ -151,7 +151,7 @@ class Layers:
         """Restore a state of `state_dict`, after a reset.
 
         Raises:
-            OtherWrappersError: If the state is of other wrappers.
+            OtherWrappersError: If the state was saved with different wrappers.
             ValueError: If an attribute has a wrong type.
         """
         for number, state in zip(check_wrappers(states, self.names), states, strict=True):
@@ -163,13 +163,13 @@ class Layers:
 
 
 def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[int]:
-    """Find the wrapper of each saved state. Wrappers without a state may have been added or removed.
+    """Find the wrapper of each saved state. Wrappers without a state may have been added or removed in between.
 
     Returns:
         The index of the wrapper for each state.
 
     Raises:
-        OtherWrappersError: If the state is of other wrappers.
+        OtherWrappersError: If the state was saved with different wrappers.
     """
     saved = [state["wrapper"] for state in states]
     found: list[int] = []

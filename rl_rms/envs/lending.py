@@ -41,20 +41,20 @@ class Lending(gym.Env[Observation, np.int64]):
 
     An applicant has ``num_features`` independent, standard normal traits, and repays with the probability
     ``sigmoid(steepness * importance @ traits)``, in both groups. ``importance`` is proportional to
-    ``num_features, ..., 2, 1`` and has the norm 1. Features are the traits that the lender observes. Features 0,
+    ``num_features, ..., 2, 1`` and has the norm 1. The lender observes each trait as a feature. Features 0,
     2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1. The other
     features have no noise. If the two noises differ, the best rule differs between the groups. The reward is
     ``gain`` for a repaid loan, ``-loss`` for an unpaid loan, and 0 without a loan.
 
-    An episode never ends by itself. An action has no effect on later applicants, so learn with a discount of 0.
+    An episode never ends by itself. An action has no effect on later applicants, so use a discount factor of 0.
     The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, which
     says whether this applicant would repay a loan. Targets that can change: ``noise_0``, ``noise_1``, ``share_1``,
     ``steepness``, ``gain`` and ``loss``.
 
     Args:
         num_features: Number of features, >= 1.
-        noise_0: Standard deviation of the noise of group 0's features, >= 0.
-        noise_1: Standard deviation of the noise of group 1's features, >= 0.
+        noise_0: Standard deviation of the noise in features 0, 2, 4, ... of group 0, >= 0.
+        noise_1: Standard deviation of the noise in features 0, 2, 4, ... of group 1, >= 0.
         share_1: Share of group 1 among the applicants, in [0, 1].
         steepness: Slope of the log-odds of repayment; with 0 the traits have no effect.
         gain: Reward of a repaid loan.
@@ -115,7 +115,7 @@ class Lending(gym.Env[Observation, np.int64]):
 
         Args:
             actions: 1 for a loan, 0 for none.
-            repays: Whether each applicant would repay, same shape.
+            repays: Whether each applicant would repay, same shape as ``actions``.
         """
         return np.where(np.asarray(actions) == 1, np.where(repays, self.gain, -self.loss), 0.0)
 
@@ -124,7 +124,7 @@ class Lending(gym.Env[Observation, np.int64]):
 
         Given a noisy feature x, the trait is normal with mean ``k x`` and variance ``1 - k``, where
         ``k = 1 / (1 + noise**2)``. The probability is the mean of ``sigmoid(steepness * importance @ traits)``
-        over these traits, computed by Gauss-Hermite quadrature.
+        over this distribution of the traits, computed by Gauss-Hermite quadrature.
 
         Args:
             observations: Shape ``(count, num_features + 2)``.

@@ -132,7 +132,7 @@ def make_vec(
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:
-    """Make the vector environment of a configuration, or the part of it that one of several processes runs.
+    """Make the vector environment of a configuration, or one process's share of its sub-environments.
 
     Args:
         config: The configuration.

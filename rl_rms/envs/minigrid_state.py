@@ -30,7 +30,8 @@ CLASSES = (
     f"{_ENVS}.unlock:UnlockEnv",
     f"{_ENVS}.unlockpickup:UnlockPickupEnv",
 )
-"""Names of the classes whose `step` uses only saved attributes. Other MiniGrid environments replay episodes."""
+"""Names of the classes whose `step` uses only saved attributes. The state of other MiniGrid environments is
+restored by replaying the episode."""
 _ATTRIBUTES = (
     "agent_pos",
     "agent_dir",

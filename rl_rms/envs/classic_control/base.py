@@ -1,4 +1,4 @@
-"""The common part of the native vector environments for classic control: parameters, initial states, rendering."""
+"""The base class of the native vector environments for classic control: parameters, initial states, rendering."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,8 +18,8 @@ Value = float | Floats
 class ClassicControlVectorEnv(NativeVectorEnv):
     """A native vector environment whose states are the columns of an array.
 
-    The parameters are attributes with the names of the single environment, which hold a scalar or an array of
-    shape ``(num_envs,)``.
+    Each parameter is an attribute with the same name as in the single environment. The value is a scalar for
+    all sub-environments, or an array of shape ``(num_envs,)``.
 
     Attributes:
         state: State of each sub-environment, shape ``(state size, num_envs)``; None before the first reset.

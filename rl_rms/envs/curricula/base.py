@@ -11,7 +11,7 @@ from rl_rms.envs.checks import check_number
 from rl_rms.envs.configurable import Configurable
 
 Task = dict[str, float]
-# Weight of the latest span between two changes in the running mean of the spans.
+# Weight of the latest span in the running mean of the spans between changes of the task distribution.
 _RECENT = 0.3
 
 
@@ -22,7 +22,7 @@ class Episode(NamedTuple):
         task: The value of each target; empty without a curriculum.
         episode_return: Sum of the rewards.
         length: Length in env steps.
-        success: Success that the environment reports; None if it reports nothing.
+        success: Whether the environment reports a success; None if the environment reports nothing.
         env_index: Index of the sub-environment.
     """
 
@@ -54,7 +54,7 @@ class Curriculum(
 
     @abstractmethod
     def _draw(self) -> tuple[Task, Any]:
-        """Choose the task of a new episode, and data about it for `_learn`, as plain JSON data."""
+        """Return the task of a new episode, and plain JSON data about the task, which `_learn` gets."""
 
     @abstractmethod
     def _learn(self, outcome: Episode, drawn: Any) -> None:
@@ -92,7 +92,8 @@ class Curriculum(
         """Env steps between two changes of the distribution of tasks.
 
         The timescale is the running mean of the spans between changes, in which the latest span has a weight of
-        0.3. If the time since the last change is longer, the timescale is this time. The timescale is ``inf``
+        0.3. If more env steps have passed since the last change, the timescale is the
+        number of these env steps. The timescale is ``inf``
         before the first change. Only env steps of finished episodes count, over all sub-environments.
         """
         return max(self._mean_span, self._env_steps - self._changed_at)
@@ -117,13 +118,13 @@ class Curriculum(
     def record(
         self, episode_return: float, episode_length: int, env_index: int, success: bool | None = None
     ) -> None:
-        """Record a finished episode. Episodes that did not begin with `task` are ignored.
+        """Record a finished episode. Episodes that did not begin with a call of `task` are ignored.
 
         Args:
             episode_return: Sum of the episode's rewards.
             episode_length: Length of the episode in env steps.
             env_index: Index of the sub-environment.
-            success: Success that the environment reports; None if it reports nothing.
+            success: Whether the environment reports a success; None if the environment reports nothing.
 
         Raises:
             ValueError: If the rule needs the success of episodes, but neither the environment nor an argument of
@@ -186,7 +187,7 @@ class Curriculum(
 
     @staticmethod
     def from_config(config: Any) -> "Curriculum":
-        """Read the YAML form; a curriculum is returned unchanged.
+        """Make a curriculum from its YAML form. A `Curriculum` is returned unchanged.
 
         Raises:
             ValueError: If the form is not a curriculum, or an argument is unknown, missing or invalid.
@@ -215,7 +216,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     """Check a list of tasks, which all set the same targets to numbers.
 
     Raises:
-        ValueError: If the list is empty or has another form, or the tasks set different targets.
+        ValueError: If the argument is not a list of tasks, the list is empty, or the tasks set different targets.
     """
     if (
         not isinstance(tasks, Sequence)

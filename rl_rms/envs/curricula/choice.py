@@ -1,4 +1,4 @@
-"""The common part of curricula that draw tasks from a list with learned probabilities."""
+"""The base class of curricula that draw tasks from a list with learned probabilities."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class Choice(Curriculum):
         return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))
 
     def log(self) -> dict[str, float]:
-        """Return the difficulty, the mean of each target, and the probability of each task."""
+        """Return the difficulty, the expected value of each target, and the probability of each task."""
         probabilities = self.probabilities
         scalars = {"difficulty": self.difficulty}
         for target in self.targets:
@@ -86,7 +86,10 @@ def check_choice(owner: str, tasks: Any, uniform: Any) -> tuple[list[Task], floa
 
 
 def mixed(weights: Floats, uniform: float) -> Floats:
-    """Mix probabilities in proportion to weights >= 0 with a uniform share; uniform if all weights are 0."""
+    """Return probabilities in proportion to weights >= 0, mixed with a share ``uniform`` of equal probabilities.
+
+    If all weights are 0, the probabilities are equal.
+    """
     even = np.full(len(weights), 1 / len(weights))
     total = weights.sum()
     return even if total <= 0 else uniform * even + (1 - uniform) * weights / total

@@ -1,6 +1,6 @@
 """Gates, which decide when the next stage of a curriculum begins.
 
-A gate often opens by luck if it checks the mean success rate of few episodes after each episode. For example, a
+A gate that checks the mean success rate of a few episodes after each episode often opens by luck. For example, a
 gate may require a mean of 0.8 over 20 episodes. In a simulation of 500 episodes, 48 % of the agents with a true
 success rate of 0.5 pass this gate (``python benchmarks/gates.py``). `WilsonGate` therefore requires a minimum
 number of episodes, and compares a lower confidence bound with the threshold, which is 0.8 by default. In the same
@@ -46,7 +46,7 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
 
     @staticmethod
     def from_config(config: Any) -> "Gate":
-        """Read the YAML form; a gate is returned unchanged.
+        """Make a gate from its YAML form. A `Gate` is returned unchanged.
 
         Raises:
             ValueError: If the form is not a gate, or an argument is unknown, missing or invalid.
@@ -83,7 +83,7 @@ class ReturnGate(_Windowed):
 
     Args:
         threshold: Mean return that opens the gate.
-        window: Number of episodes, >= 1.
+        window: Number of latest episodes in the mean, >= 1.
 
     Raises:
         ValueError: If a number is out of range.
@@ -115,8 +115,8 @@ class WilsonGate(_Windowed):
     Args:
         threshold: Success rate, in [0, 1].
         confidence: Confidence of the one-sided bound, in (0.5, 1).
-        min_episodes: Minimum number of episodes, >= 1.
-        window: Maximum number of evaluated episodes, >= ``min_episodes``.
+        min_episodes: Minimum number of episodes before the gate opens, >= 1.
+        window: Maximum number of latest episodes in the success rate, >= ``min_episodes``.
         success_return: Smallest return of a success; None uses the success that the environment reports.
 
     Raises:
@@ -167,12 +167,12 @@ class WilsonGate(_Windowed):
 
     @property
     def is_open(self) -> bool:
-        """Whether there are enough episodes and the lower bound reaches the threshold."""
+        """Whether at least ``min_episodes`` episodes are recorded and the lower bound reaches the threshold."""
         return self.knows_enough and self.lower >= self.threshold
 
     @property
     def knows_enough(self) -> bool:
-        """Whether there are enough episodes."""
+        """Whether at least ``min_episodes`` episodes are recorded."""
         return len(self._last) >= self.min_episodes
 
     @property
@@ -253,7 +253,7 @@ class EpisodeGate(_Counting):
 
 
 class _Several(Gate):
-    """Base of the gates that combine several gates.
+    """Base class of the gates that combine several gates.
 
     Args:
         gates: The gates, or their YAML forms.

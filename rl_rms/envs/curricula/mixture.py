@@ -1,4 +1,4 @@
-"""ALP-GMM: tasks by absolute learning progress, modeled by a mixture of Gaussians."""
+"""ALP-GMM, which draws tasks by their absolute learning progress from a mixture of Gaussians."""
 
 import warnings
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ class ALPGMM(Curriculum):
     The absolute learning progress of an episode is the absolute difference between its return and the return of
     the earlier episode with the nearest task. Every ``fit_every`` episodes, mixtures of 1 to ``max_components``
     Gaussians are fitted to the tasks and progress of the last ``fit_every`` episodes. The mixture with the lowest
-    Akaike criterion is used. A Gaussian of the mixture is chosen in proportion to its mean progress, and a task is
-    drawn from this Gaussian. Before the first fit, and in a share ``uniform`` of the episodes, tasks are drawn
-    uniformly.
+    Akaike information criterion is used. A Gaussian of the mixture is drawn in proportion to its mean progress,
+    and a task is drawn from this Gaussian. Before the first fit, and in a share ``uniform`` of the episodes, tasks
+    are drawn uniformly.
 
     Source: Portelas, Colas, Hofmann and Oudeyer, "Teacher algorithms for curriculum learning of deep RL in
     continuously parameterized environments" (CoRL 2019), with scikit-learn's mixtures.

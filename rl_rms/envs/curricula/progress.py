@@ -15,8 +15,9 @@ class LearningProgress(Choice):
 
         progress = |fast average - slow average|
 
-    The results are successes if they are defined, else returns. Both averages start with the first result. If the
-    agent improves at a task or forgets it, the curriculum draws this task more often.
+    A result is a success (1) or failure (0) if ``success_return`` is given or the environment reports successes,
+    else a return. Both averages start at the first result of a task. If the agent improves at a task or forgets
+    the task, the curriculum draws this task more often.
 
     Source: Matiisen et al., "Teacher-student curriculum learning" (2017), and for success rates Kanitscheider et
     al. (2021).
@@ -27,7 +28,7 @@ class LearningProgress(Choice):
         slow: Weight of a new result in the slow average, below ``fast``.
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
         success_return: Smallest return of a success; None uses the success that the environment reports, or the
-            return if it reports nothing.
+            return if the environment reports nothing.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -55,13 +56,13 @@ class LearningProgress(Choice):
 
     @property
     def progress(self) -> Floats:
-        """Progress on each task, shape ``(num_tasks,)``; 0 before the second episode."""
+        """Progress on each task, shape ``(num_tasks,)``; 0 before the second episode of the task."""
         progress: Floats = np.nan_to_num(np.abs(self._averages[0] - self._averages[1]))
         return progress
 
     @property
     def probabilities(self) -> Floats:
-        """Probabilities in proportion to the progress, mixed with ``uniform``; uniform without progress."""
+        """Probabilities in proportion to the progress, mixed with ``uniform``; equal without progress."""
         return mixed(self.progress, self.uniform)
 
     def log(self) -> dict[str, float]:
@@ -92,7 +93,7 @@ class LearningProgress(Choice):
 
 
 class Learnability(Choice):
-    """Draws tasks in proportion to ``p (1 - p)``, where p is the success rate.
+    """Draws tasks in proportion to ``p (1 - p)``, where p is the success rate of the task.
 
     The curriculum prefers tasks that are neither too easy nor too hard. The success rate starts at one half.
 
@@ -127,7 +128,7 @@ class Learnability(Choice):
 
     @property
     def probabilities(self) -> Floats:
-        """Probabilities in proportion to ``p (1 - p)``, mixed with ``uniform``; uniform if all products are 0."""
+        """Probabilities in proportion to ``p (1 - p)``, mixed with ``uniform``; equal if all products are 0."""
         return mixed(self._rates * (1 - self._rates), self.uniform)
 
     def log(self) -> dict[str, float]:

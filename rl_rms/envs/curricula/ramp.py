@@ -21,7 +21,7 @@ class LinearRamp(Curriculum):
         start: The first task, ``{target: value}``.
         end: The last task, with the same targets.
         over: Length of the ramp in ``unit``, >= 1.
-        unit: Env ``"steps"`` of finished episodes, or finished ``"episodes"``.
+        unit: ``"steps"`` counts env steps of finished episodes. ``"episodes"`` counts finished episodes.
 
     Raises:
         ValueError: If the targets differ or an argument is out of range.
@@ -57,7 +57,7 @@ class LinearRamp(Curriculum):
 
     def _draw(self) -> tuple[Task, Any]:
         share = self.difficulty
-        # This form is exact at both ends.
+        # This formula is exact at both ends.
         return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:

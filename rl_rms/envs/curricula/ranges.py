@@ -12,7 +12,7 @@ Range = tuple[float, float]
 
 
 class DomainRandomization(Curriculum):
-    """Draws a random task for each episode. The targets are independent (Tobin et al., IROS 2017).
+    """Draws a random task for each episode. The values of the targets are independent (Tobin et al., IROS 2017).
 
     Args:
         ranges: ``[low, high]`` or ``{values: [...]}`` for each target. Values are drawn uniformly.
@@ -130,7 +130,7 @@ class ExpandingBox(Climb):
         }
 
     def log(self) -> dict[str, float]:
-        """Return the stage, the difficulty, and the ends of each range."""
+        """Return the scalars of `Climb`, and the ends of each range."""
         ends = {
             f"box/{target}/{end}": one[i]
             for target, one in self.box.items()
@@ -154,10 +154,10 @@ def check_box(owner: str, box: Any) -> dict[str, list[float]]:
 
 
 def check_range(name: str, given: Any) -> Range:
-    """Check a pair of ascending numbers.
+    """Check a range, which is a pair of numbers ``low <= high``.
 
     Raises:
-        ValueError: If the value is not a pair of ascending numbers.
+        ValueError: If the value is not a pair of numbers ``low <= high``.
     """
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
         raise ValueError(f"{name} must be a range [low, high], got {given!r}")

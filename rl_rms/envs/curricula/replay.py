@@ -21,9 +21,9 @@ class PrioritizedLevelReplay(Choice):
     uniformly.
 
     The score estimates how much the agent can still learn from a level. An agent can report the mean absolute
-    error of its values in the episode with `report_score`. Otherwise the score is the absolute difference between
-    the return and the mean of the level's earlier returns; the first episode of a level gets the highest score so
-    far.
+    error of its value estimates in the episode with `report_score`. Without a reported score, the score is the
+    absolute difference between the return and the mean of the level's earlier returns; the first episode of a
+    level gets the highest score so far.
 
     Source: Jiang, Grefenstette and Rocktaeschel, "Prioritized level replay" (ICML 2021).
 
@@ -53,11 +53,11 @@ class PrioritizedLevelReplay(Choice):
         super().__init__()
 
     def report_score(self, env_index: int, score: float) -> None:
-        """Report the score of an episode, before its end is recorded.
+        """Report the score of an episode, before `record` records the episode.
 
         Args:
             env_index: Index of the sub-environment.
-            score: Score >= 0, such as the mean absolute error of the values in the episode.
+            score: Score >= 0, such as the mean absolute error of the value estimates in the episode.
         """
         self._reported[env_index] = check_number("score", score, least=0)
 

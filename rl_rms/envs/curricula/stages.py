@@ -34,7 +34,7 @@ class Climb(Curriculum):
         return self._stage / self.last_stage if self.last_stage else 1.0
 
     def log(self) -> dict[str, float]:
-        """Return the stage and the difficulty, and the success rate if the gate estimates it."""
+        """Return the stage, the difficulty, and the success rate if a `WilsonGate` has enough episodes."""
         scalars = {"stage": float(self.stage), "difficulty": self.difficulty}
         if isinstance(self._gate, WilsonGate) and self._gate.knows_enough:
             scalars["success_rate"] = self._gate.mean
@@ -77,7 +77,7 @@ class Staged(Climb):
         stages: The task of each stage, ``{target: value}``, all with the same targets.
         threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`); None with
             ``gate``.
-        window: Number of episodes, >= 1.
+        window: Number of latest episodes in the mean return, >= 1.
         gate: A gate, or its YAML form, instead of ``threshold``.
 
     Raises:
@@ -122,22 +122,22 @@ class Staged(Climb):
 
 
 class SuccessGated(Climb):
-    """Levels that rise when the agent succeeds, and fall when a level is too hard.
+    """Moves to the next level when the agent succeeds, and to the previous level when a level is too hard.
 
     The next level begins when a `WilsonGate` opens. The gate also computes an upper confidence bound of the
     success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again.
-    After a change, the level stays for at least ``cooldown`` episodes.
+    After a change of the level, the level does not change for ``cooldown`` episodes.
 
     Args:
         levels: The task of each level, ``{target: value}``, all with the same targets.
         threshold: Success rate that passes a level, in [0, 1].
         success_return: Smallest return of a success; None uses the success that the environment reports.
         confidence: Confidence of the one-sided bounds, in (0.5, 1).
-        min_episodes: Minimum number of episodes, >= 1.
-        window: Maximum number of evaluated episodes, >= ``min_episodes``.
-        hysteresis: Distance below the threshold at which the level falls, >= 0. With 1 or more, the level never
-            falls.
-        cooldown: Minimum number of a level's episodes between two changes, >= 0.
+        min_episodes: Minimum number of episodes at a level before the level changes, >= 1.
+        window: Maximum number of latest episodes in the success rate, >= ``min_episodes``.
+        hysteresis: Distance of the upper bound below ``threshold`` at which the previous level begins again, >= 0.
+            With 1 or more, a previous level never begins again.
+        cooldown: Minimum number of episodes at a level between two changes of the level, >= 0.
 
     Raises:
         ValueError: If there is no level, the targets differ, or a number is out of range.

@@ -69,14 +69,14 @@ class Native(Backend):
         if self.moves_observations:
             moved = self._setter.observation(observations, first=beginning)
             if not beginning.all():
-                # The other sub-environments keep their last observations.
+                # Sub-environments that are not reset keep their last observations.
                 moved[~beginning] = self.last[~beginning]
             observations = moved
         self.last = observations
         return observations, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
-        """Make a vector step. Reset frames keep their reward."""
+        """Make a vector step. A step that only starts an episode keeps its reward, which is not transformed."""
         setter = self._setter
         if setter.moves_actions:
             setter.begin(np.flatnonzero(~valid).tolist())
@@ -129,7 +129,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`, which includes the information in ``resetting``."""
+        """Restore a `snapshot`. The snapshot itself has the sub-environments that ``resetting`` marks."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)

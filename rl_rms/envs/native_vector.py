@@ -1,4 +1,4 @@
-"""The common part of the native vector environments: seeds, episodes, time limit and autoreset."""
+"""The base class of the native vector environments: seeds, episodes, time limit and autoreset."""
 
 import sys
 from abc import abstractmethod
@@ -79,7 +79,7 @@ class NativeVectorEnv(VectorEnv):
 
     @abstractmethod
     def _begin(self, begins: Mask, options: dict[str, Any], infos: dict[str, Any]) -> None:
-        """Begin episodes in the sub-environments of a mask, and add their infos."""
+        """Begin episodes in the sub-environments that ``begins`` marks, and add their entries to ``infos``."""
 
     @abstractmethod
     def _advance(self, actions: Array) -> tuple[Floats, Mask, dict[str, Array]]:
@@ -99,7 +99,8 @@ class NativeVectorEnv(VectorEnv):
 
         Args:
             seed: The seed of each sub-environment. An int is the seed of the first sub-environment; each next seed
-                is larger by 1.
+                is larger by 1. With None, a sub-environment keeps its random generator, which the first reset
+                makes from a random seed.
             options: Options of the single environment. ``"reset_mask"``, bools of shape ``(num_envs,)``, selects
                 the sub-environments to reset.
 
@@ -212,7 +213,7 @@ def _check_mask(mask: Any, num_envs: int) -> Mask:
     """Check a mask of sub-environments to reset.
 
     Raises:
-        ValueError: If its type or shape is wrong, or it selects no sub-environment.
+        ValueError: If the type or shape of the mask is wrong, or the mask selects no sub-environment.
     """
     if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (num_envs,) and mask.any()):
         raise ValueError(
@@ -222,7 +223,7 @@ def _check_mask(mask: Any, num_envs: int) -> Mask:
 
 
 def _with_masks(values: Mapping[str, Array], rows: Mask) -> dict[str, Any]:
-    """Return the infos of some sub-environments, with Gymnasium's mask of each entry."""
+    """Return the infos of the sub-environments that ``rows`` marks, with Gymnasium's mask of each entry."""
     infos: dict[str, Any] = {}
     if values and rows.any():
         is_all = rows.all()

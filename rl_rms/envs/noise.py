@@ -1,8 +1,8 @@
 """Random numbers for noise and permutations: pure functions of seed, target, environment and clock.
 
 The generator is Philox, as in `rl_rms.envs.schedules`. The key is (seed, target), and the counter is (env index,
-clock, lane). The numbers of an environment at a clock are therefore equal in a single environment, a worker, a row
-of a batch and a resumed run.
+clock, lane). The random numbers of an environment at a clock reading are therefore equal in a single environment,
+a worker, a row of a batch and a resumed run.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rl_rms.envs.schedules import Floats, Ints, stream_of
 from rl_rms.envs.schedules.rng import philox
 
-# Separate lanes for transitions, for first frames of episodes, and for draws that are made once per drift.
+# Separate lanes for transitions, for first observations of episodes, and for draws made once per drift.
 _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
@@ -44,7 +44,7 @@ def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) 
         target: Name of the target; each target has its own numbers.
         noise_key: The environments and their clocks.
         size: Number of random numbers for each environment.
-        first: Whether each environment draws for the first frame of an episode; False for transitions.
+        first: Whether each environment draws for the first observation of an episode; False for a transition.
 
     Returns:
         Numbers, shape ``(num_envs, size)``.
@@ -66,7 +66,7 @@ def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats
 
 @lru_cache(maxsize=1024)
 def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
-    """Draw a permutation of ``range(size)``, always the same for the same arguments; number 0 is the identity."""
+    """Draw a permutation of ``range(size)``, always the same for the same arguments. Number 0 is the identity."""
     if number == 0:
         return _frozen(np.arange(size))
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))
@@ -88,7 +88,7 @@ def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) ->
 
 
 def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
-    """Draw uniform numbers in [0, 1) of successive environments from ``start`` on, shape ``(count, size)``."""
+    """Draw uniform numbers in [0, 1) of the environments ``start`` to ``start + count - 1``, one row each."""
     # A separate stream makes the numbers independent of the target's schedule.
     key = (seed % 2**64, _stream(target) << 32)
     # Each increment of the counter's first word yields four numbers.

@@ -27,8 +27,8 @@ class NonStationary(Changing, Parametrized):
 
     The clock counts transitions across episodes. ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to
     0, and ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. After a step, the clock, parameters and
-    regime already belong to the next transition. ``info["rl_rms.regime"]`` counts the regime changes: the clocks
-    at which a target jumped, and the changes of the curriculum's stage.
+    regime already belong to the next transition. ``info["rl_rms.regime"]`` counts the regime changes: the clock
+    readings at which a target jumped, and the changes of the curriculum's stage.
 
     Args:
         env: The environment.
@@ -38,9 +38,9 @@ class NonStationary(Changing, Parametrized):
             ``offset``, ``offsets``, ``offsets_draw``, ``noise``, ``permute``, ``mask``; ``"action.delay"``,
             ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. A Box of floats that an observation target
             changes has no bounds.
-        curriculum: Rule that sets the values of its targets at the beginning of each episode.
-        observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; see
-            `rl_rms.envs.observers`.
+        curriculum: Rule that sets the values of its targets at the beginning of each episode; None for none.
+        observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; None
+            for none. See `rl_rms.envs.observers`.
         seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random seed until then.
         env_index: Index of this environment among the environments with the same seed. Each index has its own
             random numbers.
@@ -100,7 +100,8 @@ class NonStationary(Changing, Parametrized):
             targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
-        # Without a curriculum, an adversary and an observer, a step only sets the values of the schedules.
+        # A plain environment has no curriculum, adversary or observer, no target that ends episodes, and no target
+        # that needs random numbers. Each step of a plain environment only sets the values of the schedules.
         setter = self._setter
         is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
         self._passes_on = self._is_passive = self._is_passive and is_plain
@@ -114,8 +115,8 @@ class NonStationary(Changing, Parametrized):
         """Begin an episode.
 
         Args:
-            seed: Seed of the environment, and of the drift unless the constructor got one. A seed also rewinds the
-                clock to 0, resets the curriculum and removes adversarial bursts, except in `frozen`.
+            seed: Seed of the environment, and of the drift unless the constructor got a seed. A seed also rewinds
+                the clock to 0, resets the curriculum and removes adversarial bursts, except in `frozen`.
             options: ``"rl_rms.clock"`` sets the clock, in env steps. Other options go to the environment.
         """
         if seed is not None or options is not None or not self._is_passive:

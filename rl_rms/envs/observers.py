@@ -20,13 +20,13 @@ class Observer:
     ==========  ====================================================================================
     entry       added value
     ==========  ====================================================================================
-    params      the value of each target for the transition to come
+    params      the value of each target for the next transition
     time        the clock in timescales of the drift; in env steps without a drift
     change      1 if the regime has changed since the last observation, else 0
     ==========  ====================================================================================
 
     Args:
-        observe: One or more of these entries, in the order in which they are added.
+        observe: One or more entries of the table, in the order in which they are added.
         space: The space of one observation without the entries.
         num_targets: Number of targets.
         timescale: The drift's timescale in env steps.

@@ -21,7 +21,7 @@ from rl_rms.envs.parameters.registry import find_owner
 from rl_rms.envs.transforms import NEUTRAL, Space, components, keys_of, transform_of
 from rl_rms.envs.verification import copy_env, verify_effect
 
-# These targets need neither random numbers nor state, so faster code transforms them.
+# These targets need neither random numbers nor state, so faster code applies them.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
@@ -38,8 +38,8 @@ class ParameterSetter:
 
     Attributes:
         targets: Names of the targets.
-        now: The current value of a single target, or the tuple of the current values. Each value is None until the
-            values are first set.
+        now: The current value if there is one target, else the tuple of the current values. Each value is None
+            until the values are first set.
         assign: Sets the targets to values in the form of ``now``, without changing ``now``.
         has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers, and therefore `noise_key`.
@@ -71,8 +71,8 @@ class ParameterSetter:
         self._spaces = (observation_space, action_space)
         # The values of all transforms, including transforms that are not targets.
         self._transforms = dict(NEUTRAL)
-        # An environment in which all targets exist. If only a reset creates some targets, this is a copy after a
-        # reset.
+        # An environment in which all targets exist. If only a reset creates some targets, the example is a copy
+        # after a reset.
         self._example = _find_example(env, self.targets)
         for target in self.targets:
             _check(self._example, target, observation_space, action_space, target in arrays)
@@ -136,7 +136,7 @@ class ParameterSetter:
             self.now = now
 
     def ends_episode(self, values: tuple[Any, ...]) -> bool:
-        """Whether setting these values ends the episode in progress."""
+        """Whether setting ``values`` ends the episode in progress."""
         return any(values[index] != self.values[index] for index in self.episodic)
 
     def current(self) -> tuple[float, ...]:
@@ -225,7 +225,7 @@ class ParameterSetter:
     def _rearranged(
         self, part: "_Part", first: npt.NDArray[np.bool_] | bool, batch: npt.NDArray[Any]
     ) -> npt.NDArray[Any]:
-        """Apply to a batch those transforms of a part that need random numbers."""
+        """Apply the transforms other than gain and offset of one part to a batch."""
         values, targets, prefix, size = self._transforms, self.targets, part.prefix, components(part.space)
         shift = np.zeros((1, size))
         if f"{prefix}offsets" in targets:
@@ -381,15 +381,15 @@ class _Part(NamedTuple):
 
     keys: tuple[str, ...]
     space: Box
-    prefix: str  # the beginning of the names of its transforms, such as "observation.image."
+    prefix: str  # beginning of the targets' names, such as "observation.image."
     gain: str
     offset: str
-    is_integer: bool  # whether its values are uint8
-    rearranges: bool  # whether it needs more than gain and offset
+    is_integer: bool  # whether the values are uint8
+    rearranges: bool  # whether there are targets other than gain and offset
 
     @property
     def is_affine(self) -> bool:
-        """Whether the part is the whole observation, and needs only gain and offset."""
+        """Whether the part is a whole observation of floats with no targets other than gain and offset."""
         return not (self.keys or self.is_integer or self.rearranges)
 
 
@@ -421,7 +421,7 @@ def _find_example(env: Any, targets: Sequence[str]) -> Any:
     try:
         clone = copy_env(env)
         clone.reset(seed=0)
-    except Exception:  # the check below will name the missing target
+    except Exception:  # `_check` names the missing target
         return env
     return clone if _has_all(clone, targets) else env
 

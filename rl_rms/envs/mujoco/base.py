@@ -1,9 +1,9 @@
-"""The common part of the native vector environments for MuJoCo: simulations in threads, state and rendering.
+"""The base class of the native vector environments for MuJoCo: simulations in threads, state and rendering.
 
-Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo steps it without Python's
-global lock, so several threads step several sub-environments at once. ``mujoco.rollout`` is not used, because it
-does not return the warm start of the constraint solver. Without the warm start, trajectories differ from
-Gymnasium's.
+Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo releases Python's
+global interpreter lock during a step, so several threads step several sub-environments at once. `MujocoVectorEnv`
+does not use ``mujoco.rollout``, which does not return the warm start of the constraint solver. Without the warm
+start, the trajectories differ from Gymnasium's trajectories.
 """
 
 import copy
@@ -26,8 +26,8 @@ class MujocoVectorEnv(NativeVectorEnv):
 
     Args:
         num_envs: Number of sub-environments, >= 1.
-        num_threads: Number of threads that step the sub-environments, >= 1; more than ``num_envs`` have no
-            effect. None uses one thread per core that the process may use.
+        num_threads: Number of threads that step the sub-environments, >= 1; threads beyond
+            ``num_envs`` are not used. None uses one thread per core that the process may use.
         **kwargs: See `NativeVectorEnv`.
 
     Attributes:
@@ -131,7 +131,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         self._data = np.concatenate(self._views).reshape(self.num_envs, -1)
 
     def _gather(self, name: str) -> Floats:
-        """Return the copy of a view of all sub-environments, shape ``(num_envs, size)``."""
+        """Return the copied values of one view for all sub-environments, shape ``(num_envs, size)``."""
         return self._data[:, self._columns[name]]
 
     def _state(self) -> Floats:
@@ -139,7 +139,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         return self._data[:, : self._columns["qvel"].stop]
 
     def _each(self, *names: str) -> Array:
-        """Return an attribute of each sub-environment, shape ``(num_envs, ...)``; stack several in axis 1."""
+        """Return attributes of each sub-environment, shape ``(num_envs, ...)``; several names add axis 1."""
         return np.array(list(map(attrgetter(*names), self.envs)))
 
     def _dt(self) -> Floats:

@@ -18,7 +18,7 @@ Outcome = tuple[Floats, Mask, dict[str, Array]]
 
 
 class RunnerVectorEnv(MujocoVectorEnv):
-    """The common part of the runners: velocities, control costs and observations."""
+    """The base class of the runners: velocities, control costs and observations."""
 
     # Number of coordinates of the horizontal position.
     _AXES: ClassVar[int]
@@ -43,7 +43,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
         return forward - costs, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def _argument(self, name: str) -> Any:
-        """Return an argument of the sub-environments' constructor, which they all share."""
+        """Return a constructor argument, which is equal for all sub-environments."""
         return getattr(self._single, stored_as(name))
 
     def _place(self) -> Floats:
@@ -78,7 +78,7 @@ class SwimmerVectorEnv(RunnerVectorEnv):
 
 
 class HealthyRunnerVectorEnv(RunnerVectorEnv):
-    """The common part of the runners that can be unhealthy. By default, an unhealthy runner's episode ends."""
+    """The base class of the runners that can be unhealthy. By default, an unhealthy runner's episode ends."""
 
     @abstractmethod
     def _is_healthy(self) -> Mask:
@@ -92,7 +92,7 @@ class HealthyRunnerVectorEnv(RunnerVectorEnv):
 
 
 class UprightRunnerVectorEnv(HealthyRunnerVectorEnv):
-    """The common part of the runners that are healthy while their height and angle are within ranges."""
+    """The base class of the runners that are healthy while their height and angle are within ranges."""
 
     _AXES = 1
 

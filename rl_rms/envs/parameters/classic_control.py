@@ -32,7 +32,7 @@ _PENDULUMS = {
 
 
 def _derive_masses(env: Any) -> None:
-    # The physics also reads these two attributes, which only the constructor computes.
+    # The physics also reads total_mass and polemass_length, which only the constructor computes.
     env.total_mass = env.masspole + env.masscart
     env.polemass_length = env.masspole * env.length
 
@@ -63,7 +63,7 @@ def _only_drawn(env: Any) -> str:
     return "it only affects rendering; LINK_COM_POS_2 and LINK_MASS_2 affect the motion"
 
 
-# Acrobot's parameters are class attributes. Setting them on the instance does not affect other environments.
+# Acrobot's parameters are class attributes. A value set on an instance does not affect other environments.
 for _class, _batched in _ACROBOTS.items():
     for _name in ("dt", "LINK_LENGTH_1", "LINK_MASS_1", "LINK_MASS_2", "LINK_MOI"):
         register_parameter(_class, _name, batched=_batched, above=0)
@@ -75,7 +75,8 @@ for _class, _batched in _ACROBOTS.items():
     register_parameter(_class, "LINK_LENGTH_2", inert=_only_drawn)
 
 
-# Gymnasium initializes these two attributes with ints, but its computations allow floats.
+# Gymnasium initializes goal_velocity of the cars and max_speed of Pendulum with ints, but its computations allow
+# floats.
 def _set_goal_velocity(env: Any, velocity: float) -> None:
     env.goal_velocity = velocity
 

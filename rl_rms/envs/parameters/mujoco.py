@@ -1,8 +1,8 @@
 """The parameters of Gymnasium's MuJoCo environments: gravity, medium, masses, contacts, joints, motors, rewards.
 
 Except ``reset_noise_scale``, a parameter ``*_scale`` multiplies the initial values of arrays of the model. Forces,
-frictions and damping take effect at the next step. Masses and armatures also need the constants that MuJoCo
-derives from them (``mj_setConst``).
+frictions and damping take effect at the next step. After a change of masses or armatures, MuJoCo also
+computes its derived constants again (``mj_setConst``).
 """
 
 import math
@@ -89,7 +89,7 @@ for _index, _axis in enumerate("xyz"):
 
 
 def _register_friction(name: str, column: int, condim: int, what: str) -> None:
-    """Register a friction coefficient of all geoms. It affects only contacts of at least ``condim`` dimensions."""
+    """Register a friction coefficient of all geoms, which affects contacts of at least ``condim`` dimensions."""
 
     def assign(env: Any, friction: float) -> None:
         # A contact uses the larger friction of its two geoms, so changing one geom may have no effect.
@@ -147,7 +147,7 @@ def _body_mass(body: str, env: Any) -> float:
 
 @cache
 def _mass_of(target: str, body: str) -> Parameter:
-    """Return the parameter for a body's mass in kg, before ``mass_scale``. The inertia scales with the mass."""
+    """Return the parameter for a body's mass in kg without ``mass_scale``. The inertia scales with the mass."""
     return Parameter(target, set=partial(_set_body_mass, body), get=partial(_body_mass, body), above=0)
 
 
@@ -172,7 +172,7 @@ def _register_scale(
     derives: bool = False,
     high: float = math.inf,
 ) -> None:
-    """Register the scale of one of the model's arrays, or of a column of it."""
+    """Register the scale of one of the model's arrays, or of one column of the array."""
     part = ... if column is None else (..., column)
 
     def assign(env: Any, scale: float) -> None:
@@ -204,7 +204,7 @@ _register_scale("control_range_scale", "actuator_ctrlrange", "ranges of control"
 
 
 def _moved_dofs(env: Any) -> npt.NDArray[np.intp]:
-    """Return the degrees of freedom that have a motor."""
+    """Return the indices of the degrees of freedom that have a motor."""
     import mujoco
 
     moves_joint = env.model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT  # pyright: ignore[reportAttributeAccessIssue]
@@ -217,7 +217,7 @@ def _set_frictionloss(env: Any, torque: float) -> None:
     env.model.dof_frictionloss[_moved_dofs(env)] = torque
 
 
-# Dry friction of the joints that have a motor, in their units of force: N or N m.
+# Dry friction of the joints that have a motor, in N for sliding joints and in N m for hinges.
 register_parameter(
     _MUJOCO,
     "frictionloss",

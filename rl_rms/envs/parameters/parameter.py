@@ -38,9 +38,9 @@ class Parameter:
     """Writes and reads a parameter of an unwrapped environment.
 
     Attributes:
-        name: The parameter's name. Without ``set``, it is also the name of the attribute.
-        set: ``set(env, value)``; None sets the attribute, in its own type.
-        get: ``get(env)`` returns the current value; None reads the attribute.
+        name: The parameter's name. Without ``set`` or ``get``, this name is also the attribute's name.
+        set: ``set(env, value)``; None sets the attribute ``name`` and keeps its type.
+        get: ``get(env)`` returns the current value; None reads the attribute ``name``.
         derive: ``derive(env)`` recomputes values that depend on the parameter; None for no such values.
         batched: Whether a vector environment supports one value for each sub-environment.
         inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
@@ -50,7 +50,7 @@ class Parameter:
         effect: Time at which a change takes effect: the next ``"step"``, the next ``"reset"``, or the next
             ``"episode"``, in which case the episode in progress is truncated.
         provoke: ``provoke(env)`` moves an environment after its reset to a state in which the parameter has an
-            effect, if random actions seldom lead there. rl_rms calls it only on copies.
+            effect, if random actions seldom lead to such a state. rl_rms calls ``provoke`` only on copies.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Parameter:
         return max(self.low, self.above) > -math.inf or self.high < math.inf
 
     def allows(self, value: Any) -> bool:
-        """Whether a number, or every element of an array, is within the bounds. NaN is never within them."""
+        """Whether a number, or every element of an array, is within the bounds. NaN is out of bounds."""
         if isinstance(value, np.ndarray):
             return bool(((value >= self.low) & (value > self.above) & (value <= self.high)).all())
         return bool(self.low <= value <= self.high and (value > self.above or self.above == -math.inf))
@@ -204,7 +204,7 @@ def fit(name: str, owner: str, before: Any, value: Any) -> Any:
     if kind not in "biuf":
         return value
     if kind != "f":
-        # One more than the largest value, because float64 represents it exactly.
+        # The end is one more than the largest value, because float64 represents the end exactly.
         low, end = (0, 2) if kind == "b" else (np.iinfo(old.dtype).min, np.iinfo(old.dtype).max + 1)
         wrong = np.atleast_1d(new)[~np.atleast_1d((np.floor(new) == new) & (new >= low) & (new < float(end)))]
         if wrong.size:

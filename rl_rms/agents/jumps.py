@@ -34,9 +34,9 @@ class JumpDetector:
       Five blocks of variance ``(b + w) / 8`` are the prior.
     - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
-    The averages then restart with that block. The averages restart again with the next block, because the jump may
-    lie within a block. Changes of scale alone are not detected. In environments without jumps, the detector gave
-    no false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
+    The averages then restart with the block that fired. The averages restart again with the next block, because
+    the jump may lie within a block. Changes of scale alone are not detected. In environments without jumps, the
+    detector gave no false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
 
     Args:
         shape: Shape of one value.
@@ -65,9 +65,9 @@ class JumpDetector:
             weighting: The weights of the rollout's values and of earlier values.
 
         Returns:
-            The statistics of the finished block, if the caller should forget all values before it; otherwise None.
-            The caller should forget when the detector fires, and again after the next block. Blocks that are not
-            finite are ignored.
+            The statistics of the finished block, if the caller should forget all values before the block;
+            otherwise None. The caller should forget earlier values when the detector fires, and again after the
+            next block. Blocks with nan or infinite statistics are ignored.
         """
         self._block.merge(moments, weighting.decay)
         self._block_steps += weighting.num_steps
@@ -82,7 +82,8 @@ class JumpDetector:
         """Add a block to the averages, and return whether the caller should forget all values before the block."""
         deviation = np.square(mean - self._mean)
         is_jump = self._num_blocks >= _WARM_UP and self._is_far(deviation, variance)
-        # The jump may lie within the block in which the detector fires, so the next block counts too.
+        # The jump may lie within the block in which the detector fires, so the averages restart with the next
+        # block too.
         restarts = is_jump or self._follows_jump
         self._follows_jump = is_jump
         self.num_jumps += is_jump
@@ -99,7 +100,8 @@ class JumpDetector:
         return restarts
 
     def _is_far(self, deviation: Array, variance: Array) -> bool:
-        # The block itself is included, so that the first change of a constant coordinate is not a jump.
+        # The variance of the block itself is included, so that the first change of a constant coordinate is not a
+        # jump.
         within = self._within + (variance - self._within) / (self._weight + 1.0)
         total = within + self._between + _EPSILON
         is_relevant = deviation > _RELEVANT**2 * total

@@ -59,7 +59,7 @@ class Learner(ABC):
 
     Args:
         policy: The policy.
-        optimizer: The optimizer of its parameters.
+        optimizer: The optimizer of the policy's parameters.
         config: Hyperparameters.
         num_envs: Number of sub-environments; None for an agent without an environment.
         observation_normalizer: Scales observations; None leaves them unchanged.
@@ -67,13 +67,14 @@ class Learner(ABC):
 
     Attributes:
         reward_normalizer: Scales rewards; None leaves them unchanged.
-        scaling: Both normalizers.
+        scaling: The observation normalizer and the reward normalizer.
         meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the policy together.
         sync: Whether workers clip and normalize the mean gradient (``"global"``) or their own gradients
             (``"local"``).
         num_updates: Optimizer steps so far.
-        is_half_stepped: Whether an error ended an optimizer step, so that only some weights have moved.
+        is_half_stepped: Whether an error interrupted an optimizer step, so that only some weights may have
+            changed.
     """
 
     plays_whole_episodes: ClassVar[bool] = False
@@ -103,7 +104,8 @@ class Learner(ABC):
         self.is_half_stepped = False
         self._regime_changes = RegimeChangeHandler(config, optimizer)
         self._ent_coef = as_schedule(config.ent_coef)
-        # None for a constant rate. The user may change a constant rate in the optimizer.
+        # The schedule of each parameter group, or None for a constant rate, which the user may change in the
+        # optimizer.
         rates = [as_schedule(rate) for rate in group_rates(config)]
         self._rates: list[Schedule | None] = [None if isinstance(rate, Constant) else rate for rate in rates]
         # A timescale that the user has set is kept.
@@ -112,7 +114,7 @@ class Learner(ABC):
     @property
     @abstractmethod
     def transitions_per_update(self) -> int | None:
-        """Number of transitions in the loss of an optimizer step, over all workers; None if it varies."""
+        """Number of transitions in the loss of an optimizer step, over all workers; None if the number varies."""
 
     @property
     def steps_per_update(self) -> float | None:
@@ -203,7 +205,7 @@ class Learner(ABC):
         self.workers, self.sync = workers, "global" if workers.alone else sync
 
     def enter_regime(self, regime: int) -> bool:
-        """Apply ``on_change`` to the optimizer if the regime changed, and return whether it did."""
+        """Apply ``on_change`` to the optimizer if the regime changed, and return whether the regime changed."""
         is_change = self._regime_changes.enter(regime)
         if is_change and self.config.on_change == "reset" and self.meta is not None:
             self.meta.restart()
@@ -246,7 +248,8 @@ class Learner(ABC):
             env_steps: Env steps since the last optimizer step.
             share: This worker's share of the transitions in the loss.
             num_timesteps: Env steps so far.
-            metrics: Metrics to which the gradient's norm is added if the optimizer does not log it.
+            metrics: Metrics by TensorBoard tag. The step adds the gradient's norm, unless the optimizer is
+                `RMSprop`, which logs the norm itself.
 
         Returns:
             1 if the gradients were not finite, else 0.
@@ -285,7 +288,7 @@ class Learner(ABC):
                     self.meta.state_rate(i, group["lr"])
 
     def _guarded_step(self, share: float, metrics: MutableMapping[str, Any]) -> int:
-        """Take a step, and clip first if the optimizer does not; return 1 if gradients were not finite, else 0."""
+        """Clip gradients, and take an optimizer step; return 1 if gradients were not finite, else 0."""
         if isinstance(self.optimizer, RMSprop):
             before = self.optimizer.guard.num_nonfinite
             self._synced_step(share)
@@ -303,7 +306,7 @@ class Learner(ABC):
         return 0
 
     def _synced_step(self, share: float) -> None:
-        """Take the optimizer's step; with ``sync="local"`` replace it by the mean of all workers' steps."""
+        """Take the optimizer's step; with ``sync="local"``, take the mean of all workers' steps instead."""
         if self.sync == "global":
             self.optimizer.step()
         else:
@@ -319,10 +322,10 @@ class Learner(ABC):
     # -- saving -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, normalizers and counters.
+        """The weights, and the state of the optimizer, the normalizers and the counters.
 
         Raises:
-            RuntimeError: If an optimizer step was interrupted, so that only some weights have moved.
+            RuntimeError: If an optimizer step was interrupted, so that only some weights may have changed.
         """
         if self.is_half_stepped:
             raise RuntimeError(

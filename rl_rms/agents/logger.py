@@ -1,6 +1,6 @@
 """Logs a run's scalars to TensorBoard events and to ``metrics.csv``, without buffering.
 
-Errors while writing, such as a full disk or a deleted folder, do not end a training.
+Errors while writing, such as a full disk or a deleted folder, do not end training.
 """
 
 import csv
@@ -51,7 +51,8 @@ _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "learning rate / root of v, median": ("optim/median_rate",),
     },
 }
-# Layout of the charts with a line between two bounds, in the same form.
+# Layout of the charts with a line between two bounds: heading, chart titles, and the tags of the line and the
+# bounds.
 _BANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "half-life": {
         "log10 of v: median, 10 % and 90 %": (
@@ -67,8 +68,8 @@ _ENV = "env/"
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     """The layout of TensorBoard's Custom Scalars tab: for each heading, charts by title.
 
-    A chart is included if the run has one of the chart's tags. The chart then lists all of its tags, because
-    TensorBoard separates charts that differ between runs.
+    A chart is included if the run has at least one of the chart's tags. An included chart lists all of the chart's
+    tags, because TensorBoard shows charts with different tags separately.
 
     Args:
         tags: Tags of the run.
@@ -94,7 +95,7 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
 
 
 def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
-    """The tags that match, in the order of the patterns."""
+    """The tags that match a pattern, in the order of the patterns."""
     known = list(tags)
     return [tag for pattern in patterns for tag in known if re.fullmatch(pattern, tag)]
 
@@ -120,20 +121,21 @@ def _set_aside(folder: Path) -> None:
 
 
 def _keep_damaged(path: Path) -> str:
-    """Rename a file that cannot be read, and return a message about it."""
+    """Rename a file that cannot be read, and return the text of a warning."""
     kept = path.with_name(f"{path.name}.damaged")
     path.replace(kept)
     return f"{path} could not be read and was renamed to {kept}; a new file begins"
 
 
 class Logger:
-    """Writes scalars by env step. Without a folder, nothing is written.
+    """Writes scalars by env step. Without a folder, the logger writes no files.
 
-    Entries that cannot be written are lost. The logger warns at the first lost entry of a series.
+    Entries that cannot be written are lost. The logger warns only about the first of several consecutive lost
+    entries.
 
     Args:
-        folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``. The folder is created if missing, and
-            locked against other processes until the end.
+        folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``; None writes no files. The folder is
+            created if missing, and locked against other processes until the logger closes.
         resumed_at: Env steps at which the training continues. A log in the folder is continued after these env
             steps; later rows are dropped with a warning. With 0, a log in the folder belongs to another training
             and is moved to ``earlier1``, ``earlier2``, ... with a warning.
@@ -166,7 +168,7 @@ class Logger:
     def _open(self, folder: Path, resumed_at: int = 0) -> EventFile:
         """Begin an event file, and continue ``metrics.csv`` after its last complete line."""
         earlier = any(folder.glob(PATTERN))
-        # An earlier event file keeps its layout.
+        # An earlier event file of the same training already contains the layout.
         self._is_laid_out = earlier and (bool(resumed_at) or self._is_laid_out)
         events = self._events = EventFile(folder, resumed_at + 1 if resumed_at else None)
         if self._hyperparameters and not earlier:
@@ -190,7 +192,7 @@ class Logger:
         return events
 
     def _add(self, entry: Callable[[EventFile], object]) -> None:
-        """Write an entry, or skip it if it cannot be written."""
+        """Write an entry, or skip an entry that cannot be written."""
         if self.folder is None:
             return
         try:
@@ -209,7 +211,7 @@ class Logger:
                 )
 
     def _usable_file(self, folder: Path) -> EventFile:
-        """The event file; a new file if the last file has failed or the log was deleted."""
+        """The event file, or a new event file if a write failed or the log was deleted."""
         if self._events is not None and not self._is_deleted():
             return self._events
         was_deleted, self._events = self._events is not None, None
@@ -245,7 +247,7 @@ class Logger:
             output(num_timesteps, scalars)
 
     def add_output(self, output: Callable[[int, dict[str, float]], object]) -> None:
-        """Also send each later entry to a function.
+        """Also pass the scalars of each later `write` to a function.
 
         Args:
             output: Function of the env steps and the values by tag. The function may call an experiment tracker.

@@ -20,7 +20,7 @@ from rl_rms.agents.workers import ALONE, Workers
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-# Bound of the rounding error of a sum of a few terms, in units in the last place of the largest term.
+# Bound of the rounding error of a short sum, in multiples of the largest term's machine epsilon.
 _ROUNDING = 16
 
 
@@ -106,7 +106,8 @@ def targets(
     Args:
         batch: The rollout with its loss mask and coefficients.
         values: ``V`` of the rollout's observations, shape ``(num_steps + 1, num_envs)``; None for no baseline.
-        final_values: ``V`` of the rollout's final observations, shape ``(num_finals,)``; may be None without any.
+        final_values: ``V`` of the rollout's final observations, shape ``(num_finals,)``; may be None if
+            there are no final observations or no baseline.
         workers: The processes whose advantages are standardized together.
 
     Returns:
@@ -195,7 +196,7 @@ def actor_critic_loss(
         distribution = distribution.masked(inputs.action_masks)
     log_prob = distribution.log_prob(inputs.actions)
     check_rows("the log-probabilities of the actor's distribution", log_prob, batch.loss_mask.size)
-    # A boolean mask on a GPU would make the CPU wait for the number of its rows.
+    # A boolean mask on a GPU would make the CPU wait for the number of selected rows.
     chosen = np.flatnonzero(batch.loss_mask)
     rows = to_device(chosen, device)
     advantage, target = to_device(np.array((advantages.reshape(-1)[chosen], returns.reshape(-1)[chosen])), device)
@@ -274,7 +275,7 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 
 
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
-    """The inputs of actor and critic in rows: first for observations with an action, then for the others.
+    """The inputs of actor and critic in rows: first for observations with an action, then for all others.
 
     The observations after the last step and the final observations of truncated episodes have no action. These
     observations give only bootstrap values, so their inputs have no graph.

@@ -6,8 +6,9 @@ their rollouts, from the parameters before the first update:
 
     p_{k+1}, s_{k+1} = rmsprop_update(p_k, grad L(p_k), s_k; x)        J(x) = L_policy(p_K) + c Var_k L(p_k)
 
-L_policy is the policy's loss on rollouts that none of these updates used, and c is ``fluctuation``. A separate
-RMSprop optimizer updates x with ``dJ/dx``. The policy's own optimizer trains the policy as usual.
+p_k are the parameters and s_k RMSprop's state after k of the K repeated updates, and L is the loss of actor and
+critic. L_policy is the policy's loss on rollouts that none of these updates used, and c is ``fluctuation``. A
+separate RMSprop optimizer updates x with ``dJ/dx``. The policy's own optimizer trains the policy as usual.
 
 L_policy excludes the critic's loss. The gradient of the critic's loss dominates, and larger steps decrease this
 loss even if the policy gets worse. L_policy standardizes the advantages. Without standardization, an inaccurate
@@ -40,7 +41,7 @@ from rl_rms.optim.rule import State, rmsprop_init, rmsprop_update
 
 
 class MetaGradient:
-    """Adapts an optimizer's hyperparameters while it trains a policy.
+    """Adapts an optimizer's hyperparameters while the optimizer trains a policy.
 
     Args:
         policy: The policy.
@@ -50,14 +51,14 @@ class MetaGradient:
     Attributes:
         logs: Logarithms of the ratios of the adapted hyperparameters to their configured values.
         path: ``logs`` after each meta-gradient step.
-        scalars: The last meta-gradient and the first group's current hyperparameters, by TensorBoard tag.
-            ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
+        scalars: The loss and norm of the last meta-gradient, and the first group's hyperparameters, by TensorBoard
+            tag. ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
             rollouts, divided by their root mean square. The value is -1 or 1 if all gradients agree, and about 0
             for noise. A positive value means that a smaller hyperparameter decreases the loss.
         saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
 
     Raises:
-        ValueError: If the optimizer or the policy cannot be unrolled.
+        ValueError: If the optimizer's updates of the policy cannot be repeated differentiably.
     """
 
     def __init__(self, policy: nn.Module, optimizer: Optimizer, config: MetaConfig) -> None:
@@ -104,7 +105,7 @@ class MetaGradient:
         """Whether the policy learns from a batch; otherwise the batch only evaluates the hyperparameters.
 
         Args:
-            batch: A batch of a rollout of the current policy. No other object may change its arrays.
+            batch: A batch of a rollout of the current policy. No other object may change the batch's arrays.
         """
         if len(self._window) == self._config.window:
             self._eval_batches.append(batch)
@@ -153,7 +154,7 @@ class MetaGradient:
             self._stated[group]["lr"] = lr
 
     def restart(self) -> None:
-        """Begin a new window, after a meta-gradient step or after another change of the optimizer."""
+        """Begin a new window of updates, after a meta-gradient step or after another change of the optimizer."""
         self._window, self._eval_batches = [], []
 
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, State]]:
@@ -199,7 +200,7 @@ class MetaGradient:
         self.path.append(self.logs.tolist())
 
     def update_agreement(self, parts: Tensor) -> Tensor:
-        """Average the evaluation rollouts' gradients, and return their agreement for each hyperparameter.
+        """Average the evaluation rollouts' gradients, and return the agreement of each hyperparameter's gradients.
 
         Args:
             parts: The gradient of each evaluation rollout, shape ``(num_eval_rollouts, num_hyperparameters)``.
@@ -214,7 +215,7 @@ class MetaGradient:
         """Repeat the window's updates as differentiable functions of the ratios.
 
         Args:
-            ratios: Ratio of each adapted hyperparameter.
+            ratios: Ratio of each adapted hyperparameter to its configured value.
 
         Returns:
             The parameters after the last update, and the loss before each update.
@@ -226,7 +227,7 @@ class MetaGradient:
         saved = SavedTensors()
         before = 0
         for update in self._window:
-            # An update probably saves as many bytes as the previous one. The graph always contains the last
+            # An update probably saves as many bytes as the previous update. The graph always contains the last
             # update.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
@@ -269,7 +270,7 @@ class MetaGradient:
     # -- saving -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a resumed training, with the window in progress."""
+        """The state for a resumed training, including the updates of the unfinished window."""
         params, states = self._start
         return {
             "logs": self.logs,
@@ -327,13 +328,13 @@ class MetaGradient:
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
 # Decay of the agreement's averages, with a half-life of 10 evaluation rollouts.
 _AGREEMENT_RHO = rho_from_half_life(10.0)
-# Largest logarithm of the ratio of a hyperparameter to its configured value. This limit keeps the hyperparameter
-# finite.
+# Largest absolute logarithm of the ratio of a hyperparameter to its configured value. This limit keeps the
+# hyperparameter finite.
 _LARGEST_LOG = math.log(1e4)
 
 
 def _adapted(base: Mapping[str, Any], ratios: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The rule's arguments, as functions of the ratios."""
+    """The arguments of `rmsprop_update`, as functions of the ratios."""
     options = {name: value for name, value in base.items() if name != "rho"}
     for name, ratio in ratios.items():
         argument = "lr" if name == "learning_rate" else name

@@ -42,16 +42,17 @@ def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]],
 
     Args:
         update: Plain data of `rl_rms.agents.meta_window.to_plain`.
-        groups: The current options of the optimizer's groups; none for a batch that only evaluates.
+        groups: The current options of the optimizer's groups; empty for a batch that only evaluates the
+            hyperparameters.
         is_recurrent: Whether the policy is recurrent.
 
     Raises:
-        ValueError: If an option, the recurrent state or a coefficient differs from the expected one.
+        ValueError: If an option, the recurrent state or a coefficient does not fit the policy and the optimizer.
     """
     for like, loaded in zip(groups, update["groups"], strict=True):
         check_options("meta.window.groups", loaded, like)
         check_numbers("meta.window.groups", loaded)
-        for name in ("momentum", "optimism"):  # the saved averages depend on them
+        for name in ("momentum", "optimism"):  # the saved averages depend on these
             if loaded[name] != like[name]:
                 raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
     if not isinstance(update["state"], Tensor if is_recurrent else type(None)):

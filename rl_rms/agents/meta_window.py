@@ -20,7 +20,8 @@ class Update:
 
     Attributes:
         batch: The batch of the update.
-        groups: The rule's arguments of each of the optimizer's groups, before the hyperparameters were adapted.
+        groups: The arguments of `rl_rms.optim.rule.rmsprop_update` for each parameter group, with the configured
+            hyperparameters.
     """
 
     batch: Batch

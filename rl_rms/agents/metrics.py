@@ -16,7 +16,7 @@ class Metrics:
 
     Attributes:
         columns: Tags in the file's order, with `STEP`; empty if there is no file or its header is damaged.
-        rows: Cells by tag. Every cell is the text of a number, or empty if nothing was logged.
+        rows: Cells by tag. Every cell is the text of a number, or empty if the row has no value for the tag.
         problems: A message about each damaged header, row or cell, with its line number. `rows` omits damaged rows
             and has empty cells in place of damaged cells.
     """
@@ -27,7 +27,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read the complete rows of a ``metrics.csv``, and name the damaged ones.
+    """Read the complete rows of a ``metrics.csv``, and report the damaged rows.
 
     A row without a finite env step, or with more or fewer cells than the header, is ignored. If a cell is not a
     number, only this cell is ignored.

@@ -33,14 +33,14 @@ class Minibatches:
     """Divides the transitions of all workers at random into minibatches.
 
     All workers draw the same minibatches if their generators have the same state. One process with
-    all sub-environments would draw these minibatches, too.
+    all sub-environments draws the same minibatches as several workers.
 
     Args:
         loss_mask: This worker's transitions in the loss, shape ``(num_steps, num_envs)``.
         batch_size: Transitions of a minibatch; the last minibatch may be smaller.
-        whole_rollouts: Whether a minibatch has the full rollouts of ``batch_size // num_steps`` sub-environments,
-            but of at least one.
-        workers: The processes.
+        whole_rollouts: Whether a minibatch has the full rollouts of ``max(1, batch_size // num_steps)``
+            sub-environments.
+        workers: The processes that train the policy together.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Minibatches:
                 yield Part(epoch, rows, len(rows) / len(chunk), len(chunk) / len(self._rows))
 
     def _chunks(self, generator: np.random.Generator) -> list[Rows]:
-        """The minibatches of an epoch, in rows of all workers."""
+        """The minibatches of an epoch, as rows of the joint rollout of all workers."""
         if self._num_sequences is None:
             return _divided(generator.permutation(self._rows), self._batch_size)
         envs = self._rows % self._num_all

@@ -14,10 +14,10 @@ Bools = npt.NDArray[np.bool_]
 
 
 class RunningMeanVariance:
-    """Bias-corrected running mean and variance of each coordinate, with or without forgetting.
+    """Weighted running mean and variance of each coordinate.
 
     ``mean = sum(w_i x_i) / sum(w_i)`` and ``variance = sum(w_i (x_i - mean)**2) / sum(w_i)``, where the weights
-    ``w_i`` of earlier values decay.
+    ``w_i`` of earlier values may decay.
 
     Args:
         shape: Shape of one value.

@@ -42,7 +42,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
         config: Configuration, of which only ``on_jump`` is used.
 
     Attributes:
-        detector: Detects jumps; None if the response is ``"keep"``.
+        detector: Detects jumps; None if ``on_jump`` is ``"keep"``.
     """
 
     def __init__(self, shape: tuple[int, ...] = (), config: NormalizerConfig = _DEFAULT) -> None:
@@ -66,7 +66,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
         return floats
 
     def update(self, batch: Array, weighting: Weighting, workers: Workers = ALONE) -> RunningMeanVariance:
-        """Update the statistics. At a jump, replace them by the statistics of the detector's last block."""
+        """Update the statistics. At a jump, only the statistics of the detector's last block remain."""
         merged = super().update(batch, weighting, workers)
         recent = None if self.detector is None else self.detector.update(merged, weighting)
         if recent is not None:
@@ -88,8 +88,8 @@ class ForgettingMeanVariance(RunningMeanVariance):
 class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return ``R_t = gamma R_{t-1} + r_t``.
 
-    The return restarts with every episode, reset frames are ignored, and scaled rewards are clipped to +-10. The
-    mean is not subtracted, because subtraction would change the optimal policy if episodes can end.
+    The return restarts with every episode. Reset frames are ignored. Scaled rewards are clipped to +-10. The mean
+    is not subtracted, because subtraction would change the optimal policy if episodes can end.
 
     Args:
         num_envs: Number of sub-environments.

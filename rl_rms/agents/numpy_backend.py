@@ -2,7 +2,7 @@
 
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
 backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. `gradients` and
-`evaluate` reuse the activations that the actor computed while it acted. The backend implements
+`evaluate` reuse the activations that the actor computed during the rollout. The backend implements
 `rl_rms.agents.losses.actor_critic_loss` and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare the backend's
 gradients with autograd's.
 """

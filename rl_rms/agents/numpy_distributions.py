@@ -4,7 +4,7 @@ For a batch of actions with weights w and u, `slopes` gives the derivatives of
 
     -sum(w log pi(a)) - ent_coef sum(u H)
 
-with respect to the network's outputs.
+with respect to the network's outputs, where H is the entropy of the action distribution.
 """
 
 import math
@@ -49,6 +49,8 @@ class CategoricalActions:
     def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
         """Compute ``w (p - 1_a) + ent_coef u p (log p + H)``, shape ``(batch, num_actions)``.
 
+        Here p are the probabilities of the actions, and 1_a is 1 for the drawn action and 0 for all others.
+
         Args:
             weighted: w, shape ``(batch,)``.
             weights: u, shape ``(batch,)``.
@@ -86,14 +88,14 @@ class GaussianActions:
         return np.full(len(self._z), (self._log_std + np.float32(_HALF_LOG_2_PI + 0.5)).sum())
 
     def slopes(self, weighted: Floats, weights: Floats, ent_coef: float) -> Floats:
-        """Compute ``-w z / std``, shape ``(batch, size)``.
+        """Compute ``-w z / std`` with ``z = (a - mean) / std``, shape ``(batch, size)``.
 
         The method also writes the derivatives with respect to ``log_std`` to ``log_std_grad``. These derivatives
         are ``-sum(w (z**2 - 1)) - ent_coef sum(u)``.
 
         Args:
             weighted: w, shape ``(batch,)``.
-            weights: u, shape ``(batch,)``; its sum must be 1.
+            weights: u, shape ``(batch,)``; the sum of the weights must be 1.
             ent_coef: Weight of the entropy.
         """
         weighted = weighted[:, None]

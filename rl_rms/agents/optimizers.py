@@ -13,7 +13,8 @@ from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerLike = str | type[Optimizer]
 
-# The agents' default, in updates. A short half-life scales down the largest gradients, which carry the signal.
+# The agents' default half-life, in updates. A short half-life scales down the largest gradients, which carry the
+# signal.
 DEFAULT_HALF_LIFE = 200.0
 DEFAULT_EPS = 1e-5
 _HALF_LIFE_NAMES = {"half_life", "rho", "alpha"}
@@ -84,7 +85,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
 
 
 def group_rates(config: AgentConfig) -> list[float | dict[str, Any]]:
-    """The configuration's learning rate of each of the optimizer's groups."""
+    """The configured learning rate of each parameter group."""
     critic = config.critic_learning_rate
     return [config.learning_rate] if critic is None else [config.learning_rate, critic]
 

@@ -67,7 +67,7 @@ def make_parts(
         policy: The user's policy. None makes a policy from the configuration.
         optimizer: See `rl_rms.agents.agent.Agent`.
         seed: Seed of initial weights, actions, minibatches and environment.
-        spaces: Observation and action space of an agent without an environment.
+        spaces: Observation and action space of an agent without an environment; ignored if ``env`` is given.
 
     Raises:
         ValueError: If the environment, the spaces or the hyperparameters contradict each other.

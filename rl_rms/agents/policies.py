@@ -35,7 +35,7 @@ _CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "l
 
 
 class ActorCriticPolicy(nn.Module):
-    """Actor and critic over encoded observations, with an optional recurrent cell before both.
+    """Actor and critic over encoded observations, with an optional recurrent cell before actor and critic.
 
     ``encode`` converts observations to features, through the trunk if actor and critic share one.
     ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and ``critic`` are
@@ -170,7 +170,7 @@ def make_policy(
     """Check a user's policy, or make the configuration's policy on the CPU. The result is in evaluation mode.
 
     Args:
-        policy: A module with ``actor`` and ``critic``; None makes one.
+        policy: A module with ``actor`` and ``critic``; None makes a new policy.
         observation_space: See `ActorCriticPolicy`.
         action_space: See `ActorCriticPolicy`.
         config: The configuration with the architecture, or with the import path of a module.

@@ -46,7 +46,7 @@ class PPOLearner(A2CLearner):
 
     @property
     def transitions_per_update(self) -> int | None:
-        """Transitions of a minibatch of full size."""
+        """Transitions of a minibatch of full size; None for an agent without an environment."""
         transitions, config = super().transitions_per_update, self.config
         if transitions is None:
             return None
@@ -59,7 +59,7 @@ class PPOLearner(A2CLearner):
     def steps_per_update(self) -> float | None:
         """Transitions of a full minibatch, divided by ``n_epochs``.
 
-        All steps on a rollout together then span the rollout's env steps.
+        All optimizer steps on a rollout together then span the rollout's env steps.
         """
         transitions = self.transitions_per_update
         return None if transitions is None else transitions / self.config.n_epochs
@@ -71,7 +71,7 @@ class PPOLearner(A2CLearner):
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Take one step per minibatch for ``n_epochs`` epochs. Stop early above ``1.5 * target_kl``."""
+        """Take one step per minibatch, for ``n_epochs`` epochs or until the KL divergence exceeds the limit."""
         config, workers = self.config, self.workers
         clip_range, clip_range_vf = self.clip_ranges(num_timesteps)
         minibatches = Minibatches(

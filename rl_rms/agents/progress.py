@@ -30,7 +30,7 @@ _SECONDS_BETWEEN_VIEWS = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _REGIMES_SHOWN = 5
 _SPARKLINE = 60
-# Narrower terminals show less.
+# Terminals with fewer columns do not show the returns of the first and last tenth of a regime.
 _WIDE = 64
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -120,24 +120,24 @@ class ProgressCallback(Callback):
     """Shows the progress of a training.
 
     By default, a terminal shows a live view of the env steps, the mean return of the last 100 episodes, a
-    sparkline of the return, and the current half-life. Below, the view shows the returns and the half-life of each
-    of the last regimes. Elsewhere, and in a terminal that cannot move its cursor, the output is a plain line every
-    five seconds.
+    sparkline of the return, and the current half-life. For a changing environment, the view also
+    has a table with the returns and the half-life of each of the last five regimes. Outside a terminal, and in a
+    terminal that cannot move its cursor, the output is a plain line every five seconds.
 
     JSON output has one object per line. The ``event`` of an object is ``start``, ``progress`` (once in ``every``
     rollouts), ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env
     steps), ``total``, ``fps`` (env steps per second), ``return`` (mean over the last 100 episodes), ``half_life``
     (updates) and ``regime`` (its index), each null if it is unknown or not finite. ``start`` and ``end`` events
-    have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all ``half_lives``. A
-    ``regime`` event has ``start``, ``first_tenth`` and ``last_tenth``, and its ``return`` is the mean return in
-    the regime.
+    have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all ``half_lives``. In a
+    ``regime`` event, ``start`` is the regime's first env step, ``return`` is the mean return in the regime, and
+    ``first_tenth`` and ``last_tenth`` are the mean returns in these parts of the regime.
 
     Args:
         console: The output; the standard output by default.
         form: ``"lines"``, ``"json"``, or ``"auto"`` for a live view in a terminal and lines elsewhere.
         every: Rollouts between two JSON objects of progress, >= 1.
-        evaluations: Callbacks of the same training whose evaluations are shown. List these callbacks before this
-            one.
+        evaluations: Callbacks of the same training whose evaluations are shown. List these callbacks before the
+            `ProgressCallback`.
 
     Attributes:
         evaluation: Text on the evaluation in progress; empty without one.
@@ -188,7 +188,7 @@ class ProgressCallback(Callback):
         self._next = time.perf_counter() + self._pause
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Record the update, and refresh the output if enough time has passed."""
+        """Record the rollout, and refresh the output if an output is due."""
         self._returns.add(agent.new_episodes)
         number, ended = regime_number(agent), None
         if number != self._number:
@@ -226,7 +226,7 @@ class ProgressCallback(Callback):
             self._show()
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Show the last state."""
+        """Show the final progress, and close the view."""
         for callback in self._evaluations:
             callback.progress = None
         if self._form == "json":

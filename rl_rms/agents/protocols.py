@@ -121,7 +121,7 @@ class TrainedAgent(Protocol):
         deterministic: bool = False,
         action_masks: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """The policy's action for one observation or a batch of them."""
+        """The policy's action for one observation or a batch of observations, and the next recurrent state."""
         ...
 
     def save(self, path: str | Path) -> Path:

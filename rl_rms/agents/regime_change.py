@@ -12,7 +12,7 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 class RegimeChangeHandler:
-    """Applies ``on_change`` at changes of regime: keeps or resets an optimizer's state or shortens its half-life.
+    """Keeps or resets an optimizer's state, or shortens RMSprop's half-life, when the regime changes.
 
     Args:
         config: Configuration with ``on_change``, ``forget_half_life`` and ``forget_updates``.
@@ -56,7 +56,7 @@ class RegimeChangeHandler:
         return is_change
 
     def after_update(self) -> None:
-        """Count an update, and restore the half-life after ``forget_updates`` updates."""
+        """Count an update, and restore a shortened half-life after ``forget_updates`` updates."""
         if self._updates_left:
             self._updates_left -= 1
             if not self._updates_left:

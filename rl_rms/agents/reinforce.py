@@ -70,9 +70,9 @@ def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bo
 class Reinforce(Agent):
     """Monte Carlo policy gradient with reward-to-go and an optional learned baseline.
 
-    For one update every sub-environment plays ``episodes_per_env`` whole episodes from their start with the same
-    policy. Sub-environments that finish early continue. Their further steps count as env steps, but the loss
-    excludes them. Using the episodes that end first would favor short episodes.
+    For one update, every sub-environment plays at least ``episodes_per_env`` whole episodes with the same policy.
+    Sub-environments that finish early continue. Their further steps count as env steps, but the loss excludes
+    them. Using the episodes that end first would favor short episodes.
 
     The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `ReinforceConfig`.
 

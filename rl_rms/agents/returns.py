@@ -10,8 +10,9 @@ Bools = npt.NDArray[np.bool_]
 def bootstrap_values(values: Floats, last_values: Floats, terminated: Bools) -> Floats:
     """The bootstrap value of each transition: the next observation's value, or 0 after a termination.
 
-    A truncated transition bootstraps too. If the environment replaced the final observation by the next episode's
-    first observation, the caller must replace the value in the result by the final observation's value.
+    A truncated transition bootstraps from the next observation's value. If the environment replaced the final
+    observation by the next episode's first observation, the caller must replace the value in the result by the
+    final observation's value.
 
     Args:
         values: ``V(o_t)``, shape ``(num_steps, num_envs)``.
@@ -40,7 +41,7 @@ def generalized_advantages(
         next_values: Value that transition t bootstraps from, see `bootstrap_values`, same shape.
         done: Whether transition t was its episode's last, terminated or truncated, same shape.
         gamma: Discount per env step.
-        gae_lambda: Decay of the weights of later errors.
+        gae_lambda: Factor by which the weights of later ``delta`` decay per step, in addition to ``gamma``.
 
     Returns:
         Advantages, same shape.

@@ -45,7 +45,8 @@ class Rollout:
     Observations may be trees of arrays, see `rl_rms.agents.trees`.
 
     Attributes:
-        observations: Shape ``(num_steps + 1, num_envs, *observation)``; the last row follows the last step.
+        observations: Shape ``(num_steps + 1, num_envs, *observation)``; the last row follows step
+            ``num_steps``.
         actions: The policy's actions, shape ``(num_steps, num_envs, *action)``.
         rewards: Shape ``(num_steps, num_envs)``.
         terminated: Whether the transition terminated its episode, shape ``(num_steps, num_envs)``.
@@ -55,7 +56,8 @@ class Rollout:
         action_masks: The valid actions, shape ``(num_steps, num_envs, entries)``; None if all actions are valid.
         final_index: Rows ``(step, env)`` of truncated transitions whose following observation is not in
             ``observations``, shape ``(num_finals, 2)``.
-        final_observations: The observations that follow these transitions, shape ``(num_finals, *observation)``.
+        final_observations: The observations after the transitions in ``final_index``, shape ``(num_finals,
+            *observation)``.
         episodes: The episodes that ended, in order.
         masked: Transitions that contain an imputed value, same shape as ``valid``; None if there are none. The
             loss ignores them.
@@ -86,7 +88,11 @@ class Rollout:
 
     @property
     def cut(self) -> Bools:
-        """Whether advantages end at each transition: at ends of episodes, and at and before masked transitions."""
+        """Transitions after which advantages are cut off, shape ``(num_steps, num_envs)``.
+
+        These transitions are the ends of episodes, the masked transitions, and the transitions before masked
+        transitions.
+        """
         if self.masked is None:
             return self.done
         cut = self.done | self.masked
@@ -101,7 +107,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class RolloutTotals:
-    """The rollouts of all workers together.
+    """Totals over the rollouts of all workers.
 
     Attributes:
         env_steps: Env steps of all workers.
@@ -118,11 +124,12 @@ class Step(NamedTuple):
     """The result of one vector step; the collector holds the next observations.
 
     Attributes:
-        rewards: This and all other arrays have the shape ``(num_envs,)``.
+        rewards: Rewards; each array of this class has the shape ``(num_envs,)``.
         terminated: Whether the episode was terminated.
         truncated: Whether the episode was truncated.
         valid: False for reset frames, and for steps in which the sub-environment failed.
-        finals: Each truncated sub-environment whose final observation was replaced, with this observation.
+        finals: Index and final observation of each truncated sub-environment whose next observation already
+            belongs to a new episode.
         masked: Transitions that contain an imputed value; None if there are none.
         broken: Sub-environments that failed and were restarted. The episodes of these sub-environments ended one
             step earlier. None if none failed.
@@ -184,7 +191,7 @@ class RolloutBuffers:
         return tree_map(lambda leaf: leaf[t + 1], self._observations)
 
     def cut(self, t: int, where: Bools) -> None:
-        """Mark the transitions of step ``t`` as truncated."""
+        """Mark the valid, not terminated transitions of step ``t`` in ``where`` as truncated."""
         self._truncated[t] |= where & self._valid[t] & ~self._terminated[t]
 
     def rollout(self, num_steps: int, finals: list[tuple[int, int, Tree]], episodes: list[Episode]) -> Rollout:

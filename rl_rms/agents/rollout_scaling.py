@@ -53,7 +53,7 @@ class RolloutScaling:
         return dataclasses.replace(rollout, **changed) if changed else rollout
 
     def update(self, rollout: Rollout, workers: Workers) -> bool:
-        """Update the observation normalizer after learning, and return whether it restarted at a jump.
+        """Update the observation normalizer after learning, and return whether the normalizer forgot at a jump.
 
         Args:
             rollout: This worker's transitions, not normalized.

@@ -28,7 +28,7 @@ Address = tuple[int, int, str]
 _SLOT = 1 << 18
 # Counters are on different cache lines.
 _LINE = 64
-# A process waits actively for this many seconds. After this time, the process sleeps between two checks.
+# A waiting process checks the counters without a pause for this many seconds, and then sleeps between checks.
 _SPIN_SECONDS = 1e-3
 
 
@@ -120,7 +120,7 @@ def create(size: int) -> tuple[int, Address]:
     """Create memory for ``size`` processes, and return its file descriptor and address.
 
     Raises:
-        OSError: If the platform does not support it, or there is too little memory.
+        OSError: If the platform does not support shared memory, or there is too little memory.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise OSError("shared memory needs Linux and x86-64")

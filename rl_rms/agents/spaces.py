@@ -21,10 +21,10 @@ _FLOAT_CHANNELS, _FLOAT_SIDE = 4, 7
 
 
 def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a space contains images: uint8 from 0 to 255 or floats from 0 to 1, with 3 axes.
+    """Whether a space contains images: a Box of uint8 from 0 to 255, or of floats from 0 to 1.
 
-    Stacked frames have 4 axes. uint8 images without channels have 2 axes. Images of floats have at most 4 channels
-    and at least 7 by 7 pixels.
+    Images have 3 axes, stacked frames have 4 axes, and uint8 images without channels have 2 axes. Images of floats
+    have at most 4 channels and at least 7 by 7 pixels.
     """
     if not isinstance(space, spaces.Box) or len(space.shape) not in {2, 3, 4}:
         return False
@@ -33,7 +33,7 @@ def is_image(space: gym.Space[Any]) -> bool:
     is_unit = np.issubdtype(space.dtype, np.floating) and bool((space.low == 0).all() and (space.high == 1).all())
     if not is_unit or len(space.shape) == 2:
         return False
-    # Each of the stacked frames, the first of four axes, has its own channels.
+    # With four axes, the first axis counts stacked frames, not channels.
     _, (channels, *sides) = image_layout(space.shape[-3:])
     return channels <= _FLOAT_CHANNELS and min(sides) >= _FLOAT_SIDE
 
@@ -49,7 +49,7 @@ def image_layout(shape: tuple[int, ...]) -> tuple[bool, tuple[int, int, int]]:
 
 
 def image_scale(space: gym.Space[Any]) -> float:
-    """The number by which to divide the values of a space: 255 for images of uint8, 1 for others."""
+    """The number by which to divide the values of a space: 255 for images of uint8, 1 for other spaces."""
     return 255.0 if is_image(space) and space.dtype == np.uint8 else 1.0
 
 

@@ -2,7 +2,7 @@
 
 The header has one entry, ``rl_rms``, of the form ``<version> <SHA-256> <contents>``. Equal contents give equal
 bytes. `read` compares a file with its SHA-256 first, and raises an error for a truncated or altered file. Reading
-a file runs no code from it.
+a file runs no code from the file.
 """
 
 import json
@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If `write` did not write it, or it is damaged or has another version.
+        ValueError: If `write` did not write the file, or the file is damaged or has another version.
     """
     path = with_suffix(path)
     if not path.is_file():

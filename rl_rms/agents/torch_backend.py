@@ -33,7 +33,7 @@ class TorchBackend:
         self._device = device
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Do nothing, because torch's own setting limits its threads."""
+        """Do nothing, because ``torch.set_num_threads`` limits torch's threads."""
         return nullcontext()
 
     def distribution(

@@ -49,7 +49,7 @@ class Trainer:
             agent: The agent, for the callback.
             callback: Callback that is called after the updates on every rollout.
             logger: The log.
-            log_interval: Rollouts between two entries of the log; None as for `Agent.learn`.
+            log_interval: Rollouts between two entries of the log; see `Agent.learn` for None.
         """
         training, workers = self._training, self._workers
         began, first_step = time.perf_counter(), training.num_timesteps
@@ -57,7 +57,8 @@ class Trainer:
         logs = not workers.all_true(logger.folder is None)
         is_first, stops = True, False
         while training.num_timesteps < training.target_timesteps:
-            # One process always completes the first rollout, so that a run interrupted at its start has a log.
+            # A single process always completes the first rollout, so that a run interrupted at its start has a
+            # log.
             if workers.alone and not is_first and (stops or training.is_interrupted):
                 return
             try:
@@ -99,7 +100,7 @@ class Trainer:
             self._learner.scaling.restart_returns()
 
     def collect(self) -> tuple[Rollout, Tensor | None]:
-        """Collect one rollout, and return it with the recurrent state before it."""
+        """Collect one rollout, and return the rollout and the recurrent state before the first step."""
         self.start()
         collector = self._session.collector
         rollout_done = self._learner.rollout_done
@@ -115,7 +116,7 @@ class Trainer:
         """Whether the rollouts of all workers are complete.
 
         Raises:
-            KeyboardInterrupt: If the training was interrupted while it waits for long episodes.
+            KeyboardInterrupt: If the training is interrupted while long episodes continue.
         """
         if self._workers.all_true(self._learner.rollout_done(num_steps, episodes)):
             return True

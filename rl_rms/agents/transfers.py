@@ -1,7 +1,7 @@
 """Copies arrays to the policy's device, and scalars back to the CPU.
 
-The CPU waits for a GPU whenever it reads a value from the GPU. An update therefore copies each array of a rollout
-to the GPU only once, from pinned memory and without waiting. An update reads all metrics together.
+The CPU waits for a GPU whenever the CPU reads a value from the GPU. An update therefore copies each array of a
+rollout to the GPU only once, from pinned memory and without waiting. An update reads all metrics together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def to_floats(rows: Sequence[Scalars]) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class DeviceRollout:
-    """The parts of a rollout that the policy gets, as tensors on its device.
+    """The parts of a rollout that the policy gets, as tensors on the policy's device.
 
     The row ``step * num_envs + env_index`` of a tensor has the values of one step of one sub-environment.
 

@@ -28,7 +28,7 @@ _INDEX = b"moov"
 
 
 class VideoCallback(Periodic):
-    """Records one episode at regular env steps and at the end, without changing the training.
+    """Records one episode at regular env steps and at the end of the training, without changing the training.
 
     Args:
         env: An environment with ``render_mode="rgb_array"``, single or a vector of one. The clock of a
@@ -41,8 +41,8 @@ class VideoCallback(Periodic):
 
     Raises:
         ValueError: If ``every`` is not a whole number >= 1, or the environment has several sub-environments or
-            does not render images, or at the start of the training if its spaces or wrappers differ from the
-            agent's.
+            does not render images. At the start of the training, if the environment's spaces or wrappers differ
+            from the agent's.
         ImportError: If moviepy is not installed.
     """
 
@@ -111,7 +111,7 @@ class VideoCallback(Periodic):
             agent.session.lend_wrapper_states(self._recorder)
 
     def _write(self) -> str:
-        """Write the recorded episode, and return the reason if it cannot be written."""
+        """Write the recorded episode, and return the cause of a failure; an empty text means success."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # The folder is new and has a random name, so no other process can have placed a link in it.

@@ -38,8 +38,8 @@ class Workers:
     """The group of processes that train one agent together.
 
     Every method is a collective operation: it returns after all workers have called it. If a worker does not call
-    the method, the method raises `LostWorkersError` in the others. In a group of one process, the method returns
-    at once.
+    the method, the method raises `LostWorkersError` in the other workers. In a group of one process, the method
+    returns at once.
 
     Args:
         rank: Rank of this worker, from 0.
@@ -137,7 +137,7 @@ class Workers:
     def gather_rollouts(
         self, counts: Floats, episodes: Sequence[Episode], num_envs: int
     ) -> tuple[Floats, list[Episode]]:
-        """All workers' counts by rank, and their episodes.
+        """All workers' counts by rank, and all workers' episodes.
 
         Args:
             counts: Counts of this worker's rollout, shape ``(num_counts,)``.
@@ -145,8 +145,8 @@ class Workers:
             num_envs: Sub-environments of each worker.
 
         Returns:
-            The counts, shape ``(size, num_counts)``, and the episodes in the order of their ends. Their
-            ``env_index`` counts the sub-environments of all workers.
+            The counts, shape ``(size, num_counts)``, and the episodes in the order of their ends. The
+            ``env_index`` of an episode counts the sub-environments of all workers.
         """
         if self.alone:
             return counts[None], list(episodes)

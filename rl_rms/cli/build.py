@@ -1,4 +1,4 @@
-"""Builds the environment and the agent of a configuration, with errors that name the key."""
+"""Builds the environment and the agent of a configuration, and reports wrong settings as `UserError`."""
 
 import traceback
 from dataclasses import replace
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rl_rms.envs import NonStationaryVector
     from rl_rms.envs.faults import EnvError
 
-# For each module in lower case: the extra of this package that installs it.
+# Maps the lower-case name of a module to the extra of this package that installs the module.
 EXTRAS = {
     "ale_py": "atari",
     "box2d": "box2d",
@@ -29,7 +29,7 @@ EXTRAS = {
 
 
 def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStationaryVector":
-    """Make the environment of a run, or one worker's share of it.
+    """Make a run's vector environment; with several workers, only the sub-environments of this worker.
 
     Raises:
         UserError: If the environment cannot be made or lacks a parameter of env.changes.
@@ -53,7 +53,7 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         mend = "start rl-rms in the folder of the module, or install the module"
         raise UserError(_missing_extra(config, error) or f"env: {error}; {mend}") from error
     except (Error, ValueError, TypeError, ImportError) as error:
-        # The path of a wrapper may name a missing module.
+        # A wrapper's import path may name a module of an extra that is not installed.
         raise UserError(_missing_extra(config, error) or f"env: {error}") from error
 
 
@@ -132,8 +132,8 @@ def build(
     """Build the agent of a run, new or from a checkpoint.
 
     Raises:
-        UserError: If the environment does not support the configuration, the checkpoint cannot be read, or its
-            hyperparameters or seed differ from the configuration.
+        UserError: If the environment does not support the configuration, the checkpoint cannot be read, or the
+            checkpoint's hyperparameters or seed differ from the configuration.
     """
     from rl_rms.agents.a2c import A2C
     from rl_rms.agents.ppo import PPO

@@ -38,7 +38,7 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def refuse_callbacks(callbacks: Any, command: str) -> None:
-    """Raise an error for callbacks in a configuration of a command that does not call them.
+    """Raise an error for a configuration with callbacks, because the command does not call callbacks.
 
     Raises:
         UserError: If there is a callback.

@@ -89,7 +89,8 @@ def main(argv: Sequence[str]) -> int:
 def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
     """Return the first and the last env step of the interval that the logs of all runs cover.
 
-    If the shortest run ends far earlier than the longest run, a message on standard error names the shortest run.
+    If the shortest run ends before 90 % of the longest run's env steps, a message on standard error names the
+    shortest run.
 
     Raises:
         UserError: If the runs have no common env steps.
@@ -109,7 +110,7 @@ def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
 
 
 def score(log: Log, measure: str, begin: float, end: float) -> float:
-    """Return a run's score: the mean return from env step ``begin`` to ``end``, or the return at ``end``."""
+    """Return a run's mean return from env step ``begin`` to ``end``; for measure ``"end"``, the last return."""
     import numpy as np
 
     steps, returns = map(np.array, log.series(RETURN))
@@ -121,7 +122,7 @@ def score(log: Log, measure: str, begin: float, end: float) -> float:
 
 
 def compare(groups: Sequence["Group"], measure: str, begin: float, end: float) -> list[Row]:
-    """Compare each group with the first group by a score of their runs, ``"whole_run"`` or ``"end"``."""
+    """Compare each group's scores with the first group's scores, for measure ``"whole_run"`` or ``"end"``."""
     from rl_rms.studies.intervals import probability_of_improvement
 
     scores = [[score(log, measure, begin, end) for log in group.logs] for group in groups]
@@ -148,7 +149,7 @@ def compare(groups: Sequence["Group"], measure: str, begin: float, end: float) -
 
 
 def _by_seed(group: "Group", scores: Sequence[float]) -> dict[int, float]:
-    """Return scores by seed, without runs whose seed is unknown or occurs twice in the group."""
+    """Return scores by seed, without runs whose seed is unknown or occurs more than once in the group."""
     seeds = [log.seed for log in group.logs]
     return {
         seed: value

@@ -128,7 +128,7 @@ class RunConfig:
 
     @property
     def pace(self) -> int:
-        """Env steps of all sub-environments for each step of a clock: 1, or the number of independent clocks."""
+        """Env steps of all sub-environments per clock step: ``num_envs`` with independent clocks, otherwise 1."""
         return self.env.num_envs if self.env.sharing == "independent" else 1
 
     def to_yaml(self) -> str:
@@ -163,7 +163,7 @@ def _check_algorithm(algorithm: str) -> str:
 
 
 def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a configuration by path or packaged name and override keys of it.
+    """Read a configuration by path or packaged name, and override some of its keys.
 
     Args:
         config: Path of a YAML file, or the name of a packaged configuration.
@@ -237,7 +237,7 @@ def _make_config(tree: dict[str, Any]) -> RunConfig:
 
 
 def _annotations(algorithm: str) -> dict[str, Any]:
-    """Return the type of each dotted key of a run that uses an algorithm."""
+    """Return the type of each dotted key of a run's configuration, with one algorithm's keys of the agent."""
     return annotations_of(RunConfig, agent=ALGORITHMS[_check_algorithm(algorithm)])
 
 
@@ -271,7 +271,7 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
 
 
 def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
-    """Suggest a key for an unknown word: the equivalent of another library's word, or a similar spelling."""
+    """Suggest a key for an unknown key: the same setting under another library's name, or a similar spelling."""
     part, _, word = place.rpartition(".")
     meant = SYNONYMS.get(word, word)
     named = [key for key in annotations if key.rpartition(".")[2] == meant]
@@ -280,7 +280,7 @@ def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
 
 
 def _check_no_class(tree: Mapping[str, Any]) -> None:
-    """Raise an error for a key ``class_path``, because jsonargparse would build the class that it names.
+    """Raise an error for a key ``class_path``, because jsonargparse would create an object of that class.
 
     Raises:
         UserError: If the tree contains such a key.

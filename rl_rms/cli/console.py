@@ -28,7 +28,7 @@ def shown_return(value: float) -> str:
 
 
 class Counter:
-    """The progress of a command: a bar in a terminal, otherwise a line after two seconds, then every five.
+    """The progress of a command: a bar in a terminal, otherwise lines of text.
 
     Args:
         console: The output.
@@ -65,7 +65,7 @@ class Counter:
     def show(self, done: int, total: int) -> None:
         """Show the numbers of finished parts and of all parts.
 
-        Without a bar, the first line is printed after two seconds. Later lines are at least five seconds apart.
+        Without a bar, no line is printed in the first two seconds. Later lines are at least five seconds apart.
         """
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)

@@ -12,7 +12,7 @@ from rl_rms.cli.trust import HELP, check_folder, own_optimizer, own_policy
 
 
 def main(argv: Sequence[str]) -> int:
-    """Evaluate with the arguments after ``rl-rms evaluate``.
+    """Evaluate a run's agent with the arguments after ``rl-rms evaluate``.
 
     Raises:
         UserError: If the run or its checkpoint cannot be read, the folder is not trusted, or an option is out of

@@ -40,7 +40,7 @@ def read_events(folder: Path) -> EventLog:
     """Read the returns of a Stable-Baselines3 or CleanRL run.
 
     Stable-Baselines3 logs ``rollout/ep_rew_mean``, the mean of the last 100 episodes. CleanRL logs each episode as
-    ``charts/episodic_return``; this function also averages its last 100 episodes.
+    ``charts/episodic_return``; for CleanRL, this function computes the mean of the last 100 episodes.
 
     Raises:
         UserError: If the events contain no episode returns.
@@ -72,7 +72,7 @@ def read_events(folder: Path) -> EventLog:
 
 
 def without_seed(name: str) -> str:
-    """Return a folder's name without the number of the seed or run at its end; empty if nothing else remains."""
+    """Remove the seed or run number from the end of a folder's name. The result may be empty."""
     return re.sub(r"(^|[-_]|[-_]?seed[-_=]?)\d+$", "", name)
 
 
@@ -89,7 +89,10 @@ def _name(folder: Path) -> tuple[str, str | None]:
 
 
 def _seed(folder: Path) -> int | None:
-    """The seed in ``ENV__EXPERIMENT__SEED__TIME``, or ``seed3`` at the end of the folder's or its parent's name.
+    """Return the seed in a folder's name, or None.
+
+    The folder's name is ``ENV__EXPERIMENT__SEED__TIME``, or the name of the folder or of its parent ends in
+    ``seed3``.
 
     The numbers of ``A2C_1`` and ``A2C_2`` are not seeds.
     """

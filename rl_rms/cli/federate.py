@@ -23,7 +23,7 @@ from rl_rms.cli.trust import HELP, check_folder, see_working_folder
 from rl_rms.cli.yaml_files import read_value
 
 FEDERATION = "federation.json"
-# The pyproject.toml of a federation's folder, from which `flwr run` deploys the same apps.
+# The pyproject.toml of a federation's folder. `flwr run` reads the names of the two Flower apps from this file.
 APP = """\
 [build-system]
 requires = ["setuptools"]
@@ -45,7 +45,7 @@ clientapp = "rl_rms.cli.flower:client_app"
 folder = "{folder}"
 """
 
-# Short descriptions; agents.federated.FederationConfig has the full descriptions, but imports torch.
+# Short descriptions of the keys. The full descriptions are in rl_rms.agents.federated, which imports torch.
 _MEANINGS = {
     "rounds": "Rounds of local training and aggregation.",
     "local_updates": "Updates that a client takes in a round.",
@@ -61,7 +61,7 @@ _MEANINGS = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Federate with the arguments after ``rl-rms federate``.
+    """Train a federation with the arguments after ``rl-rms federate``.
 
     Raises:
         UserError: If the file or an option is wrong, Flower or Ray is not installed, or the folder is not trusted.
@@ -163,7 +163,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
 
 
 def _read_prepared(path: Path) -> Federation:
-    """Read the federation of a prepared folder.
+    """Read the federation's file in a run folder.
 
     Raises:
         UserError: If the file is damaged.
@@ -184,7 +184,7 @@ def _check(federation: Federation) -> None:
 
 
 def report(folder: Path) -> None:
-    """Print a federation's number of rounds, its last return, and its rejected and lost updates."""
+    """Print a federation's number of rounds, its clients' last mean return, and its rejected and lost updates."""
     metrics = read_metrics(folder / METRICS)
     for problem in metrics.problems:
         print(problem, file=sys.stderr)

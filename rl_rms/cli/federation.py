@@ -43,7 +43,7 @@ class Federation:
     def run_config(self, client: int) -> RunConfig:
         """Make the run configuration of a client: the common agent, with plain SGD, in the client's environment.
 
-        Clients do not normalize observations or rewards, because their statistics would differ.
+        Clients do not normalize observations or rewards, because each client would have different statistics.
 
         Raises:
             UserError: If there is no such client, one of its keys is invalid, or the configuration names
@@ -93,9 +93,9 @@ class Federation:
 def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     """Read a federation's YAML file by path or packaged name.
 
-    The file holds ``config`` (a packaged name, or a file, relative to the folder of the federation's file or the
-    working folder), ``fix`` (values for all clients, by dotted name), ``clients``, ``seed`` and the keys of
-    `rl_rms.agents.federated.FederationConfig`.
+    The file has the keys ``config``, ``fix`` (values for all clients, by dotted key), ``clients``, ``seed`` and
+    the keys of `rl_rms.agents.federated.FederationConfig`. ``config`` is a packaged name or the path of a YAML
+    file, relative to the folder of the federation's file or to the working folder.
 
     Args:
         name: Path of the file, or the name of a packaged federation.

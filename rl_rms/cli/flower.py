@@ -1,8 +1,8 @@
 """A federation on Flower: two apps for its simulation on one machine and its deployment on many.
 
-The server app sends the policy and the federation's configuration. A client app builds its agent, or loads it from
-its folder, trains it, and returns a direction and metrics. State is stored in folders, because Flower creates a
-new client app in every round.
+The server app sends the policy and the federation's configuration. A client app builds or loads an agent, trains
+the agent, and returns the mean gradient, the *direction*, and metrics. Client apps store their agents in folders,
+because Flower creates a new client app in every round.
 
 Flower is in the extra ``flower``; the simulation also needs Ray.
 """
@@ -51,7 +51,7 @@ def make_client_app(*, trust: bool) -> ClientApp:
 
     Args:
         trust: Whether the client may import code and write to a folder that its server names. ``trust=true`` in a
-            node's node-config also allows this.
+            node's node-config has the same effect.
     """
     app = ClientApp()
 
@@ -144,7 +144,7 @@ class Rounds:
         federation: The federation.
         folder: Run folder, for the server's checkpoint, TensorBoard events and ``metrics.csv``.
         grid: Flower's connection to the clients.
-        timeout: Seconds to wait for the clients to connect, and then for their answers, in each round.
+        timeout: Seconds to wait in each round for the clients to connect, and then again for the clients' answers.
     """
 
     def __init__(self, federation: Federation, folder: Path, grid: Grid, timeout: float = 600.0) -> None:
@@ -254,14 +254,14 @@ def most_env_steps(federation: Federation, config: FederationConfig) -> int:
 
 
 def read_arrays(record: Any, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the arrays of an untrusted message, without pickle and without sizes from headers.
+    """Read the arrays of an untrusted message. Nothing is unpickled, and no array's size is read from its header.
 
     Args:
         record: The message's record.
-        expected: Tensors by name with the shapes that the record must have, all float32.
+        expected: Tensors by name. The record must have float32 arrays with these names and shapes.
 
     Raises:
-        ValueError: If the record's type, a name, a header or a size differs from the expectation.
+        ValueError: If the record's type, a name, a header or a size is wrong.
     """
     if not isinstance(record, ArrayRecord) or record.keys() != expected.keys():
         raise ValueError(f"the answer must have {len(expected)} arrays with the names of the policy's parameters")
@@ -283,10 +283,10 @@ def _read_array(name: str, data: bytes, shape: torch.Size) -> Tensor:
 
 
 def read_report(content: RecordDict, params: Mapping[str, Tensor], num_clients: int) -> Report:
-    """Read a client's answer. `rl_rms.agents.federated.Server.check` checks the ranges of its values.
+    """Read a client's answer. `rl_rms.agents.federated.Server.check` later checks the ranges of the values.
 
     Raises:
-        ValueError: If the answer does not contain a report.
+        ValueError: If the answer is not a valid report.
     """
     if content.keys() != {_DIRECTION, _METRICS}:
         raise ValueError(f"the answer must have {_DIRECTION} and {_METRICS}, got {reprlib.repr(list(content))}")

@@ -121,7 +121,7 @@ def _started(folder: Path) -> float:
 
 
 def print_comparison(groups: Sequence[Group], output: Path) -> None:
-    """Print on standard error the runs that a file compares, and its path. Print nothing for a single run."""
+    """Print a file's path and the runs that it compares, on standard error. Print nothing for a single run."""
     count = sum(len(group.logs) for group in groups)
     if count > 1:
         listed = ", ".join(f"{group.name} ({len(group.logs)})" for group in groups)
@@ -185,7 +185,7 @@ def _seedless(folder: Path) -> str:
 
 
 def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
-    """Name each group by the settings in which it differs from the others, or by its folder."""
+    """Name each group by the settings that differ between the groups, or by the group's folder."""
     own = [group[0] for group in groups if isinstance(group[0], Run)]
     settings = [_flat(asdict(run.config)) for run in own]
     keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _OWN)

@@ -15,7 +15,7 @@ from rl_rms.envs.config import EnvConfig
 
 
 def main(argv: Sequence[str]) -> int:
-    """Inspect with the arguments after ``rl-rms inspect``.
+    """Inspect an environment with the arguments after ``rl-rms inspect``.
 
     Raises:
         UserError: If the environment does not exist or cannot be made.
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _read(word: str) -> RunConfig:
-    """Read the configuration of this name, or make one for the environment with this id."""
+    """Read the configuration that a word names, or make a configuration for an environment id."""
     see_working_folder()
     try:
         path = find_config(word)

@@ -1,4 +1,4 @@
-"""The help of ``rl-rms train``: its most used keys, or all of them."""
+"""The help of ``rl-rms train``: the most used keys or all keys."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""``rl-rms COMMAND``: runs the command's module. Wrong input ends it with a message and exit status 2."""
+"""``rl-rms COMMAND``: runs the command's module. Wrong input ends the command with exit status 2."""
 
 import os
 import re

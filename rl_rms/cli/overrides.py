@@ -1,4 +1,4 @@
-"""Overrides keys of a configuration, from the command line or by dotted keys."""
+"""Sets keys of a configuration, from command-line words or from a mapping of dotted keys."""
 
 import copy
 import math
@@ -51,8 +51,8 @@ def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mappi
     Args:
         tree: Plain data, which is not changed.
         words: Such as ``["--env.num_envs", "4", "--env.kwargs.gravity=9.8"]``.
-        annotations: Type of each dotted key. The text of a string key is used unchanged. Other text is read as
-            YAML.
+        annotations: Type of each dotted key. The value of a key of type str is the text itself. The text of other
+            keys is read as YAML.
 
     Raises:
         UserError: If a word is wrong, or its value is not YAML.

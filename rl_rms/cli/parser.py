@@ -66,7 +66,7 @@ class Parser(ArgumentParser):
         vars(self.add_argument(dest, type=str, **options))["completer"] = completions
 
     def parse_args(self, *args: Any, **options: Any) -> Any:
-        """Parse arguments, or complete the values that the help lists if the shell asks for completions."""
+        """Parse arguments. If the shell asks for completions, suggest the values that the help lists."""
         if "_ARGCOMPLETE" in os.environ:
             for action in self._actions:
                 shown = str(action.metavar)

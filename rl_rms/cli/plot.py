@@ -1,4 +1,4 @@
-"""``rl-rms plot RUN...``: learning curves over the changes of the environment."""
+"""``rl-rms plot RUN...``: learning curves, with the changes of the environment below."""
 
 import sys
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _ENDINGS = (".png", ".svg", ".pdf")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plot with the arguments after ``rl-rms plot``.
+    """Plot runs with the arguments after ``rl-rms plot``.
 
     Raises:
-        UserError: If a folder is not a run's or has no returns, environments differ, the output's suffix is not
-            .png, .svg or .pdf, the size is not two lengths, the numbers of labels and groups differ, or
+        UserError: If a folder is not a run folder or has no returns, environments differ, the output's suffix is
+            not .png, .svg or .pdf, the size is not two lengths, the numbers of labels and groups differ, or
             several seeds are drawn without the extra ``plots``.
     """
     from rl_rms.cli.groups import WORDS, find_groups, print_comparison

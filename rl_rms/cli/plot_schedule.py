@@ -17,7 +17,7 @@ _TITLE = 100
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plot with the arguments after ``rl-rms plot-schedule``.
+    """Plot schedules with the arguments after ``rl-rms plot-schedule``.
 
     Raises:
         UserError: If the schedule, the configuration or an option is wrong.

@@ -33,7 +33,7 @@ _LINES = ("-", "--", ":", "-.")
 _GREY = "#555555"
 # Estimated width of a letter in the legend, in inches.
 _LETTER = 0.075
-# Tags of estimated half-lives before clipping to their bounds, and their labels.
+# Log tags of estimated half-lives that are not clipped to their bounds, and labels of their curves.
 _FOUND = {
     "optim/match_unbounded": "matched, before its bounds",
     "optim/bank_unbounded": "estimated, before its bounds",
@@ -46,7 +46,7 @@ def learning_curve(
     """Draw return over env steps and, below, the changes of the environment.
 
     For a group of several seeds, the figure shows the interquartile mean and its 95 % band, up to the env step
-    that all seeds reached. Only changes that all runs share are drawn; the title names the others.
+    that all seeds reached. Only changes that all runs share are drawn; the title names the changes that differ.
 
     Args:
         groups: Groups of runs in the same environment.
@@ -89,7 +89,7 @@ def learning_curve(
 
 
 def memory_curves(run: Run, tracking: Tracking) -> "Figure":
-    """Draw the second moment with the squared gradients, and the current and the estimated half-life."""
+    """Draw the second moment, the squared gradients, the current half-life and, if logged, the estimated one."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -120,7 +120,7 @@ def memory_curves(run: Run, tracking: Tracking) -> "Figure":
 
 
 def effective_step(run: Run) -> "Figure":
-    """Draw the root mean square of a step, and the learning rate.
+    """Draw the root mean square of the optimizer's steps, and the learning rate.
 
     Args:
         run: A run that logged the effective step.
@@ -143,7 +143,7 @@ def effective_step(run: Run) -> "Figure":
 
 
 def space_ticks(figure: "Figure") -> None:
-    """Avoid overlapping tick labels: draw fewer on logarithmic axes, and slant long labels."""
+    """Avoid overlapping tick labels: draw fewer ticks on logarithmic axes, and slant long labels."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     for axes in figure.axes:

@@ -1,4 +1,4 @@
-"""The regimes of a run, read from its log."""
+"""Reads the regimes of a run from the run's log."""
 
 import math
 from functools import partial
@@ -10,7 +10,7 @@ from rl_rms.cli.runs import Run
 def read_regimes(run: Run) -> list[Regime]:
     """Read the regimes that `rl_rms.agents.adaptation` logged, in order.
 
-    A run that was resumed within a regime logged this regime more than once. The last entry is used.
+    If a run was resumed within a regime, its log has several entries for this regime. The last entry is used.
     """
     regimes: dict[int, Regime] = {}
     start, before = 0, math.nan

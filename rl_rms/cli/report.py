@@ -82,8 +82,8 @@ def main(argv: Sequence[str]) -> int:
     """Write the report of the runs in the arguments after ``rl-rms report``.
 
     Raises:
-        UserError: If a folder is not a run's or has no returns, environments differ, the output's suffix is not
-            .html, or there are several runs and the extra ``plots`` is missing.
+        UserError: If a folder is not a run folder or has no returns, environments differ, the output's suffix is
+            not .html, or there are several runs and the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups, print_comparison
 
@@ -172,7 +172,7 @@ def _of_group(group: "Group") -> str:
 
 
 def _of_log(log: "Run | EventLog") -> str:
-    """Result, tracking, figures, regimes and configuration of one run."""
+    """Return one run's result, tracking, figures, regimes and configuration as HTML."""
     from rl_rms.cli.groups import Group
     from rl_rms.cli.plots import effective_step, learning_curve, memory_curves
 
@@ -241,8 +241,8 @@ def describe_normalizers(run: Run) -> str:
         half_lives = run.series(f"half_life/{name}")[1]
         jumps = run.series("normalizer/jumps")[1] if name == "observation" else []
         normalize = getattr(run.config.agent, f"normalize_{name}")
-        # With True, perhaps no part of the observations is normalized. The log has the number of jumps only if a
-        # part is normalized.
+        # With normalize_observation=True, perhaps no part of the observations is normalized. The log has the
+        # number of jumps only if a part is normalized.
         if normalize is False or (name == "observation" and normalize is True and not jumps):
             continue
         how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
@@ -267,7 +267,7 @@ def _summary(run: Run, followings: Sequence[Following]) -> str:
 
 
 def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
-    """Return each regime with its `Following`, which is None if the log does not show the tracking."""
+    """Return each regime with its `Following`, which is None if the log has too few readings."""
     tracking = read_tracking(run)
     return [
         (regime, None if tracking is None else follow(tracking, regime.start, regime.end))
@@ -340,7 +340,7 @@ def _configuration(run: Run) -> str:
 
 
 def _figure(figure: "Figure", shows: str) -> str:
-    """Return a figure embedded in the page."""
+    """Return an HTML element that embeds a figure."""
     import matplotlib as mpl
 
     file = io.BytesIO()

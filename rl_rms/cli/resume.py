@@ -13,7 +13,7 @@ from rl_rms.cli.yaml_files import read_file
 
 
 def main(argv: Sequence[str]) -> int:
-    """Continue with the arguments after ``rl-rms resume``.
+    """Continue a run with the arguments after ``rl-rms resume``.
 
     Raises:
         UserError: If an argument is wrong, the folder is not trusted, or the run cannot be continued.

@@ -205,7 +205,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def wall_time(folder: Path) -> float:
-    """Seconds that a run trained before it is resumed, from its summary; 0 without a valid summary."""
+    """Return the seconds that a run has trained, from the run's summary; 0 without a valid summary."""
     try:
         return float(read_summary(folder)["wall_time_seconds"])
     except UserError:

@@ -71,13 +71,13 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    # torch.compiler.reset imports torch's compiler. If an optimizer imported it within the process group, the
-    # group would exist until the interpreter exits, and the group's threads would sometimes abort the process.
+    # torch.compiler.reset imports torch's compiler. If an optimizer imported the compiler within the process
+    # group, the group would exist until the interpreter exits, and its threads would sometimes abort the process.
     torch.compiler.reset()
 
     timeout = timedelta(seconds=scale.timeout)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
-    # The launcher's store survives a restart, and it still has the addresses of dead workers.
+    # The launcher's store survives a restart, and still has the addresses of dead workers.
     store = PrefixStore(f"attempt {_restarts()}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
@@ -96,7 +96,7 @@ def _restarts() -> int:
 
 
 def require_ray(extra: str, need: str, *modules: str) -> None:
-    """Check that an extra with Ray is installed, as `rl_rms.cli.errors.require` does."""
+    """Check that an extra that includes Ray is installed. The arguments are as in `rl_rms.cli.errors.require`."""
     # Disable Ray's usage reports.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require(extra, need, *modules)
@@ -116,7 +116,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
 
     Args:
         scale: Number of workers, cluster address and allowed restarts.
-        work: Function that can be pickled; called in every worker, within their process group.
+        work: Function that can be pickled; called in every worker, within the workers' process group.
         folder: Run folder, visible on all machines; passed to ``work`` as ``folder``.
         **arguments: Other arguments of ``work``.
 

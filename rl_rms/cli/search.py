@@ -77,7 +77,7 @@ class Distribution:
         return self.choices if self.choices is not None else (self.low, self.high)
 
     def suggest(self, trial: Any, key: str) -> Any:
-        """Draw the value of an Optuna trial."""
+        """Draw a key's value for an Optuna trial."""
         if self.choices is not None:
             by_label = {label(choice): choice for choice in self.choices}
             return by_label[trial.suggest_categorical(key, list(by_label))]
@@ -107,9 +107,9 @@ class SweepConfig:
         vary: The values of each key, by its dotted name: a list of values, or ``{low: 1.0e-4, high: 1.0e-1, log:
             true}``.
         fix: Values of other keys of the configuration, by dotted name.
-        metric: Return to maximize: ``whole_run`` (mean over the training, with equal weight for each twentieth of
-            its env steps), ``final`` (mean of the last 100 episodes) or ``worst_regime`` (mean of the worst
-            regime).
+        metric: Return to maximize. ``whole_run`` is the mean over the training, in which each twentieth of the env
+            steps has equal weight. ``final`` is the mean of the last 100 episodes. ``worst_regime`` is the mean of
+            the regime with the lowest mean.
         trials: Number of trials. A trial has one value for each key of ``vary``.
         seeds: Seeds with which every trial is trained. The result of a trial is the median over its seeds.
         sampler: Method that chooses a trial's values: ``tpe``, ``random`` or ``grid`` (every combination of
@@ -245,7 +245,7 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
         changes: Values that override keys of the file.
 
     Raises:
-        UserError: If the file, a key, a value or the configuration that it varies is wrong.
+        UserError: If the file, a key, a value or the varied configuration is wrong.
     """
     path = find_config(sweep, "sweep")
     tree = read_file(path, sweep)

@@ -192,7 +192,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
 def _supervise(
     trainings: list[Training], command: Sequence[str], waiting: list[int], jobs: int, view: "_View"
 ) -> None:
-    """Start the training of each waiting seed when a process is free, until all trainings have ended."""
+    """Train the waiting seeds, at most ``jobs`` at a time, until all trainings have ended."""
     while True:
         running = [one for one in trainings if not one.has_ended()]
         for seed in waiting[: max(jobs - len(running), 0)]:
@@ -244,7 +244,7 @@ class _View:
             print(text, file=sys.stderr)
 
     def show(self, trainings: Sequence[Training], running: Sequence[Training]) -> None:
-        """Show the state of the seeds. Lines are printed at most every five seconds."""
+        """Update the bars, print new JSON events, or print a line of text at most every five seconds."""
         if self._form == "json":
             for one in trainings:
                 new = one.events[self._printed[one.seed] :]

@@ -32,7 +32,7 @@ _LOOK_EVERY = 0.5
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sweep with the arguments after ``rl-rms sweep``.
+    """Run a sweep with the arguments after ``rl-rms sweep``.
 
     Raises:
         UserError: If the sweep or an option is wrong, or the storage cannot be opened.

@@ -23,7 +23,7 @@ _PACKAGES = ("rl_rms", "torch", "gymnasium", "numpy")
 
 
 class RunPages(Callback):
-    """Writes configuration, versions, command and schedule of a run, and the learning curve at its end."""
+    """Writes configuration, versions, command and schedule of a run, and the learning curve at the run's end."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self.config, self.folder = config, folder

@@ -1,7 +1,7 @@
 r"""Computes from a run's log how well RMSprop's second moment tracked the squared gradients.
 
-The log holds, at some updates, the mean of v over all parameters and the decay rho. Two entries k updates apart
-give the exponentially weighted mean of the squared gradients between them,
+The log holds, at some updates, the mean of the second moment v over all parameters and the decay rho. Two entries
+that are k updates apart give the exponentially weighted mean of the squared gradients between the entries,
 
     m = (v_now - rho^k v_then) / (1 - rho^k),
 
@@ -40,7 +40,7 @@ _SHARE = 0.25
 _SWING = math.log(math.sqrt(2.0))
 # Relative rounding error of a mean in single precision.
 _ROUNDING = 3e-6
-# Converts a median absolute difference of v and the mean of its neighbors to a standard deviation.
+# Converts a median absolute difference between log v and the mean of its neighbors to a standard deviation.
 _TO_DEVIATION = 1.0 / (0.6745 * math.sqrt(1.5))
 
 
@@ -68,11 +68,11 @@ class Following(NamedTuple):
 
     Attributes:
         half_life: Median half-life of the optimizer, in updates.
-        worst: The largest lag, with its sign.
+        worst: The lag with the largest absolute value.
         share_off: Share of the readings at which v was off by more than a factor of 2.
         swing: Fluctuation of v between readings: the standard deviation of ``log v`` about the mean of its two
             neighbors, 0 for a steady decay.
-        state: ``lags`` if v was off by more than a factor of 2 for more than a quarter of the regime; else
+        state: ``lags`` if v was off by more than a factor of 2 at more than a quarter of the readings; else
             ``fluctuates`` if v swings by more than a factor of ``sqrt(2)``; else ``tracks``.
         limit: If v lags, the longest half-life in updates with which v would not lag. If v fluctuates, the
             shortest half-life in updates with which v would not fluctuate. NaN if v tracks.
@@ -112,7 +112,7 @@ def read_tracking(run: Run) -> Tracking | None:
 
 
 def _spaced(updates: Floats) -> NDArray[np.int64]:
-    """Indices of entries that are far enough apart."""
+    """Return the indices of log entries that are at least ``_SPACING`` updates apart."""
     chosen = [0]
     for index, update in enumerate(updates):
         if update - updates[chosen[-1]] >= _SPACING:
@@ -132,7 +132,7 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
     Args:
         updates: Updates of the entries, shape ``(n,)``.
         second_moment: v at the entries, without bias correction.
-        rho: Decay at the entries. The decay between two entries is the geometric mean of both.
+        rho: Decay at the entries. Between two entries, the geometric mean of their decays is used.
 
     Returns:
         Shape ``(n - 1,)``; no less than the rounding error of single precision.
@@ -148,14 +148,14 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
 
 
 def follow(tracking: Tracking, start: float, end: float) -> Following | None:
-    """How well the second moment tracked between two env steps; None with too few readings."""
+    """Judge how the second moment tracked between two env steps; None with fewer than ``_FEWEST`` readings."""
     inside = np.flatnonzero((tracking.steps > start) & (tracking.steps <= end))
     if len(inside) < _FEWEST:
         return None
     first = inside[0]
     log_v = np.log(tracking.second_moment[inside])
     lag = _lag(log_v, np.log(tracking.squares[inside]))
-    # The regime changed between two readings.
+    # The regime began between two readings, so the update at its start is interpolated.
     began = np.interp(start, tracking.steps, tracking.updates) if first else 0.0
     length = float(tracking.updates[inside[-1]] - began)
     half_life = float(np.median(tracking.half_life[inside]))

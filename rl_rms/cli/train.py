@@ -45,7 +45,7 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train with the arguments after ``rl-rms train``.
+    """Train an agent with the arguments after ``rl-rms train``.
 
     Raises:
         UserError: If an argument or the configuration is wrong, or an error ends the training.
@@ -81,7 +81,7 @@ def train(config: RunConfig, name: str) -> int:
     Workers that torchrun restarted continue the newest unfinished run of this configuration instead.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
+        Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
 
     Raises:
         UserError: If the environment does not support the configuration.
@@ -118,7 +118,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
     """Start or resume a run in workers of Ray.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
+        Exit status: 0, or 130 if the run was interrupted.
 
     Raises:
         UserError: If the workers failed.
@@ -150,7 +150,7 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
     """Resume a run from its newest checkpoint. With ``can_begin``, start a run that has no checkpoint.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
+        Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
 
     Raises:
         UserError: If the run has no checkpoint, its checkpoint cannot be read, or the run is complete.
@@ -176,7 +176,7 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
     """Lock a run's folder for these workers.
 
     Raises:
-        UserError: In all workers, if another process trains in the folder or it is not writable.
+        UserError: In all workers, if another process trains in the folder or the folder is not writable.
     """
     with ExitStack() as stack:
         refused = None
@@ -192,7 +192,7 @@ def owned_by(workers: "Workers", folder: Path) -> Iterator[None]:
 
 
 def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callback]") -> int:
-    """Train an agent until it has made the run's env steps. Every worker calls this.
+    """Train an agent for the remaining env steps of a run. Every worker calls this function.
 
     Args:
         config: The configuration.
@@ -201,7 +201,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
         named: The callbacks that the configuration names. The first worker calls them.
 
     Returns:
-        Exit status: 0, or 130 if it was interrupted (143 by SIGTERM).
+        Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
     """
     import torch
 
@@ -262,7 +262,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
-    """Make the run's console. It prints only in the first worker, and not with progress ``json`` or ``none``."""
+    """Make the run's console. It is silent with progress ``json`` or ``none``, and in all workers but the first."""
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 

@@ -164,7 +164,7 @@ def work(search: Search, storage: str, parent: int | None = None) -> None:
 
 
 def objective(trial: "Trial", search: Search) -> float:
-    """Train with a trial's values and every seed, and report intermediate returns. Finished seeds are skipped.
+    """Train one agent for each unfinished seed of a trial, and report intermediate returns.
 
     Returns:
         The median of the scores over seeds.

@@ -77,8 +77,8 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
 
     Args:
         config: The configuration.
-        source: Where the configuration comes from. The error contains this text.
-        mend: What the user must do to allow the code. The error contains this text.
+        source: Origin of the configuration, such as its folder, as text for the error.
+        mend: How the user can allow the code, as text for the error.
 
     Raises:
         UserError: If the configuration names code.

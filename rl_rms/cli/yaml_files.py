@@ -120,7 +120,7 @@ def _check_twice(root: yaml.Node | None, name: str) -> None:
 
 
 def _check_size(tree: Any, name: str) -> None:
-    """Raise an error for a tree larger than any configuration. A few lines of aliases can mean billions of values.
+    """Raise an error for a tree that is too large. A few lines of YAML aliases can expand to billions of values.
 
     Raises:
         UserError: If the tree has too many values or too many levels.

@@ -22,7 +22,8 @@ from rl_rms.optim.rmsprop import RMSprop
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
-# After the critic's step, the backward pass of the actor's loss runs through the critic and adds to its gradients.
+# After the critic's step, the backward pass of the actor's loss runs through the critic and adds to the critic's
+# gradients.
 _OF_GRADIENTS = (
     "effective_step",
     "step_over_lr",
@@ -48,7 +49,7 @@ def env_steps_per_update(
     For the algorithms of the last row, ``rollout_steps`` replaces ``train_freq * n_envs`` if ``train_freq`` counts
     episodes. With ``gradient_steps=-1``, an update spans 1 env step. An update of TD3's actor spans
     ``policy_delay`` times as many env steps as in the table. If PPO's ``target_kl`` ends epochs early, updates
-    span more env steps than this.
+    span more env steps than in the table.
 
     Args:
         model: A model of one of these algorithms or of a subclass.
@@ -124,7 +125,7 @@ class HalfLifeCallback(BaseCallback):
         timescale: As in `rl_rms.RMSprop`; None uses the environments' timescale.
 
     Raises:
-        ValueError: If an argument is out of its range. In the training: if the algorithm is unknown or never
+        ValueError: If an argument is out of its range. During training, if the algorithm is unknown or never
             updates, or if the model has no `rl_rms.RMSprop` optimizer.
 
     Examples:
@@ -210,7 +211,7 @@ class HalfLifeCallback(BaseCallback):
 
 
 def _find_timescale(env: VecEnv) -> Timescale | None:
-    """The shortest timescale of the environments, in env steps of all together; None if they have no timescale."""
+    """Return the environments' shortest timescale, in env steps of all environments together; None without one."""
     # A worker of SubprocVecEnv ends when a missing attribute is read.
     if not env.has_attr("timescale"):
         return None

@@ -71,10 +71,10 @@ class ForgettingMeanStd(RunningMeanStd):
 
 
 class VecNormalize(_VecNormalize):
-    """Stable-Baselines3's ``VecNormalize`` with a half-life of the statistics of observations and rewards.
+    """Stable-Baselines3's ``VecNormalize`` with a half-life for the statistics of observations and rewards.
 
-    With ``half_life=inf`` and ``on_jump="keep"``, the results equal Stable-Baselines3's. `save` and `load` use
-    pickle, as in Stable-Baselines3, so load only files that you trust.
+    With ``half_life=inf`` and ``on_jump="keep"``, the results equal the results of Stable-Baselines3's class. `save`
+    and `load` use pickle, as in Stable-Baselines3, so load only files that you trust.
 
     Args:
         venv: The vector environment.
@@ -142,7 +142,7 @@ class VecNormalize(_VecNormalize):
 
     @property
     def num_jumps(self) -> int:
-        """Jumps at which the statistics of observations restarted."""
+        """Number of jumps at which the statistics of observations restarted."""
         if not self.norm_obs:
             return 0
         statistics: Any = self.obs_rms

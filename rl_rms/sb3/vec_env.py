@@ -134,7 +134,7 @@ class NonStationaryVecEnv(VecEnv):
         return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of some sub-environments, in the wrapper or environment that has it.
+        """Set an attribute of some sub-environments, in the wrapper or environment that has the attribute.
 
         Raises:
             ValueError: If a schedule or the curriculum sets the attribute.
@@ -198,9 +198,9 @@ class NonStationaryVecEnv(VecEnv):
 class ChangeCallback(BaseCallback):
     """Logs the changes of environments at the end of every rollout.
 
-    The callback logs each parameter's mean over the environments as ``env/<target>``, the highest regime as
-    ``env/regime``, and the shortest timescale, if it is finite, as ``env/timescale``, in env steps of all
-    environments together. The scalars of the first environment's curriculum are under ``curriculum/``. The
+    The callback logs each parameter's mean over the environments as ``env/<target>``, and the highest regime as
+    ``env/regime``. ``env/timescale`` is the shortest timescale, if it is finite, in env steps of all environments
+    together. The scalars of the first environment's curriculum are under ``curriculum/``. The
     environments must be a `NonStationaryVecEnv`, or each must be a `rl_rms.envs.NonStationary`.
 
     Raises:

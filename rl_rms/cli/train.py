@@ -262,7 +262,7 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
-    """Make the run's console. Progress ``json`` and ``none``, and all workers but the first, print nothing to it."""
+    """Make the run's console; silent in all workers but the first, and with progress ``json`` or ``none``."""
     return make_console(quiet=rank > 0 or config.progress in ("json", "none"))
 
 

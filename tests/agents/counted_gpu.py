@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA, META, CPU = (torch.device(name) for name in ("cuda", "meta", "cpu"))
-# The CPU waits for the values that these operations read.
+# These operations read values, so the CPU waits until the GPU has computed the values.
 READS = {
     "aten::_local_scalar_dense",
     "aten::_unique2",
@@ -21,14 +21,14 @@ READS = {
     "aten::nonzero",
     "aten::unique_dim",
 }
-# With a boolean mask, the CPU waits for the number of chosen elements.
+# If an index is a boolean mask, the CPU waits for the number of chosen elements.
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 
 
 class OnGpu(Tensor):
     """A tensor on the counted GPU.
 
-    To torch's C++ code its device is ``meta``, because ``cuda`` needs a GPU.
+    In torch's C++ code, the tensor's device is ``meta``, because ``cuda`` needs a GPU.
 
     Attributes:
         values: The tensor's values, on the CPU.

@@ -34,7 +34,7 @@ class Policy(nn.Module):
 
 
 class BetaPolicy(nn.Module):
-    """Beta distributions of actions from 0 to 1."""
+    """A policy with Beta distributions of actions from 0 to 1."""
 
     def __init__(self, observation_space, action_space, config):
         super().__init__()

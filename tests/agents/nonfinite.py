@@ -13,13 +13,13 @@ NAN, INF = math.nan, math.inf
 
 
 class Faulty(gym.Env):
-    """Rewards and first components of observations count the steps of an episode, except at given env steps.
+    """Rewards and the first components of observations equal the episode's step number, except at given env steps.
 
     Args:
         length: Steps of an episode.
         truncates: True if episodes are truncated.
         rewards: Injected rewards by env step, counted from 1 over all episodes.
-        observations: Injected observations by env step; number 0 is the first reset.
+        observations: Injected observations by env step; env step 0 is the first reset.
     """
 
     observation_space = spaces.Box(-4.0, np.inf, (2,), np.float32)

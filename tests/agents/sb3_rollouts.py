@@ -45,7 +45,7 @@ def collected(theirs):
         return observations, rewards, dones, infos
 
     env.step_wait = watched
-    # In Stable-Baselines3, the set-up of a rollout and its last observations have only private names.
+    # Stable-Baselines3 has no public names for the set-up of a rollout and for the last observations.
     _, callback = theirs._setup_learn(1, None)
     theirs.collect_rollouts(env, callback, theirs.rollout_buffer, num_steps)
     buffer = theirs.rollout_buffer
@@ -72,6 +72,6 @@ def collected(theirs):
 
 
 def act_on(backend, rollout, generator):
-    """Pass a rollout's observations to ``act``, because the numpy backend's gradients reuse its activations."""
+    """Pass a rollout's observations to ``act``, because the numpy backend reuses the activations of ``act``."""
     for t in range(len(rollout.valid)):
         backend.act(t, rollout.observations[t], rollout.starts[t], None, None, generator)

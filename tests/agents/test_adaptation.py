@@ -50,7 +50,7 @@ def test_recovery_of_the_first_regime_is_none_and_mean_without_episodes_is_none(
 
 
 def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
-    # The rewards are 1, 5 and 2, so the middle regime is the best and the first the worst.
+    # The rewards are 1, 5 and 2, so the second regime is the best and the first regime is the worst.
     scale = PiecewiseConstant([(0, 1.0), (1_000, 5.0), (2_000, 2.0)])
     env = make_vec("CartPole-v1", 4, {"reward.scale": scale}, seed=0)
     callback = AdaptationCallback()

@@ -1,4 +1,4 @@
-"""For the same rollout and weights, A2C's gradients equal those of Stable-Baselines3."""
+"""For the same rollout and weights, A2C's gradients equal the gradients of Stable-Baselines3's A2C."""
 
 import gymnasium as gym
 import pytest

@@ -50,7 +50,7 @@ def test_evaluate_gives_log_probs_values_and_returns_in_every_autoreset_mode(cou
 
 
 def minibatch_of(rollout, ratios, advantages, **changed):
-    """All transitions of a rollout, whose actions had the probability ``1 / (2 * ratio)``."""
+    """A minibatch of all transitions of a rollout. Each action had the probability ``1 / (2 * ratio)``."""
     clip_range, clip_range_vf = changed.pop("clip_range", 0.2), changed.pop("clip_range_vf", None)
     values = changed.pop("values", [0.0] * len(ratios))
     batch = batch_of(rollout, **changed)
@@ -125,7 +125,7 @@ def test_clipped_loss_recurrent_policy_resets_at_episode_starts(recurrent, count
     played = evaluate(policy, batch)
     rows = np.flatnonzero(batch.loss_mask & np.array([True, False, True]))
     minibatch = Minibatch.of(batch, played, rows, 0.2, None, ALONE)
-    # The weights have not changed, so all ratios are 1 and the values are those that were evaluated.
+    # The weights have not changed, so all ratios are 1, and the new values equal the old values.
     _, metrics = clipped_loss(policy, minibatch)
     assert metrics["train/approx_kl"].item() == pytest.approx(0.0, abs=1e-6)
     errors = played.values[rows] - played.returns[rows]

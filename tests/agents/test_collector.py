@@ -18,7 +18,7 @@ def rollout_of(env, num_steps):
     return collector, collector.collect(lambda *_: (zeros, zeros), lambda steps, _: steps == num_steps)
 
 
-# The first sub-environment is truncated after 2 steps; the second terminates after 3.
+# The first sub-environment is truncated after 2 steps. The second sub-environment terminates after 3 steps.
 KINDS = [(2, True), (3, False)]
 
 

@@ -24,7 +24,7 @@ MODES = ["NextStep", "SameStep", "Disabled"]
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Ignores warnings about restarts, because tests/envs checks them."""
+    """Ignores warnings about restarts, because the tests in tests/envs check these warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*failed and is restarted")
         yield
@@ -67,7 +67,7 @@ def test_restart_bootstraps_from_the_last_valid_observation(mode):
         gamma=0.5, gae_lambda=1.0, ent_coef=0.0, vf_coef=0.5, normalize_advantage=False
     )
     advantages = targets(Batch(rollout, rollout.valid, coefficients), values, np.zeros(0, np.float32))[0]
-    # The advantage at step 1 is r_1 + gamma V(o_2) - V(o_1). Step 0 adds gamma times the advantage at step 1.
+    # The advantage at step 1 is A_1 = r_1 + gamma V(o_2) - V(o_1). At step 0, the term gamma A_1 is added.
     assert advantages[1, 0] == 1.0 + 0.5 * 30.0 - 2.0
     assert advantages[0, 0] == 1.0 + 0.5 * 2.0 - 1.0 + 0.5 * advantages[1, 0]
 

@@ -76,7 +76,7 @@ def test_eval_callback_env_that_cannot_be_frozen_raises_at_the_start():
 
 
 class Told(EvalCallback):
-    """Returns given results instead of evaluations."""
+    """Returns given mean returns instead of evaluating the agent."""
 
     def __init__(self, *returns, **kwargs):
         super().__init__(make_vec("CartPole-v1", 1), every=100, at_end=False, **kwargs)
@@ -167,7 +167,7 @@ def test_eval_callback_seed_differs_from_the_training_and_can_be_set():
 
 
 class Counted(gym.Wrapper):
-    """Rewards depend on the number of steps, which only ``holder`` keeps."""
+    """Rewards depend on the number of steps, which is stored only in ``holder``."""
 
     class Holder:
         count = 0

@@ -31,7 +31,7 @@ class Counting(gym.Env):
 
 
 class Longer(Counting):
-    """Episodes of another length."""
+    """Episodes of a given length."""
 
     def __init__(self, length):
         self.length = length

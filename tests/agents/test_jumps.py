@@ -28,7 +28,7 @@ def fires(means, variance=1.0, **weighting):
 
 
 def test_jump_detector_third_block_beyond_the_prior_fires():
-    # After two blocks of mean 0 and variance 1, n = 1, b = 0 and w = 1. A deviation d fires if
+    # After two blocks of mean 0 and variance 1, JumpDetector's n is 1, b is 0 and w is 1. A deviation d fires if
     # d**2 > 64 * (1 * 0 + 5 * (0 + 1) / 8) / (1 + 5) = 6.67.
     assert fires([0.0, 0.0, 2.7]) == [2]
     assert fires([0.0, 0.0, 2.5]) == []

@@ -31,7 +31,7 @@ def shown(space, right):
 
 
 class Choice(gym.Env):
-    """Each observation shows 0 or 1: the reward is 1 at this end of the action space, and 0 at the other end."""
+    """Observations show 0 or 1. With 0, the reward is 1 for the lowest action; with 1, for the highest action."""
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space

@@ -45,7 +45,7 @@ def choices(num_envs=8):
 
 
 def judge(agent):
-    """Fill the window and stop before the next evaluation rollout."""
+    """Train until the window of updates is full, and stop before the next evaluation rollout."""
     agent.learn(10**6, callback=lambda one: len(one.meta.state_dict()["window"]) < one.config.meta.window)
     return agent.meta
 

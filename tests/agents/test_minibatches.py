@@ -5,7 +5,7 @@ from rl_rms.agents.minibatches import Minibatches
 
 
 class TwoWorkers:
-    """One of two workers, whose all_gather returns the given masks of both."""
+    """One of two workers, whose all_gather returns the given masks of both workers."""
 
     size, alone = 2, False
 
@@ -61,7 +61,7 @@ def test_minibatches_of_two_workers_equal_one_process(whole_rollouts):
         for rank in (0, 1)
     ]
     for one, first, second in zip(alone, *own, strict=True):
-        # Sub-environments 2 and 3 are 0 and 1 of the second worker.
+        # Sub-environments 2 and 3 are the sub-environments 0 and 1 of the second worker.
         rows = [4 * (first.rows // 2) + first.rows % 2, 4 * (second.rows // 2) + second.rows % 2 + 2]
         assert sorted(np.concatenate(rows)) == sorted(one.rows)
         assert first.share == pytest.approx(len(first.rows) / len(one.rows))

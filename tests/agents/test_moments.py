@@ -17,7 +17,7 @@ def statistics(values, valid, half_life, cuts):
 
 
 def test_running_mean_variance_with_a_half_life_weighs_values_by_their_age():
-    # One env step halves a weight, so 1, 2 and 4 have the weights 1/4, 1/2 and 1.
+    # One env step halves a weight, so the values 1, 2 and 4 have the weights 1/4, 1/2 and 1.
     values = np.array([[1.0], [2.0], [4.0]])
     weight, mean, variance = statistics(values, np.ones((3, 1), bool), 1.0, [2])
     assert weight == pytest.approx(1.75)

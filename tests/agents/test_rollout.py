@@ -9,7 +9,7 @@ def step(rewards, terminated=(False, False), truncated=(False, False), valid=(Tr
 
 
 def written(steps, observations=lambda t: np.full((2, 3), float(t), np.float32), masks=None):
-    """Buffers and rollout of two sub-environments, whose observations and actions number the steps."""
+    """Buffers and rollout of two sub-environments, whose observations and actions equal the step number."""
     buffers = RolloutBuffers(observations(0), np.zeros(2, np.int64), masks)
     buffers.begin(observations(0), np.ones(2, np.bool_))
     for t, one in enumerate(steps):

@@ -45,7 +45,7 @@ def agent_of(algorithm, env="CartPole-v1", *, mode=AutoresetMode.NEXT_STEP, leng
 
 
 def update(agent, gpu, *, with_metrics=False):
-    """Make an update with the agent's next rollout, and count only the update."""
+    """Make an update with the agent's next rollout, and count only the transfers and waits of the update."""
     trainer = agent.make_trainer()
     rollout, state = trainer.collect()
     gpu.restart()

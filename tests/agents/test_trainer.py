@@ -11,7 +11,7 @@ from rl_rms.envs.schedules import Step
 
 
 class Recorder(Callback):
-    """Records the calls of a training and stops it after some updates."""
+    """Records its calls, and stops the training after some updates."""
 
     def __init__(self, updates=10**9):
         self.calls, self.updates = [], updates

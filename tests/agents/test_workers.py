@@ -66,8 +66,8 @@ def train(
         "params": [param.detach().numpy() for param in agent.policy.parameters()],
         "episodes": [dataclasses.astuple(one) for one in episodes]
         if mode != "NextStep"
-        # A worker does not know the reset frames of others within a rollout, so the env steps at which episodes
-        # end, and their order, are approximate.
+        # Within a rollout, a worker does not know the reset frames of other workers. The env steps at which
+        # episodes end, and the order of the episodes, are therefore approximate.
         else sorted((one.env_index, one.ret, one.length) for one in episodes),
         "clocks": clocks,
         "half_life": getattr(agent.optimizer, "half_life", None),
@@ -101,7 +101,7 @@ def _worker(rank, size, folder, timeout, what, args, kwargs):
 
 
 def together(folder, what, *args, size=2, timeout=60.0, **kwargs):
-    """Results of a function of `Workers` in several processes."""
+    """Call a function with a `Workers` object in each of several processes, and return the results."""
     # Forked processes start with all imports and this module.
     arguments = (size, str(folder), timeout, what, args, kwargs)
     mp.start_processes(_worker, arguments, nprocs=size, start_method="fork")
@@ -465,7 +465,7 @@ class Holes(gym.RewardWrapper):
 
 
 def train_with_holes(workers, sync, on_nonfinite="skip", **options):
-    """Train with nan rewards: in one worker's second rollout, in both workers' third, then one in each worker."""
+    """Train with nan rewards: in one second rollout, in both third rollouts, and later one nan in each worker."""
     torch.set_num_threads(1)
     steps = {*range(6, 16), 20} if workers.rank == 1 else {*range(11, 16), 23}
     env = SyncVectorEnv([lambda: Holes(gym.make("CartPole-v1"), steps)] * 1)
@@ -544,7 +544,7 @@ def test_failed_environment_is_named_by_its_global_number(tmp_path):
 
 
 class Deserted(Workers):
-    """The first of two workers; the other one dies before gradients are reduced."""
+    """The first of two workers. The second worker dies before gradients are reduced."""
 
     def sum(self, values):
         return 2 * values

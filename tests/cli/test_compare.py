@@ -47,7 +47,8 @@ def test_compare_two_groups_has_interquartile_means_differences_and_improvement(
     assert second["end"]["pairs"] == 3
     assert second["end"]["difference"]["middle"] == pytest.approx(25 / 3)
     assert (second["end"]["difference"]["low"], second["end"]["difference"]["high"]) == (5.0, 15.0)
-    # 15 is above 1 of 10, 20, 30 and 40; 25 above 2; 45 and 99 above 4: 11 of 16.
+    # Of the first group's returns 10, 20, 30 and 40, 1 is below 15, 2 are below 25, and 4 are below 45 and below
+    # 99. So 11 of 16 pairs are improvements.
     assert second["end"]["probability_of_improvement"]["middle"] == pytest.approx(11 / 16)
     low, high = (second["end"]["probability_of_improvement"][end] for end in ("low", "high"))
     assert low < 11 / 16 < high

@@ -130,7 +130,7 @@ def test_federate_in_flower_simulation_trains_and_resumes(federation_folder, cap
 
 @pytest.fixture
 def deployment(federation_folder, monkeypatch):
-    """Flower's deployment on loopback with a node for each of two clients, which is stopped at the end."""
+    """Flower's deployment on this machine with one node per client. The fixture stops the nodes at the end."""
     pytest.importorskip("flwr")
     environment = {
         **os.environ,
@@ -210,7 +210,7 @@ def test_prepared_apps_run_in_flower_deployment(deployment, federation_folder):
         logs = [path.read_text()[-2_000:] for path in sorted(federation_folder.glob("log*.txt"))]
         raise TimeoutError("\n".join(logs))
     assert {row["federation/clients"] for row in rows(folder)} == {"2.0"}
-    # The agent of each client stays with its client.
+    # Each client's agent is saved in the client's own folder.
     for client in range(2):
         assert (federation_folder / f"owner{client}" / "agent.safetensors").is_file()
     assert not (folder / "clients").exists()

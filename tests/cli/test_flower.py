@@ -20,7 +20,7 @@ class Post:
 
     Args:
         number: Number of clients.
-        spoil: Changes a client's answer, or loses it if it returns None.
+        spoil: Function that returns a changed answer of a client, or None to lose the answer.
         node_config: Keys of each client's node-config in addition to its number.
 
     Attributes:

@@ -14,7 +14,8 @@ from rl_rms.cli.main import COMMANDS, main
 
 # The size of a terminal, in lines and columns.
 LINES, COLUMNS = 40, 100
-# The functions that do the work of a command after it has read its arguments. The other commands are fast.
+# The function that does the work of a command after the command has read its arguments. Commands that are not
+# listed are fast.
 WORK = {
     "train": "rl_rms.cli.train.train",
     "resume": "rl_rms.cli.train.continue_run",

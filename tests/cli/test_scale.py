@@ -41,7 +41,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def workers_module():
-    """The tests of workers, with their functions for training and comparison."""
+    """The module test_workers, with its functions for training and comparison."""
     path = Path(__file__).parents[1] / "agents" / "test_workers.py"
     spec = importlib.util.spec_from_file_location("test_workers", path)
     module = importlib.util.module_from_spec(spec)

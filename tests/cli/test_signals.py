@@ -71,7 +71,7 @@ def test_signal_to_a_command_with_workers_ends_them_and_names_the_signal(tmp_pat
     )
     workers = []
     try:
-        # A resource tracker of multiprocessing, and two workers.
+        # The children are the resource tracker of multiprocessing and two workers.
         wait_until(lambda: len(children_of(process.pid)) >= 3)
         workers = children_of(process.pid)
         process.send_signal(number)

@@ -111,7 +111,8 @@ def test_second_moment_with_a_short_half_life_in_noise_fluctuates(half_life, sta
     squares = np.random.default_rng(0).chisquare(1, size=END)
     following = after_the_jump(logged(squares, half_life))
     assert following.state == state
-    # The squares have a relative variance of 2, so their exponential average has 2 * (1 - rho) / (1 + rho).
+    # The squares have a relative variance of 2. The relative variance of their exponential average is
+    # 2 * (1 - rho) / (1 + rho).
     if half_life == 64:
         rho = 0.5 ** (1 / 64)
         # Readings 25 updates apart are correlated, so v varies less between them.

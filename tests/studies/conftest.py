@@ -1,4 +1,4 @@
-"""The quick run of each study through the command, and its page."""
+"""The fixture ``quick``: results of a study's quick run with ``rl-rms study``."""
 
 import functools
 import tempfile

@@ -22,7 +22,8 @@ def test_burst_in_any_coordinate_is_contained_only_by_the_coordinate_clip(quick)
 def test_pollution_equals_the_equation_of_the_accumulator(quick):
     # v is 5 % below its limit at update 300, so the ratio is about 3 % above this root.
     assert pollution(quick, "none", "all") == pytest.approx(np.sqrt(0.99 + 0.01 * 1e6), rel=0.1)
-    # A gradient clipped to three root second moments changes v to rho v + 9 (1 - rho) v, up to bias correction.
+    # A gradient that is clipped to three times the root of v changes v to
+    # rho v + 9 (1 - rho) v, up to bias correction.
     assert pollution(quick, "max_grad_ratio", "small") == pytest.approx(np.sqrt(0.99 + 0.09), rel=0.02)
 
 
@@ -41,7 +42,7 @@ def test_global_clip_keeps_a_lasting_change_out(quick):
 
 
 def test_recovery_ends_when_the_pollution_has_decayed():
-    # The root is within a tenth when 1e4 * 0.99**t <= 1.1**2 - 1.
+    # The root of v is within a tenth of its value before the burst when 1e4 * 0.99**t <= 1.1**2 - 1.
     result = measure(0, clip="none", burst="all", after=1_200)
     assert result["recovery"] == pytest.approx(np.log(1e4 / 0.21) / -np.log(0.99), rel=0.02)
     assert moments(1_200)[0] == 0

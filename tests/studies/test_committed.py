@@ -1,4 +1,4 @@
-"""Committed full runs: each page equals the report of its data by the present study."""
+"""The committed page of each full run equals the page that the study writes from the committed data."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def test_second_group_has_duplicate_features():
         ("SGD", 1.0),
         ("RMSprop", 1.0),
         ("reweighted", 1.0),
-        # Signs give 0.8 - 0.2, and 0 with equal weights.
+        # The signs of the gradients have the mean 0.8 - 0.2. With equal weights, the mean is 0.
         ("per group", -0.6),
         ("per group, reweighted", 0.0),
         # The noise of the groups, in the ratio 1 to 9, is equalized, so the larger group decides the sign.

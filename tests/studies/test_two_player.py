@@ -22,7 +22,7 @@ def test_rmsprop_circles_and_the_remedies_converge(quick):
 
 
 def test_formula_equals_hand_computed_values():
-    # At rho = 0.95 and lr = 0.01: 2 * sqrt(2) * 0.01 / sqrt(0.05), and sqrt(19) times that with momentum 0.9.
+    # At rho = 0.95 and lr = 0.01: 2 * sqrt(2) * 0.01 / sqrt(0.05), and with momentum 0.9, sqrt(19) times this.
     assert formula("RMSprop", 0.01) == pytest.approx(0.12649, rel=1e-4)
     assert formula("momentum 0.9", 0.01) == pytest.approx(0.12649 * math.sqrt(19), rel=1e-4)
     assert formula("extragradient", 0.01) is None
@@ -39,8 +39,8 @@ def test_batched_rates_equal_separate_games():
     assert start == pytest.approx([1.0, 1.0])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
     assert second == pytest.approx([math.hypot(0.99, 0.2), math.hypot(0.96, 0.4)])
-    # RMSprop's first step is the rate in y alone, because the gradient in x is 0. The second step is the rate in
-    # y, and rate / root in x.
+    # RMSprop's first step changes only y, by the rate, because the gradient in x is 0. The second step changes y
+    # by the rate, and x by rate / root.
     _, first, second = first_rounds("RMSprop", [0.1, 0.2])
     assert first == pytest.approx([math.hypot(1, 0.1), math.hypot(1, 0.2)])
     root = math.sqrt((0.05 * 1.0) / (1 - 0.95**2))

@@ -45,7 +45,7 @@ class A2CLearner(Learner):
 
     @property
     def transitions_per_update(self) -> int | None:
-        """Transitions of an update with no reset frames, over all workers; None without an environment."""
+        """Maximum number of transitions of an update, over all workers; None without an environment."""
         return None if self.num_envs is None else self.num_envs * self.workers.size * self.n_steps
 
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
@@ -64,12 +64,11 @@ class A2CLearner(Learner):
 
 
 class A2C(Agent):
-    """Advantage actor-critic with a half-life for the optimizer.
+    """Advantage actor-critic with a half-life for RMSprop's second moment.
 
     After every ``n_steps`` vector steps the agent takes one optimizer step on
-    `rl_rms.agents.losses.actor_critic_loss` of the ``num_envs * n_steps`` transitions, with generalized
-    advantages. A truncated episode bootstraps from the value of its final observation, a terminated episode
-    bootstraps from 0.
+    `rl_rms.agents.losses.actor_critic_loss` of these steps' transitions, with generalized advantages. A truncated
+    episode bootstraps from the value of its final observation. A terminated episode does not bootstrap.
 
     The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `A2CConfig`.
 

@@ -1,4 +1,4 @@
-"""Draws a policy's actions, and holds its recurrent state and random generator."""
+"""Draws a policy's actions, and stores the policy's recurrent state and the random generator."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,8 @@ class Actor:
         action_space: Action space of one sub-environment.
         num_envs: Number of sub-environments.
         normalizer: Scales the observations; None leaves them unchanged.
-        mask_actions: Whether `predict` reads the ``action_mask`` of a Dict observation.
+        mask_actions: Whether `predict` reads the ``action_mask`` of a Dict observation if the call has no
+            ``action_masks``.
         seed: Seed of the actions.
         device: The policy's device.
 
@@ -65,7 +66,7 @@ class Actor:
         self.state = self._initial_state(num_envs)
 
     def join(self, workers: Workers) -> None:
-        """Join the other workers. Each worker then uses its own rows of the full batch's random numbers."""
+        """Join the other workers. From now on, each worker uses only its rows of all workers' random numbers."""
         self._random = self.generator if workers.alone else SharedRandomSource(self.generator, workers)
 
     def act(
@@ -118,7 +119,7 @@ class Actor:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Return a context that restores the random generator when it ends."""
+        """Return a context whose end restores the random generator's state."""
         before = self.generator.bit_generator.state
         try:
             yield
@@ -140,10 +141,10 @@ class Actor:
         return torch.zeros(num_envs, size, device=self._device) if size else None
 
     def _batch(self, observation: Tree | int) -> tuple[Tree, bool]:
-        """Return the observation as a batch, and whether it was a single observation.
+        """Return the observation as a batch, and whether the argument is a single observation.
 
         Raises:
-            ValueError: If the observation fits the observation space neither alone nor as a batch.
+            ValueError: If the argument is neither one observation of the space nor a batch of observations.
         """
         space = self._observation_space
         tree = tree_map(np.asarray, observation)

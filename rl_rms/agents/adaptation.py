@@ -1,4 +1,4 @@
-"""Returns of an agent in each regime, and their recovery after a change.
+"""Returns of an agent in each regime, and the env steps until a return recovers after a change.
 
 A regime is the time between two abrupt changes of the environment, such as jumps of a parameter or changes of a
 curriculum's stage.
@@ -20,7 +20,7 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 
-# Share of a positive earlier return at which the return has recovered. See `Regime` for negative returns.
+# A return has recovered when it reaches this share of a positive earlier return. `Regime` covers negative returns.
 RECOVERED = 0.9
 # A mean return over at least this many episodes decides whether the return has recovered.
 WINDOW = 20
@@ -35,7 +35,7 @@ class Returns:
 
     def __init__(self, episodes: Iterable[Episode] = ()) -> None:
         self._ends = array("q")
-        self._sums = array("d", [0.0])  # cumulative, from 0 before the first return
+        self._sums = array("d", [0.0])  # cumulative sums of the returns; the first entry is 0
         self.add(episodes)
 
     def add(self, episodes: Iterable[Episode]) -> None:
@@ -49,11 +49,11 @@ class Returns:
         """Mean return of the episodes that ended in an interval of env steps.
 
         Args:
-            after: The agent's env steps just before the interval.
-            upto: The agent's env steps at the end of the interval. The interval includes this step.
+            after: The agent's env steps before the interval, which excludes this number.
+            upto: The agent's env steps at the end of the interval, which includes this number.
 
         Returns:
-            The mean; NaN if no episode ended.
+            The mean; NaN if no episode ended in the interval.
         """
         first, last = bisect_right(self._ends, after), bisect_right(self._ends, upto)
         return (self._sums[last] - self._sums[first]) / (last - first) if last > first else math.nan
@@ -85,11 +85,11 @@ class Regime:
         mean: Mean return of the regime's episodes; NaN if none ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
-        recovery: Env steps until the return recovers. The value is 0 if the mean return of the first tenth's
-            episodes reaches the threshold. A first tenth with fewer than 20 episodes is replaced by the regime's
-            first 20 episodes. Otherwise the value is the number of env steps until the mean return of 20
-            consecutive episodes reaches the threshold; ``inf`` if no such mean reaches the threshold. Without a
-            previous ``last_tenth``, the value is NaN.
+        recovery: Env steps until the return recovers; NaN without a previous ``last_tenth``. The value is 0 if the
+            mean return of the first tenth's episodes reaches the threshold. This mean uses the regime's first 20
+            episodes if the first tenth has fewer. If this mean is below the threshold, the value is the number of
+            env steps until the mean return of 20 consecutive episodes reaches the threshold; ``inf`` if no such
+            mean reaches the threshold.
     """
 
     number: int
@@ -102,7 +102,7 @@ class Regime:
 
 
 def regime_number(agent: TrainedAgent) -> int | None:
-    """The largest regime index of the sub-environments; None if the environment does not change."""
+    """The largest regime index of the sub-environments; None without a changing environment."""
     changing = None if agent.env is None else find_changing(agent.env)
     return None if changing is None else int(np.max(changing.regime))
 
@@ -115,7 +115,7 @@ def regime_of(number: int, episodes: Sequence[Episode], start: int, end: int, be
         episodes: The episodes that ended in the regime, in order.
         start: The agent's env steps when the regime began.
         end: The agent's env steps when the regime ended.
-        before: Mean return of the last tenth of the previous regime; NaN for none.
+        before: Mean return of the last tenth of the previous regime; NaN if there is no such return.
     """
     return Regime(
         number, start, end, *Returns(episodes).of_regime(start, end), _recovery(episodes, start, end, before)
@@ -140,10 +140,10 @@ def _recovery(episodes: Sequence[Episode], start: int, end: int, before: float) 
 class AdaptationCallback(Callback):
     """Logs the returns of a regime at each change of regime and at the end of the training.
 
-    The tags are ``adaptation/regime`` (the regime's index), ``mean``, ``first_tenth``, ``last_tenth``,
-    ``worst_mean`` (the lowest mean so far), and ``recovery_steps``. NaN and infinite values are not logged. The
-    regime is read once per rollout. The metrics are not informative if regimes are shorter than rollouts or
-    episodes.
+    The tags begin with ``adaptation/``: ``regime`` (the regime's index), ``mean``, ``first_tenth``,
+    ``last_tenth``, ``worst_mean`` (the lowest mean so far), and ``recovery_steps``. NaN and infinite values are
+    not logged. The callback reads the regime once per rollout. The metrics are not informative if regimes are
+    shorter than rollouts or episodes.
 
     Attributes:
         regimes: The finished regimes.
@@ -157,7 +157,7 @@ class AdaptationCallback(Callback):
         self._episodes: list[Episode] = []
         self._start = 0
         self._number: int | None = None
-        # The callback's state before the last regime is closed. A resumed agent continues that regime.
+        # The state before `on_training_end` closes the last regime. A resumed agent continues the last regime.
         self._before_end: dict[str, Any] | None = None
 
     @property
@@ -179,7 +179,7 @@ class AdaptationCallback(Callback):
             self._number, self._start = number, agent.num_timesteps
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Append the rollout's episodes, and close the regime if it has changed."""
+        """Record the rollout's episodes. If the regime has changed, log the returns of the finished regime."""
         self._episodes += agent.new_episodes
         number = self._number_of(agent)
         if number != self._number:
@@ -188,7 +188,7 @@ class AdaptationCallback(Callback):
         return None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Close the last regime."""
+        """Log the returns of the last regime."""
         self._before_end = self.state_dict()
         if agent.num_timesteps > self._start:
             self._close(agent, logger)

@@ -58,7 +58,7 @@ class Side(gym.vector.VectorWrapper):
         return self._observations, info
 
     def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
-        """Take one vector step with this player's actions and the rival's."""
+        """Take one vector step with this player's actions and the rival's actions."""
         other = self.rival(self._observations)
         pair = (actions, other) if self.player == 0 else (other, actions)
         self._observations, rewards, terminated, truncated, info = self.env.step(pair)
@@ -66,7 +66,7 @@ class Side(gym.vector.VectorWrapper):
 
 
 class RobustTraining:
-    """Trains two A2C agents in turns. Each learns against the other's policy, in its own copy of the game.
+    """Trains two A2C agents in turns. Each agent learns against the other agent's policy, in its own environment.
 
     Args:
         make_env: Function that makes the game: a vector environment with pairs of actions and the protagonist's
@@ -75,13 +75,14 @@ class RobustTraining:
         adversary: The second player's hyperparameters; None for A2C's defaults.
         turns: The adversary learns against the protagonist's newest policy (``"alternating"``), or against the
             protagonist's policy at the beginning of the round (``"simultaneous"``).
-        turn: Minimum env steps that each player trains in a round, >= 1.
+        turn: Minimum env steps of each player in a round, >= 1.
         seed: Seed of the protagonist; the adversary's seed is ``seed + 1``.
 
     Attributes:
         protagonist: The first player, an `A2C`.
         adversary: The second player, an `A2C`.
-        rivals: The policies that act as rivals: copies of the protagonist and the adversary that do not learn.
+        rivals: The agents that act as rivals: a copy of the protagonist and a copy of the adversary. The copies do
+            not learn.
 
     Raises:
         ValueError: If an argument is out of its range, a policy is recurrent, or the game's actions are not pairs.
@@ -154,7 +155,7 @@ class RobustTraining:
 
 
 def _frozen(agent: A2C) -> A2C:
-    """A copy of an agent that does not learn."""
+    """A copy of an agent. The copy does not learn."""
     other = A2C(
         None,
         config=agent.config,

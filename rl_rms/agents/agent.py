@@ -1,4 +1,4 @@
-"""The base class of the agents. It connects policy, optimizer, actor, learner and environment."""
+"""The base class of the agents, which connects policy, optimizer, actor, learner and environment."""
 
 import secrets
 from collections.abc import Iterable
@@ -40,13 +40,13 @@ class Agent:
     """An agent that learns from rollouts of its current policy. `A2C`, `PPO` and `Reinforce` are subclasses.
 
     Args:
-        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts. Such an agent
-            needs both spaces.
-        config: All hyperparameters in one object, instead of hyperparameters by name.
+        env: A Gymnasium id, environment or vector environment; None for an agent that only predicts. An agent
+            without an environment needs ``observation_space`` and ``action_space``.
+        config: All hyperparameters in one object; None takes the hyperparameters by name.
         policy: A `PolicyConfig`, or a module with `ActorCriticPolicy`'s interface; None uses the policy of
             ``config``, or the default.
         optimizer: A ``torch.optim.Optimizer`` class or its import path; None uses the configuration's optimizer.
-        seed: Seed of initial weights, actions, minibatches and environment; None draws one.
+        seed: Seed of initial weights, actions, minibatches and environment; None draws a random seed.
         observation_space: Observation space of one sub-environment; needed only without ``env``.
         action_space: Action space of one sub-environment; needed only without ``env``.
         **hyperparameters: The fields of the subclass's configuration.
@@ -148,15 +148,15 @@ class Agent:
 
         Every worker makes the agent with the same arguments and seed, and with an equal share of the
         sub-environments (see ``shard`` of `rl_rms.envs.NonStationaryVector`). Every worker then calls `join`, and
-        `learn` with the same ``total_timesteps``. These env steps count all workers together. After every update
-        all workers have the same weights. With ``sync="global"``, the weights equal the weights of one process
+        `learn` with the same ``total_timesteps``, the env steps of all workers together. After every update all
+        workers have the same weights. With ``sync="global"``, the weights equal the weights of one process
         with all sub-environments, up to rounding. Episodes, counts and metrics cover all workers. Each worker has
         its own callbacks and logs.
 
         Args:
             workers: The processes.
-            sync: ``"global"`` averages the gradients, then clips and normalizes the mean. With ``"local"`` each
-                worker clips its own gradient and normalizes it by its own second moment, then the steps are
+            sync: ``"global"`` averages the workers' gradients, then clips and normalizes the mean gradient. With
+                ``"local"`` each worker clips and normalizes its own gradient, then the workers' steps are
                 averaged.
 
         Returns:
@@ -173,10 +173,10 @@ class Agent:
         return self
 
     def prepare(self) -> None:
-        """Reset the environment, unless episodes are in progress; `learn` does so itself.
+        """Reset the environment, unless episodes are in progress. `learn` calls the same code.
 
         Raises:
-            ValueError: If there is no environment, or the agent cannot train in it.
+            ValueError: If there is no environment, or the agent cannot train in the environment.
         """
         self.make_trainer().start()
 
@@ -192,18 +192,19 @@ class Agent:
 
         The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. If you then save
         the agent, its training can be resumed bit-identically. A second Ctrl-C raises KeyboardInterrupt at once.
-        While a rollout or an evaluation waits for episodes to end, it checks for Ctrl-C every 1,000 vector steps.
+        A rollout or an evaluation that waits for episodes to end checks for Ctrl-C every 1,000 vector steps.
         Call `interrupt`, for example in the handler of another signal, to stop the training after the updates on
         the rollout in progress.
 
         Args:
             total_timesteps: Env steps of all sub-environments together. The training ends after the rollout that
                 reaches this number.
-            callback: A function of the agent, called after the updates on every rollout, that stops the training
-                by returning False; or a `Callback`; or several of them.
+            callback: A `Callback`, a function, or several callbacks and functions; None for no callback. `learn`
+                calls a function with the agent after the updates on every rollout. A function that returns False
+                stops the training.
             progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
-            log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; ``rl-rms report`` and
-                ``rl-rms plot`` read it. None writes nothing.
+            log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; None writes nothing.
+                ``rl-rms report`` and ``rl-rms plot`` read this folder.
             log_interval: Rollouts between two entries of the log. None logs about 100 times in a training, and at
                 least every 100 rollouts. For PPO, None logs every rollout.
 
@@ -239,7 +240,7 @@ class Agent:
             try:
                 trainer.train(self, callbacks, logger, log_interval)
             except BaseException:
-                # A Ctrl-C that ended this training must not end the next one too.
+                # A Ctrl-C that ended this training must not end the next training.
                 self.training.is_interrupted = False
                 raise
             finally:
@@ -286,7 +287,7 @@ class Agent:
         return self.actor.predict(observation, state, episode_start, deterministic, action_masks)
 
     def save(self, path: str | Path) -> Path:
-        """Write the weights and all other state that `load` restores to one file.
+        """Write one file with the weights and all other state that `load` restores.
 
         After an error or a second Ctrl-C within a rollout, the file does not contain the episodes in progress.
 
@@ -334,7 +335,7 @@ class Agent:
             policy: The policy module; needed if the saved agent had your own module. A `PolicyConfig` must equal
                 the saved configuration. Passing a `PolicyConfig` allows `load` to import the user's classes that
                 the file names.
-            optimizer: The optimizer's class; needed unless it is torch's or this library's.
+            optimizer: The optimizer's class; needed unless the class is from ``torch.optim`` or this library.
             device: A torch device; None keeps the saved device.
 
         Raises:
@@ -357,6 +358,6 @@ class Agent:
         return [self.actor, self.session, self.training, self.learner]
 
     def make_trainer(self) -> Trainer:
-        """Make a trainer for one `learn`, because users may freeze parameters or hook modules between calls."""
+        """Make a trainer for one call of `learn`. Users may freeze parameters or hook modules between calls."""
         backend = choose_backend(self.policy, self.device, self.config)
         return Trainer(self.session, self.actor, self.learner, self.training, backend)

@@ -24,7 +24,7 @@ from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.envs.transforms import is_float_box
 
 Array = npt.NDArray[Any]
-# The strength's schedule is not random, so its value does not depend on the key.
+# A random schedule of the strength draws its values with this key.
 _UNUSED_KEY = Key(0)
 
 
@@ -97,7 +97,7 @@ class FGSMAttack(VectorWrapper):
         """Take one vector step.
 
         Returns:
-            The environment's transition, with attacked observations and ``info["final_obs"]``.
+            The environment's transition. The observations and ``info["final_obs"]`` are attacked.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         if "final_obs" in infos:
@@ -133,7 +133,7 @@ def adversarial_direction(agent: Agent, observations: Array) -> Array:
         observations: A batch of unnormalized observations, shape ``(batch, *observation)``.
 
     Returns:
-        -1, 0 or 1 for each component, same shape.
+        -1, 0 or 1 for each component, in the shape of ``observations``.
     """
     policy: Any = agent.policy
     normalizer = agent.observation_normalizer

@@ -12,10 +12,10 @@ Sync = Literal["global", "local"]
 
 
 def average_step(policy: nn.Module, optimizer: Optimizer, share: float, workers: Workers) -> None:
-    """Take a step of the optimizer, then replace the step by the mean of all workers' steps.
+    """Take a step of the optimizer, then replace this step by the weighted mean of all workers' steps.
 
     Args:
-        policy: The policy whose parameters the optimizer moves; equal in all workers.
+        policy: The policy whose parameters the optimizer moves. All workers have the same parameters.
         optimizer: This worker's optimizer.
         share: Weight of this worker's step: its share of the transitions.
         workers: The workers.

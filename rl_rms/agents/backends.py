@@ -59,7 +59,7 @@ class Backend(Protocol):
             with_metrics: Whether the metrics are needed.
 
         Returns:
-            The loss's metrics by TensorBoard tag; it may be empty without ``with_metrics``.
+            The loss's metrics by TensorBoard tag. The dictionary may be empty without ``with_metrics``.
         """
         ...
 
@@ -67,7 +67,8 @@ class Backend(Protocol):
         """Compute the values, log-probabilities, advantages and returns that PPO's loss treats as constants.
 
         Args:
-            batch: The last rollout of `act`, with its loss mask and coefficients, before any step on it.
+            batch: The last rollout of `act`, with its loss mask and coefficients, before any optimizer step on
+                this rollout.
         """
         ...
 
@@ -75,11 +76,11 @@ class Backend(Protocol):
         """Write the gradients of `rl_rms.agents.clipped_loss.clipped_loss` to the parameters.
 
         Args:
-            minibatch: Transitions of the batch that `evaluate` got last.
+            minibatch: Transitions of the batch in the last call of `evaluate`.
             with_metrics: Whether the metrics are needed.
 
         Returns:
-            The loss's metrics by TensorBoard tag; it may be empty without ``with_metrics``.
+            The loss's metrics by TensorBoard tag. The dictionary may be empty without ``with_metrics``.
         """
         ...
 
@@ -100,7 +101,7 @@ def choose_device(policy: nn.Module, config: AgentConfig) -> torch.device:
     policies, ``"auto"`` is CUDA if CUDA is available, and otherwise the CPU.
 
     Args:
-        policy: The policy, on the device on which it was made.
+        policy: The policy on its initial device.
         config: The configuration.
 
     Raises:

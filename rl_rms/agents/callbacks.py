@@ -11,7 +11,10 @@ from rl_rms.envs.checks import check_flag, check_int
 
 
 class Callback:
-    """Base class of callbacks, called when training starts, after the updates on each rollout, and at the end."""
+    """Base class of callbacks.
+
+    `Agent.learn` calls a callback at the start, after the updates on each rollout, and at the end.
+    """
 
     def metrics(self) -> Iterable[str]:
         """The tags that the callback logs, for TensorBoard's Custom Scalars tab."""
@@ -30,13 +33,13 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
 
-        List a callback before the callbacks that save checkpoints. The checkpoints then include the newest state
-        of that callback.
+        A checkpoint contains the newest state of a callback only if this callback is listed before the callback
+        that saves the checkpoint.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`. A loaded agent's first `learn` calls this before the training."""
+        """Restore a state from `state_dict`. A loaded agent's first `learn` calls this method."""
 
 
 CallbackLike = Callback | Callable[[Any], bool | None]
@@ -82,7 +85,9 @@ class CallbackList(Callback):
         return {name: of_class for name, of_class in states.items() if any(of_class)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load each callback's state, found by its class and position. A callback without a state starts fresh.
+        """Load each callback's state by the callback's class and position.
+
+        A callback without a saved state keeps its initial state.
 
         Raises:
             ValueError: If a callback cannot load its state.
@@ -140,11 +145,11 @@ class Periodic(Callback):
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Compute the env steps at which the callback acts next."""
-        # Multiples count from the agent's first step, so a resumed training acts at the same steps.
+        # Multiples count from the agent's first step, so a resumed training has the same multiples.
         self._next = self.every * (1 + agent.num_timesteps // self.every)
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Act if a multiple of ``every`` was reached."""
+        """Act if a multiple of ``every`` was reached, or at the end with ``at_end``."""
         if agent.num_timesteps >= self._next:
             self._next += self.every * (1 + (agent.num_timesteps - self._next) // self.every)
             return self.act(agent, logger)
@@ -153,7 +158,7 @@ class Periodic(Callback):
         return None
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Act; returning False stops the training."""
+        """Perform the callback's action. Returning False stops the training."""
         raise NotImplementedError
 
 

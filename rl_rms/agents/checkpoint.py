@@ -35,8 +35,8 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path ends in it.
-        fields: Further fields. Their names differ from the names of the parts' fields.
-        parts: The agent's parts. Their fields have different names.
+        fields: Further fields. No field has the same name as a field of a part.
+        parts: The agent's parts. No two parts have a field of the same name.
 
     Returns:
         The file's path.

@@ -12,7 +12,7 @@ from rl_rms.envs.checks import check_int
 
 
 def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
-    """Save an agent during its training. If this fails, warn instead of raising an error.
+    """Save an agent during its training. If saving fails, warn instead of raising an error.
 
     Returns:
         None if the agent was saved, else the error. After an error an earlier file is unchanged.
@@ -30,8 +30,8 @@ class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end of the training, also after an error.
 
     If the callback cannot save a checkpoint, it warns and training continues. If it cannot write the last
-    checkpoint to the folder, it writes this checkpoint to the system's temporary folder, and the warning names the
-    file.
+    checkpoint to the folder, it writes this checkpoint to the system's temporary folder, and warns with the file's
+    path.
 
     Args:
         folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.

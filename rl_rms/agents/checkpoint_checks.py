@@ -12,7 +12,7 @@ import torch
 from rl_rms.envs.encoding import decode
 from rl_rms.optim.rmsprop import RMSprop
 
-# Packages whose classes a checkpoint may name. Importing them cannot run an attacker's code.
+# Packages whose classes a checkpoint may name. Importing these packages cannot run an attacker's code.
 _TRUSTED = ("rl_rms.", "torch.optim.")
 
 
@@ -291,7 +291,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
 
 def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
-    """The expected shape of a parameter's entry. If the example has length 1 along an axis, the shape has, too."""
+    """The expected shape of a parameter's entry. An axis of length 1 in the example has the expected length 1."""
     sizes = list(itertools.zip_longest(example.shape, example_param.shape))
     if example.numel() == 1:
         return tuple(example.shape)

@@ -19,7 +19,7 @@ def import_class(argument: str, path: str, base: type[T], example: str) -> type[
         example: A valid import path, for errors.
 
     Raises:
-        ValueError: If the class does not exist or is not a subclass.
+        ValueError: If the class does not exist or is not a subclass of ``base``.
     """
     wanted = f"the import path of a torch {base.__name__} class such as {example}"
     module, _, name = path.rpartition(".")
@@ -33,12 +33,12 @@ def import_class(argument: str, path: str, base: type[T], example: str) -> type[
 
 
 def make_module(argument: str, path: str, **arguments: Any) -> nn.Module:
-    """Import a torch module class and make a module.
+    """Import a torch module class and make an instance.
 
     Args:
         argument: Name of the argument in errors.
         path: Import path.
-        **arguments: The positional arguments of the class, in order.
+        **arguments: The positional arguments of the class, in order. The names are only for errors.
 
     Raises:
         ValueError: If the class does not exist, is not a torch module, or does not take the arguments.

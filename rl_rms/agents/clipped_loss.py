@@ -38,10 +38,12 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Played:
-    """Values, log-probabilities and targets of a rollout, computed with the policy that collected it.
+    """Values, log-probabilities and targets of a rollout, computed with the policy that collected the rollout.
+
+    All arrays have the shape ``(num_steps * num_envs,)``.
 
     Attributes:
-        values: ``V_old(o_t)``. This and all other arrays have the shape ``(num_steps * num_envs,)``.
+        values: ``V_old(o_t)``.
         log_probs: ``log pi_old(a_t | o_t)``.
         advantages: ``A_t``, not standardized.
         returns: ``R_t``, the critic's targets.
@@ -57,16 +59,17 @@ class Played:
 class Minibatch:
     """Some transitions of a batch, with all inputs of PPO's loss except the policy.
 
+    All arrays have the shape ``(size,)``.
+
     Attributes:
         batch: The full batch.
-        rows: The transitions as ``step * num_envs + env_index``. This and all other arrays have the shape
-            ``(size,)``.
+        rows: Indices of the transitions in the batch, ``step * num_envs + env_index``.
         values: See `Played`.
         log_probs: See `Played`.
         advantages: Advantages, standardized over the minibatch of all workers if ``normalize_advantage`` is set.
         returns: See `Played`.
-        clip_range: Distance of the ratio from 1 at which it is clipped.
-        clip_range_vf: Distance of the values from the old values at which they are clipped; None for no clipping.
+        clip_range: Maximum distance of the clipped ratio from 1.
+        clip_range_vf: Maximum distance of the clipped values from the old values; None for no clipping.
     """
 
     batch: Batch
@@ -109,7 +112,7 @@ class Minibatch:
 
 @torch.no_grad()
 def evaluate(policy: nn.Module, batch: Batch) -> Played:
-    """Compute a batch's values, log-probabilities, advantages and returns with the policy that collected it."""
+    """Compute values, log-probabilities, advantages and returns with the policy that collected the batch."""
     inputs, num = batch.on(device_of(policy)), batch.loss_mask.size
     features, after = all_features(policy, batch, inputs)
     _, values, final_values = all_values(policy, batch, features, after)

@@ -53,7 +53,7 @@ class Collector:
         num_workers: Number of workers, each with equally many sub-environments. A vector step adds this worker's
             env steps times ``num_workers`` to ``num_timesteps``.
         first_index: Index of the first sub-environment in error messages.
-        resetting: Sub-environments that begin an episode in the next step, shape ``(num_envs,)``.
+        resetting: Whether the next step of each sub-environment is a reset, shape ``(num_envs,)``.
         starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
         action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
         info_sums: The sums of the entries of ``info``; None without ``log_info``.
@@ -210,7 +210,7 @@ class Collector:
                 finals += [(num_steps, i, final) for i, final in step.finals]
             if step.masked is not None:
                 masked[num_steps] = step.masked
-            # The environment may reuse its own array.
+            # The environment may reuse its array of observations, so this line keeps the buffers' copy.
             self._observations = buffers.write(num_steps, action, masks, step, self._observations, self.starts)
             if step.broken is not None and num_steps:
                 buffers.cut(num_steps - 1, step.broken)
@@ -296,7 +296,7 @@ class Collector:
             )
 
     def keep_observations(self) -> None:
-        """Copy the last observations, because the environment may reuse their arrays. `collect` copies too."""
+        """Copy the last observations, because the environment may reuse their arrays. `collect` needs no call."""
         self._observations = copied(self._observations)
 
     def _when(self, indices: Sequence[int]) -> str:

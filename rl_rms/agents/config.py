@@ -1,7 +1,7 @@
 """The hyperparameters of the agents, each with its unit, range and default.
 
-The constructors, YAML, ``--help`` and the reference are derived from these dataclasses. The module imports no
-torch.
+The constructors, YAML, ``--help`` and the reference are derived from these dataclasses. This module does not
+import torch.
 """
 
 from collections.abc import Sequence
@@ -216,7 +216,10 @@ class AgentConfig:
             raise ValueError(f"normalize_reward must be {allowed}, got {self.normalize_reward!r}") from None
 
     def _check_schedule(self, name: str, *, is_above_0: bool = False) -> None:
-        """Check that a number or schedule is >= 0, or a number > 0 with ``is_above_0``; store it as plain data."""
+        """Check that a number or a schedule is >= 0, and store the value as plain data.
+
+        With ``is_above_0`` a number must be > 0.
+        """
         given = getattr(self, name)
         if callable(given) and not isinstance(given, Schedule):
             raise ValueError(

@@ -23,7 +23,7 @@ _MARK = "# Written by learn() in a script. This file does not contain the script
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes strings such as ``1e3``. Unquoted, they are numbers for the command line, but not in YAML 1.1."""
+    """Quotes strings such as ``1e3``, which the command line reads as numbers, but YAML 1.1 does not."""
 
 
 _Dumper.add_implicit_resolver(
@@ -48,7 +48,7 @@ def is_of_script(folder: Path) -> bool:
 
 
 def write_config(folder: Path, agent: "TrainedAgent") -> None:
-    """Write the configuration of a script's training, unless the folder has one.
+    """Write the configuration of a script's training, unless the folder has a configuration.
 
     A configuration of the user's own class is not written, because the command line cannot read it.
 
@@ -76,7 +76,7 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
 
     Args:
         env: The environment.
-        changing: The wrapper that makes it change; None if there is none.
+        changing: The wrapper that makes the environment change; None without such a wrapper.
         num_envs: Number of sub-environments of all workers.
         seed: Seed of the agent. A seed of the changes that equals this seed is not written.
 

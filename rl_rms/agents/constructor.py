@@ -48,10 +48,10 @@ def make_config(
 
     Args:
         cls: The configuration's class.
-        config: The configuration instead of ``hyperparameters``; None makes one from them.
+        config: The configuration; None makes a configuration from ``hyperparameters``.
         hyperparameters: Values by name. Hyperparameters without a value get their defaults.
         policy: A `PolicyConfig`, a module or None.
-        optimizer: An optimizer's class or import path; None for the default.
+        optimizer: An optimizer's class or import path; None for the configuration's default optimizer.
 
     Raises:
         TypeError: If a hyperparameter has an unknown name or is stated twice, or ``config`` has a wrong class.

@@ -1,4 +1,4 @@
-"""Descriptions of an agent: its half-lives in both units, and its hyperparameters by name."""
+"""Descriptions of an agent: its half-lives in updates and env steps, and its hyperparameters by name."""
 
 import math
 from typing import Any, get_args
@@ -14,7 +14,7 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """Describe the half-lives of optimizer and normalizers in updates and env steps; None if there are none.
+    """Describe the half-lives of optimizer and normalizers in updates and env steps; None without half-lives.
 
     Args:
         config: The agent's hyperparameters.

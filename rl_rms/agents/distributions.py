@@ -12,7 +12,8 @@ from rl_rms.agents.transfers import to_device
 from rl_rms.agents.workers import RandomSource
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
-# Unnormalized log-probability of an invalid action. Its exp is 0. With -inf, gradients would not be finite.
+# Unnormalized log-probability of an invalid action, whose probability rounds to 0. With -inf, gradients would not
+# be finite.
 _INVALID = -1e8
 # Added to random numbers, so that their logarithms are finite.
 TINY = np.float32(1e-37)
@@ -153,7 +154,11 @@ class Bernoulli:
         return _sum_components(entropy)
 
     def masked(self, mask: Tensor) -> "Bernoulli":
-        """The distribution over the allowed bits. ``mask`` has two entries per bit: may be 0, may be 1."""
+        """The distribution over the allowed bits.
+
+        Args:
+            mask: Two entries per bit: whether the bit may be 0, and whether the bit may be 1.
+        """
         may_be = mask.reshape(*self._logits.shape, 2)
         logits = self._logits.masked_fill(~may_be[..., 1], _INVALID)
         return Bernoulli(logits.masked_fill(~may_be[..., 0], -_INVALID))

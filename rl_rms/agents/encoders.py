@@ -23,9 +23,9 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
 
     Args:
         space: Box or MultiBinary (flattened), images (convolutions; flattened with ``mlp``, and with ``auto``
-            below 3 pixels), Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of them (each with its own
-            encoder, concatenated). A Dict's ``action_mask`` is not encoded. A user's encoder may support any
-            space.
+            below 3 pixels), Discrete or MultiDiscrete (one-hot), or a Dict or Tuple of these spaces (one encoder
+            for each part, with concatenated features). A Dict's ``action_mask`` is not encoded. A user's encoder
+            may support any space.
         config: The configuration with the encoder, see `rl_rms.agents.config_parts.PolicyConfig`.
 
     Raises:
@@ -128,7 +128,7 @@ class UserEncoder(nn.Module):
     Args:
         module: Maps observations of shape ``(batch, *observation)``, or a dictionary or tuple of them, to
             features of shape ``(batch, num_features)``.
-        space: The observation space. The module's result for a sample of it gives the number of features.
+        space: The observation space. The module's result for a sample of this space gives the number of features.
 
     Raises:
         ValueError: If the features have a wrong shape.

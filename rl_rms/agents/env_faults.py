@@ -20,7 +20,7 @@ from rl_rms.envs.restarts import seeds_of
 
 Bools = npt.NDArray[np.bool_]
 
-# The check warns after this many equal observations.
+# `OverwrittenFinals` warns after this many equal observations.
 _MANY_OVERWRITTEN = 3
 
 
@@ -110,8 +110,7 @@ def finals_in(info: Mapping[str, Any], indices: list[int]) -> list[tuple[int, Tr
 class OverwrittenFinals:
     """Warns if the final observations of truncated episodes equal the first observations of the next episodes.
 
-    The warning needs at least three episodes with equal observations. After the first difference, nothing is
-    checked any more.
+    The warning needs at least three episodes with equal observations. The checks end after the first difference.
 
     Gymnasium's SyncVectorEnv and AsyncVectorEnv reset a sub-environment before they copy its final observation. If
     the sub-environment writes all observations into one array, the reset overwrites the final observation.

@@ -1,4 +1,4 @@
-"""An agent's environment: starts, saves and restores its episodes, and lends the environment to evaluations."""
+"""An agent's environment: starts, saves and restores its episodes, and lets evaluations use the environment."""
 
 import json
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ class EnvSession:
         """Raise an error for an environment that several workers cannot share.
 
         Raises:
-            ValueError: If the workers cannot share it, or episodes are in progress.
+            ValueError: If the workers cannot share the environment, or episodes are in progress.
         """
         if self.started:
             raise ValueError("an agent must join the other workers before learn or prepare; call join first")
@@ -119,7 +119,7 @@ class EnvSession:
             Whether saved episodes were abandoned because the environment cannot restore them.
 
         Raises:
-            ValueError: If there is no environment, or the agent cannot train in it.
+            ValueError: If there is no environment, or the agent cannot train in the environment.
         """
         collector = self.collector
         if collector.started:
@@ -151,7 +151,7 @@ class EnvSession:
         """Restore the environment's state. The result is False if the environment cannot restore its episodes."""
         changing = self.changing
         if not self.workers.alone:
-            # The saved episodes belong to one worker, so all workers begin new ones at the saved clock.
+            # The saved episodes belong to one worker, so all workers begin new episodes at the saved clock.
             if changing is not None:
                 changing.clock = place["env_state"]["clock"]
             return True
@@ -184,7 +184,7 @@ class EnvSession:
         """Return a context in which an evaluation may step the environment.
 
         Afterwards the agent's episodes are restored. If the episodes cannot be restored, the next `start` begins
-        new ones with the same clock, drift and curriculum.
+        new episodes with the same clock, drift and curriculum.
 
         Args:
             clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the current
@@ -216,10 +216,10 @@ class EnvSession:
                 self._saved_place = place
 
     def lend_wrapper_states(self, env: VectorEnv) -> None:
-        """Copy the state of the training's wrappers to an environment of `rl_rms.envs.make_vec`.
+        """Copy the state of this environment's wrappers to another environment of `rl_rms.envs.make_vec`.
 
         Raises:
-            ValueError: If the environment has other wrappers, or the saved state is damaged.
+            ValueError: If the two environments have different wrappers, or the saved state is damaged.
         """
         borrower = find_changing(env)
         if not isinstance(borrower, NonStationaryVector):
@@ -274,7 +274,7 @@ class EnvSession:
         return {"place": None if place is None else _to_tensor(json.dumps(place))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state from `state_dict`. The next `start` restores it."""
+        """Load a state from `state_dict`. The next `start` restores this state."""
         if state["place"] is not None:
             place = json.loads(state["place"].numpy().tobytes())
             check_place(place)

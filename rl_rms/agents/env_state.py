@@ -60,11 +60,12 @@ class EnvState:
         return {name for layers in self._layers for name in layers.lost}
 
     def state_dict(self, observations: Any, *, within_episodes: bool = True) -> dict[str, Any]:
-        """The state as plain JSON data. If a part cannot be saved, it is None, and a warning says so.
+        """The state as plain JSON data. Sub-environments that cannot be saved give None and a warning.
 
         Args:
             observations: The environment's last observations.
-            within_episodes: Whether to include the sub-environments' states; without them new episodes begin.
+            within_episodes: Whether to include the sub-environments' states. A load without these states begins
+                new episodes.
         """
         if self.changing is not None:
             outer = self._lost_outer_wrappers()

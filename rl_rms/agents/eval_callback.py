@@ -45,10 +45,10 @@ class EvalCallback(Periodic):
     ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
     ``eval/stochastic/``.
 
-    Evaluations use a separate environment or the agent's environment, and do not change the training. The agent's
-    environment is frozen during an evaluation, and then continues its episodes. The agent's random generator is
-    restored. If the state of a wrapper cannot be restored, evaluations use a copy of the environment. If the
-    environment cannot be copied, the callback warns that evaluations change the training.
+    Evaluations use a separate environment or the agent's environment, and do not change the training. During an
+    evaluation, the clock of the agent's environment is frozen. Afterwards the agent's episodes continue, and the
+    agent's random generator is restored. If the state of a wrapper cannot be restored, evaluations use a copy of
+    the environment. If the environment cannot be copied, the callback warns that evaluations change the training.
 
     Args:
         env: Separate environment with its own clock. None uses the agent's environment, which must then be a
@@ -60,16 +60,17 @@ class EvalCallback(Periodic):
         clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
             ``eval/mean_reward/at_<clock>``. None evaluates at the current reading of the agent's environment, or
             in a separate environment whose clock starts at 0.
-        best_path: File for the agent with the best mean return over all clocks so far.
-        stop_at: Mean return over all clocks at which the training stops.
-        patience: Evaluations in a row without a better mean return after which the training stops, >= 1.
+        best_path: File for the agent with the best mean return over all clocks so far; None saves no agent.
+        stop_at: Mean return over all clocks at which the training stops; None for no such limit.
+        patience: Evaluations in a row without a better mean return after which the training stops, >= 1; None for
+            no such limit.
         at_end: Whether to evaluate also after the rollout that reaches the ``total_timesteps`` of `Agent.learn`.
         seed: Seed of the environment in each evaluation, >= 0. None derives a seed from the agent's seed, so that
             evaluations do not repeat the training's episodes.
 
     Attributes:
         progress: Function that is called after each evaluation episode with the number of finished episodes and
-            the number of all episodes; None for none. `ProgressCallback` sets it.
+            the number of all episodes; None for no function. `ProgressCallback` sets this function.
         results: All evaluations since this callback was made.
         best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
 

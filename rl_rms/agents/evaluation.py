@@ -28,7 +28,7 @@ class Evaluation:
     Attributes:
         returns: Undiscounted return of each episode.
         lengths: Env steps of each episode.
-        successes: Success of each episode for which the environment reports it.
+        successes: Whether each episode was successful, without episodes for which the environment reports nothing.
     """
 
     returns: npt.NDArray[np.float64]
@@ -84,7 +84,7 @@ def evaluate(
             ``seed`` is given, and otherwise continues. A `rl_rms.envs.NonStationaryVector` of the agent is frozen
             at ``clock``, or with None at its current reading.
         progress: Function that is called after each episode with the number of finished episodes and the number of
-            all episodes.
+            all episodes; None for no function.
 
     Returns:
         The episodes' returns and lengths, in the order in which they ended.

@@ -28,7 +28,7 @@ class EventFile:
     """A new event file. TensorBoard reads the new file after the folder's earlier event files.
 
     TensorBoard reads a folder's event files in the order of their names. A name contains a time in seconds. The
-    new file's time is later than every earlier file's, even if the system clock was set back.
+    new file's time is later than the time of every earlier file, even if the system clock was set back.
 
     Args:
         folder: Folder of the file.
@@ -38,7 +38,7 @@ class EventFile:
         path: The file.
 
     Raises:
-        UnwritableError: If the file cannot be written, here and in every method.
+        UnwritableError: If the file cannot be written. Every method may raise this error.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
@@ -86,7 +86,7 @@ class EventFile:
         self._add(custom_scalars(headings).value, 0)  # type: ignore[no-untyped-call]
 
     def hyperparameters(self, values: Mapping[str, bool | int | float | str]) -> None:
-        """Add a session's hyperparameters to the HParams tab."""
+        """Add a run's hyperparameters to the HParams tab."""
         from torch.utils.tensorboard.summary import hparams
 
         _, start, _ = hparams(dict(values), {})  # type: ignore[no-untyped-call]

@@ -103,8 +103,8 @@ class Client:
     """A client that trains in its own environment.
 
     Args:
-        agent: The agent in that environment, built with ``torch.optim.SGD`` and ``normalize_observation=False``.
-            `train` sets its learning rate.
+        agent: The client's agent, built with ``torch.optim.SGD`` and ``normalize_observation=False``. `train` sets
+            the agent's learning rate.
         config: The federation's settings.
 
     Attributes:
@@ -164,7 +164,7 @@ class Client:
         return Report(direction, metrics)
 
     def save(self, folder: Path) -> None:
-        """Write the agent with its environment and episodes, and the second moment."""
+        """Write the agent, the state of its environment, and the client's second moment to a folder."""
         self.agent.save(folder / f"agent{storage.SUFFIX}")
         storage.write(folder / "normalizer", self.state)
 
@@ -248,7 +248,7 @@ class Server:
 
         Args:
             reports: Reports of the clients that answered.
-            unreadable: Number of answers without a readable report. They count as rejected.
+            unreadable: Number of answers without a readable report. These answers count as rejected.
 
         Returns:
             The numbers of accepted reports (``clients``) and of ``rejected`` reports, the step's ``update_norm``,
@@ -296,7 +296,7 @@ class Server:
         return True
 
     def _normalized(self, direction: Params, grads: Params) -> Params:
-        """Update the second moment with the squares of ``grads``, then divide the direction by its root."""
+        """Update the second moment with the squares of ``grads``. Divide the direction by the moment's root."""
         config = self.config
         self.state = self.state or rmsprop_init(direction)
         # lr=0, because only the second moment is needed.

@@ -13,7 +13,7 @@ UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
 # A training or a log begins only if the folder's disk has this many free bytes.
 _ROOM = 4096
-# On systems that have these flags: do not follow links, translate line ends or pass the file to child programs.
+# Flags that prevent following links, translating line ends and passing the file to child programs.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MENDS = {
     errno.ELOOP: "remove the link at this path",
@@ -131,7 +131,7 @@ def owned(folder: Path) -> Iterator[None]:
 
     Raises:
         TakenError: If another process has locked the folder.
-        UnwritableError: If it cannot be written to.
+        UnwritableError: If the folder cannot be written to.
     """
     from filelock import FileLock, Timeout  # imported late, because the import is slow
 

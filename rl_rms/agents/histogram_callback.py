@@ -8,7 +8,7 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 class HistogramCallback(Periodic):
-    """Writes histograms of RMSprop's second moment and of its steps to TensorBoard at regular env steps.
+    """Writes histograms of RMSprop's second moment and steps to TensorBoard at regular env steps.
 
     The tags are ``optim/log10_second_moment`` and ``optim/log10_step``, see
     `rl_rms.optim.diagnostics.distributions`. The callback writes nothing for agents with another optimizer.

@@ -124,7 +124,8 @@ class Imputer:
         on_nonfinite: ``"raise"`` raises an error. ``"skip"`` imputes the values and masks the transition.
 
     Attributes:
-        num_nonfinite: Number of non-finite rewards and observations since the collector last set it to 0.
+        num_nonfinite: Number of non-finite rewards and observations since the last
+            `rl_rms.agents.collector.Collector.pop_num_nonfinite`.
     """
 
     def __init__(self, num_envs: int, on_nonfinite: OnNonfinite) -> None:
@@ -166,8 +167,8 @@ class Imputer:
             finals: Final observations by sub-environment.
             observations: Shape ``(num_envs, *observation)``.
             before: The observations before the step, same shape.
-            valid: False for reset frames and failed steps, shape ``(num_envs,)``.
-            starts: Whether ``observations`` begin an episode, same shape.
+            valid: False for steps that reset or fail, shape ``(num_envs,)``.
+            starts: Whether each observation begins an episode, shape ``(num_envs,)``.
 
         Raises:
             NonfiniteError: If a value is not finite and ``on_nonfinite`` is ``"raise"``.
@@ -182,7 +183,7 @@ class Imputer:
         return rewards, finals, observations, masked
 
     def _impute_rewards(self, rewards: Array, valid: Bools, masked: Bools | None) -> tuple[Array, Bools | None]:
-        # The reward of a reset frame belongs to no transition.
+        # The reward of a step that resets belongs to no transition.
         rewards = np.where(valid, rewards, 0.0)
         found = find("the reward", rewards)
         if not found:

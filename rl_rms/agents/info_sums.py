@@ -23,7 +23,7 @@ class InfoSums:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
-        # The sum of each entry, and the number of transitions that have it.
+        # The sum of each entry, and the number of transitions that have this entry.
         self._sums = np.zeros((2, len(names)))
         # Entries for which no transition has had a value yet.
         self._unseen = set(names)
@@ -46,10 +46,11 @@ class InfoSums:
 
         Args:
             info: The infos of the step.
-            valid: Whether each frame is a transition, shape ``(num_envs,)``.
+            valid: Whether each sub-environment's step is a transition, shape ``(num_envs,)``.
             done: Whether each transition is the last of its episode, same shape.
-            final_info: With same-step autoreset, the infos of the transitions that end an episode. There, the
-                ``info`` of such a sub-environment belongs to its next episode. Otherwise None.
+            final_info: The infos of the transitions that end an episode, with same-step autoreset. The ``info`` of
+                such a sub-environment then belongs to its next episode. None if no episode ends, or with another
+                autoreset mode.
         """
         parts = [(info, valid)] if final_info is None else [(info, valid & ~done), (final_info, valid & done)]
         for column, name in enumerate(self._names):

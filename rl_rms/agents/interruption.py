@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends a training after the updates on the current rollout, the second ends it at once."""
+"""Ctrl-C: the first ends a training after the updates on the current rollout, the second at once."""
 
 import os
 import signal
@@ -15,8 +15,7 @@ STEPS_TO_INTERRUPT = 1_000
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:
     """Call ``ask`` at the first SIGINT. Later signals raise KeyboardInterrupt at once, as usual.
 
-    If a handler other than Python's default is set, it is kept. Outside the main thread, this context does
-    nothing.
+    Outside the main thread, or if another handler than Python's default is set, this context does nothing.
 
     Args:
         ask: Function that is called at the first SIGINT.

@@ -27,8 +27,9 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Sets an environment's targets, and saves and restores its state within an episode.
 
-    A Box of floats that a target ``observation.*`` changes is unbounded, because observations may then lie outside
-    the declared bounds. A pickled or copied environment continues its episode if `parameter_snapshot` can save it.
+    If a target ``observation.*`` changes a Box of floats, the wrapper's Box has no bounds, because the changed
+    observations may lie outside the declared bounds. A pickled or copied environment continues its episode. Only
+    an environment that inherits from EzPickle and whose state cannot be saved begins a new episode.
 
     Raises:
         ValueError: If the environment lacks a target, or a change of a target would have no effect.
@@ -49,15 +50,15 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._has_begun = False
         self._problem: str | None = None
         self._notices = Notices()
-        # The last observation of a replayed environment, before observation targets moved it.
+        # The last observation of a replayed environment, before targets ``observation.*`` changed the observation.
         self._last_observation: Any = None
-        # Values of the next episode. None, except before the step that truncates the current episode.
+        # Values of the next episode, before the step that truncates the current episode; else None.
         self._upcoming: tuple[float, ...] | None = None
         setter = self._setter
         self._is_passive = self._episode is None and not (
             setter.moves_actions or setter.moves_rewards or setter.moves_observations
         )
-        # Whether the next step needs nothing but env.step.
+        # Whether the next step only calls ``env.step``.
         self._passes_on = self._is_passive
 
     @property
@@ -72,7 +73,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_noise_key(self) -> NoiseKey:
-        """The seed, drift, index and clock for which noise is drawn."""
+        """The key of the noise's random numbers; see `NoiseKey`."""
         return self._setter.noise_key
 
     @parameter_noise_key.setter
@@ -125,7 +126,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
-        """The state within the episode as plain JSON data, with which another environment can continue exactly.
+        """The state within the episode as plain JSON data. Another environment can continue the episode from it.
 
         The state is None before the first reset, and if it cannot be saved, for example because a replayed episode
         is too long or a part of the state cannot be written as JSON. Assigning a state restores it in an
@@ -206,7 +207,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._episode.begin(seed, options, self._setter.values)
         observation, info = check_reset(self.env.reset(seed=seed, options=options))
         self._last_observation, self._has_begun = observation, True
-        # Some environments restore their own values when they are reset.
+        # Some environments overwrite the values of targets when they are reset.
         self._setter.again()
         self._setter.begin()
         if self._setter.moves_observations:

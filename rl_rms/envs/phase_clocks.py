@@ -17,7 +17,7 @@ class PhaseClocks(SharedClock):
     target without a cycle, the timescale replaces the cycle. Constant targets are equal in all sub-environments.
     """
 
-    # For each sub-environment: the regime before the computed readings, and the regime changes within them.
+    # For each sub-environment: the regime before the computed readings, and the regime changes at these readings.
     _before: Ints
     _events: list[Ints]
     # The regimes at readings before `_next_event`.
@@ -39,7 +39,7 @@ class PhaseClocks(SharedClock):
     @property
     def values(self) -> tuple[Column, ...]:
         """The current values of each target, shape ``(num_envs,)``."""
-        # Most values of a block would be unused, because each vector step advances the clock by many readings.
+        # Values are not computed in blocks, because each vector step advances the clock by many readings.
         return tuple(
             schedule.values(self.reading + self._offsets[target], Key(self.seed, stream_of(target)))
             for target, schedule in self._changes.items()
@@ -59,7 +59,7 @@ class PhaseClocks(SharedClock):
         return self._regime
 
     def oracle(self, readings: Ints) -> dict[str, Floats]:
-        """Return the values at these readings, shape ``(num_envs, n)``."""
+        """Return each target's values at the given readings, shape ``(num_envs, n)``."""
         each = [trace(changes, readings, self.seed) for changes in self._each]
         return {target: np.stack([one[target] for one in each]) for target in self._changes}
 
@@ -79,6 +79,6 @@ class PhaseClocks(SharedClock):
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:
-    """Return phases in env steps: shares of a schedule's cycle, or of its timescale if it has no cycle."""
+    """Return phases in env steps: shares of a schedule's cycle or, without a cycle, of its timescale if finite."""
     span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
     return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

@@ -56,6 +56,6 @@ class PushedCartPole(gym.vector.VectorWrapper):
         """
         moves, pushes = actions
         cart: Any = self.env.unwrapped
-        # In a reset frame, the push has no effect, because the reset replaces the state.
+        # If the step resets a sub-environment, the push has no effect, because the reset replaces the state.
         cart.state[3] += self.strength * np.clip(np.reshape(pushes, -1), -1.0, 1.0)
         return self.env.step(moves)

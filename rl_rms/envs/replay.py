@@ -1,10 +1,11 @@
 """Replays of episodes, for environments or wrappers whose state cannot be read.
 
-The saved state consists of the episode's seed or the random generator before its reset, the options of the reset,
-and the actions and parameter values since then. Another environment repeats the actions with the same parameter
-values. A replay is exact if all random numbers come from ``np_random`` and the episode does not depend on earlier
-episodes. Box2D needs replays, because the contacts of its solver cannot be read or set. Loading repeats all env
-steps of the episode. An episode of more than `LONGEST` env steps is not saved.
+The saved state consists of the seed of the episode's reset (without a seed, the random generator before the
+reset), the options of the reset, and the actions and parameter values since the reset. Another environment repeats
+the actions with the same parameter values. A replay is exact if all random numbers come from ``np_random`` and the
+episode does not depend on earlier episodes. Box2D needs replays, because the contacts of its solver cannot be read
+or set. Loading a state repeats all env steps of the episode. An episode of more than `LONGEST` env steps is not
+saved.
 """
 
 import json
@@ -82,7 +83,7 @@ class Replay:
         }
 
     def repeat(self, state: Mapping[str, Any], set_values: Callable[[Values], None]) -> tuple[Any, bool]:
-        """Repeat an episode of `state_dict` in this environment.
+        """Repeat a saved episode in this environment.
 
         Returns:
             The last observation, and whether it equals the saved observation.
@@ -95,7 +96,7 @@ class Replay:
             self._generator = dict(state["generator"])
             set_generator(self._env.unwrapped, self._generator)
         result: Any = self._env.reset(**arguments)
-        # Some environments restore their own values at a reset.
+        # Some environments overwrite the values of targets when they are reset.
         set_values(settings[-1])
         now = settings[-1]
         for number, action in enumerate(decode(state["actions"])):
@@ -112,6 +113,6 @@ def _fingerprint(observation: Any) -> str:
 
 
 def _stacked(actions: list[Any]) -> Any:
-    """Join actions of one dtype and shape to one array, which needs much less space."""
+    """Join actions of one dtype and shape into one array, which needs much less space than a list."""
     kinds = {(one.dtype, one.shape) if isinstance(one, (np.ndarray, np.generic)) else None for one in actions}
     return np.stack(actions) if len(kinds) == 1 and None not in kinds else actions

@@ -68,7 +68,7 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
         env: The vector environment.
         error: The error that its step or reset raised.
         seeds: The seed of each sub-environment's last seeded reset.
-        first_index: Index of the first sub-environment in errors.
+        first_index: Index that error messages give to the first sub-environment of ``env``.
 
     Returns:
         The error with the indices and seeds of the sub-environments that failed; None if they are unknown.

@@ -1,4 +1,4 @@
-"""A vector environment in workers whose sub-environments can fail, hang, be restarted and be saved."""
+"""A vector environment in workers that handles failing and hanging sub-environments and saves their state."""
 
 import math
 import os
@@ -32,9 +32,9 @@ Message = tuple[str, Any]
 class ResilientAsyncVectorEnv(AsyncVectorEnv):
     """An AsyncVectorEnv that names or restarts sub-environments that fail, and ends workers that hang.
 
-    If a worker fails, either a new worker replaces it, or all workers are ended and `EnvError` is raised. The
-    transition in which a worker failed is truncated, and its reward is 0. The observation is the first observation
-    of the new worker. ``info``, or ``final_info`` in SAME_STEP mode, contains ``rl_rms.restarted``. Each
+    If a worker fails, either a new worker replaces it, or all workers are ended and `EnvError` is raised. If a new
+    worker starts in a step, the transition of the failed worker is truncated, with the reward 0 and the new
+    worker's first observation. ``info``, or ``final_info`` in SAME_STEP mode, contains ``rl_rms.restarted``. Each
     sub-environment gets wrappers that check the returned values and save the state within an episode. Workers
     ignore Ctrl-C.
 
@@ -67,7 +67,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._errors: dict[int, tuple[Exception, str]] = {}
         # New workers whose next step is a reset, because their last transition was truncated in NEXT_STEP mode.
         self._due: set[int] = set()
-        # First observations and infos of workers that were started between two steps, which the next step returns.
+        # First observations and infos that the next step returns, of workers that started between two steps.
         self._started: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._has_given_up = False
         # The last values of INHERITED attributes, for new workers.
@@ -185,7 +185,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return self.env_timeout if timeout is None else timeout
 
     def _ask(self, i: int, message: Message) -> None:
-        # `_answer` will detect that the worker has ended.
+        # If the worker has ended, `_answer` returns a fault.
         with suppress(OSError):
             self.parent_pipes[i].send(message)
 
@@ -202,7 +202,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return answers
 
     def _answer(self, i: int, end: float) -> Any:
-        """Return a worker's answer, or its fault if it has not answered at the time ``end``."""
+        """Return a worker's answer; a fault if the worker failed or has not answered at the time ``end``."""
         pipe, process = self.parent_pipes[i], self.processes[i]
         try:
             if end < math.inf and not pipe.poll(max(0.0, end - time.monotonic())):
@@ -273,7 +273,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     def _broken(
         self, i: int, observation: Any, info: dict[str, Any]
     ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Make the transition of a worker that failed."""
+        """Return the truncated transition of a worker that failed."""
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             final = _row(self.observations, i) if self.shared_memory else observation
             info = {"final_obs": final, "final_info": {RESTARTED: True}, **info}

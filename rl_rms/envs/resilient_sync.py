@@ -1,4 +1,4 @@
-"""A vector environment in this process whose sub-environments can fail, be restarted and be saved."""
+"""A vector environment in this process that handles failing sub-environments and saves their state."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,9 +28,10 @@ Env = gym.Env[Any, Any]
 class ResilientSyncVectorEnv(SyncVectorEnv):
     """A SyncVectorEnv that names or restarts sub-environments that fail.
 
-    If a sub-environment fails, its function makes a new one, or `EnvError` is raised. The failed transition is
-    truncated, and its reward is 0. The observation is the first observation of the new sub-environment. ``info``,
-    or ``final_info`` in SAME_STEP mode, contains ``rl_rms.restarted``.
+    If a sub-environment fails, either its function makes a new one, or `EnvError` is raised. If a new
+    sub-environment is made in a step, the failed transition is truncated, with the reward 0 and the new
+    sub-environment's first observation. ``info``, or ``final_info`` in SAME_STEP mode, contains
+    ``rl_rms.restarted``.
 
     Each sub-environment gets a wrapper that saves its state within an episode.
 

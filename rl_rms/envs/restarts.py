@@ -1,4 +1,4 @@
-"""The reset arguments and restart conditions of resilient vector environments."""
+"""Reads the seeds and the mask of a reset, and checks whether sub-environments can be restarted."""
 
 from collections.abc import Callable
 from typing import Any

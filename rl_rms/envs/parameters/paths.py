@@ -1,4 +1,4 @@
-"""Numbers anywhere inside an environment as targets, by paths such as ``"model.opt.gravity[2]"``.
+"""Targets that are numbers anywhere inside an environment, named by paths such as ``"model.opt.gravity[2]"``.
 
 A name is an attribute of an object, or a key of a dictionary. An index in brackets selects an element.
 """
@@ -20,7 +20,7 @@ _STEP = r"[A-Za-z_]\w*(?:\[-?\d+\])*"
 _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
 # Objects of these types contain no parameters of an environment's dynamics.
 _OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
-# Attributes of Gymnasium's base class.
+# Attributes of Gymnasium's base class, which `number_paths` does not list.
 _BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})
 # `number_paths` lists the numbers in objects that are at most this many attributes away from the environment.
 _DEPTH = 4
@@ -59,7 +59,7 @@ class AttributePath:
         *way, last = self.steps
         holder = _walk(env, way)
         _put(holder, last, fit(self.text, type(env).__name__, _walk(holder, (last,)), value))
-        # Some libraries, such as Box2D, return copies of their vectors, which must be assigned again.
+        # Some libraries, such as Box2D, return a copy of a vector. The changed copy must then be assigned.
         if isinstance(last, int) and way and self.get(env) != holder[last]:
             _put(_walk(env, way[:-1]), way[-1], holder)
 
@@ -108,9 +108,10 @@ def find_path(env: Any, text: str) -> AttributePath | None:
 
 
 def number_paths(env: Any) -> Iterator[tuple[str, int]]:
-    """Yield the paths of the numbers in an environment's public attributes, and the number of elements of each.
+    """Yield each path to a number in an environment's public attributes, and the number of elements it represents.
 
-    If an array or list has more than 10 elements, only the first element is listed, as an example.
+    If an array or list has more than 10 elements, the path to its first element represents all elements. Any other
+    path represents one element.
     """
     yield from _numbers(env, "", {id(env.env): env.env} if isinstance(env, gym.Wrapper) else {}, 0, 1)
     own = vars(env)

@@ -25,10 +25,10 @@ class Family(NamedTuple):
     make: Callable[[str, str], Parameter]
 
 
-# Keys are "module:Class", so that the environments' modules, Box2D and MuJoCo need not be imported.
+# The keys name classes as "module:Class", so that this module need not import the environments, Box2D or MuJoCo.
 _PARAMETERS: dict[tuple[str, str], Parameter] = {}
 _FAMILIES: dict[tuple[str, str], Family] = {}
-# Vector environments with the parameters of the single environments in their attribute ``envs``.
+# Vector environments whose parameters belong to the single environments in the attribute ``envs``.
 _OF_SINGLES = frozenset({"rl_rms.envs.mujoco.base:MujocoVectorEnv"})
 
 
@@ -49,7 +49,7 @@ def register_parameter(
 ) -> None:
     """Register how a parameter of an environment class and its subclasses is changed.
 
-    A value out of bounds raises an error when it would be set. Clip or reflect the schedule to avoid the error.
+    Setting a value out of bounds raises an error. Clip or reflect the schedule to avoid the error.
 
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
@@ -66,7 +66,8 @@ def register_parameter(
         effect: Time at which a change takes effect: the next ``"step"``, the next ``"reset"``, or the next
             ``"episode"``, in which case the episode in progress is truncated.
         provoke: ``provoke(env)`` moves an environment after its reset to a state in which the parameter has an
-            effect, if random actions seldom lead there. rl_rms calls it only on copies.
+            effect; None if random actions lead to such a state. rl_rms calls the function only on copies of the
+            environment.
 
     Raises:
         ValueError: If the bounds allow no value, or ``effect`` is unknown.
@@ -116,8 +117,8 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
     Args:
         env: The unwrapped environment, or the wrapper.
-        name: A name registered for its class, an attribute that is a number, or the path to a number, such as
-            ``"model.opt.gravity[2]"``.
+        name: A name registered for the class of ``env``, an attribute that is a number, or the path to a number,
+            such as ``"model.opt.gravity[2]"``.
 
     Raises:
         ValueError: If a change of the parameter is impossible or has no effect.
@@ -143,7 +144,10 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 
 
 def parameter_names(env: Any) -> list[str]:
-    """Return the registered parameters of an environment's class, or else the names of its numeric attributes."""
+    """Return the names of an environment's registered parameters that have an effect.
+
+    If there are none, the result contains the names of the environment's public numeric attributes.
+    """
     single = _single_of(env)
     if single is not None:
         return parameter_names(single)

@@ -50,7 +50,7 @@ for _class in (_LAKE, _CLIFF):
 
 
 def _set_rainy_probability(env: Any, probability: float) -> None:
-    """Make the intended move with this probability. The two perpendicular moves are equally likely."""
+    """Make the intended move with the given probability. The two perpendicular moves are equally likely."""
     aside = (1.0 - probability) / 2.0
     for rows in env.P.values():
         for row in rows.values():
@@ -86,7 +86,7 @@ register_parameter(
     high=1,
     inert=_without_rain,
 )
-# The environment uses this attribute when an episode begins.
+# The environment reads ``fickle_probability`` only when an episode begins.
 register_parameter(
     _TAXI,
     "fickle_probability",

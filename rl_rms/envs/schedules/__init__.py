@@ -1,7 +1,7 @@
 """Schedules of a parameter over time: immutable, pure functions of clock and key.
 
-A schedule has no state. Values can therefore be computed at any clock and in any order, equal seeds give equal
-drifts, and a resumed run continues exactly.
+A schedule has no state. Its values can therefore be computed at any clock and in any order. Equal seeds give equal
+values. A resumed run continues the values exactly.
 
 - levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
 - smooth transitions: `Linear`, `Cosine`, `Exponential`, `Sigmoid`

@@ -19,8 +19,8 @@ class AdversarialBurst(Schedule):
     A burst begins when an episode ends, the mean return of the last ``window`` episodes is at least ``threshold``,
     and at least ``rest`` env steps have passed since the end of the last burst. Only episodes that ended after the
     last burst count. Each bound other than ``base`` is tried once, ``low`` first. Later bursts are at the bound
-    with the lower mean return of the episodes in its bursts. Source of the idea: Pinto et al., "Robust adversarial
-    reinforcement learning" (ICML 2017). This adversary only learns which bound is worse.
+    whose bursts had the lower mean return. Source of the idea: Pinto et al., "Robust adversarial reinforcement
+    learning" (ICML 2017). Unlike the paper's adversary, the schedule learns only which bound gives lower returns.
 
     The schedule is immutable. At each burst, the environment's wrapper replaces the schedule by a copy with one
     more entry in ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns.
@@ -28,9 +28,9 @@ class AdversarialBurst(Schedule):
 
     Args:
         base: Value outside of bursts.
-        low: The bound below, <= ``base``.
-        high: The bound above, >= ``base``.
-        threshold: Mean return that starts a burst.
+        low: Lower bound, <= ``base``.
+        high: Upper bound, >= ``base``.
+        threshold: Smallest mean return at which a burst begins.
         duration: Length of a burst in env steps, >= 1.
         window: Episodes over which returns are averaged, >= 1.
         rest: Minimum env steps between two bursts, >= 0.
@@ -79,7 +79,7 @@ class AdversarialBurst(Schedule):
             )
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the value of the burst that began within the last ``duration`` clocks, else ``base``."""
+        """Return the value of the burst in progress at each clock, else ``base``."""
         t = np.asarray(t)
         values = np.full(t.shape, self.base)
         for start, value in self.strikes:

@@ -52,7 +52,7 @@ class _Combined(Schedule):
 
     @property
     def cycle(self) -> float:
-        """The common cycle of all parts that change; infinite if their cycles differ."""
+        """The common cycle of all parts that change; infinite if the parts' cycles differ or no part changes."""
         cycles = {part.cycle for part in self.schedules if part.amplitude > 0}
         return cycles.pop() if len(cycles) == 1 else math.inf
 
@@ -128,9 +128,10 @@ class Sum(_Combined):
 class Product(_Combined):
     """The product of schedules; numbers stand for constants.
 
-    The bounds are the extreme products of values within the parts' bounds; the product need not reach them. If a
-    part is unbounded, the amplitude is the standard deviation of a product of independent parts whose standard
-    deviations are their amplitudes. The timescale is the shortest timescale of any part.
+    The bounds are the lowest and the highest product of values within the parts' bounds; the product need not
+    reach its bounds. If a bound of the product is infinite, the amplitude is the standard deviation of the
+    product, computed as if the parts were independent and each part's amplitude was its standard deviation. The
+    timescale is the shortest timescale of any part.
 
     Args:
         schedules: The parts.
@@ -220,8 +221,8 @@ class Clip(_Limited):
 
     Args:
         schedule: The schedule to limit.
-        low: Lower limit; None for none.
-        high: Upper limit, above the lower one; None for none.
+        low: Lower limit; None for no lower limit.
+        high: Upper limit, > ``low``; None for no upper limit.
 
     Raises:
         ValueError: If there is no limit, or an argument is invalid.
@@ -247,8 +248,8 @@ class Reflect(_Limited):
 
     Args:
         schedule: The schedule to reflect.
-        low: Lower limit; None for none.
-        high: Upper limit, above the lower one; None for none.
+        low: Lower limit; None for no lower limit.
+        high: Upper limit, > ``low``; None for no upper limit.
 
     Raises:
         ValueError: If there is no limit, or an argument is invalid.
@@ -264,8 +265,8 @@ class Reflect(_Limited):
         if least <= low and high <= most:
             return low, high
         if math.isfinite(low) and math.isfinite(high):
-            # The reflected value has an extreme inside the range only if the value passes a limit or its mirror
-            # image.
+            # The reflected value reverses its direction only where the schedule's value passes a limit or a mirror
+            # image of a limit.
             ends = fold(np.array([low, high]), self.low, self.high).tolist()
             turns = [one for one in (least, most) if math.isfinite(one) and self._reaches(one, low, high)]
             return min(ends + turns), max(ends + turns)
@@ -276,7 +277,7 @@ class Reflect(_Limited):
         return min(low, 2 * most - high), most
 
     def _reaches(self, mirror: float, low: float, high: float) -> bool:
-        """Whether the range from ``low`` to ``high`` contains the mirror or one of its images."""
+        """Whether the range from ``low`` to ``high`` contains the limit ``mirror`` or a mirror image of it."""
         if self.low is None or self.high is None:
             return low <= mirror <= high
         period = 2 * (self.high - self.low)

@@ -38,7 +38,7 @@ class Schedule(
         [13.8, 11.6]
     """
 
-    # With this, a NumPy number on the left of + or * calls the schedule's operator.
+    # This attribute makes a NumPy number on the left of + or * call the schedule's operator.
     __array_ufunc__: ClassVar[None] = None
 
     @abstractmethod
@@ -98,9 +98,9 @@ class Schedule(
         The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Smooth
         transitions use the law of ramps, and sinusoids have their own law. A combination or modification uses the
         half-lives of its parts. All other schedules use `matched_half_life` with their timescale. For jumps at
-        random times to independent levels and for an Ornstein-Uhlenbeck process, a result of many updates is
-        exact. For other schedules, a result that is short compared with the timescale is accurate. If the result
-        for periodic jumps is close to the timescale, the best half-life is a third shorter.
+        random times to independent levels and for an Ornstein-Uhlenbeck process, a half-life of many updates is
+        exact. For other schedules, a half-life that is short compared with the timescale is accurate. If the
+        computed half-life for periodic jumps is close to the timescale, the best half-life is a third shorter.
 
         Args:
             steps_per_update: Env steps between two measurements, > 0.
@@ -126,7 +126,7 @@ class Schedule(
         return self._half_life(steps_per_update, snr)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
-        """Compute `half_life` for a schedule whose value changes, arguments in range and ``snr > 0``."""
+        """Compute `half_life` for a schedule that changes, valid arguments and a positive ``snr``."""
         return matched_half_life(self.timescale / steps_per_update, snr)
 
     def value(self, t: int, key: Key) -> float:
@@ -137,8 +137,8 @@ class Schedule(
         """Return the clocks at which the value jumps.
 
         Args:
-            t0: Clock in env steps.
-            t1: Clock in env steps.
+            t0: Clock before the first clock of the interval, in env steps.
+            t1: Last clock of the interval, in env steps.
             key: Stream of random numbers.
 
         Returns:
@@ -179,7 +179,7 @@ class Schedule(
         return plot(self, ax, until=until, seeds=seeds)
 
     def __add__(self, other: "Schedule | float") -> "Schedule":
-        """Return the sum of both values at each clock."""
+        """Return the sum of this schedule and another schedule or a number."""
         if not _is_operand(other):
             return NotImplemented
         return _make("sum", [self, other])
@@ -188,7 +188,7 @@ class Schedule(
         return self + other
 
     def __mul__(self, other: "Schedule | float") -> "Schedule":
-        """Return the product of both values at each clock."""
+        """Return the product of this schedule and another schedule or a number."""
         if not _is_operand(other):
             return NotImplemented
         return _make("product", [self, other])
@@ -243,7 +243,7 @@ SCHEDULES: dict[str, type[Schedule]] = Schedule._classes
 
 
 def _make(name: str, *arguments: Any) -> Schedule:
-    """Make a schedule of a class that this module cannot import at its beginning."""
+    """Make a schedule by the name of its class, which this module cannot import without a circular import."""
     return SCHEDULES[name](*arguments)
 
 
@@ -271,7 +271,8 @@ def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> di
         name: The name of ``changes`` in errors.
 
     Raises:
-        ValueError: If ``changes`` is not such a mapping. The message names the target.
+        ValueError: If ``changes`` is not a mapping, or a schedule is invalid. The message names an invalid
+            schedule's target.
     """
     if changes is None:
         return {}

@@ -1,13 +1,13 @@
-"""Markov processes with access at any clock, sampled from coarse to fine by bridges.
+"""The base class of Markov processes whose values can be computed at any clock, without a simulation from clock 0.
 
-Given two values of a Markov process, the value midway between them has a known distribution, the bridge. The
-bridge does not depend on earlier or later values (Levy's construction of Brownian motion). The values at clock 0
-and at ``2**62`` are drawn first, then the value in the middle, then the middles of both halves, and so on. The
-random numbers of each value depend only on its own clock. At whole clocks the result has exactly the distribution
-of the process that is simulated step by step.
+Given the values of a Markov process at two clocks, the value at the middle clock has a known distribution, the
+bridge. The bridge does not depend on earlier or later values (Levy's construction of Brownian motion). The values
+at clock 0 and at ``2**62`` are drawn first, then the value in the middle, then the middles of both halves, and so
+on. The random numbers of each value depend only on its own clock. At whole clocks the result has exactly the
+distribution of a process that is simulated step by step.
 
-The first value in a distant block of 4096 clocks needs the states at about 50 other clocks. All states of the
-block are then drawn at once.
+The first value that is computed in a block of 4096 clocks needs the states at up to about 50 clocks outside the
+block. All states of the block are then drawn at once.
 """
 
 from abc import abstractmethod
@@ -58,7 +58,7 @@ class Bridged(Schedule):
         return self._held(by_block(t, BLOCK, lambda block, inside: _states(self, key, block)[inside % BLOCK]))
 
 
-# The caches store 8 MB of blocks, and the block ends of a few hundred streams.
+# The caches store at most 8 MB of blocks, and the block ends of a few hundred streams.
 @lru_cache(maxsize=256)
 def _states(schedule: Bridged, key: Key, block: int) -> Floats:
     """Return the states at a block's clocks, shape ``(BLOCK,)``."""

@@ -30,7 +30,7 @@ class Derived(Schedule):
 
     @property
     def random(self) -> bool:
-        """Whether the schedule is random."""
+        """Whether the other schedule is random."""
         return self.schedule.random
 
     @property
@@ -57,12 +57,12 @@ def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
 
 
 def center_of(bounds: Bounds, otherwise: float) -> float:
-    """Compute the middle of the bounds, or ``otherwise`` if one of them is infinite."""
+    """Compute the middle of the bounds, or ``otherwise`` if a bound is infinite."""
     low, high = bounds
     return low + (high - low) / 2 if math.isfinite(high - low) else otherwise
 
 
 def amplitude_of(bounds: Bounds, otherwise: float) -> float:
-    """Compute half of the range between the bounds, or ``otherwise`` if it is infinite."""
+    """Compute half of the range between the bounds, or ``otherwise`` if a bound is infinite."""
     low, high = bounds
     return (high - low) / 2 if math.isfinite(high - low) else otherwise

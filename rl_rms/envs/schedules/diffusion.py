@@ -1,4 +1,4 @@
-"""Random walks with access at any clock, sampled by bridges."""
+"""Random walks whose values can be computed at any clock, without a simulation from clock 0."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Markov chains of values with access at any clock, sampled by bridges."""
+"""Markov chains whose values can be computed at any clock, without a simulation from clock 0."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Counter-based random numbers with access at any clock.
+"""Counter-based random numbers, which can be drawn for any clock in any order.
 
 The generator is Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 The key is (seed, target, env index). The counter is (0, block of draws, lane, part of the expression).

@@ -66,7 +66,7 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
 
     Args:
         env: The vector environment.
-        error: The error that its step or reset raised.
+        error: The error that a step or a reset of ``env`` raised.
         seeds: The seed of each sub-environment's last seeded reset.
         first_index: Index that error messages give to the first sub-environment of ``env``.
 

@@ -40,7 +40,8 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
     Args:
         env_fns: Functions that make the sub-environments.
-        on_env_error: ``"raise"`` or ``"restart"``; an agent's ``on_env_error="restart"`` overrides ``"raise"``.
+        on_env_error: ``"raise"`` raises an error if a worker fails, and ``"restart"`` starts a new worker. An
+            agent's ``on_env_error="restart"`` overrides ``"raise"``.
         env_timeout: Seconds that a worker may take for a step or a reset, None for no limit.
         **kwargs: Other arguments of AsyncVectorEnv.
 

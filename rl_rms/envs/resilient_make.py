@@ -28,8 +28,9 @@ def make_resilient_vec(
     """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``.
 
     Raises:
-        ValueError: If a function returns one environment several times, except in the mode ``"async"``.
-        TypeError: If a function does not return an environment.
+        ValueError: If ``id`` is a function that returns the same environment at several calls. The mode
+            ``"async"`` does not check this.
+        TypeError: If ``id`` is a function that does not return an environment.
     """
     make = partial(_make_one, id, tuple(wrappers), kwargs)
     env: ResilientSyncVectorEnv | ResilientAsyncVectorEnv

@@ -37,7 +37,8 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
 
     Args:
         env_fns: Functions that make the sub-environments.
-        on_env_error: ``"raise"`` or ``"restart"``; an agent's ``on_env_error="restart"`` overrides ``"raise"``.
+        on_env_error: ``"raise"`` raises an error if a sub-environment fails, and ``"restart"`` makes a new one. An
+            agent's ``on_env_error="restart"`` overrides ``"raise"``.
         **kwargs: Other arguments of SyncVectorEnv.
 
     Attributes:

@@ -1,8 +1,8 @@
 """Saves the state within an episode as JSON data, so that another environment can continue the episode.
 
-The state of a class in the registry of `register_state`, or MuJoCo's own data, is saved with the random generator.
-The registry includes Gymnasium's classic control and toy text (except Blackjack), Atari and most of MiniGrid.
-Other environments replay their episodes, see `rl_rms.envs.replay`.
+For environments of registered classes and for MuJoCo environments, the state is saved with the random generator.
+`register_state` registers a class. Gymnasium's classic control and toy text (except Blackjack), Atari and most of
+MiniGrid are registered. Other environments replay their episodes, see `rl_rms.envs.replay`.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,8 +42,9 @@ def register_state(
     Args:
         env_class: Class of the unwrapped environment, or its name as ``"module:Class"``.
         *attributes: Names of attributes.
-        get: Function of the unwrapped environment that returns the state that is not in these attributes.
-        set: Function of the unwrapped environment and a result of ``get``, which restores this state.
+        get: ``get(env)`` returns the state of the unwrapped environment that is not in ``attributes``; None if the
+            attributes contain the whole state.
+        set: ``set(env, value)`` restores a result of ``get``; None if ``get`` is None.
 
     Raises:
         ValueError: If only one of ``get`` and ``set`` is given.
@@ -80,7 +81,7 @@ def known_state(env: Any) -> dict[str, Any]:
     """
     env = env.unwrapped
     registered = _STATES.get(qualified(type(env)), _Registered())
-    # Attributes that the first reset creates do not exist before it.
+    # Some attributes do not exist before the first reset.
     attributes = {name: getattr(env, name) for name in registered.attributes if hasattr(env, name)}
     state = {"generator": generator_state(env), "attributes": encode(attributes)}
     if registered.get is not None:
@@ -121,7 +122,7 @@ def is_made_anew_by_pickle(env: Any) -> bool:
 def generator_state(env: Any) -> dict[str, Any]:
     """Read the state of an unwrapped environment's random generator.
 
-    An environment with several generators has a property ``generator_state``.
+    An environment with several generators returns their states in a property ``generator_state``.
 
     Raises:
         ValueError: If the state cannot be read.
@@ -146,7 +147,7 @@ def generator_state(env: Any) -> dict[str, Any]:
 
 
 def set_generator(env: Any, state: Mapping[str, Any]) -> None:
-    """Restore a state of `generator_state`."""
+    """Restore the state of a random generator that the function `generator_state` returned."""
     if hasattr(type(env), "generator_state"):
         env.generator_state = state
     elif isinstance(env.np_random, np.random.RandomState):

@@ -45,7 +45,7 @@ def native(spec: EnvSpec) -> EnvSpec | None:
 
 
 def is_threaded(spec: EnvSpec) -> bool:
-    """Whether the native vector environment of rl_rms has the argument ``num_threads``."""
+    """Whether rl_rms has a native vector environment with the argument ``num_threads`` for this specification."""
     return _NATIVE.get(str(spec.entry_point), "").startswith("mujoco:")
 
 

@@ -28,8 +28,8 @@ class SubEnvs(Backend):
         targets: The targets.
 
     Raises:
-        ValueError: If the sub-environments are non-stationary already, or have a `Parametrized` for other targets.
-            If there are targets, also if the sub-environments of workers lack a `Parametrized`.
+        ValueError: If the sub-environments are non-stationary already, have a `Parametrized` for other targets, or
+            are in workers and lack a `Parametrized` although there are targets.
     """
 
     def __init__(self, env: VectorEnv, targets: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class SubEnvs(Backend):
 
     @property
     def wrapper_states(self) -> WrapperStates:
-        """The state of each sub-environment's wrappers; empty if they cannot be reached."""
+        """The state of each sub-environment's wrappers; empty if the wrappers cannot be reached."""
         if not self._can_save:
             return []
         self._find_sub_envs()
@@ -108,19 +108,19 @@ class SubEnvs(Backend):
             self._put("wrapper_states", states)
 
     def set(self, columns: tuple[Column, ...]) -> None:
-        """Set each sub-environment's values, if any of them changed."""
+        """Set each sub-environment's values, if any value changed."""
         if all(map(_same, columns, self._columns)):
             return
         self._columns = columns
         self._put("parameter_values", self._rows(columns))
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Set each sub-environment's index and clock."""
+        """Set the index and the clock that the random numbers of each sub-environment depend on."""
         rows = [NoiseKey(noise_key.seed, *((one,) for one in each)) for each in zip(*noise_key[1:], strict=True)]
         self._put("parameter_noise_key", rows)
 
     def current(self) -> tuple[float, ...]:
-        """Return the values of the first sub-environment, which equal the values of the others."""
+        """Return the current value of each target in the first sub-environment."""
         values: tuple[float, ...] = self._base.call("current_values")[0] if self._is_ready else ()
         return values
 
@@ -140,7 +140,7 @@ class SubEnvs(Backend):
         return transitions
 
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Make the ``ending`` sub-environments truncate their episodes."""
+        """Make the ``ending`` sub-environments truncate their episodes in the next step."""
         rows = self._rows(columns)
         self._put("parameter_upcoming", [row if ends else None for row, ends in zip(rows, ending, strict=True)])
         # The sub-environments set the values themselves.
@@ -187,7 +187,7 @@ class SubEnvs(Backend):
         if isinstance(self._base, SyncVectorEnv):
             continue_sync(self._base, self.last, resetting)
         else:
-            # A later reset of some sub-environments returns the others' observations again.
+            # A later reset of some sub-environments returns the observations of the other sub-environments again.
             each = list(iterate(self._base.observation_space, self.last))
             concatenate(self._base.single_observation_space, each, self._base.observations)
             self._put("reset_is_due", resetting.tolist())

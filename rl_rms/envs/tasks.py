@@ -4,9 +4,9 @@
 `NonStationary` around an environment of Gymnasium or rl_rms. `rl_rms.envs.make_vec` also accepts the ids of the
 tasks. By default, `make_vec` uses one clock for all sub-environments.
 
-Most tasks suit runs of about a million env steps: slow drift has a period of 200,000, and jumps occur every
-100,000. An agent can learn the task at every value in the range of a change. The values are not tuned for an
-optimizer.
+Most tasks suit runs of about a million env steps. Slow drift has a period of 200,000 env steps, and jumps occur
+every 100,000 env steps. An agent can learn each task at every value that a changing parameter takes. The values
+are not tuned for an optimizer.
 """
 
 from collections.abc import Mapping
@@ -256,7 +256,7 @@ def task_config(name: str) -> EnvConfig:
 
 
 def find_task(id: str) -> EnvConfig | None:
-    """Return the configuration of a ready-made task, or None.
+    """Return the configuration of a ready-made task; None for other ids.
 
     Args:
         id: Id such as ``"rl_rms/DriftingCartPole-v0"``, with or without a module and a colon before it.

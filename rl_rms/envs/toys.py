@@ -72,10 +72,10 @@ class TwoStates(gym.Env[Observation, np.int64]):
     """Two states and two actions: action 0 stays in the state, and action 1 goes to the other state.
 
     A transition to state i has the reward ``reward_i``. With probability ``slip`` the other action is executed. If
-    the two rewards are swapped, the best action changes in both states. A converged policy has small gradients. An
-    optimizer that has forgotten large gradients then makes large steps, and the policy can collapse. Dohare, Lan
-    and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL 2023), study this with another
-    two-state process.
+    the two rewards are swapped, the best action changes in both states. A converged policy has small gradients.
+    After a swap of the rewards, an optimizer whose second moment is small makes large steps, and the policy can
+    collapse. Dohare, Lan and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL 2023),
+    study policy collapse with another two-state process.
 
     The observation is the state as a one-hot vector. Targets that can change: ``reward_0``, ``reward_1`` and
     ``slip``.

@@ -6,7 +6,7 @@
 
 ``z`` is standard normal and drawn for each component at each env step. ``vector`` is drawn once for each value of
 ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the share of
-env steps in which a random action replaces the agent's. Permutations are numbered, and number 0 is the identity.
+env steps with a random action. Permutations are numbered, and number 0 is the identity.
 ``mask`` is the share of an observation's components that are set to 0. Observations of uint8 are rounded and
 clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of
 a part of a Tuple is its index. Random numbers come from `rl_rms.envs.noise`.
@@ -58,7 +58,7 @@ DRAWN = (
     "observation.mask",
     "action.permute",
 )
-# The bounds of the targets that have bounds. For Discrete actions, noise is a share and at most 1.
+# The bounds of the targets that have bounds. For Discrete actions, ``action.noise`` is also at most 1.
 BOUNDS = {
     "reward.noise": (0.0, math.inf),
     "observation.offsets": (0.0, math.inf),
@@ -148,7 +148,7 @@ def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], A
 
 
 def misfit(target: str, observation_space: Space, action_space: Space) -> str | None:
-    """Describe the property that a target needs and the spaces lack; None if they lack nothing."""
+    """Describe the property that a target needs and the spaces lack; None if the spaces fit the target."""
     if target.startswith("reward."):
         return None
     space: Space | None = action_space
@@ -162,7 +162,7 @@ def misfit(target: str, observation_space: Space, action_space: Space) -> str | 
 
 
 def _needed(target: str, space: Space) -> tuple[str, bool]:
-    """Describe the property of a space that a target needs, and say whether the space has it."""
+    """Describe the property of a space that a target needs, and return whether the space has this property."""
     if target.startswith("observation."):
         is_movable = is_float_box(space) or is_uint8_box(space)
         if transform_of(target) == "observation.permute":
@@ -204,8 +204,8 @@ def moved_space(space: Space, targets: Iterable[str]) -> Space:
     """Return the space of transformed observations, in which each changed Box of floats has no bounds.
 
     Args:
-        space: The space of one observation. Parts that wrappers have removed are ignored.
-        targets: Names of targets.
+        space: The space of one observation.
+        targets: Names of targets. Targets of parts that wrappers have removed from ``space`` are ignored.
     """
     for target in targets:
         if target.startswith("observation.") and transform_of(target) is not None:
@@ -230,7 +230,7 @@ def _without_bounds(space: Space, keys: tuple[str, ...]) -> Space:
 
 
 def bounds_of(target: str, action_space: Space) -> tuple[float, float] | None:
-    """Return the bounds of a target's values; None if it has no bounds."""
+    """Return the bounds of a target's values; None if the target has no bounds."""
     if target == "action.noise" and isinstance(action_space, Discrete):
         return 0.0, 1.0
     return BOUNDS.get(transform_of(target) or "")

@@ -40,11 +40,11 @@ _CLOCKS: dict[str, Callable[..., Clock]] = {
 class NonStationaryVector(Changing, VectorWrapper):
     """A vector environment whose parameters change while an agent acts in it.
 
-    The clock counts true transitions, not the frames in which a sub-environment is only reset. As in
+    The clock counts true transitions. A step in which a sub-environment is only reset does not count. As in
     `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
     ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A seed with a ``reset_mask`` does not
-    change the clock. All frames of a vector step, including the first frames of new episodes, use the values at
-    the beginning of the step.
+    change the clock. All observations of a vector step, including the first observations of new episodes, use the
+    values at the beginning of the step.
 
     Args:
         env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
@@ -133,7 +133,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         # Seed and drifts that the backend's random numbers use.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
-        # A mask of all sub-environments, for steps and for the entries of info.
+        # A mask that is True for all sub-environments, for steps and for the entries of info.
         self._everywhere = _read_only(np.ones(env.num_envs, dtype=np.bool_))
         # Whether a step needs the mask of true transitions, not only their number.
         self._needs_mask = sharing == "independent" or self._feedback.is_needed or self._backend.needs_valid
@@ -146,11 +146,11 @@ class NonStationaryVector(Changing, VectorWrapper):
         """Begin episodes.
 
         Args:
-            seed: Seed of the environment, and of the drift unless the constructor got one; the drift uses the
-                first seed of a list. A seed also rewinds the clock to 0, resets the curriculum and removes
-                adversarial bursts, except in `frozen` and with a ``reset_mask``.
+            seed: Seed of the environment. It is also the seed of the drift, unless the constructor got a seed. The
+                drift uses the first seed of a list. Except in `frozen` and with a ``reset_mask``, a seed also sets
+                the clock to 0, resets the curriculum and removes adversarial bursts.
             options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. Other
-                options go to the environment, such as ``"reset_mask"``, which selects sub-environments to reset.
+                options go to the environment. ``"reset_mask"`` selects the sub-environments to reset.
         """
         if isinstance(seed, Iterable):
             seed = [None if one is None else check_int("seed", one, least=0) for one in seed]
@@ -171,7 +171,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         return self._observed(observations), self._with_regime(infos)
 
     def step(self, actions: Any) -> Transitions:
-        """Make a vector step, then advance the clock by its true transitions."""
+        """Make a vector step, then advance the clock by the number of true transitions."""
         begins = int(np.count_nonzero(self._resetting))
         if begins and self._feedback.is_needed:
             self._begin(self._resetting)
@@ -306,7 +306,7 @@ class NonStationaryVector(Changing, VectorWrapper):
     def _set(self) -> None:
         if self._backend.is_drawn:
             noise_key = self._clock.noise_key
-            # The key is sent only if there is noise, because sending it to workers takes time.
+            # Sending the key to workers takes time. Without noise, only a new seed or new drifts need it.
             if self._backend.has_noise or noise_key[:2] != self._placed:
                 self._placed = noise_key[:2]
                 self._backend.place(noise_key)

@@ -76,8 +76,8 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
 def _equal_env(env: Any) -> Any:
     """Make another environment from the spec; return ``env`` if this fails, or if an attribute is not equal.
 
-    A copy reads the ``__dict__`` of the copied object. In CPython 3.11 and 3.12, this makes all later
-    attribute lookups slower, and so all steps of the environment.
+    The verification copies the result instead of ``env``. A copy reads the ``__dict__`` of the copied object. In
+    CPython 3.11 and 3.12, this read makes all later attribute lookups of the object slower.
     """
     try:
         with warnings.catch_warnings():
@@ -179,14 +179,14 @@ def copy_env(env: Any) -> Any:
         vars(clone).update(copy.deepcopy(vars(env), known))
         return clone
     if hasattr(env, "mujoco_renderer"):
-        # This copies the current model instead of loading its file again, and omits the renderer.
+        # The clone gets a copy of the current model, without loading the model's file again, and no renderer.
         clone = object.__new__(type(env))
         state = {name: value for name, value in vars(env).items() if name != "mujoco_renderer"}
         vars(clone).update(copy.deepcopy(state), mujoco_renderer=None)
     else:
         clone = copy.deepcopy(env)
         if isinstance(env, EzPickle):
-            # deepcopy creates this environment again, without the values that were set.
+            # deepcopy makes an EzPickle environment anew, without the values that were set.
             vars(clone).update(
                 {name: value for name, value in vars(env).items() if isinstance(value, (bool, int, float))}
             )
@@ -228,7 +228,7 @@ def _longest_episode(parameter: Parameter) -> int:
 
 
 def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: Sequence[Parameter]) -> bool:
-    """Whether the value changes the transitions of one of two copies.
+    """Whether ``value`` makes the transitions of ``moved`` differ from the transitions of ``usual``.
 
     Raises:
         _UnlikeError: If the copies differ before the change.

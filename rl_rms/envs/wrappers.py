@@ -15,11 +15,11 @@ from gymnasium.error import DependencyNotInstalled
 
 Wrap = Callable[[Any], gym.Env[Any, Any]]
 WrapperLike = str | Mapping[str, Any] | Sequence[Any] | Callable[..., gym.Env[Any, Any]]
-"""``"FlattenObservation"``, ``"module:Class"``, a class or a function; with arguments ``{name: arguments}`` or
-``(name, arguments)``."""
+"""Name of a Gymnasium wrapper such as ``"FlattenObservation"``, import path ``"module:Class"``, class or function.
+With arguments, the form is ``{name: arguments}`` or ``(name, arguments)``."""
 
 DRIFT = "drift"
-"""The entry of a list that marks the position of the drift."""
+"""The entry of a list of wrappers that separates the wrappers inside the drift from the outer wrappers."""
 # Gymnasium's wrappers that are not allowed, and what to use instead.
 _INSTEAD = {
     "Autoreset": "vector environments begin the next episode themselves, see autoreset_mode",
@@ -77,8 +77,8 @@ def as_wrappers(wrappers: Iterable[WrapperLike]) -> tuple[list[Wrap], list[Wrap]
     """Find wrappers, and return functions that wrap an environment, from the innermost to the outermost wrapper.
 
     Returns:
-        The wrappers inside the drift, and the wrappers around it. The entry ``"drift"`` separates them. Without
-        this entry, all wrappers are around the drift.
+        The wrappers inside the drift, and the wrappers around the drift. The entry ``"drift"`` separates the two
+        groups. Without this entry, all wrappers are around the drift.
 
     Raises:
         ValueError: If a wrapper cannot be found, an argument is unknown or missing, or ``"drift"`` occurs twice.

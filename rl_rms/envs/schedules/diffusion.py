@@ -85,16 +85,15 @@ class RandomWalk(Bridged):
     """A sum of independent Gaussian steps, with optional reflecting walls.
 
     Without walls, the change over k env steps has the standard deviation ``std * sqrt(k)``. With two walls, the
-    distribution over time is uniform between the walls, and the timescale is ``(high - low)**2 / (6 std**2)``, the
-    initial decay time of the autocovariance. A half-life that is short compared with the timescale is close to
-    `rl_rms.laws.random_walk_half_life`. Without two walls, the variance grows without limit, and the amplitude and
-    the timescale are infinite.
+    distribution over time is uniform between the walls, and the timescale is ``(high - low)**2 / (6 std**2)``. A
+    half-life that is short compared with the timescale is close to `rl_rms.laws.random_walk_half_life`. Without
+    two walls, the variance grows without limit, and the amplitude and the timescale are infinite.
 
     Args:
         start: Value at clock 0, between the walls.
         std: Standard deviation of the change in one env step, >= 0.
-        low: Lower wall; None for none.
-        high: Upper wall, above the lower one; None for none.
+        low: Lower wall; None for no lower wall.
+        high: Upper wall, > ``low``; None for no upper wall.
 
     Raises:
         ValueError: If an argument is not a finite number or out of its range.
@@ -144,8 +143,8 @@ class RandomWalk(Bridged):
             )
         return super()._half_life(steps_per_update, snr)
 
-    # States are sums of standard normal steps. A walk without walls that is folded at the walls has exactly the
-    # distribution of a reflected walk.
+    # States are sums of standard normal steps. Reflecting the values of a walk without walls gives exactly the
+    # distribution of a walk that is reflected at each env step.
 
     def _begin(self, uniform: Floats) -> Floats:
         return np.zeros(uniform.shape[1])
@@ -169,11 +168,11 @@ def fold(values: Floats, low: float | None, high: float | None) -> Floats:
 
     Args:
         values: Any values.
-        low: Lower limit; None for none.
-        high: Upper limit, above the lower one; None for none.
+        low: Lower limit; None for no lower limit.
+        high: Upper limit, > ``low``; None for no upper limit.
 
     Returns:
-        Values of the same shape within the limits; values already within them are unchanged.
+        Values of the same shape within the limits; values already within the limits are unchanged.
     """
     if low is not None and high is not None:
         width = high - low

@@ -75,8 +75,8 @@ class _Drawn(Schedule):
 class Redraw(_Drawn):
     """Draws a new level at clocks 0, ``every``, ``2 * every``, ..., uniformly from [low, high) or from a list.
 
-    The timescale is ``0.8 * every``. The autocovariance falls linearly to 0 at ``every``; an exponential
-    ``exp(-k / tau)`` with this tau has about the same best half-life.
+    The timescale is ``0.8 * every``. A value with the autocovariance ``exp(-k / tau)`` and this tau has about the
+    same best half-life.
 
     Args:
         low: Lowest level.
@@ -86,8 +86,8 @@ class Redraw(_Drawn):
             enumeration.
 
     Raises:
-        ValueError: If ``every`` is missing, an argument is invalid, or not exactly one of ``values`` and the pair
-            ``low`` and ``high`` is given.
+        ValueError: If ``every`` is missing, an argument is invalid, or the levels are given neither by ``values``
+            alone nor by ``low`` and ``high`` together.
     """
 
     name: ClassVar[str] = "redraw"
@@ -120,10 +120,10 @@ class Redraw(_Drawn):
 
 @dataclass(frozen=True, init=False, repr=False)
 class PoissonJumps(_Drawn):
-    """Draws a new level with probability ``1 / mean_dwell`` at each env step from 1 on.
+    """Draws a new level with probability ``1 / mean_dwell`` at each env step.
 
-    The times between two jumps are geometrically distributed. The autocovariance is ``S exp(-k / mean_dwell)``,
-    and the timescale is ``mean_dwell``.
+    The times between two jumps are geometrically distributed. The autocovariance is the variance times
+    ``(1 - 1 / mean_dwell)**k``, which is close to ``exp(-k / mean_dwell)``. The timescale is ``mean_dwell``.
 
     Args:
         low: Lowest level.
@@ -133,8 +133,8 @@ class PoissonJumps(_Drawn):
             enumeration.
 
     Raises:
-        ValueError: If ``mean_dwell`` is missing, an argument is invalid, or not exactly one of ``values`` and the
-            pair ``low`` and ``high`` is given.
+        ValueError: If ``mean_dwell`` is missing, an argument is invalid, or the levels are given neither by
+            ``values`` alone nor by ``low`` and ``high`` together.
     """
 
     name: ClassVar[str] = "poisson_jumps"
@@ -156,7 +156,7 @@ class PoissonJumps(_Drawn):
 
         def read(block: int, inside: Ints) -> Floats:
             times, brought = jumps(self.mean_dwell, key, block)
-            # The first level in the block was drawn in an earlier block.
+            # Until the block's first jump, the level is the level of the last jump in an earlier block.
             uniform = np.concatenate([[self._carried(key, block)], brought])
             held: Floats = uniform[np.searchsorted(times, inside, side="right")]
             return held
@@ -181,16 +181,16 @@ class Burst(Schedule):
     """A base value with regular or random bursts of a peak value.
 
     With ``every``, bursts begin at clocks ``every``, ``2 * every`` and so on. With ``rate``, a burst begins at
-    each clock from 1 on with this probability, and overlapping bursts merge. The timescale is the initial decay
-    time of the autocovariance. Let p be the share of time at the peak. The timescale is ``p * (1 - p) * every``
-    for regular bursts and ``p / rate`` for random bursts. If bursts are rare, the timescale is near ``duration``.
+    each clock with the probability ``rate``, and overlapping bursts merge. Let p be the share of time at the peak.
+    The timescale is ``p * (1 - p) * every`` for regular bursts and ``p / rate`` for random bursts. If bursts are
+    rare, the timescale is near ``duration``.
 
     Args:
         base: Value outside bursts.
         peak: Value in a burst.
-        duration: Length of a burst in env steps, >= 1 and below ``every``.
-        every: Env steps between the beginnings of two bursts, >= 2.
-        rate: Instead of ``every``, the probability that a burst begins at a clock, in (0, 1).
+        duration: Length of a burst in env steps, >= 1. With ``every``, ``duration`` must be below ``every``.
+        every: Env steps between the beginnings of two bursts, >= 2; None with ``rate``.
+        rate: Probability that a burst begins at a clock, in (0, 1); None with ``every``.
 
     Raises:
         ValueError: If an argument is out of range, or ``every`` and ``rate`` are both given or both missing.

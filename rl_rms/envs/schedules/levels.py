@@ -104,7 +104,7 @@ class PiecewiseConstant(Schedule):
         points: Pairs of a clock in env steps and the value from that clock on; clocks ascend from 0.
 
     Raises:
-        ValueError: If ``points`` is not such a list.
+        ValueError: If ``points`` is not a list of such pairs, or a clock or a value is invalid.
 
     Examples:
         >>> schedule = PiecewiseConstant([(0, 9.8), (100, 3.7), (400, 9.8)])

@@ -24,9 +24,8 @@ class Markov(Bridged):
     """A Markov chain on a list of values, stationary from clock 0 on.
 
     With ``mean_dwell``, the duration of a value is geometrically distributed and all other values are equally
-    likely to follow. The timescale is the initial decay time of the autocovariance. This is the variance over time
-    divided by half the mean square of the change in one env step. For two values with ``mean_dwell``, the
-    timescale is ``mean_dwell / 2``.
+    likely to follow. The timescale is twice the variance over time, divided by the mean squared change in one env
+    step. For two values with ``mean_dwell``, the timescale is ``mean_dwell / 2``.
 
     Args:
         values: The values, at least two.
@@ -144,7 +143,7 @@ def _power(chain: Markov, squarings: int) -> Floats:
 
 
 def _choose(weights: Floats, uniform: Floats) -> Floats:
-    """Choose indices of states in proportion to weights along the last axis, which need not sum to 1."""
+    """Choose indices of states in proportion to weights along the last axis. The weights need not sum to 1."""
     sums = np.cumsum(weights, axis=-1)
     threshold = uniform[:, None] * sums[..., -1:]
     chosen: Floats = np.count_nonzero(sums <= threshold, axis=-1).astype(np.float64)

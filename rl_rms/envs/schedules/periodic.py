@@ -68,8 +68,10 @@ class Sinusoid(Schedule):
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         frequency = steps_per_update / self.timescale
-        # The exact error is S x**2 / (1 + x**2) + R w / (2 x) at x = w theta. If w R >= S, the error has no
-        # minimum below S, the error of an average over all time.
+        # Let S be the variance of the value, R the variance of one measurement's noise, w the angular frequency
+        # per update, and theta the time constant of the average in updates. With x = w theta, the exact error is
+        # S x**2 / (1 + x**2) + R w / (2 x). An average over all time has the error S. If w R >= S, every half-life
+        # has at least this error.
         return sinusoid_half_life(1.0, frequency, 0.5 / snr) if frequency < snr else math.inf
 
 
@@ -109,7 +111,7 @@ class _Wave(Schedule):
 class Square(_Wave):
     """A square wave: ``high`` in the first share ``duty`` of each period, ``low`` in the rest.
 
-    The timescale is ``duty * (1 - duty) * period``, the initial decay time of the autocovariance.
+    The timescale is ``duty * (1 - duty) * period``.
 
     Args:
         low: Value in the rest of a period.
@@ -153,8 +155,8 @@ class Square(_Wave):
 class Sawtooth(_Wave):
     """A repeated ramp: ``low + (high - low) * (t mod period) / period``.
 
-    With a short half-life, the jumps cause more error than the ramps. The timescale is therefore ``period / 6``,
-    the initial decay time of the autocovariance.
+    The timescale is ``period / 6``. This value considers only the jumps, because the jumps cause more error than
+    the ramps if the half-life is short.
 
     Args:
         low: Value at the beginning of a period.

@@ -81,7 +81,7 @@ class Trace(Schedule):
         if self.between == "hold":
             return held
         share = rest / self.every
-        # This formula is exact for a share of 0 and for equal ends.
+        # This formula is exact for a share of 0.
         return (1 - share) * held + share * self._array[self._wrap(index + 1)]
 
     @property
@@ -106,7 +106,7 @@ class Trace(Schedule):
         if not below.size:
             return float(number * self.every)
         lag = int(below[0])
-        # Linear interpolation between the lags before and after.
+        # Linear interpolation between the last lag above 1 / e and the first lag below 1 / e.
         share = (correlation[lag - 1] - math.exp(-1)) / (correlation[lag - 1] - correlation[lag])
         return float((lag - 1 + share) * self.every)
 

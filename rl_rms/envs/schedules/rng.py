@@ -1,7 +1,8 @@
 """Counter-based random numbers, which can be drawn for any clock in any order.
 
 The generator is Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-The key is (seed, target, env index). The counter is (0, block of draws, lane, part of the expression).
+The key is (seed, target, env index). The counter is (0, block of draws, lane, part of the expression). Different
+lanes are independent random numbers for the same block, such as the times and the levels of jumps.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ Numbers = TypeVar("Numbers", Floats, Ints)
 
 # Number of uniform numbers in a block. Making a Philox generator takes as long as drawing this many numbers.
 DRAWS = 512
-# Mean number of jumps in a block: 16 standard deviations below DRAWS, so that a block never runs out of draws, and
-# far above 0, so that the search for the last jump ends after one block.
+# Mean number of jumps in a block. The standard deviation is at most 16. A block therefore never needs more draws
+# than DRAWS, and the search for the last jump ends after one block.
 _JUMPS = 256
 
 
@@ -124,13 +125,13 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
 
 
 def jump_span(mean_dwell: float) -> int:
-    """Return the env steps in a block of jumps, in proportion to the dwell time to keep the cost constant."""
+    """Return the number of env steps in a block of jumps, proportional to ``mean_dwell``."""
     return math.ceil(_JUMPS * mean_dwell)
 
 
 @lru_cache(maxsize=1024)
 def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
-    """Draw a block's jumps. A jump occurs at each clock >= 1 with probability ``1 / mean_dwell``.
+    """Draw a block's jumps. A jump occurs at each clock with probability ``1 / mean_dwell``.
 
     Geometric waiting times are memoryless, so each block of ``jump_span(mean_dwell)`` env steps can draw its own
     waiting times.

@@ -12,7 +12,7 @@ from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
-# Smaller differences, relative to the amplitude, are rounding errors, as in sin(2 pi).
+# Differences of at most this share of the amplitude count as rounding errors, such as the value of sin(2 pi).
 _MEET = 1e-9
 
 
@@ -83,14 +83,14 @@ class During(Derived):
     """A schedule between two clocks, with constant values before and after.
 
     The schedule keeps its own clock and is not shifted to ``start``. Without ``rest``, the value is ``s(start)``
-    before and ``s(end)`` after. With ``rest``, the value is ``s(t)`` for ``start <= t < end`` and ``rest``
-    elsewhere, and the timescale is at most ``end - start``.
+    before ``start`` and ``s(end)`` after ``end``. With ``rest``, the value is ``s(t)`` for ``start <= t < end``
+    and ``rest`` elsewhere, and the timescale is at most ``end - start``.
 
     Args:
         schedule: The schedule.
         start: First clock, in env steps, >= 0.
-        end: Last clock without ``rest``; with ``rest``, the first clock after the interval. Above ``start``.
-        rest: Value outside of the interval; None for the values at its ends.
+        end: Last clock without ``rest``; with ``rest``, the first clock after the interval. > ``start``.
+        rest: Value outside of the interval; None for ``s(start)`` and ``s(end)``.
 
     Raises:
         ValueError: If an argument is invalid.

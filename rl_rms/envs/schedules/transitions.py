@@ -67,8 +67,8 @@ class _Timed(_Transition):
 class Linear(_Timed):
     """A ramp: ``start + (end - start) * min(t / over, 1)``.
 
-    The timescale is ``over``. The half-life is the best half-life during the ramp, whose variance is ``(end -
-    start)**2 / 12``.
+    The timescale is ``over``. The half-life is the best half-life during the ramp. The variance in ``snr`` is the
+    variance during the ramp, ``(end - start)**2 / 12``.
 
     Args:
         start: Value at clock 0.
@@ -124,7 +124,7 @@ class Exponential(_Transition):
     Args:
         start: Value at clock 0.
         end: Limit of the values.
-        tau: Env steps in which the distance falls to ``1 / e``, > 0.
+        tau: Env steps in which the distance to ``end`` falls to ``1 / e`` of the initial distance, > 0.
 
     Raises:
         ValueError: If an argument is not a finite number or ``tau`` is not above 0.
@@ -156,9 +156,9 @@ class Exponential(_Transition):
 class Sigmoid(_Transition):
     """A smooth step: ``start + (end - start) / (1 + exp(-8 (t - at) / over))``.
 
-    The ``over`` env steps around ``at`` cover 96 % of the transition. The timescale is ``over``. The half-life
-    equals the half-life of a ramp of this length, because both have the same ratio of variance to mean squared
-    slope within 1 %.
+    The ``over`` env steps around ``at`` cover 96 % of the transition. The timescale is ``over``. The half-life is
+    the half-life of a `Linear` of the length ``over``, which has nearly the same ratio of variance to mean squared
+    slope.
 
     Args:
         start: Value long before ``at``.

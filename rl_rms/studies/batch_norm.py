@@ -1,8 +1,9 @@
 """Tests whether an optimizer's steps depend on the scale gamma of a BatchNorm that follows the weights.
 
-The gradients of the earlier weights are proportional to gamma, ``g(gamma) = gamma g(1)``, if the loss is linear in
-the outputs, and BatchNorm and the later hidden layers have no biases and only ReLU activations. A scale-invariant
-optimizer then moves these weights equally for every gamma.
+The gradients of the earlier weights are proportional to gamma, ``g(gamma) = gamma g(1)``, under two conditions.
+The loss is linear in the outputs. BatchNorm and the later hidden layers have no biases and only ReLU activations.
+An optimizer whose steps do not depend on the scale of the gradients then moves the earlier weights equally for
+every gamma.
 """
 
 import functools
@@ -108,8 +109,9 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
     """Compare the lengths of the steps after a jump of gamma with the lengths without a jump.
 
     Returns:
-        ``first``: ratio of the lengths in the first update after the jump. ``updates``: updates after the jump
-        until the lengths stay within a tenth of each other, or all measured updates if they never do.
+        ``first``: length with the jump divided by the length without, in the first update after the jump.
+        ``updates``: updates after the jump until the two lengths stay within 10 % of each other, or all measured
+        updates if the lengths differ more until the end.
     """
     lengths = []
     for factor in (1.0, jump):
@@ -197,28 +199,28 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="batch_norm",
-    claim="The scale gamma of a BatchNorm layer multiplies the gradients of the layers before it. RMSprop's "
-    "denominator grows equally, so its steps do not depend on gamma.",
+    claim="The gradients of the layers before a BatchNorm layer are proportional to its scale gamma. RMSprop's "
+    "denominator is also proportional to gamma, so RMSprop's steps do not depend on gamma.",
     mechanism="`PolicyConfig(norm='batch')` adds BatchNorm to a policy. In a configuration, the key is "
     "`agent.policy.norm: batch`. `rl_rms.RMSprop` has the arguments `eps`, `eps_in_sqrt` and `like`.",
     setup="The actor has one hidden layer of 32 units with BatchNorm and ReLU. An optimizer trains only the "
     f"first weights, which precede BatchNorm, with learning rate 1e-3. A batch has {BATCH} random "
-    "observations. The loss is the mean product of the actor's four outputs and random factors."
+    "observations. The loss is the mean of the actor's four outputs, each multiplied by a random factor."
     "\n\n- In the first experiment, gamma is constant. The displacement D(gamma) is the change of the "
     f"first weights in {UPDATES} updates. The first table shows |D(gamma) - D(1)| / |D(1)|, with the same "
     "batches for every gamma."
     f"\n\n- In the second experiment, the optimizer is RMSprop, and gamma is 1 for {WARM_UP} updates and then "
     "changes once by a factor. The study compares the length of each step after this change with the length of "
     "the same step in a training without the change. The "
-    "second table shows the ratio of the two lengths in the first update after the change. It also shows "
+    "second table shows the ratio of the two lengths in the first update after the change. The last column shows "
     "after how many updates the two lengths stay within 10 % of each other."
     "\n\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
     "0.99, and 6,000 for 0.999.",
     caveat="At rho = 0.999 and gamma x 0.1, the measurement ends about when the step lengths agree, so the true "
-    "number of updates may be larger. The weights of the two trainings differ after the change of gamma, which "
-    "also changes their step lengths. Gradients are exactly "
-    "proportional to gamma only if the loss is linear in the actor's outputs, and BatchNorm and the later "
-    "hidden layers have no biases and only ReLU activations. With tanh or a saturating loss, gamma also changes "
+    "number of updates may be larger. After the change of gamma, the weights of the two trainings differ. This "
+    "difference also changes the step lengths. Gradients are exactly proportional to gamma only if the loss is "
+    "linear in the actor's outputs. BatchNorm and the later hidden layers must also have no biases and only ReLU "
+    "activations. With tanh or a saturating loss, gamma also changes "
     "the direction of the gradients.",
     cells=cells,
     measure=measure,

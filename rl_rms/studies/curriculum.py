@@ -177,8 +177,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="curriculum",
-    claim="In a curriculum, the influence of the easy phase on v decays as rho**t, so RMSprop has adapted "
-    "after about 1 / (1 - rho) updates.",
+    claim="In a curriculum, RMSprop's second moment v forgets the gradients of the easy phase by the factor rho "
+    "in each update. RMSprop has therefore adapted after about 1 / (1 - rho) updates.",
     mechanism="`rl_rms.envs.curricula.Staged` is a curriculum with stages in a fixed order. In TensorBoard, "
     "`optim/tracking_ratio` shows how far v lags.",
     setup=f"In the first experiment, the gradients of {COORDINATES:,} coordinates are normally distributed. "

@@ -248,8 +248,9 @@ def _middle(values: Floats) -> Floats:
 
 STUDY = Study(
     name="fairness",
-    claim="RMSprop damps the gradients of a group with a high variance, so this group is learned late. "
-    "Normalizers by group, or gradients with equalized variance, repair this.",
+    claim="RMSprop shortens the steps of a group of people whose gradients have a high variance, so the policy "
+    "learns late to decide for this group. A second moment per group, or equal variances of the groups' "
+    "gradients, prevent this delay.",
     mechanism="`rl_rms.optim.groups.GroupRMSprop` has a second moment for each group. With `equalize=True`, it "
     "equalizes the noise of the groups' gradients instead. `rl_rms.envs.lending.Lending` is the "
     "environment.",

@@ -263,8 +263,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="federated",
-    claim="If each client normalizes its own gradients, a noisy client does not slow the others down, "
-    "unlike with RMSprop on the server.",
+    claim="In a federation with RMSprop on the server, a client with noisy gradients slows the other clients "
+    "down. If each client normalizes its own gradients, a noisy client does not slow the other clients down.",
     mechanism="`placement` in the configuration of `rl-rms federate` sets the owner of the second moment v. "
     "`rl_rms.agents.federated` has the equations.",
     setup="The study compares four placements of RMSprop's second moment v:"

@@ -150,11 +150,11 @@ def summary(results: Results) -> tuple[str, list[str]]:
             if lost:
                 shorter.append(f"{name} (with {listed(lost)})")
             if won and not lost:
-                helpful.append(f"{name} (with {listed(won)})")
+                helpful.append(f"{name} (if the environment changes its {listed(won)})")
     sentence = (
         "Compared with the reference, PPO has significantly longer episodes with these settings: "
-        f"{listed(longer) if longer else 'none'}. It has significantly shorter episodes with these settings: "
-        f"{listed(shorter) if shorter else 'none'}. Settings without a normalizer are left out."
+        f"{listed(longer) if longer else 'none'}. PPO has significantly shorter episodes with these settings: "
+        f"{listed(shorter) if shorter else 'none'}. The two lists omit settings without a normalizer."
     )
     return sentence, helpful
 

@@ -289,8 +289,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="gradient_burst",
-    claim="RMSprop's denominator bounds the steps of gradient bursts. A small rho gives a tighter bound and a "
-    "faster recovery.",
+    claim="RMSprop's denominator bounds the steps during a burst of large gradients. With a smaller rho, these "
+    "steps have a tighter bound, and later steps return sooner to their usual length.",
     mechanism="Without momentum, optimism, centering and decoupled weight decay, a step of `rl_rms.RMSprop` is "
     "at most lr / sqrt(1 - rho) in each coordinate. The metric `containment_margin` is 1 - s, where s is the "
     "longest step divided by this bound. `rl_rms.RMSprop` can also clip gradients. "

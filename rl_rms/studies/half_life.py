@@ -282,9 +282,9 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="half_life",
-    claim="Each running statistic of an agent should forget at a half-life that matches the timescale of "
-    "the environment's changes. These statistics are RMSprop's second moment, and the moments that "
-    "normalize observations and rewards.",
+    claim="Each running statistic of an agent should have a half-life that matches the timescale of the "
+    "environment's changes. The running statistics are RMSprop's second moment, and the moments that normalize "
+    "observations and rewards.",
     mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the "
     "timescale of the environment and the noise of the gradients. `half_life='auto'` uses the "
     "gradients alone. `normalize_observation` and `normalize_reward` take half-lives in env steps. "

@@ -1,7 +1,7 @@
 """Tests whether LayerNorm makes results less sensitive to RMSprop's rho, with and without bias correction.
 
-v starts at 0. Without bias correction, the first step is therefore ``1 / sqrt(1 - rho)`` times as long as with
-bias correction. This factor grows with the half-life.
+RMSprop's second moment v starts at 0. Without bias correction, the first step is therefore ``1 / sqrt(1 - rho)``
+times as long as with bias correction. This factor grows with the half-life.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def measure(
 
 
 def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int) -> list[list[float]]:
-    """Train a network with each half-life and rate, and return -log10 of the mean loss in the last tenth."""
+    """Train a network with each half-life and rate, and return -log10 of the late mean loss (last tenth)."""
     copies = len(HALF_LIVES) * len(RATES)
     half_life = torch.tensor(HALF_LIVES, dtype=torch.float32).repeat_interleave(len(RATES)).view(-1, 1, 1)
     lr = torch.tensor(RATES).repeat(len(HALF_LIVES)).view(-1, 1, 1)
@@ -103,13 +103,13 @@ def best_rate(scores: Floats) -> int:
 
 
 def at_best_rate(results: Results, **which: Any) -> Floats:
-    """Return scores at the best common rate, shape ``(seeds, half-lives)``."""
+    """Return scores at the learning rate of `best_rate`, shape ``(seeds, half-lives)``."""
     scores = results.values("scores", **which)
     return scores[:, :, best_rate(scores)]
 
 
 def deviation(scores: Floats) -> float:
-    """Return the standard deviation over half-lives of the means over seeds."""
+    """Return the standard deviation over half-lives of the mean scores over seeds."""
     return float(scores.mean(0).std())
 
 
@@ -132,7 +132,7 @@ def _name(cell: Cell) -> str:
 
 
 def effect(results: Results, task: str, before: Cell, after: Cell) -> Estimate:
-    """Return the decrease of a task's spread from one setting to another."""
+    """Return the decrease of a task's spread from the setting ``before`` to the setting ``after``."""
     both = [at_best_rate(results, task=task, **setting) for setting in (before, after)]
     number = both[0].shape[1]
     return estimate(np.hstack(both), lambda x: deviation(x[:, :number]) - deviation(x[:, number:]))
@@ -198,8 +198,9 @@ STUDY = Study(
     f"\n\n- In CartPole, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the mean "
     "length of the episodes that end in the last quarter, or 500 if none ends. The half-lives are "
     "20, 200 and 2,000 updates, and there are two learning rates.",
-    caveat="The trainings are shorter than the longest half-lives. The learning rate was chosen with the seeds "
-    "of the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 updates give similar "
+    caveat="The trainings are shorter than the longest half-lives. Each learning rate was chosen with the same "
+    "seeds as the scores in the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 "
+    "updates give similar "
     "results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,

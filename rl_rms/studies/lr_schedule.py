@@ -120,7 +120,7 @@ def verdict(results: Results) -> Verdict:
     for by, period in ratios:
         if (by, period) not in beyond:
             failed.setdefault(period, []).append(by)
-    lost = listed(f"at period {period:,} for {_in_words(names)}" for period, names in failed.items())
+    lost = listed(f"at a period of {period:,} updates for {_in_words(names)}" for period, names in failed.items())
     return Verdict("conditional", sentence, f"except {lost}")
 
 
@@ -155,8 +155,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="lr_schedule",
-    claim="A periodic learning rate interacts with periodic gradient noise. It helps if it is high while "
-    "gradients are informative, and harms if it is high while they are noisy.",
+    claim="A periodic learning rate interacts with periodic gradient noise. The loss is lower if the learning "
+    "rate is high while the noise is low, and higher if the learning rate is high while the noise is high.",
     mechanism="The learning rate and the entropy coefficient of agents can be schedules, such as `Linear`, "
     "`Cosine`, "
     "`Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses a `Sinusoid` for the "

@@ -221,7 +221,8 @@ def verdict(results: Results) -> Verdict:
         return Verdict("does not hold", sentence)
     unclear = " and ".join(name for name in NAMES if min(clear[name]) < 1)
     if unclear:
-        return Verdict("conditional", sentence, f"for {unclear} only if many windows are averaged")
+        condition = f"for {unclear} only if the meta-gradients of many windows of updates are averaged"
+        return Verdict("conditional", sentence, condition)
     return Verdict("holds", sentence)
 
 
@@ -248,8 +249,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="meta_gradient",
-    claim="rho and eps can be learned by differentiating through the training. A penalty on fluctuations "
-    "makes this stable.",
+    claim="RMSprop's eps and rho, or its half-life, can be learned by differentiating through the training. A "
+    "penalty on fluctuations of the loss makes this learning stable.",
     mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to every hyperparameter that "
     "is a tensor. The setting `agent.meta` learns hyperparameters of agents in this way.",
     setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "

@@ -36,7 +36,8 @@ def matched_half_life(timescale: float, snr: float) -> float:
         snr: Variance S of the quantity over time divided by the variance R of one measurement, >= 0.
 
     Returns:
-        Half-life in updates; ``inf`` if ``2 tau S / R <= 1``, because the mean of all measurements is then best.
+        Half-life in updates; ``inf`` if tau is infinite or ``2 tau S / R <= 1``, because the mean of all
+        measurements is then best.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -192,8 +193,9 @@ def tracking_error(
     low, high = math.exp(-root), math.exp(root)
     freedom = (2.0 - alpha) / alpha * 2.0 / noise
     settled = _divergence(1.0, freedom, freedom)
-    # The fraction y of the way to the current level is integrated over z = logit y. The trapezoidal rule is very
-    # accurate for such densities, and at the ends of the range the integrand is negligible.
+    # y is the position of the average between the previous level (0) and the current level (1). The integral over
+    # y uses z = logit y. The trapezoidal rule is very accurate for such densities, and at the ends of the range
+    # the integrand is negligible.
     step = min(20.0, 7.0 * math.sqrt(2.0 / kappa)) / _NODES
     log_beta = math.lgamma(kappa + 1.0) + math.lgamma(kappa) - math.lgamma(2.0 * kappa + 1.0)
     error = 0.0

@@ -30,9 +30,9 @@ _BOUNDS = (32.0, 10_000.0)
 class HalfLifeController:
     """Converts the half-life of a parameter group to its current decay.
 
-    The group's entry ``"alpha"`` is the decay, or None before it is known. Its entry ``"half_life"`` is None for a
-    fixed decay, a string such as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or ``"auto"``.
-    `rl_rms.RMSprop` describes the arguments.
+    The group's entry ``"alpha"`` is the decay, or None before it is known. The group's entry ``"half_life"`` is
+    None for a fixed decay, a string such as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or
+    ``"auto"``. `rl_rms.RMSprop` describes the arguments.
 
     Raises:
         ValueError: If an argument is out of its range.

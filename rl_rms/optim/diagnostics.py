@@ -15,7 +15,7 @@ from rl_rms.optim.rule import denominator, gathered, real, second_moment
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 # Largest number of sampled coordinates, up to rounding.
 _SAMPLE = 1024
-# Parameters are joined until they have more than this number of coordinates. This limits the memory use.
+# To limit the memory use, parameters are joined only until they have more than this number of coordinates.
 _JOINED = 2**20
 
 
@@ -30,8 +30,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life of the first group in updates and in env
       steps, and its decay per update.
-    - ``half_life_matched``: half-life of "match" in updates. If no group uses "match", this is the initial value;
-      missing while the timescale in updates is unknown.
+    - ``half_life_matched``: half-life of "match" in updates. If no group uses "match", the value is the initial
+      half-life of "match". The value is missing while the timescale in updates is unknown.
     - ``effective_step``, ``step_over_lr``: root mean square of ``lr * g / d`` and of ``g / d`` in the last step,
       without momentum, optimism, weight decay and ``max_update_rms``.
     - ``second_moment``, ``squared_gradient``: means of v^ and of ``g**2``.
@@ -58,7 +58,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
         guard: The guard of its gradients.
 
     Returns:
-        The values by these names.
+        The diagnostics by name.
     """
     values: dict[str, float] = {}
     first = optimizer.param_groups[0]
@@ -172,7 +172,7 @@ def _batches(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Ten
 
 
 class _Sample:
-    """A sample of the updated coordinates, because sorting all of them would be slow."""
+    """A sample of the updated coordinates, because sorting all updated coordinates would be slow."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         known = sum(param.numel() for param, state in optimizer.state.items() if state)

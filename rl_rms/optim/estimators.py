@@ -1,7 +1,8 @@
 """The interface of estimators of the half-life, for ``half_life="match"`` and ``half_life="auto"``.
 
 The optimizer passes the clipped gradients of a few fixed coordinates, the probes, to an estimator. Before every
-update the optimizer reads the estimator's half-life. The cost does not depend on the network's size.
+update the optimizer reads the estimator's half-life. The time of an estimate does not depend on the network's
+size.
 """
 
 import math

@@ -23,13 +23,14 @@ def play_round(optimizers: Sequence[Optimizer], losses: Losses, play: Play = "si
     """Step every player's optimizer with the gradient of the player's own loss.
 
     - ``"simultaneous"``: all gradients are computed at the same parameters.
-    - ``"alternating"``: players step one after the other, and each sees the new parameters of the earlier players.
+    - ``"alternating"``: players step one after the other, and each gradient is computed with the new parameters of
+      the earlier players.
     - ``"extragradient"``: all players take a trial step, compute gradients at the trial parameters, undo the trial
       step, and step with these gradients (Korpelevich 1976). The trial step leaves parameters, options and state,
       such as RMSprop's v, unchanged.
 
     Args:
-        optimizers: One for each player.
+        optimizers: One optimizer for each player.
         losses: Function that returns the players' losses in the order of the optimizers, as scalars with a graph.
             The function is called once in a simultaneous round, twice in an extragradient round, and once for each
             player in an alternating round.
@@ -78,8 +79,8 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
 
     Let ``s = lr / (1 - momentum)``. A round turns the parameters by the angle ``w = sqrt(2) s / r`` and increases
     the radius r by the fraction ``w**2 / 2 * ((1 + momentum) / (1 - momentum) - 2 optimism)``. The gradients
-    oscillate, and v lags behind them. This lag decreases r by the fraction ``(1 - rho) / 8``. Both fractions are
-    equal at
+    oscillate, and v lags behind the squared gradients. This lag decreases r by the fraction ``(1 - rho) / 8``.
+    Both fractions are equal at
 
         r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
 
@@ -114,7 +115,7 @@ def _evaluate(optimizers: Sequence[Optimizer], losses: Losses) -> Sequence[Tenso
 
 
 def _write_gradients(optimizer: Optimizer, loss: Tensor) -> None:
-    """Set the ``.grad`` of a player's parameters to the gradient of its own loss."""
+    """Set the ``.grad`` of a player's parameters to the gradient of the player's own loss."""
     params = [param for param in _params(optimizer) if param.requires_grad]
     # The graph is kept, because the players' losses may share it.
     grads = torch.autograd.grad(loss, params, retain_graph=True, allow_unused=True)

@@ -85,8 +85,8 @@ class GroupRMSprop(Optimizer):
     """RMSprop with a second moment for each group of samples, or with equalized noise and one second moment.
 
     The module docstring has the equations. The state of a parameter has the entry ``"groups"``, a dictionary with
-    a `rl_rms.optim.rule.State` for each group label. With ``equalize``, it also has the entry ``"common"``, the
-    `rl_rms.optim.rule.State` of the sum.
+    a `rl_rms.optim.rule.State` for each group label. With ``equalize``, the state also has the entry ``"common"``,
+    the `rl_rms.optim.rule.State` of the sum.
 
     Args:
         params: Parameters, or dictionaries of parameters with their own ``lr``, ``half_life`` (in updates),
@@ -167,7 +167,7 @@ class GroupRMSprop(Optimizer):
         state: dict[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        """Apply one step per group, scaled by its weight. All gradients were computed before the first step."""
+        """Apply one step per group, scaled by the group's weight. All gradients are from before the first step."""
         groups = state.setdefault("groups", {})
         for label, grad in grads.items():
             new, groups[label] = rmsprop_update(

@@ -85,7 +85,7 @@ class GradientGuard:
         self.clip_share = 0.0
 
     def check_can_read(self, *, is_symbolic: bool) -> None:
-        """Raise an error if the guard has an argument, but cannot read the values of gradients.
+        """Raise an error if an argument of the guard is set, but the guard cannot read the values of gradients.
 
         Args:
             is_symbolic: Whether the step is differentiable or capturable.
@@ -172,7 +172,7 @@ class GradientGuard:
         return scale
 
     def _admit(self, batches: Sequence[Batch], groups: list[dict[str, Any]]) -> Norm | None:
-        """Call `admit`, and name the parameter in its error."""
+        """Call `admit`, and name the parameter in the error."""
         try:
             return self.admit(_tensors(batches))
         except FloatingPointError as error:

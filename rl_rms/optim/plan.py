@@ -80,7 +80,8 @@ class Plan:
         Raises:
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
         """
-        # The keys of ``state`` are not compared, because torch's tensor hash is slower than the rest of a step.
+        # The keys of ``state`` are not compared, because hashing the tensors would take longer than the rest of a
+        # step.
         if len(param_groups) != len(self._groups) or not _are_same(self._states, state.values()):
             return None
         batches: Batches = []
@@ -142,7 +143,7 @@ def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> t
 
 
 def _options(group: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The options on which a group's batches depend. The first entry says whether the batches may be uniform."""
+    """The options on which a group's batches depend. The first entry is True if the batches may be uniform."""
     return allows_uniform(group), bool(group["momentum"]), bool(group["optimism"]), bool(group["centered"])
 
 

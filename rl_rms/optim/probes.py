@@ -17,7 +17,7 @@ class Probes:
     """Records the gradients of some randomly drawn coordinates in blocks of updates.
 
     Args:
-        params: Parameters that have a gradient. Together they must have at least one coordinate.
+        params: Parameters that have a gradient. Together, the parameters must have at least one coordinate.
         num_probes: Maximum number of coordinates.
         block: Updates in a block.
     """
@@ -74,7 +74,7 @@ class Probes:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a block from `state_dict`, if it has the right shape."""
+        """Load the unfinished block of a `state_dict`. A block of another shape is ignored."""
         if state["block"].shape == self._block.shape:
             self._block.copy_(state["block"])
             self._filled = int(state["filled"])

@@ -94,8 +94,8 @@ class RMSprop(Optimizer):
         nesterov: Whether to use Nesterov momentum.
         lr_in_momentum: Whether steps are multiplied by the learning rate before they enter the momentum buffer.
             None uses the preset's value.
-        cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
-            gradient.
+        cautious: Whether a step with momentum updates only coordinates in which the step and the current gradient
+            have the same sign.
         optimism: Coefficient, >= 0. The step gets an additional term: this coefficient times the change of the
             step since the previous update.
         max_update_rms: Limit of the root mean square, in each tensor, of the gradient divided by the denominator.
@@ -108,12 +108,12 @@ class RMSprop(Optimizer):
         max_grad_ratio: Largest magnitude of a coordinate, as a multiple of the root of its previous second moment,
             > 1. A parameter's first gradient, and coordinates in which the root is at most ``eps``, are not
             clipped in this way.
-        on_nonfinite: Response to nan or infinite gradients: ``"raise"`` an error, or ``"skip"`` the whole step
-            and count it. None does not check, as in torch.
-        fused: Whether one or a few kernel calls update all parameters of a precision. For small networks, a step
-            then takes a fraction of the time. None does so for contiguous float32 and float64 parameters on a CPU.
-            True raises an error for other parameters. With ``max_update_rms`` or ``cautious``, each tensor has its
-            own update.
+        on_nonfinite: Response to nan or infinite gradients: ``"raise"`` raises an error, and ``"skip"`` skips the
+            whole step and counts skipped steps. With None, gradients are not checked, as in torch.
+        fused: Whether one or a few kernel calls update all parameters of a precision. For small networks, such a
+            step takes a fraction of the time of a loop over the parameters. None does so for contiguous float32
+            and float64 parameters on a CPU. True raises an error for other parameters. With ``max_update_rms`` or
+            ``cautious``, each tensor has its own update.
 
     Raises:
         ValueError: If an argument is out of its range, several arguments set the decay, or two options contradict

@@ -135,9 +135,9 @@ def rmsprop_update(
         nesterov: Whether to use Nesterov momentum.
         lr_in_momentum: Whether steps are multiplied by the learning rate before they enter the buffer, as in
             TensorFlow, Keras and optax. A new learning rate then does not rescale the steps in the buffer.
-        cautious: Whether a step with momentum updates only coordinates in which it agrees with the current
-            gradient. The step of these coordinates is scaled up to compensate for the coordinates without a step
-            (arXiv:2411.16085).
+        cautious: Whether a step with momentum updates only coordinates in which the step and the current gradient
+            have the same sign. The step of these coordinates is scaled up to compensate for the coordinates
+            without a step (arXiv:2411.16085).
         max_update_rms: Limit of the root mean square of u. Larger u are scaled down (Adafactor, arXiv:1804.04235,
             section 6); None for no limit.
 
@@ -308,7 +308,7 @@ _LEAST_AGREEMENT = 1e-3
 
 AVERAGES = ("square_avg", "grad_avg", "momentum_buffer", "previous_update")
 
-# Rounded down, so that their squares are finite.
+# The roots are rounded down, so that their squares are finite.
 _LARGEST_ROOTS = {
     dtype: float(
         torch.nextafter(torch.tensor(torch.finfo(dtype).max, dtype=dtype).sqrt(), torch.zeros((), dtype=dtype))
@@ -318,7 +318,7 @@ _LARGEST_ROOTS = {
 
 
 def _decay(rho: Scalar | None, half_life: Scalar | None) -> tuple[Scalar, Scalar]:
-    """Compute rho and 1 - rho in float64; a half-life avoids the cancellation in ``1 - 2 ** (-1 / half_life)``."""
+    """Compute rho and 1 - rho in float64. For a half-life, ``expm1`` avoids the cancellation in 1 - rho."""
     if rho is not None and half_life is None:
         rho = as_dtype(rho, torch.float64)
         return rho, 1 - rho
@@ -346,7 +346,7 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def is_used(x: Scalar) -> bool:
-    """Whether a coefficient is a tensor or not 0. A tensor counts even at 0, because it may have a gradient."""
+    """Whether a coefficient is a tensor or not 0. A tensor of 0 counts, because it may have a gradient."""
     return isinstance(x, Tensor) or x != 0
 
 

@@ -63,7 +63,7 @@ class ForeachKernel:
 
 
 def _update_gathered(batch: UniformBatch, group: Options, *, had_past: bool) -> None:
-    """Update a small batch. Flat tensors hold its gradients and each of its averages."""
+    """Update a small batch. Flat tensors hold the gradients and averages of the batch."""
     params, lr, weight_decay, bound = (
         batch.params,
         float(group["lr"]),

@@ -38,7 +38,7 @@ class FusedKernel:
             return False
         rho, dtype = group["alpha"], batch.dtype
         if group["eps_in_sqrt"] and (batch.is_small or rho == 0.0):
-            return False  # here eps is divided by rho, and needs more operations than in the rule
+            return False  # `_move` divides eps by rho, and needs additional operations
         divides_by_lr = group["decoupled_weight_decay"] or (group["momentum"] and group["lr_in_momentum"])
         if divides_by_lr and group["lr"] < _LEAST_LR:
             return False

@@ -41,7 +41,7 @@ def refuse_callbacks(callbacks: Any, command: str) -> None:
     """Raise an error for a configuration with callbacks, because the command does not call callbacks.
 
     Raises:
-        UserError: If there is a callback.
+        UserError: If the configuration has a callback.
     """
     names = [name for name, _ in named_callbacks(callbacks)]
     if names:

@@ -110,7 +110,7 @@ def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
 
 
 def score(log: Log, measure: str, begin: float, end: float) -> float:
-    """Return a run's mean return from env step ``begin`` to ``end``; for measure ``"end"``, the last return."""
+    """Return the mean return from env step ``begin`` to ``end``; for measure ``"end"``, the return at ``end``."""
     import numpy as np
 
     steps, returns = map(np.array, log.series(RETURN))

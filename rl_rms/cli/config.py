@@ -176,9 +176,9 @@ def read_config(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Make a configuration from a file's tree, with keys overridden on the command line.
+    """Make a configuration from a file's data, with keys overridden on the command line.
 
-    The word ``--print_config`` prints the configuration and exits.
+    If the words include ``--print_config``, this function prints the configuration and exits.
 
     Args:
         tree: Plain data of a configuration file.

@@ -77,7 +77,7 @@ def without_seed(name: str) -> str:
 
 
 def _name(folder: Path) -> tuple[str, str | None]:
-    """Return the part of a folder's name that is equal for all seeds, and the environment's id.
+    """Return the part of a folder's name that is equal for all seeds, and the environment's id or None.
 
     CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers its folders, ``A2C_1``,
     ``A2C_2``.

@@ -38,11 +38,11 @@ NEWEST = "Folder of a run, or folders that contain runs; the newest run is used.
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration with different seeds.
+    """Runs that are shown together: the seeds of one configuration, or the runs that ``NAME=GLOB`` matches.
 
     Attributes:
         name: Name of the group.
-        logs: One log per seed.
+        logs: The log of each run.
     """
 
     name: str
@@ -78,7 +78,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
-    """Return the logs without runs that have a newer run of the same configuration and seed.
+    """Return the logs; of several runs with the same configuration and seed, only the newest.
 
     Logs of scripts and of other libraries are all kept.
     """

@@ -100,7 +100,7 @@ def drawn(title: str, changes: Mapping[str, Schedule], until: float | None, seed
     Args:
         title: Title of the figure.
         changes: Schedules by target, at least one.
-        until: Last value of the clock, in env steps; None draws a few timescales of the schedule.
+        until: Last value of the clock, in env steps; None draws a few timescales of the slowest schedule.
         seeds: Seeds of the environment.
     """
     from matplotlib.figure import Figure

@@ -89,7 +89,7 @@ def learning_curve(
 
 
 def memory_curves(run: Run, tracking: Tracking) -> "Figure":
-    """Draw the second moment, the squared gradients, the current half-life and, if logged, the estimated one."""
+    """Draw the second moment, the squared gradients, and the current and, if logged, the estimated half-life."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 

@@ -10,7 +10,8 @@ from rl_rms.cli.runs import Run
 def read_regimes(run: Run) -> list[Regime]:
     """Read the regimes that `rl_rms.agents.adaptation` logged, in order.
 
-    If a run was resumed within a regime, its log has several entries for this regime. The last entry is used.
+    If a run was resumed within a regime, its log has several entries for this regime. This function uses the last
+    of these entries.
     """
     regimes: dict[int, Regime] = {}
     start, before = 0, math.nan

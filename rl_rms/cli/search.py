@@ -168,7 +168,7 @@ class SweepConfig:
 
     @property
     def num_trials(self) -> int:
-        """The number of trials. With the sampler ``grid``, it is at most the size of the grid."""
+        """The number of trials; with the sampler ``grid``, at most the size of the grid."""
         if self.sampler != "grid":
             return self.trials
         return min(self.trials, math.prod(len(one.ends) for one in self.distributions.values()))

@@ -5,11 +5,11 @@ that are k updates apart give the exponentially weighted mean of the squared gra
 
     m = (v_now - rho^k v_then) / (1 - rho^k),
 
-over all updates, including updates that were not logged. The *level* of the squared gradients is m, or the
-geometric mean of m over three readings of the same regime. The value nearer to v is used, so that neither a single
-outlier of m nor a very short half-life counts as a lag. The *lag* of the second moment is ``log(v / level)``. The
-lag is 0 if v tracks the level. The lag is ``log 4`` if v is four times too large; steps are then half as long as
-they should be.
+over all updates, including updates that were not logged. The *level* of the squared gradients is either m or the
+geometric mean of m over three readings of the same regime, whichever is nearer to v. With this choice, neither a
+single outlier of m nor a very short half-life counts as a lag. The *lag* of the second moment is
+``log(v / level)``. The lag is 0 if v equals the level. The lag is ``log 4`` if v is four times too large; steps
+are then half as long as they should be.
 
 Let the squared gradients fall by a factor R and stay there. After t updates with the half-life h, the lag is
 ``log(1 + (R - 1) 2^(-t/h))``. For R > 2, v is too large by more than a factor of 2 for ``h log2(R - 1)`` updates.
@@ -135,7 +135,7 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
         rho: Decay at the entries. Between two entries, the geometric mean of their decays is used.
 
     Returns:
-        Shape ``(n - 1,)``; no less than the rounding error of single precision.
+        Shape ``(n - 1,)``; each value is at least the rounding error of single precision.
 
     >>> squares_between(np.array([1.0, 3.0]), np.array([4.0, 1.0 + 3.0]), np.array([0.5, 0.5]))
     array([4.])

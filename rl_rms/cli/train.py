@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(config: RunConfig, name: str) -> int:
-    """Run a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
+    """Train with a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
 
     Workers that torchrun restarted continue the newest unfinished run of this configuration instead.
 

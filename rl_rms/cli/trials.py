@@ -113,7 +113,7 @@ def retry_stale(study: "optuna.Study") -> None:
 
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-    """All trials except superfluous trials, trials whose worker died, and second copies of a retried trial."""
+    """Leave out superfluous trials, trials whose worker died, and second copies of a retried trial."""
     kept = []
     retried = set[tuple[int, ...]]()
     for trial in trials:

@@ -109,7 +109,7 @@ class HalfLifeCallback(BaseCallback):
     A half-life in env steps has the same meaning for any number of environments, epochs or minibatches. The
     callback sets the half-life whenever training starts, also in a loaded model. ``"match"`` uses the shortest
     timescale of the `rl_rms.envs.NonStationary` environments, multiplied by the number of environments, because
-    each has its own clock.
+    each environment has its own clock.
 
     The model's logger gets the diagnostics under ``optim/``, such as ``optim/half_life_updates``. If actor and
     critic have separate optimizers, the names begin with ``optim/actor/`` and ``optim/critic/``.

@@ -193,7 +193,7 @@ STUDY = Study(
     name="architecture_ranking",
     claim="The optimizer used in an architecture search changes which architecture is best.",
     mechanism="With `sampler: grid`, `rl-rms sweep` trains every combination of listed networks and optimizers. "
-    "`rl_rms.studies.rankings` computes the statistics.",
+    "`rl_rms.studies.rankings` computes Kendall's tau and its interval.",
     setup=f"A2C trains on 8 CartPoles for {NUM_STEPS:,} env steps. The score is the mean length of all episodes "
     "in the training. The study trains twelve networks with four optimizers. Each pair of network and "
     "optimizer uses the best of three learning rates."
@@ -204,15 +204,16 @@ STUDY = Study(
     "\n\n- RMSprop 7 and RMSprop 200 have half-lives of 7 and 200 updates."
     "\n\n- The first table shows each network's rank and, in brackets, its score. Scores are means over "
     "seeds."
-    "\n\n- Kendall's tau measures how well two rankings agree. It is 1 for equal rankings, and about 0 for "
-    "unrelated ones. The brackets contain its bootstrap interval over seeds."
-    "\n\n- Two rankings by the same optimizer show the effects of noise and of the learning rate. In the row `two "
+    "\n\n- Kendall's tau measures how well two rankings agree. Tau is 1 for equal rankings, and about 0 for "
+    "unrelated rankings. The brackets contain the bootstrap interval of tau over seeds."
+    "\n\n- The first two rows of the second table compare rankings by the same optimizer, which differ only by "
+    "noise or by the learning rate. In the row `two "
     "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
     "best learning rates`, each of the two rates gives one ranking.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. For "
     "each pair of optimizers A and B, the study compares the best network of A with the best network of B, both "
-    "trained with B. It tests whether the network of A has a significantly lower score. This test ignores that "
-    "both networks were selected for their scores.",
+    "trained with B. The study tests whether the network of A has a significantly lower score than the network of "
+    "B. This test ignores that both networks were selected for their scores.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -1,4 +1,4 @@
-"""Measures how long RMSprop's v lags behind a curriculum's stages, and which half-life has the best return.
+"""Measures how long RMSprop's second moment v lags behind a curriculum, and which half-life has the best return.
 
 v has adapted when root v is within 10 % of the gradients' new standard deviation. If gradients become R times as
 large and R is large, v adapts in ``t = 1.66 / (1 - rho)`` updates, the solution of ``1 - rho**t = 0.81``. If
@@ -94,7 +94,7 @@ def slope(results: Results, ratio: float) -> float:
 
 
 def expected(ratio: float) -> float:
-    """Return the theoretical slope for rho near 1. For growing gradients, the factor is assumed to be large."""
+    """Return the theoretical slope for rho near 1. For growing gradients, the theory assumes a large ratio."""
     return -math.log(1 - (1 - CLOSE) ** 2) if ratio > 1 else math.log((ratio**-2 - 1) / ((1 + CLOSE) ** 2 - 1))
 
 
@@ -180,7 +180,7 @@ STUDY = Study(
     claim="In a curriculum, RMSprop's second moment v forgets the gradients of the easy phase by the factor rho "
     "in each update. RMSprop has therefore adapted after about 1 / (1 - rho) updates.",
     mechanism="`rl_rms.envs.curricula.Staged` is a curriculum with stages in a fixed order. In TensorBoard, "
-    "`optim/tracking_ratio` shows how far v lags.",
+    "`optim/tracking_ratio` shows how far v lags behind the squared gradients.",
     setup=f"In the first experiment, the gradients of {COORDINATES:,} coordinates are normally distributed. "
     "Their standard deviation changes once, by a factor of 4, 0.25, 100 or 0.01."
     "\n\n- v has adapted when root v is within 10 % of the new standard deviation. The study counts "
@@ -192,8 +192,8 @@ STUDY = Study(
     "divided by the root mean square of a step after v has adapted."
     f"\n\nIn the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps, through "
     "four stages. The pole is shorter in each stage than in the stage before. Each of the first three stages ends "
-    "when the last 30 episodes in it have a mean "
-    "return of at least 100. The second table shows the mean return of all episodes, and the stage at the "
+    "when the last 30 episodes of the stage have a mean return of at least 100. The second table shows the mean "
+    "return of all episodes, and the stage at the "
     "end, from 0 to 3. Each half-life uses the better of two learning rates.",
     caveat="The tolerance of 10 % is arbitrary. With a tolerance of 5 %, v adapts to growing gradients in "
     "1.4 times as many updates.",

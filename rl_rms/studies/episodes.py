@@ -5,7 +5,7 @@ from typing import Any
 from rl_rms.agents.agent import Agent
 
 NOT_NORMALIZED: dict[str, Any] = {"normalize_observation": False, "normalize_reward": False}
-"""Arguments of an agent without normalizers of observations and rewards."""
+"""Arguments that disable an agent's normalization of observations and rewards."""
 
 
 def episode_returns(agent: Agent, num_steps: int, since: float = 0.0) -> list[float]:

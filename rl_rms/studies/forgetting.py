@@ -1,8 +1,8 @@
 """Measures how the half-life of each running statistic of PPO changes the episode length in changing CartPoles.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
-RMSprop's second moment. Each training differs from a reference in at most one of these statistics: it has another
-half-life, forgets at jumps, or is not used.
+RMSprop's second moment. Each training differs from a reference in at most one of these statistics: the statistic
+has another half-life, forgets at jumps, or is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -128,7 +128,7 @@ def _signed(one: Estimate) -> str:
 
 
 def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], list[str]]:
-    """Return the changes in which a setting makes episodes significantly longer, and those in which shorter."""
+    """Return the changes with which episodes are significantly longer, and the changes with shorter episodes."""
     gains = {one: gain(results, one, statistic, setting) for one in results.levels("changes")}
     return [one for one in gains if gains[one].low > 0], [one for one in gains if gains[one].high < 0]
 
@@ -146,9 +146,9 @@ def summary(results: Results) -> tuple[str, list[str]]:
             won, lost = effects(results, statistic, setting)
             name = _subject(statistic, setting)
             if won:
-                longer.append(f"{name} (with {listed(won)})")
+                longer.append(f"{name} (if the environment changes its {listed(won)})")
             if lost:
-                shorter.append(f"{name} (with {listed(lost)})")
+                shorter.append(f"{name} (if the environment changes its {listed(lost)})")
             if won and not lost:
                 helpful.append(f"{name} (if the environment changes its {listed(won)})")
     sentence = (

@@ -40,7 +40,7 @@ class Verdict:
     """Whether the measurements support the claim.
 
     Attributes:
-        word: One of the three verdicts.
+        word: ``"holds"``, ``"conditional"`` or ``"does not hold"``.
         evidence: The measurements that support the verdict, in whole sentences.
         condition: The words after "the claim holds" in a conditional verdict.
     """
@@ -67,7 +67,7 @@ class Results:
 
     Attributes:
         seeds: Seeds of every cell.
-        cells: Settings in the order of measurement.
+        cells: The settings of each measurement, in the order of measurement.
         measured: Metrics of each cell by name; arrays of shape ``(seeds, ...)``.
     """
 
@@ -105,12 +105,12 @@ class Results:
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
         """Return the value of a setting at which a metric's interquartile mean is best.
 
-        If several values are equally good, this is the first of them.
+        If several values are equally good, the first one is returned.
 
         Args:
             metric: Name of a scalar metric.
             over: The setting to choose.
-            highest: Whether higher is better.
+            highest: Whether higher values of the metric are better.
             **which: The other settings.
         """
         sign = -1.0 if highest else 1.0
@@ -130,8 +130,8 @@ class Study:
         mechanism: The features of the library that the claim is about.
         setup: Description of the measurement.
         caveat: Limits of the experiment.
-        cells: Function that returns the settings to measure, as arguments of ``measure``. With the argument True,
-            it returns settings that take less time.
+        cells: Function that returns the settings to measure, as arguments of ``measure``. The function's argument
+            is True for a quick study, whose settings take less time.
         measure: Function from a seed and a cell's settings to metrics, which are numbers or lists of numbers.
         tables: Function from the results to tables.
         verdict: Function from the results to the verdict.
@@ -157,7 +157,7 @@ class Study:
 
 
 def grid(**settings: Iterable[Any]) -> list[dict[str, Any]]:
-    """Make every combination of the settings' values, as cells."""
+    """Return a cell for every combination of the settings' values."""
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
 
 
@@ -208,8 +208,8 @@ def _map(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
 
     def map_in_pool(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        # pool.map cancels its futures at an exception, and a pool whose processes end cannot handle canceled
-        # futures.
+        # After an exception, pool.map cancels its futures. A pool whose processes were terminated cannot handle
+        # canceled futures.
         with signals_deferred():  # submit starts the processes
             futures = [pool.submit(function, task) for task in tasks]
         return (future.result() for future in futures)

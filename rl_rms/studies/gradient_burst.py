@@ -1,4 +1,4 @@
-"""Measures the steps during and after a burst of gradients, and the return that an agent loses by two events.
+"""Measures steps in and after a burst of large gradients, and the loss of return by an attack or large rewards.
 
 The events are an attack on the observations, and large rewards.
 
@@ -69,9 +69,9 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
     """Compare a burst in all coordinates with the same noise without the burst.
 
     Returns:
-        ``step``: longest step in the update with the burst, in learning rates. ``recovery``: updates after the
-        burst until root v is within a tenth of its value without the burst. ``lost``: sum over these updates of
-        the relative decrease of the step.
+        ``step``: longest step in the update with the burst, divided by the learning rate. ``recovery``: updates
+        after the burst until root v is within a tenth of its value without the burst. ``lost``: sum over these
+        updates of the relative decrease of the step.
     """
     generator = torch.Generator().manual_seed(seed)
     # Only the first row gets the burst; all coordinates are independent.
@@ -141,7 +141,7 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_st
 
 
 def bound(rho: float) -> float:
-    """Return the bound on a step for any gradients, in learning rates."""
+    """Return the bound on a step for any gradients, divided by the learning rate."""
     return 1.0 / math.sqrt(1.0 - rho)
 
 
@@ -217,8 +217,8 @@ def verdict(results: Results) -> Verdict:
     )
     biggest = max(SIZES)
     effects = " ".join(
-        f"With rho {rho:g}, the longest step is {short(step)} times lr. After a burst of {biggest:,g}, root v "
-        f"recovers in {short(interquartile(results.values('recovery', rho=rho, size=biggest, **of)))} updates."
+        f"With rho {rho:g}, the longest step is {short(step)} times lr, and root v recovers from a burst of "
+        f"{biggest:,g} in {short(interquartile(results.values('recovery', rho=rho, size=biggest, **of)))} updates."
         for rho, step in steps.items()
     )
     costs = ""
@@ -298,9 +298,10 @@ STUDY = Study(
     setup=f"In the first experiment, the gradients of {COORDINATES} coordinates are normally distributed "
     "with standard deviation 1. In one update, the gradients are a burst of size B: each of them is B "
     "or -B. The study measures three quantities:"
-    "\n\n- the longest step in the update with the burst, and its bound, in learning rates;"
-    "\n\n- the number of updates until root v is within 10 % of its value without the burst;"
-    "\n\n- the steps lost until then: the sum over these updates of the relative decrease of the step."
+    "\n\n- the longest step in the update with the burst, and its bound, both divided by the learning rate;"
+    "\n\n- the number of updates until root v, the square root of the second moment v, is within 10 % of its "
+    "value without the burst;"
+    "\n\n- the steps lost: the sum of the relative decreases of the steps in these updates."
     "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps. In the middle of "
     "the training, one of two events happens:"
     f"\n\n- In an attack, each component of the observations moves by {STRENGTH:g} for 2,000 env "
@@ -310,12 +311,14 @@ STUDY = Study(
     "\n\nThe return is the mean length of the episodes that end more than 2,000 env steps after the "
     "middle. The loss is the return without the event minus the return with the event, paired by "
     "seed. The growth of root v is its largest norm in the 2,000 env steps after the middle, divided "
-    "by its norm before. Of three learning rates, each agent uses the one with the highest "
-    "return without an event. Agents clip gradients only in the row with max_grad_norm.",
-    caveat="An attack lowers the return not only through v, but also through the actions that it causes. No "
-    "optimizer can undo these actions. A2C makes only about 150 updates after the middle of the training. At rho "
-    "= 0.999, root v needs thousands of updates to recover from a burst of 1,000. Of the six differences between "
-    "the losses of two values of rho without clipping, one is significant.",
+    "by its norm before. Each agent uses the best of three learning rates, by the return without an event. Agents "
+    "clip gradients only in the row with max_grad_norm.",
+    caveat="An attack lowers the return not only through v, but also through the agent's actions during the "
+    "attack. No optimizer can undo these actions. A2C makes only about 150 updates after the middle of the "
+    "training. At rho "
+    "= 0.999, root v needs thousands of updates to recover from a burst of 1,000. Without clipping, each event "
+    "has three pairs of agents with different rho. Only one of these six pairs has significantly different losses "
+    "of return.",
     cells=cells,
     measure=measure,
     tables=tables,

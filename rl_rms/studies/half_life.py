@@ -38,7 +38,7 @@ class World:
     """A changing environment and the arguments of a training in it.
 
     Attributes:
-        id: Gymnasium's id.
+        id: Gymnasium id of the environment.
         changes: Schedules by target.
         regime: Env steps between two changes.
         num_steps: Env steps of a training.
@@ -174,7 +174,7 @@ def expected_return(agent: Agent, of: World, seed: int) -> float:
         means = np.array([now[f"mean_{arm}"] for arm in range(ARMS)])
         return float(probs[0] @ means - means.max())
     goes = probs[:, 1]
-    in_one = goes[0] / max(goes.sum(), 1e-12)  # the stationary share of state 1
+    in_one = goes[0] / max(goes.sum(), 1e-12)  # the stationary probability of state 1
     return float(in_one * now["reward_1"] + (1 - in_one) * now["reward_0"])
 
 
@@ -249,7 +249,8 @@ def verdict(results: Results) -> Verdict:
     effects, helpful = forgetting.summary(results)
     sentence = (
         "From T = 100 updates on, the half-life with the least error grows as a power of T. "
-        f"The exponent is {power:.2f}, and the claim implies 1.{''.join(texts)} {effects}"
+        f"The exponent of this power is {power:.2f}, and the claim implies an exponent of 1.{''.join(texts)} "
+        f"{effects}"
     )
     if any(len(won[h]) == len(names) for h in won) and power > 0.8:
         return Verdict("holds", sentence)
@@ -285,12 +286,14 @@ STUDY = Study(
     claim="Each running statistic of an agent should have a half-life that matches the timescale of the "
     "environment's changes. The running statistics are RMSprop's second moment, and the moments that normalize "
     "observations and rewards.",
-    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` uses the "
-    "timescale of the environment and the noise of the gradients. `half_life='auto'` uses the "
-    "gradients alone. `normalize_observation` and `normalize_reward` take half-lives in env steps. "
+    mechanism="`rl_rms.RMSprop` takes half-lives in updates and env steps. `half_life='match'` derives the "
+    "half-life from the timescale of the environment and the noise of the gradients. `half_life='auto'` estimates "
+    "the half-life from the gradients alone. `normalize_observation` and `normalize_reward` take half-lives in "
+    "env steps. "
     "`normalize_observation={'half_life': 'inf', 'on_jump': 'forget'}` forgets the moments only when observations "
     "jump.",
-    setup="The first experiment measures how well v tracks the variance s of gradients. The gradients of "
+    setup="The first experiment measures how well RMSprop's second moment v tracks the variance s of gradients. "
+    "The gradients of "
     f"{COORDINATES} coordinates are normally distributed, and s alternates between 1 and {JUMP:g} "
     "every T updates. The error is the mean of (s/v - 1 - ln(s/v)) / 2, the Kullback-Leibler "
     "divergence in nats. The half-lives are 1, 1.41, 2, 2.83, ... and 2,050 updates. The columns for "
@@ -299,8 +302,8 @@ STUDY = Study(
     "uses the best of two or three learning rates. The half-life `time scale` is the time between two "
     "changes."
     "\n\n- In the bandit, the mean rewards of the arms change every 8,000 env steps. The standard "
-    "deviation of the rewards changes by a factor of ten every 2,000 env steps, which is the time "
-    "between two changes. The score is minus the policy's expected regret per env step."
+    "deviation of the rewards changes by a factor of ten every 2,000 env steps, so the half-life `time scale` is "
+    "2,000 env steps. The score is minus the policy's expected regret per env step."
     "\n\n- In the task with two states, the rewards of the states are swapped every 4,000 env steps. "
     "The score is the policy's expected reward per env step."
     "\n\n- In CartPole, the scale of the rewards changes between 1 and 30 every 10,000 env steps. The "
@@ -315,9 +318,10 @@ STUDY = Study(
     "half-life of 200 updates. All other trainings differ from the reference in one of these three statistics."
     f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
     "training, averaged over the parts. Gains over the reference are paired by seed.",
-    caveat="The benchmarks in docs/half_life.md have more tasks, more env steps, and learning rates by hill "
-    "climbing. In this study, the learning rate of A2C is the best of a few, chosen with the seeds of "
-    "the table. PPO has its default learning rate with every setting. Of the 22 gains of PPO, one may be "
+    caveat="The benchmarks in docs/half_life.md have more tasks and more env steps, and find learning rates by "
+    "hill climbing. In this study, A2C's learning rate is the best of two or three, chosen with the same seeds as "
+    "the scores in the table. PPO has its default learning rate with every setting. Of the 22 gains of PPO, one "
+    "may be "
     "significant by chance.",
     cells=cells,
     measure=measure,

@@ -66,7 +66,7 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
 
 
 def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Probability that a score exceeds a score of the reference, with ties as one half, and its 95 % interval.
+    """Estimate the probability that a score exceeds a score of the reference. A tie counts as one half.
 
     Args:
         scores: One score per seed, shape ``(seeds,)``.
@@ -88,7 +88,7 @@ def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
         scores: Scores of shape ``(seeds, points)``; the bootstrap draws whole rows.
 
     Returns:
-        Middle, low and high, each of shape ``(points,)``.
+        Interquartile mean, lower end and upper end of the band, each of shape ``(points,)``.
     """
     return _curve(tuple(map(tuple, np.asarray(scores, dtype=np.float64).tolist())))
 
@@ -120,9 +120,10 @@ def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, F
 
 
 def short(number: float) -> str:
-    """Format a number with three significant digits, and from 100 to 1e7 as a whole number with commas.
+    """Format a number according to its magnitude.
 
-    Numbers below 0.001 or from 1e7 on have two significant digits.
+    From 0.001 to 100, the text has three significant digits. From 100 to 1e7, the text is a whole number with
+    commas. Other numbers except 0 have two significant digits.
     """
     if not np.isfinite(number):
         return str(number)
@@ -134,6 +135,6 @@ def short(number: float) -> str:
 
 
 def listed(texts: Iterable[str]) -> str:
-    """Join texts with commas and "and" to one list in a sentence."""
+    """Join texts with commas and "and"."""
     *first, last = texts
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,4 +1,4 @@
-"""The optimizers that studies compare, stepped at all learning rates of a grid at once."""
+"""Optimizers that studies compare, and a class that trains with many learning rates at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def half_decades(low: float, high: float) -> list[float]:
-    """Learning rates a factor of about 3 apart: 1, 3, 10, 30, ... times ``low``.
+    """Return the learning rates 1, 3, 10, 30, ... times ``low``, up to ``high``.
 
     Args:
         low: Smallest rate, a power of ten.
@@ -34,12 +34,13 @@ def half_decades(low: float, high: float) -> list[float]:
 class Ladder:
     """Copies of one problem that are trained at once, each with its own learning rate.
 
-    These optimizers update each coordinate by itself, in proportion to the learning rate. One optimizer with the
-    learning rate 1 therefore gives the steps of all copies, up to the factor of each copy's learning rate.
+    The optimizers in `OPTIMIZERS` update each coordinate independently, in proportion to the learning rate. One
+    optimizer with learning rate 1 therefore computes the steps of all copies. Each copy multiplies its step by its
+    own learning rate.
 
     Args:
         name: One of `OPTIMIZERS`.
-        rates: Learning rates.
+        rates: The learning rate of each copy.
         **options: Options of the optimizer.
     """
 

@@ -1,4 +1,4 @@
-"""Statistics of rankings: the agreement of two rankings, its limit by noise, and the regret of a choice."""
+"""Statistics of rankings: Kendall's tau, its largest value with noise, and the regret of a choice."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ def noise_floor(scores: Floats, rng: np.random.Generator) -> float:
 
 
 def regret(scores: Floats, chosen: int) -> tuple[float, float, float]:
-    """Compute a network's gap to the best network under an optimizer, with Student's 95 % interval over seeds.
+    """Compute how far a network scores below the best network, with Student's 95 % interval over seeds.
 
     Args:
         scores: Shape ``(networks, seeds)``.

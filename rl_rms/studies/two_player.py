@@ -1,8 +1,8 @@
 """Measures the distance of RMSprop from a game's equilibrium, by order of updates, momentum and optimism.
 
-In the first game, one player chooses x to minimize ``x y``, and the other chooses y to maximize it. The
-equilibrium is (0, 0). The second game is CartPole with an adversary that pushes the pole. The adversary's reward
-is minus the agent's reward.
+In the first game, one player chooses x to minimize ``x y``, and the other player chooses y to maximize ``x y``.
+The equilibrium is (0, 0). The second game is CartPole with an adversary that pushes the pole. The adversary's
+reward is minus the agent's reward.
 """
 
 import itertools
@@ -83,7 +83,7 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
 
     The first distance is 1. The parameters are x and y divided by the rate, or for SGD by the square root of the
     rate. One optimizer with the rate 1 then covers all rates. The rate is ``lr / (1 - momentum)``. With RMSprop,
-    this is the length of a step if the gradient is constant.
+    the rate is the length of a step if the gradient is constant.
 
     Args:
         player: A value of `PLAYERS`.
@@ -158,7 +158,7 @@ def pushes(kind: str, num_envs: int, seed: int) -> Rival:
 
 
 def balance(seed: int, *, training: str, rate: float, steps: int) -> dict[str, Any]:
-    """Train on CartPole, and return the mean returns without pushes, with each unseen kind, and over these."""
+    """Train on CartPole, and return the mean returns without pushes, by unseen kind, and over all unseen kinds."""
     config = A2CConfig(
         learning_rate={"linear": {"start": rate, "end": 0.0, "over": steps}},
         n_steps=NUM_STEPS,
@@ -278,7 +278,8 @@ def verdict(results: Results) -> Verdict:
         f"ends at a distance of {short(plain)}. Positive momentum {'reduces' if damps else 'does not reduce'} "
         f"this distance. Of all variants of RMSprop, {closest} ends nearest to the equilibrium, at a distance of "
         f"{short(distances_at_best[closest])}. The mean return of A2C with gusts, swings and lean is highest "
-        f"after training with {TRAININGS[best]} ({short(returns[best])}). It is lowest after training with "
+        f"after training with {TRAININGS[best]} ({short(returns[best])}). This mean return is lowest after "
+        "training with "
         f"{TRAININGS[worst]} ({short(returns[worst])})."
     )
     if spirals and damps:
@@ -327,8 +328,8 @@ STUDY = Study(
     mechanism="`rl_rms.optim.games.play_round` updates the players simultaneously, in alternation or with "
     "extragradient steps. `rl_rms.RMSprop` has the arguments `optimism` and `momentum`. `momentum` may be "
     "negative. `rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
-    setup="In the first experiment, player 1 chooses x to minimize the product x y. Player 2 "
-    "chooses y to maximize it. The equilibrium is (0, 0)."
+    setup="In the first experiment, player 1 chooses x to minimize the product x y. Player 2 chooses y to "
+    "maximize x y. The equilibrium is (0, 0)."
     f"\n\n- A game starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. In the column "
     "with noise 0.1, normal noise with this standard deviation is added to the gradients."
     "\n\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
@@ -336,9 +337,10 @@ STUDY = Study(
     f"\n\n- RMSprop has rho = {RHO} and bias correction. The first table gives the rate s = lr / (1 - m), "
     f"where m is the momentum. If the gradient is constant, s is the length of a step. The columns "
     f"`distance at the best rate` use the best of {len(RATES)} rates, separately for each row and noise."
-    "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts the distance. For RMSprop without "
-    "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply "
-    "it by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."
+    "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts this distance as the radius of a cycle. For "
+    "RMSprop without "
+    "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply this "
+    "radius by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."
     "\n\nIn the second experiment, A2C trains on CartPole for 100,000 env steps, while pushes change the "
     f"angular velocity of the pole by at most {STRENGTHS[0]} rad/s per env step."
     "\n\n- The pushes in training are absent (none), uniformly random (random), or the actions of an "
@@ -349,14 +351,14 @@ STUDY = Study(
     "alternating adversary trains against the agent's policy after this turn."
     "\n\n- After the training, the agent plays 32 episodes without pushes, and 32 episodes with each of "
     f"three kinds of pushes of at most {STRENGTHS[1]} rad/s. Gusts push to one side for 10 of every 20 env "
-    "steps. Swings follow a sine wave. Lean pushes the pole in the direction in which it leans."
+    "steps. Swings follow a sine wave. Lean pushes the pole in the direction in which the pole leans."
     "\n\n- The second table shows the mean return at the better of two learning rates.",
-    caveat="In the game x y, each player has one parameter. A game with many coupled coordinates may circle more "
-    "widely than the formula predicts. The radius of a cycle is proportional to the learning rate, so the "
+    caveat="In the game x y, each player has one parameter. In a game with many coupled coordinates, the radius "
+    "may be larger than the formula predicts. The radius of a cycle is proportional to the learning rate, so the "
     "best rate depends on the number of rounds. The trainings on CartPole are short. The trainings with "
     "an adversary take twice as many env steps, because the adversary trains too. The strength of the "
-    "pushes was chosen on a few seeds so that A2C learns. The better learning rate was selected by the "
-    "returns in the table. The verdict considers only the bilinear game.",
+    "pushes was chosen on a few seeds so that A2C learns. The better learning rate was chosen by the returns with "
+    "pushes in the table. The verdict considers only the bilinear game.",
     cells=cells,
     measure=measure,
     tables=tables,

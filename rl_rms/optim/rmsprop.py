@@ -46,8 +46,8 @@ class RMSprop(Optimizer):
     `rl_rms.optim.rule` has the equations with all options except ``maximize`` and the clipping of gradients.
     ``half_life``, ``rho`` and ``alpha`` are three ways to set the decay. A half-life in environment steps is
     converted to updates before every update. Set ``optimizer.steps_per_update`` to the number of environment
-    steps that the next update spans. ``half_life="match"`` derives the half-life from ``timescale``, and
-    ``"auto"`` estimates the half-life from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
+    steps that the next update spans. ``half_life="match"`` derives the half-life from ``timescale`` and the
+    gradients, and ``"auto"`` only from the gradients. See `rl_rms.optim.matched` and `rl_rms.optim.bank`.
 
     In ``param_groups``, ``"alpha"`` is the decay that the last update used or the last assignment set; None while
     the decay is unknown. ``"half_life"`` is None for a fixed decay, the half-life in environment steps as a
@@ -61,10 +61,11 @@ class RMSprop(Optimizer):
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
         lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value.
         alpha: torch's name for ``rho``.
-        eps: Added to the denominator, >= 0. None uses the preset's value.
+        eps: Constant added to the denominator, or to v under the root with ``eps_in_sqrt``, >= 0. None uses the
+            preset's value.
         weight_decay: Added to the gradient as ``weight_decay * p`` unless it is decoupled, >= 0.
         momentum: Decay of the momentum buffer, > -1. A negative value damps the rotation in games.
-        centered: Whether v - m*m, with the mean gradient m, replaces v in the denominator.
+        centered: Whether v - m*m, with the exponential average m of the gradients, replaces v in the denominator.
         capturable: Whether a CUDA graph may capture a step; needs parameters on an accelerator.
         foreach: Whether to update all parameters with a few kernels on lists of tensors. None does so where it is
             faster, such as on CUDA devices.
@@ -74,17 +75,18 @@ class RMSprop(Optimizer):
             all sub-environments), a `HalfLife`, ``"match"`` or ``"auto"``.
         rho: Decay of v per update, in [0, 1). If neither ``half_life``, ``rho`` nor ``alpha`` is given, the
             preset's value is used, for torch 0.99 (a half-life of 69 updates).
-        steps_per_update: Environment steps that an update spans; may be set later.
+        steps_per_update: Environment steps that an update spans; None if unknown. The attribute may be set later.
         timescale: Autocorrelation time of the environment's changes, for ``half_life="match"``:
-            ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; may be set later.
+            ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; None if unknown. The
+            attribute may be set later.
         half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None uses
             ``(32, 10_000)``, or the bounds of ``estimator``.
         max_step: Longest allowed step of a parameter, > 0. ``max_step`` limits the half-life of "match" and "auto"
             to ``ln 2 * (max_step / lr)**2``. None sets no limit.
         estimator: The estimator of "auto"; None uses `rl_rms.optim.bank.Bank`.
         like: The implementation that gives conventions, and defaults for arguments that are not given: ``"torch"``
-            (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (its ``RMSpropTFLike``), ``"tf1"``,
-            ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
+            (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (Stable-Baselines3's
+            ``RMSpropTFLike``), ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
         bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered``, the
             first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``.
         eps_in_sqrt: Whether the denominator is ``sqrt(v + eps)``. None uses the preset's value.

@@ -267,7 +267,8 @@ def second_moment(state: State, *, centered: bool, bias_correction: bool) -> Ten
     v = real(state["square_avg"])
     if centered:
         m = real(state["grad_avg"])
-        # Rounding may make the difference of nearly equal numbers negative, and its root would be nan.
+        # Rounding may make the difference of nearly equal numbers negative, and the root of a negative number is
+        # nan.
         v = (v - m * m).clamp_min(0.0)
     if not bias_correction:
         return v

@@ -33,7 +33,7 @@ def checked_state(
         needed: The options whose averages must be present. Averages of other options start at 0.
 
     Returns:
-        A new state whose tensors share no memory with the given one.
+        A new state whose tensors share no memory with the given state.
 
     Raises:
         ValueError: If an entry is missing, or its shape, type or range is wrong.

@@ -1,4 +1,4 @@
-"""A failure here means that the installed Gymnasium differs from what gymnasium_internals.py expects."""
+"""A failure of these tests means that the installed Gymnasium differs from what gymnasium_internals.py expects."""
 
 import inspect
 

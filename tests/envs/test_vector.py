@@ -36,7 +36,8 @@ def make(kind, lengths, mode, probes):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["native", "sync"])
 def test_clock_counts_only_true_transitions_in_every_autoreset_mode(kind, mode, probes):
-    # Episodes have 1, 2 and 5 env steps. In 12 vector steps with reset frames, 6, 8 and 10 are valid.
+    # Episodes have 1, 2 and 5 env steps. In 12 vector steps of NextStep mode, the sub-environments have 6, 8 and
+    # 10 transitions. The other modes have no reset frames.
     true = [6, 8, 10] if mode is AutoresetMode.NEXT_STEP else [12, 12, 12]
     shared = NonStationaryVector(
         make(kind, [1, 2, 5], mode, probes), {"reward.offset": Linear(0, 1000, over=1000)}

@@ -94,7 +94,7 @@ def weights(model):
 
 
 def states(optimizer):
-    """The state that torch has, in the order of the parameters."""
+    """The entries of the state that torch's RMSprop has, in the order of the parameters."""
     names = ("step", "square_avg", "momentum_buffer", "grad_avg")
     return [
         {name: state[name].clone() for name in names if name in state}
@@ -290,7 +290,7 @@ def test_step_under_another_default_dtype_equals_torch(path, request):
         model = nn.Linear(3, 2, dtype=torch.float32)
         optimizer = make(model.parameters(), momentum=0.5)
         train(model, optimizer)
-        # The step count in torch follows the default precision; here it is always float32.
+        # torch's step count has the default precision. The step count of rl_rms is always float32.
         return weights(model), [state["square_avg"] for state in states(optimizer)]
 
     request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))

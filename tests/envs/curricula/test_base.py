@@ -33,7 +33,7 @@ TASKS = [{"length": one} for one in (1.0, 0.7, 0.5, 0.2)]
 
 
 def wander(history, random):
-    """A teacher's choice: the length of the last task plus noise."""
+    """The task that a teacher chooses: the length of the last task plus noise."""
     last = history[-1].task["length"] if history else 0.5
     return {"length": float(np.clip(last + random.normal(0, 0.1), 0.1, 1.0))}
 
@@ -68,7 +68,7 @@ def fresh(index):
 
 
 class Learner:
-    """An agent with higher returns for long poles, which improves over time."""
+    """An agent that improves over time, with higher returns for long poles."""
 
     def __init__(self, seed, num_envs=3):
         self.random = np.random.default_rng(seed)

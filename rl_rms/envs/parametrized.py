@@ -126,12 +126,12 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_snapshot(self) -> dict[str, Any] | None:
-        """The state within the episode as plain JSON data. Another environment can continue the episode from it.
+        """The state within the episode as plain JSON data, from which another environment continues the episode.
 
         The state is None before the first reset, and if it cannot be saved, for example because a replayed episode
-        is too long or a part of the state cannot be written as JSON. Assigning a state restores it in an
-        environment that was made with the same arguments. If a state was not saved, or not restored exactly,
-        `parameter_problem` contains the reason.
+        is too long or a part of the state cannot be written as JSON. An environment that was made with the same
+        arguments restores a state that is assigned to this property. If a state was not saved, or not restored
+        exactly, `parameter_problem` contains the reason.
         """
         self._problem = None
         if not self._has_begun:
@@ -193,7 +193,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._notices.give(self._problem)
 
     def current_values(self) -> tuple[float, ...]:
-        """Return the current value of each target, even if it was never set."""
+        """Return the current value of each target, even if the value was never set."""
         return self._setter.current()
 
     def reset(

@@ -29,7 +29,7 @@ _NEED_NEW_WORLD = frozenset({"gymnasium.envs.box2d.bipedal_walker:BipedalWalker"
 
 
 class Replay:
-    """Records the beginning of an episode, and the actions and parameter values since then."""
+    """Records the beginning of an episode, and the actions and parameter values of its env steps."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._env = env

@@ -94,7 +94,7 @@ def named(env: VectorEnv, error: Exception, seeds: list[int | None], first_index
 
 
 def _failed_in(env: SyncVectorEnv, trace: TracebackType | None) -> list[int]:
-    """Find the sub-environment that raised an error when the vector environment called it; empty if none did."""
+    """Return the index of the sub-environment that raised the error, in a list; empty if none raised the error."""
     numbers = {id(one): i for i, one in enumerate(env.envs)}
     is_inside = False
     while trace is not None:

@@ -148,7 +148,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._is_waiting = True
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Return the attributes or the results."""
+        """Return the attribute, or the method's result, of each sub-environment."""
         return tuple(self._retried(self._answers(timeout), [self._message] * self.num_envs))
 
     def set_attr(self, name: str, values: Any) -> None:

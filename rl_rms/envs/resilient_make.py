@@ -28,8 +28,8 @@ def make_resilient_vec(
     """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``.
 
     Raises:
-        ValueError: If ``id`` is a function that returns the same environment at several calls. The mode
-            ``"async"`` does not check this.
+        ValueError: If ``id`` is a function that returns the same environment at several calls, except in the mode
+            ``"async"``.
         TypeError: If ``id`` is a function that does not return an environment.
     """
     make = partial(_make_one, id, tuple(wrappers), kwargs)

@@ -18,7 +18,7 @@ from rl_rms.envs.specs import ATARI
 
 
 class _Registered(NamedTuple):
-    """The registered state of a class: names of attributes, and functions for the other state."""
+    """The registered state of a class: names of attributes, and functions that get and set the remaining state."""
 
     attributes: tuple[str, ...] = ()
     get: Callable[[Any], Any] | None = None
@@ -69,7 +69,7 @@ def register_state(
 
 
 def has_known_state(env: Any) -> bool:
-    """Whether the state of the environment inside the wrappers, single or vector, can be read."""
+    """Whether the state of a single or vector environment, without its wrappers, can be read."""
     return qualified(type(env.unwrapped)) in _STATES or is_mujoco(env.unwrapped)
 
 

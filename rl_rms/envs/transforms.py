@@ -30,7 +30,7 @@ from rl_rms.envs.delays import LONGEST
 Array = npt.NDArray[Any]
 Space = gym.Space[Any]
 
-# For each target, the value at which it has no effect.
+# For each target, the value at which the target has no effect.
 NEUTRAL = {
     "reward.scale": 1.0,
     "reward.offset": 0.0,

@@ -40,8 +40,8 @@ _CLOCKS: dict[str, Callable[..., Clock]] = {
 class NonStationaryVector(Changing, VectorWrapper):
     """A vector environment whose parameters change while an agent acts in it.
 
-    The clock counts true transitions. A step in which a sub-environment is only reset does not count. As in
-    `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
+    The clock counts true transitions. A sub-environment that is only reset in a vector step makes no transition.
+    As in `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
     ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A seed with a ``reset_mask`` does not
     change the clock. All observations of a vector step, including the first observations of new episodes, use the
     values at the beginning of the step.
@@ -146,9 +146,10 @@ class NonStationaryVector(Changing, VectorWrapper):
         """Begin episodes.
 
         Args:
-            seed: Seed of the environment. It is also the seed of the drift, unless the constructor got a seed. The
-                drift uses the first seed of a list. Except in `frozen` and with a ``reset_mask``, a seed also sets
-                the clock to 0, resets the curriculum and removes adversarial bursts.
+            seed: Seed of the environment. Except in `frozen` and with a ``reset_mask``, a seed also sets the clock
+                to 0, resets the curriculum and removes adversarial bursts. If the constructor got no seed, the
+                seed also becomes the seed of the drift. From a list, the drift uses the first seed that is not
+                None.
             options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. Other
                 options go to the environment. ``"reset_mask"`` selects the sub-environments to reset.
         """
@@ -246,10 +247,10 @@ class NonStationaryVector(Changing, VectorWrapper):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`, with ``last_observations``.
+        """Restore a state that `state_dict` returned.
 
-        If the state does not include the sub-environments, they continue their episodes, and a curriculum counts
-        only the rest of these episodes.
+        If the state includes the sub-environments, ``last_observations`` is also restored. Otherwise the
+        sub-environments continue their episodes, and a curriculum counts only the rest of these episodes.
 
         Raises:
             ValueError: If the state belongs to an environment that was made with different arguments.
@@ -306,7 +307,7 @@ class NonStationaryVector(Changing, VectorWrapper):
     def _set(self) -> None:
         if self._backend.is_drawn:
             noise_key = self._clock.noise_key
-            # Sending the key to workers takes time. Without noise, only a new seed or new drifts need it.
+            # Sending the key to workers takes time. Without noise, only a new seed or drift needs a new key.
             if self._backend.has_noise or noise_key[:2] != self._placed:
                 self._placed = noise_key[:2]
                 self._backend.place(noise_key)

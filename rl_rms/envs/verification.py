@@ -1,6 +1,6 @@
 """Checks that changing a parameter has an effect on an environment.
 
-Two copies of the environment are stepped with the same seed and actions, and the value is changed in one of them.
+Two copies of the environment are stepped with the same seed and actions, and the value is changed in one copy.
 If all observations, rewards, terminations and truncations are equal, the change counts as having no effect. For
 example, an attribute that the physics does not read, or friction without contact, has no effect.
 """
@@ -49,7 +49,7 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
     `MujocoVectorEnv`, the first sub-environment is verified.
 
     Raises:
-        ValueError: If a parameter has no effect, cannot be set, or only makes the environment fail.
+        ValueError: If a parameter has no effect, cannot be set, or has no effect other than errors.
 
     Warns:
         UserWarning: If an effect cannot be verified, because the environment cannot be copied or two copies with

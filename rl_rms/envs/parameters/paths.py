@@ -32,7 +32,7 @@ _SHORT = 10
 class AttributePath:
     """The path from an environment to a number in it.
 
-    The path is resolved at each use, because some environments replace objects on it at every reset.
+    The path is resolved at each use, because some environments replace objects on the path at every reset.
 
     Attributes:
         text: Names of attributes and keys, separated by dots, and indices in brackets.

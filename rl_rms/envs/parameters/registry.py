@@ -59,7 +59,8 @@ def register_parameter(
         get: ``get(env)`` returns the current value; None reads the attribute ``name``.
         derive: ``derive(env)`` is called after every change, and recomputes values that depend on the parameter.
         batched: Whether a vector environment accepts an array of values, shape ``(num_envs,)``.
-        inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
+        inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None if a
+            change has an effect.
         low: Smallest allowed value.
         above: Lower bound that values must exceed.
         high: Largest allowed value.
@@ -113,7 +114,7 @@ def find_owner(env: Any, target: str) -> tuple[Any, str]:
 
 
 def find_parameter(env: Any, name: str) -> Parameter | None:
-    """Find a parameter of an unwrapped environment or a wrapper; None if it does not exist.
+    """Find a parameter of an unwrapped environment or a wrapper; None if the parameter does not exist.
 
     Args:
         env: The unwrapped environment, or the wrapper.
@@ -146,7 +147,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
 def parameter_names(env: Any) -> list[str]:
     """Return the names of an environment's registered parameters that have an effect.
 
-    If there are none, the result contains the names of the environment's public numeric attributes.
+    Without such parameters, the result contains the names of the environment's public numeric attributes.
     """
     single = _single_of(env)
     if single is not None:

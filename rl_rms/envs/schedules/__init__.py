@@ -19,9 +19,10 @@ values. A resumed run continues the values exactly.
 ``timescale`` is the autocorrelation time tau in env steps. Suppose that the value has the autocovariance
 ``S exp(-k / tau)``, and that each env step gives a measurement with the noise variance ``R``. Then the exponential
 average with the least mean squared error has a half-life of nearly ``ln 2 * tau / (sqrt(2 tau S / R) - 1)`` env
-steps, or an infinite half-life if ``2 tau S / R <= 1``. Jumps at random times to independent levels and an
-Ornstein-Uhlenbeck process have exactly this autocovariance. The other schedules document their tau. ``half_life``
-applies this law, or the law of ramps or sinusoids, and returns a number of updates.
+steps, or an infinite half-life if ``2 tau S / R <= 1``. An Ornstein-Uhlenbeck process has exactly this
+autocovariance. Jumps at random times to independent levels have nearly this autocovariance. The other schedules
+document their tau. The method ``half_life`` applies this law, the law of ramps or the law of sinusoids, and
+returns a half-life in updates.
 """
 
 from rl_rms.envs.schedules.adversarial import AdversarialBurst

@@ -1,8 +1,8 @@
 """Sums, products, clipping and reflection of schedules.
 
-If several parts of a sum or product are random, each of them gets its own key, so their random numbers are
-independent. A single random part keeps the key of the combination, so that ``2 * s + 1`` uses the random numbers
-of ``s``.
+If several parts of a sum or product are random, each random part gets its own key, so the random numbers of the
+parts are independent. A single random part keeps the key of the combination, so that ``2 * s + 1`` uses the random
+numbers of ``s``.
 
 A combination jumps at a clock if a part jumps and the combined value changes. Jumps without an effect on the
 combined value are not events.
@@ -99,7 +99,7 @@ class Sum(_Combined):
         schedules: The parts.
 
     Raises:
-        ValueError: If ``schedules`` is not a list of schedules.
+        ValueError: If ``schedules`` is empty, or is not a list of schedules or numbers.
     """
 
     name: ClassVar[str] = "sum"
@@ -137,7 +137,7 @@ class Product(_Combined):
         schedules: The parts.
 
     Raises:
-        ValueError: If ``schedules`` is not a list of schedules.
+        ValueError: If ``schedules`` is empty, or is not a list of schedules or numbers.
     """
 
     name: ClassVar[str] = "product"

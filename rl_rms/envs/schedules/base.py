@@ -267,7 +267,7 @@ def as_schedules(changes: Mapping[str, Any] | None, name: str = "changes") -> di
     """Read ``{target: schedule}``, where schedules may be in YAML form or bare numbers.
 
     Args:
-        changes: The targets and their schedules; None for none.
+        changes: The targets and their schedules; None for no targets.
         name: The name of ``changes`` in errors.
 
     Raises:

@@ -1,8 +1,8 @@
 """Counter-based random numbers, which can be drawn for any clock in any order.
 
 The generator is Philox (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-The key is (seed, target, env index). The counter is (0, block of draws, lane, part of the expression). Different
-lanes are independent random numbers for the same block, such as the times and the levels of jumps.
+The key is (seed, target, env index). The counter is (0, block of draws, lane, part of the expression). The lanes
+of a block contain independent random numbers for different purposes, such as the times and the levels of jumps.
 """
 
 import hashlib
@@ -56,7 +56,10 @@ def stream_of(target: str) -> int:
 
 @lru_cache(maxsize=1024)
 def uniforms(key: Key, block: int, lane: int = 0) -> Floats:
-    """Return a block's uniform numbers in [0, 1), shape ``(DRAWS,)``. Blocks and lanes are independent."""
+    """Return a block's uniform numbers in [0, 1), shape ``(DRAWS,)``.
+
+    The numbers of different blocks or different lanes are independent.
+    """
     drawn = draw(key, block, lane, DRAWS)
     drawn.flags.writeable = False
     return drawn

@@ -173,7 +173,7 @@ class During(Derived):
 class Then(Schedule):
     """Two schedules in sequence: ``first(t)`` before ``at``, then ``second(t - at)``.
 
-    The timescale is the minimum of both timescales and ``at``.
+    The timescale is the minimum of ``at`` and the timescales of the two schedules.
 
     Args:
         first: The schedule at clocks below ``at``.

@@ -34,7 +34,7 @@ class _Transition(Schedule):
 
     @property
     def bounds(self) -> Bounds:
-        """The lower and the higher of both values."""
+        """The lower and the higher of ``start`` and ``end``."""
         return min(self.start, self.end), max(self.start, self.end)
 
     def _half_life(self, steps_per_update: float, snr: float) -> float:
@@ -91,9 +91,10 @@ class Linear(_Timed):
 class Cosine(_Timed):
     """Half a cosine: ``end + (start - end) (1 + cos(pi min(t / over, 1))) / 2``.
 
-    As a learning rate, this is cosine annealing (Loshchilov and Hutter, "SGDR", 2017). Cosine annealing with a
-    warm-up is ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``. The timescale is ``over``. The
-    half-life is the best half-life during the transition.
+    A learning rate with this schedule is cosine annealing (Loshchilov and Hutter, "SGDR", 2017). Cosine annealing
+    with a warm-up is ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``.
+
+    The timescale is ``over``. The half-life is the best half-life during the transition.
 
     Args:
         start: Value at clock 0.

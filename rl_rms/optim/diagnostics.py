@@ -54,8 +54,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
 
     Args:
         optimizer: An `rl_rms.RMSprop`.
-        controller: The controller of its half-life.
-        guard: The guard of its gradients.
+        controller: The controller of the optimizer's half-life.
+        guard: The guard of the optimizer's gradients.
 
     Returns:
         The diagnostics by name.

@@ -103,13 +103,14 @@ class RMSprop(Optimizer):
         max_update_rms: Limit of the root mean square, in each tensor, of the gradient divided by the denominator.
             Larger quotients are scaled down; None for no limit.
         max_grad_norm: Limit of the global gradient norm. Larger gradients are scaled down in place, before v
-            accumulates them, as by `torch.nn.utils.clip_grad_norm_`. For this and the next three arguments, None
-            means no clipping.
-        max_tensor_norm: Limit of the norm of a single tensor's gradient. Larger gradients are scaled down.
-        max_grad_value: Largest magnitude of a gradient coordinate.
-        max_grad_ratio: Largest magnitude of a coordinate, as a multiple of the root of its previous second moment,
-            > 1. A parameter's first gradient, and coordinates in which the root is at most ``eps``, are not
-            clipped in this way.
+            accumulates them, as by `torch.nn.utils.clip_grad_norm_`. None for no limit.
+        max_tensor_norm: Limit of the norm of a single tensor's gradient. Larger gradients are scaled down; None
+            for no limit.
+        max_grad_value: Largest magnitude of a gradient coordinate. Larger coordinates are clipped; None for no
+            limit.
+        max_grad_ratio: Largest magnitude of a gradient coordinate, as a multiple of the root of its previous
+            second moment, > 1. ``max_grad_ratio`` does not clip the first gradient of a parameter, and does not
+            clip coordinates in which the root is at most ``eps``. None for no limit.
         on_nonfinite: Response to nan or infinite gradients: ``"raise"`` raises an error, and ``"skip"`` skips the
             whole step and counts skipped steps. With None, gradients are not checked, as in torch.
         fused: Whether one or a few kernel calls update all parameters of a precision. For small networks, such a

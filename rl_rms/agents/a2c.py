@@ -53,7 +53,7 @@ class A2CLearner(Learner):
         return num_steps >= self.n_steps
 
     def loss_mask(self, rollout: Rollout) -> npt.NDArray[np.bool_]:
-        """A mask of all valid transitions without imputed values."""
+        """A mask of the transitions in the loss: all transitions without imputed values."""
         return rollout.known
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:

@@ -32,8 +32,7 @@ class Actor:
         action_space: Action space of one sub-environment.
         num_envs: Number of sub-environments.
         normalizer: Scales the observations; None leaves them unchanged.
-        mask_actions: Whether `predict` reads the ``action_mask`` of a Dict observation if the call has no
-            ``action_masks``.
+        mask_actions: Whether `predict` without ``action_masks`` reads ``action_mask`` of a Dict observation.
         seed: Seed of the actions.
         device: The policy's device.
 
@@ -66,7 +65,7 @@ class Actor:
         self.state = self._initial_state(num_envs)
 
     def join(self, workers: Workers) -> None:
-        """Join the other workers. From now on, each worker uses only its rows of all workers' random numbers."""
+        """Join the other workers. After this call, a worker uses only its rows of all workers' random numbers."""
         self._random = self.generator if workers.alone else SharedRandomSource(self.generator, workers)
 
     def act(
@@ -78,7 +77,7 @@ class Actor:
             backend: The policy's backend.
             t: Index of the step in its rollout.
             observations: Observations of the environment, not normalized, shape ``(num_envs, *observation)``.
-            starts: Whether an observation is its episode's first, shape ``(num_envs,)``.
+            starts: Whether each observation is the first of its episode, shape ``(num_envs,)``.
             action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
 
         Returns:

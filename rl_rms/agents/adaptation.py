@@ -86,10 +86,10 @@ class Regime:
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
         recovery: Env steps until the return recovers; NaN without a previous ``last_tenth``. The value is 0 if the
-            mean return of the first tenth's episodes reaches the threshold. This mean uses the regime's first 20
-            episodes if the first tenth has fewer. If this mean is below the threshold, the value is the number of
-            env steps until the mean return of 20 consecutive episodes reaches the threshold; ``inf`` if no such
-            mean reaches the threshold.
+            mean return of the first tenth's episodes reaches the threshold. If the first tenth has fewer than 20
+            episodes, the regime's first 20 episodes replace them. If the mean of these first episodes is below the
+            threshold, the value is the number of env steps until the mean return of 20 consecutive episodes
+            reaches the threshold; ``inf`` if no such mean reaches the threshold.
     """
 
     number: int
@@ -205,7 +205,7 @@ class AdaptationCallback(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`, and continue its current regime."""
+        """Restore a state from `state_dict`, and continue the regime of this state."""
         self.regimes = [Regime(*regime) for regime in state["regimes"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._start, self._number = int(state["start"]), state["number"]

@@ -81,8 +81,7 @@ class RobustTraining:
     Attributes:
         protagonist: The first player, an `A2C`.
         adversary: The second player, an `A2C`.
-        rivals: The agents that act as rivals: a copy of the protagonist and a copy of the adversary. The copies do
-            not learn.
+        rivals: Copies of the protagonist and the adversary, which act as rivals and do not learn.
 
     Raises:
         ValueError: If an argument is out of its range, a policy is recurrent, or the game's actions are not pairs.
@@ -155,7 +154,7 @@ class RobustTraining:
 
 
 def _frozen(agent: A2C) -> A2C:
-    """A copy of an agent. The copy does not learn."""
+    """A copy of an agent that only acts, without an environment to learn in."""
     other = A2C(
         None,
         config=agent.config,

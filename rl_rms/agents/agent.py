@@ -140,7 +140,7 @@ class Agent:
         return self.training.new_episodes
 
     def describe_half_life(self) -> str | None:
-        """Describe all half-lives in updates and env steps; None if there are none."""
+        """Describe all half-lives in updates and env steps; None without half-lives."""
         return describe_half_lives(self.config, self.optimizer, self.learner.steps_per_update)
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
@@ -173,7 +173,7 @@ class Agent:
         return self
 
     def prepare(self) -> None:
-        """Reset the environment, unless episodes are in progress. `learn` calls the same code.
+        """Reset the environment, unless episodes are in progress. `learn` also resets the environment itself.
 
         Raises:
             ValueError: If there is no environment, or the agent cannot train in the environment.
@@ -190,8 +190,9 @@ class Agent:
     ) -> Self:
         """Train for at least ``total_timesteps`` more env steps.
 
-        The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. If you then save
-        the agent, its training can be resumed bit-identically. A second Ctrl-C raises KeyboardInterrupt at once.
+        The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. An agent that is
+        saved after the first Ctrl-C can resume its training bit-identically. A second Ctrl-C raises
+        KeyboardInterrupt at once.
         A rollout or an evaluation that waits for episodes to end checks for Ctrl-C every 1,000 vector steps.
         Call `interrupt`, for example in the handler of another signal, to stop the training after the updates on
         the rollout in progress.
@@ -205,8 +206,8 @@ class Agent:
             progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; None writes nothing.
                 ``rl-rms report`` and ``rl-rms plot`` read this folder.
-            log_interval: Rollouts between two entries of the log. None logs about 100 times in a training, and at
-                least every 100 rollouts. For PPO, None logs every rollout.
+            log_interval: Rollouts between two entries of the log. With None, PPO logs every rollout, and the other
+                algorithms log about 100 times in a training and at least every 100 rollouts.
 
         Returns:
             The agent itself.
@@ -268,11 +269,11 @@ class Agent:
         Arguments and result are as in Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
 
         Args:
-            observation: An observation, or a batch of them.
+            observation: An observation, or a batch of observations.
             state: The recurrent state from the previous call, shape ``(batch, state_size)``; None in the first
                 call.
             episode_start: Whether each observation is the first of its episode, shape ``(batch,)``. A first
-                observation resets the state. None means False for all.
+                observation resets the state. None means that no observation is the first of its episode.
             deterministic: Whether to take the most likely action instead of sampling.
             action_masks: True where an action is valid, shape ``(batch, entries)``. None reads the
                 ``action_mask`` of a Dict observation if the agent has ``mask_actions=True``.
@@ -292,7 +293,7 @@ class Agent:
         After an error or a second Ctrl-C within a rollout, the file does not contain the episodes in progress.
 
         Args:
-            path: The file; ``.safetensors`` is added unless the path ends in it.
+            path: The file; ``.safetensors`` is added unless the path already ends in this suffix.
 
         Returns:
             The file's path.
@@ -326,7 +327,7 @@ class Agent:
 
         A resumed training is bit-identical to an uninterrupted one: weights, optimizer, normalizers, counters,
         random generators, drift, curriculum and episodes in progress are restored. If an environment cannot
-        restore its episodes, `save` or `load` warns, and new episodes begin with the saved drift and curriculum;
+        restore its episodes, `save` or `learn` warns, and new episodes begin with the saved drift and curriculum;
         see `rl_rms.envs.snapshots`.
 
         Args:

@@ -126,7 +126,7 @@ class FGSMAttack(VectorWrapper):
 def adversarial_direction(agent: Agent, observations: Array) -> Array:
     """The sign of the gradient of ``-log pi(a | x)`` with respect to x, for the most likely action a at x.
 
-    The gradient is taken at the normalized observations, because positive scaling does not change its sign.
+    The function differentiates at the normalized observations. Positive scaling does not change a gradient's sign.
 
     Args:
         agent: The agent whose policy and observation normalizer are used.

@@ -40,7 +40,7 @@ class Backend(Protocol):
         Args:
             t: Index of the step in its rollout.
             observations: Inputs of the policy, shape ``(num_envs, *observation)``.
-            starts: Whether an observation is its episode's first, shape ``(num_envs,)``.
+            starts: Whether each observation is the first of its episode, shape ``(num_envs,)``.
             action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
             state: Recurrent state, shape ``(num_envs, state_size)``; None unless the policy is recurrent.
             random: The random generator.

@@ -28,7 +28,7 @@ class Callback:
         return None
 
     def on_training_end(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Called at the end, also when an exception ends the training."""
+        """Called at the end of the training, also after an exception."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state for checkpoints: numbers, strings and None, in lists and dictionaries.
@@ -56,7 +56,7 @@ class _FunctionCallback(Callback):
 
 
 def is_false(answer: object) -> bool:
-    """Whether a callback's return value stops the training. Only ``False`` and ``np.False_`` stop it."""
+    """Whether a callback's return value stops the training. Only ``False`` and ``np.False_`` do."""
     return isinstance(answer, (bool, np.bool_)) and not answer
 
 
@@ -74,7 +74,7 @@ class CallbackList(Callback):
         self._callbacks.append(callback)
 
     def add_first(self, callback: Callback) -> None:
-        """Insert a callback before the others."""
+        """Insert a callback before all other callbacks."""
         self._callbacks.insert(0, callback)
 
     def state_dict(self) -> dict[str, Any]:

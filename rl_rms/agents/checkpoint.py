@@ -34,7 +34,7 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
     """Write an agent; see `rl_rms.agents.storage.write`.
 
     Args:
-        path: The file; ``.safetensors`` is added unless the path ends in it.
+        path: The file; ``.safetensors`` is added unless the path already ends in this suffix.
         fields: Further fields. No field has the same name as a field of a part.
         parts: The agent's parts. No two parts have a field of the same name.
 
@@ -51,7 +51,7 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
     """Read an agent that `save` wrote, and check its fields.
 
     Args:
-        path: The file; ``.safetensors`` is added unless the path ends in it.
+        path: The file; ``.safetensors`` is added unless the path already ends in this suffix.
         algorithm: The algorithm that the agent must have; None allows any.
 
     Raises:

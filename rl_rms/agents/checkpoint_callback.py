@@ -29,9 +29,9 @@ def save_or_warn(agent: TrainedAgent, path: Path) -> Exception | None:
 class CheckpointCallback(Periodic):
     """Saves the agent at regular env steps and at the end of the training, also after an error.
 
-    If the callback cannot save a checkpoint, it warns and training continues. If it cannot write the last
-    checkpoint to the folder, it writes this checkpoint to the system's temporary folder, and warns with the file's
-    path.
+    If the callback cannot save a checkpoint, it warns and training continues. If the callback cannot write the
+    last checkpoint to the folder, it writes this checkpoint to the system's temporary folder, and a warning names
+    the file.
 
     Args:
         folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.
@@ -62,7 +62,7 @@ class CheckpointCallback(Periodic):
         super().on_training_start(agent, logger)
         files.check_writable(self.folder)
         existing = sorted(self.folder.glob(f"step_*{storage.SUFFIX}"))
-        # The order of the names is the order of the env steps.
+        # Sorted names are in the order of their env steps.
         self._own = [path for path in existing if agent.num_timesteps and path.name <= self._path(agent).name]
         if len(self._own) < len(existing):
             warnings.warn(

@@ -252,7 +252,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
     Args:
         state: The loaded state, in the layout of `torch.optim.Optimizer.state_dict`.
-        optimizer: The optimizer that will load the state. RMSprop itself checks everything except its flags.
+        optimizer: The optimizer that will load the state. RMSprop itself checks all of its state except the flags.
         name: Name of the state in errors.
 
     Raises:
@@ -301,7 +301,7 @@ def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch
 
 
 def _kind(value: Any) -> type:
-    """The type of a value after it was saved: files store tuples as lists, and may store 1.0 as 1."""
+    """A value's type for comparisons with loaded values. Files store tuples as lists, and may store 1.0 as 1."""
     kinds: dict[type, type] = {int: float, tuple: list, torch.nn.Parameter: torch.Tensor}
     return kinds.get(type(value), type(value))
 

@@ -38,7 +38,7 @@ def make_module(argument: str, path: str, **arguments: Any) -> nn.Module:
     Args:
         argument: Name of the argument in errors.
         path: Import path.
-        **arguments: The positional arguments of the class, in order. The names are only for errors.
+        **arguments: The positional arguments of the class, in order, with names for errors.
 
     Raises:
         ValueError: If the class does not exist, is not a torch module, or does not take the arguments.

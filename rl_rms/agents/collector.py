@@ -54,7 +54,7 @@ class Collector:
             env steps times ``num_workers`` to ``num_timesteps``.
         first_index: Index of the first sub-environment in error messages.
         resetting: Whether the next step of each sub-environment is a reset, shape ``(num_envs,)``.
-        starts: Whether the last observation is its episode's first, shape ``(num_envs,)``.
+        starts: Whether each last observation is the first of its episode, shape ``(num_envs,)``.
         action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
         info_sums: The sums of the entries of ``info``; None without ``log_info``.
 
@@ -120,7 +120,7 @@ class Collector:
         return self._observations is not None and not self._is_stopped
 
     def stop(self) -> None:
-        """Discard the episodes in progress; `start` begins new ones."""
+        """Discard the episodes in progress; `start` begins new episodes."""
         self._is_stopped = True
 
     def start(self, seed: int | None, clock: int | None = None) -> None:
@@ -276,7 +276,7 @@ class Collector:
         num_valid = self._tracker.count(rewards, None if valid is self._all else valid)
         self.num_timesteps += num_valid * self.num_workers
         if broken is not None:
-            # A failure, not the policy, ended these episodes. Their returns do not count.
+            # A failure, not the policy, ended these episodes. The returns of failed episodes do not count.
             done = done & ~broken
         if self.info_sums is not None:
             self.info_sums.add(info, valid, done, info.get("final_info"))

@@ -152,7 +152,7 @@ def _docs(doc: str, shared: str, cls: type[AgentConfig]) -> str:
     """A class docstring with all arguments of the constructor.
 
     Args:
-        doc: The docstring. It may have its own sections "Args" and "Raises".
+        doc: The docstring, which may have its own sections "Args" and "Raises".
         shared: The base class's docstring, for the sections that ``doc`` lacks.
         cls: The configuration. Its fields replace ``**hyperparameters``.
     """
@@ -169,7 +169,7 @@ def _docs(doc: str, shared: str, cls: type[AgentConfig]) -> str:
 
 
 def _in_python(text: str) -> str:
-    """Replace YAML's constants by Python's."""
+    """Replace YAML's constants by Python's constants."""
     constants = {"null": "None", "true": "True", "false": "False"}
     return re.sub(rf"\b({'|'.join(constants)})\b", lambda word: constants[word.group()], text)
 

@@ -1,4 +1,4 @@
-"""Convolutional networks for images: the Nature CNN, a small one, and IMPALA's residual network."""
+"""Convolutional networks for images: the Nature CNN, a small CNN, and IMPALA's residual network."""
 
 import math
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class ConvolutionalEncoder(nn.Module):
     Images of uint8 are scaled to [0, 1]. The channels may be the last axis (most environments), the first axis
     (`gymnasium.wrappers.FrameStackObservation`), or missing. In square images, the channels are the axis with a
     different length. In other images, the channels are the shorter of the first and the last axis. Stacked color
-    images have four axes; the first axis holds the frames. The frames become channels too.
+    images have four axes; the first axis holds the frames, which become channels.
 
     Args:
         space: An image space, see `rl_rms.agents.spaces.is_image`, or another Box of 3 or 4 axes.

@@ -165,7 +165,10 @@ class Bernoulli:
 
 
 class DiagonalGaussian:
-    """Independent normals: mean of shape ``(batch, *action)``, log standard deviation that broadcasts to it."""
+    """Independent normals, with a mean of shape ``(batch, *action)``.
+
+    The logarithm of the standard deviation is broadcast to the mean's shape.
+    """
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self.mean = mean
@@ -238,7 +241,7 @@ class TorchDistribution:
             return self._distribution.mean
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Log-probability (density) of one action per row, summed over its components, shape ``(batch,)``."""
+        """Log-probability (density) of one action per row, summed over the components, shape ``(batch,)``."""
         return _sum_components(self._distribution.log_prob(actions))
 
     def entropy(self) -> Tensor:

@@ -58,7 +58,7 @@ class EnvFaults:
             self._seeds = seeds_of(seed, self._env.num_envs)
 
     def raise_named(self, error: Exception, when: Callable[[Sequence[int]], str]) -> None:
-        """Raise an error that names the sub-environments that failed, if they are known.
+        """Raise an error that names the failed sub-environments, if they are known.
 
         Args:
             error: The environment's error.
@@ -66,7 +66,7 @@ class EnvFaults:
                 failure, as text for the error.
 
         Raises:
-            EnvError: If the sub-environments are known.
+            EnvError: If the failed sub-environments are known.
         """
         found = named(self._env, error, self._seeds, self._first_index)
         if found is not None:
@@ -81,7 +81,7 @@ class EnvFaults:
         return broken_in(info, truncated)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The fault log as plain data; None if the environment has none."""
+        """The fault log as plain data; None if the environment has no fault log."""
         return None if self._log is None else self._log.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:

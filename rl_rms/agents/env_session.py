@@ -79,7 +79,7 @@ class EnvSession:
 
     @property
     def changing(self) -> ChangingEnv | None:
-        """The wrapper that makes the environment change; None if there is none."""
+        """The wrapper that makes the environment change; None without such a wrapper."""
         return None if self._env_state is None else self._env_state.changing
 
     @property
@@ -183,8 +183,8 @@ class EnvSession:
     def lent(self, clock: int | None = None) -> Iterator[None]:
         """Return a context in which an evaluation may step the environment.
 
-        Afterwards the agent's episodes are restored. If the episodes cannot be restored, the next `start` begins
-        new episodes with the same clock, drift and curriculum.
+        The end of the context restores the agent's episodes. If the episodes cannot be restored, the next `start`
+        begins new episodes with the same clock, drift and curriculum.
 
         Args:
             clock: Clock reading at which a `NonStationaryVector` is frozen, in env steps; None for the current
@@ -252,7 +252,7 @@ class EnvSession:
         return [] if self._env_state is None else self._env_state.lost_wrappers
 
     def regime(self) -> int | None:
-        """The largest regime index of the sub-environments; None if the environment does not change."""
+        """The largest regime index of the sub-environments; None without a changing environment."""
         return None if self.changing is None else int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:
@@ -281,7 +281,10 @@ class EnvSession:
             self._saved_place = place
 
     def _place(self, *, within_episodes: bool = True) -> dict[str, Any]:
-        """The environment's state as plain JSON data, or only its clock, drift and curriculum."""
+        """The environment's state as plain JSON data.
+
+        Without ``within_episodes``, the environment's part contains only clock, drift and curriculum.
+        """
         observations = self.collector.observations
         return {
             "env_state": self.env_state.state_dict(observations, within_episodes=within_episodes),

@@ -30,7 +30,7 @@ class EnvState:
         env: The agent's environment, which is not modified.
 
     Attributes:
-        changing: The wrapper that makes the environment change; None if there is none.
+        changing: The wrapper that makes the environment change; None without such a wrapper.
     """
 
     def __init__(self, env: VectorEnv) -> None:
@@ -91,7 +91,7 @@ class EnvState:
 
         Args:
             state: The state.
-            resetting: Sub-environments that begin an episode in the next step.
+            resetting: Whether the next step of each sub-environment is a reset, shape ``(num_envs,)``.
 
         Returns:
             Whether the saved episodes continue. If the saved episodes do not continue, only clock, drift and
@@ -137,7 +137,7 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
 
     Raises:
         TypeError: If ``env`` has another type.
-        ValueError: If a single environment should restart.
+        ValueError: If ``env`` is a single environment and ``restarts`` is True.
     """
     if isinstance(env, str):
         if restarts or find_spec(env).vector_entry_point is None:
@@ -167,7 +167,7 @@ def _not_an_env(given: object) -> str:
 
 
 def find_changing(env: VectorEnv) -> ChangingEnv | None:
-    """The wrapper that makes an environment change; None if there is none.
+    """The wrapper that makes an environment change; None without such a wrapper.
 
     Args:
         env: A vector environment, or a SyncVectorEnv of a single environment that changes.

@@ -50,8 +50,8 @@ class EpisodeTracker:
 
         Args:
             rewards: Shape ``(num_envs,)``.
-            valid: False for steps that reset or fail, same shape; None if no step resets or fails. A new episode
-                begins after such a step.
+            valid: False for steps that reset or fail, shape ``(num_envs,)``; None if no step resets or fails. A
+                new episode begins after a step that resets or fails.
         """
         # An in-place sum takes twice as long for one sub-environment.
         self.returns = self.returns + rewards

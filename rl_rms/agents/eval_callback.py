@@ -27,7 +27,7 @@ class Evaluated(NamedTuple):
 
     Attributes:
         num_timesteps: Env steps that the agent had taken.
-        clock: The requested clock reading; None if none was requested.
+        clock: The requested clock reading; None without a requested reading.
         deterministic: Whether the agent took the most likely actions.
         evaluation: The result.
     """
@@ -46,9 +46,10 @@ class EvalCallback(Periodic):
     ``eval/stochastic/``.
 
     Evaluations use a separate environment or the agent's environment, and do not change the training. During an
-    evaluation, the clock of the agent's environment is frozen. Afterwards the agent's episodes continue, and the
-    agent's random generator is restored. If the state of a wrapper cannot be restored, evaluations use a copy of
-    the environment. If the environment cannot be copied, the callback warns that evaluations change the training.
+    evaluation, the clock of the agent's environment is frozen. After an evaluation, the agent's episodes continue,
+    and the agent's random generator is restored. If the state of a wrapper cannot be restored, evaluations use a
+    copy of the environment. If the environment cannot be copied, the callback warns that evaluations change the
+    training.
 
     Args:
         env: Separate environment with its own clock. None uses the agent's environment, which must then be a
@@ -56,7 +57,7 @@ class EvalCallback(Periodic):
         every: Env steps between two evaluations.
         episodes: Episodes of each evaluation.
         deterministic: Whether to take the most likely actions (True), to sample them (False), or to evaluate with
-            both (``"both"``). With both, the most likely actions decide on the best agent and on stopping.
+            both (``"both"``). With ``"both"``, the most likely actions decide on the best agent and on stopping.
         clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
             ``eval/mean_reward/at_<clock>``. None evaluates at the current reading of the agent's environment, or
             in a separate environment whose clock starts at 0.

@@ -28,7 +28,7 @@ class Evaluation:
     Attributes:
         returns: Undiscounted return of each episode.
         lengths: Env steps of each episode.
-        successes: Whether each episode was successful, without episodes for which the environment reports nothing.
+        successes: Whether each episode was successful. Episodes without a reported success or failure are omitted.
     """
 
     returns: npt.NDArray[np.float64]
@@ -146,7 +146,7 @@ def _play(
     *,
     deterministic: bool,
 ) -> list[Episode]:
-    """Play ``share[i]`` episodes in sub-environment i; ``share`` is counted down."""
+    """Play ``share[i]`` episodes in sub-environment i, and decrease ``share`` to 0."""
     collector = Collector(env, mask_actions=agent.config.mask_actions, on_nonfinite=agent.config.on_nonfinite)
     collector.start(seed, clock)
     kept: list[Episode] = []

@@ -27,8 +27,9 @@ _BINS = 100
 class EventFile:
     """A new event file. TensorBoard reads the new file after the folder's earlier event files.
 
-    TensorBoard reads a folder's event files in the order of their names. A name contains a time in seconds. The
-    new file's time is later than the time of every earlier file, even if the system clock was set back.
+    TensorBoard reads a folder's event files in the order of their names. The name of an event file contains a time
+    in seconds. The new file's time is later than the time of every earlier file, even if the system clock was set
+    back.
 
     Args:
         folder: Folder of the file.
@@ -38,7 +39,7 @@ class EventFile:
         path: The file.
 
     Raises:
-        UnwritableError: If the file cannot be written. Every method may raise this error.
+        UnwritableError: If the constructor or a method cannot write the file.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:

@@ -1,8 +1,8 @@
 """Federated reinforcement learning: clients with different environments train one policy and share no transitions.
 
 In every round the server sends the policy's parameters p to the clients. Client i takes some updates by plain
-gradient descent in its own environment and reports their direction ``g_i``, the mean of its gradients. `Placement`
-names the owner of RMSprop's second moment v:
+gradient descent in its own environment and reports the direction ``g_i``, the mean gradient of these updates.
+`Placement` names the owner of RMSprop's second moment v:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           as in FedAdam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i

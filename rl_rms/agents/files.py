@@ -108,7 +108,7 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder if it is missing, and check that a file can be written to it.
+    """Make a folder if it is missing, and check that a file can be written to the folder.
 
     Raises:
         UnwritableError: If the folder cannot be written to.
@@ -159,7 +159,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a folder to the disk after a rename in it. Do nothing on Windows, where this is impossible."""
+    """Flush a folder to the disk after a file in the folder was renamed. Do nothing on Windows."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -44,7 +44,7 @@ def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
 
 
 def not_finite(values: Array) -> Bools:
-    """Mask of the values that are NaN, infinite or overflow float32; same shape."""
+    """Mask of the values that are NaN, infinite or overflow float32, in the shape of ``values``."""
     if values.dtype.kind != "f":
         return np.zeros(values.shape, np.bool_)
     return ~(np.abs(values) <= _LARGEST)
@@ -132,7 +132,7 @@ class Imputer:
         self._on_nonfinite = on_nonfinite
         self._none = np.zeros(num_envs, dtype=np.bool_)
         self.num_nonfinite = 0
-        # Mask of the sub-environments whose current observation is imputed; None if there are none.
+        # Mask of the sub-environments whose current observation is imputed; None without imputed observations.
         self._imputed: Bools | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class Imputer:
             rewards: Shape ``(num_envs,)``.
             finals: Final observations by sub-environment.
             observations: Shape ``(num_envs, *observation)``.
-            before: The observations before the step, same shape.
+            before: The observations before the step, shape ``(num_envs, *observation)``.
             valid: False for steps that reset or fail, shape ``(num_envs,)``.
             starts: Whether each observation begins an episode, shape ``(num_envs,)``.
 

@@ -47,10 +47,10 @@ class InfoSums:
         Args:
             info: The infos of the step.
             valid: Whether each sub-environment's step is a transition, shape ``(num_envs,)``.
-            done: Whether each transition is the last of its episode, same shape.
-            final_info: The infos of the transitions that end an episode, with same-step autoreset. The ``info`` of
-                such a sub-environment then belongs to its next episode. None if no episode ends, or with another
-                autoreset mode.
+            done: Whether each transition is the last of its episode, shape ``(num_envs,)``.
+            final_info: With same-step autoreset, the infos of the transitions that end an episode; None if no
+                episode ends, or with another autoreset mode. With same-step autoreset, ``info`` belongs to the
+                next episode of each sub-environment whose episode ends.
         """
         parts = [(info, valid)] if final_info is None else [(info, valid & ~done), (final_info, valid & done)]
         for column, name in enumerate(self._names):

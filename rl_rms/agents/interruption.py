@@ -15,7 +15,7 @@ STEPS_TO_INTERRUPT = 1_000
 def first_waits(ask: Callable[[], None]) -> Iterator[None]:
     """Call ``ask`` at the first SIGINT. Later signals raise KeyboardInterrupt at once, as usual.
 
-    Outside the main thread, or if another handler than Python's default is set, this context does nothing.
+    Outside the main thread, or with a handler of SIGINT other than Python's default, this context does nothing.
 
     Args:
         ask: Function that is called at the first SIGINT.

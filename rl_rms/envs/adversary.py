@@ -72,7 +72,7 @@ class Adversary:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self.schedule = dataclasses.replace(self.schedule, strikes=state["strikes"])
         self._returns = deque(state["returns"], maxlen=self.schedule.window)
         self._burst_returns = {bound: (total, count) for bound, total, count in state["hurt"]}

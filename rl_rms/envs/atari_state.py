@@ -11,6 +11,6 @@ def read(env: Any) -> bytes:
 
 
 def write(env: Any, state: bytes) -> None:
-    """Restore a state of `read`."""
+    """Restore a state that `read` returned."""
     ale_py: Any = importlib.import_module("ale_py")
     env.ale.restoreState(ale_py.ALEState(state))

@@ -19,7 +19,7 @@ class Backend(ABC):
     """Access to one kind of vector environment.
 
     Attributes:
-        moves_observations: Whether any target is an ``observation.*``.
+        moves_observations: Whether any target transforms observations.
         has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers.
         episodic: Indices of the targets whose changes end the episodes in progress.
@@ -62,11 +62,11 @@ class Backend(ABC):
 
     @abstractmethod
     def set(self, columns: tuple[Column, ...]) -> None:
-        """Set the values of the targets, in their order. A value is a scalar or has the shape ``(num_envs,)``."""
+        """Set the targets' values, in the order of the targets: scalars, or arrays of shape ``(num_envs,)``."""
 
     @abstractmethod
     def place(self, noise_key: NoiseKey) -> None:
-        """Set the environments and clocks for which noise is drawn."""
+        """Set the environments and clock readings for which random numbers are drawn."""
 
     @abstractmethod
     def current(self) -> tuple[float, ...]:
@@ -82,7 +82,7 @@ class Backend(ABC):
 
     @abstractmethod
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Truncate the ``ending`` sub-environments' episodes at the next transition, then set ``columns``."""
+        """Make the ``ending`` sub-environments truncate their episodes and set ``columns`` in the next step."""
 
     @abstractmethod
     def snapshot(self) -> Any:

@@ -61,7 +61,7 @@ class Changing:
 
     @property
     def curriculum(self) -> Curriculum | None:
-        """The curriculum, if there is one."""
+        """The curriculum; None if there is none."""
         return self._feedback.curriculum
 
     @property
@@ -150,10 +150,13 @@ class Changing:
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
 
     def _restart(self, seed: int | None) -> None:
-        """Set the clock to 0. A ``seed`` also seeds the drift, unless the constructor got a seed for the drift."""
+        """Set the clock to 0, and reset the curriculum and the adversaries.
+
+        A ``seed`` also seeds the drift, unless the constructor got a seed for the drift.
+        """
         seed = self._clock.seed if seed is None or self._has_own_seed else seed
         self._feedback.restart(seed)
         self._replace_schedules()
@@ -201,7 +204,7 @@ def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | Non
 
 
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
-    """Read the clock from the options of a reset, and return it with a copy of the other options.
+    """Return the clock in the options of a reset, or None, and a copy of the other options.
 
     Raises:
         ValueError: If the clock is not a whole number >= 0.

@@ -108,7 +108,7 @@ class Clock(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
 
 
 class SharedClock(Clock):
@@ -219,7 +219,7 @@ class SharedClock(Clock):
         return {"clock": self.reading, "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self.set(int(state["clock"]), int(state["seed"]))
 
     def _load(self, *, is_next: bool) -> None:
@@ -247,8 +247,8 @@ class SingleClock(SharedClock):
 
     Attributes:
         now: The current value if there is one target, else the tuple of the current values.
-        ahead: An iterator over the later values of ``now`` in the block, until the regime changes. Assigning its
-            next item to ``now`` advances the clock by one.
+        ahead: An iterator over the later values of ``now`` in the block, until the regime changes. Assigning the
+            next item of the iterator to ``now`` advances the clock by one.
         regime: The current regime.
     """
 
@@ -297,7 +297,7 @@ class SingleClock(SharedClock):
         self._regimes = memoryview(self._block.regimes)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Iterators over lists would be pickled with the lists.
+        # Pickling an iterator over a list would also pickle the list.
         state = super().__getstate__()
         return {**{name: state[name] for name in state if name not in ("ahead", "_left")}, "index": self.index}
 

@@ -37,7 +37,7 @@ class Delays:
         return [list(queue) for queue in self._actions]
 
     def load_state_dict(self, state: list[list[Any]]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self._actions = [list(queue) for queue in state]
 
     def exchange(self, actions: npt.NDArray[Any], delays: npt.NDArray[Any]) -> npt.NDArray[Any]:

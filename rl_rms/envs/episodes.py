@@ -56,7 +56,7 @@ class EpisodeCounter:
         return {"returns": list(self._returns), "lengths": list(self._lengths)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
 
 
@@ -77,7 +77,7 @@ def success_keys(success_key: str | None) -> tuple[str, ...]:
 
 
 def success_in(info: Mapping[str, Any], keys: Sequence[str] = SUCCESS_KEYS) -> bool | None:
-    """Return the success that an environment reports; None if it reports nothing."""
+    """Return whether an environment reports a success; None if the environment reports nothing."""
     for key in keys:
         if key in info:
             return bool(info[key])

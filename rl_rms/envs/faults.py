@@ -149,7 +149,7 @@ class FaultLog:
         return {"seeds": list(self.seeds), "restarts": list(self.restarts), "in_a_row": list(self.in_a_row)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         # The lists are changed in place, because the environment may refer to them.
         self.seeds[:], self.restarts[:] = state["seeds"], state["restarts"]
         self.in_a_row[:] = state["in_a_row"]

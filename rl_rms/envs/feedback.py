@@ -18,11 +18,11 @@ class Feedback:
     Args:
         schedules: Targets and their initial schedules. An adversary adds bursts to its schedule.
         curriculum: The curriculum; None for none.
-        env_indices: Index of each environment for the curriculum.
+        env_indices: Index by which the curriculum identifies each environment.
 
     Attributes:
         curriculum: The curriculum; None for none.
-        has_adversaries: Whether any schedule depends on the returns.
+        has_adversaries: Whether any schedule depends on the returns of episodes.
         is_needed: Whether there is a curriculum or an adversary.
         tasks: Values of the curriculum's targets, shape ``(num_targets, num_envs)``. New tasks are
             written to a new array.
@@ -102,7 +102,7 @@ class Feedback:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool) -> None:
-        """Restore a state of `state_dict`.
+        """Restore a state that `state_dict` returned.
 
         Raises:
             ValueError: If the state has another curriculum or other adversaries.

@@ -1,6 +1,6 @@
 """Code that depends on undocumented names of Gymnasium.
 
-`tests/envs/test_gymnasium_internals.py` fails if an upgrade of Gymnasium renames one of these names.
+`tests/envs/test_gymnasium_internals.py` fails if an upgrade of Gymnasium removes one of these names.
 """
 
 import importlib
@@ -99,7 +99,7 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
 
 
 def stored_as(argument: str) -> str:
-    """Return the attribute in which Gymnasium's MuJoCo environments store an argument of their constructor."""
+    """Return the name of the attribute in which Gymnasium's MuJoCo environments store a constructor argument."""
     return f"_{argument}"
 
 
@@ -111,7 +111,7 @@ def new_box2d_world(env: Any) -> None:
 
 
 def _memory(space: Any, observations: Any, context: Any) -> Any:
-    """Return the shared memory of the workers' observations, taken from the arrays that refer to it."""
+    """Return the shared memory of the workers' observations, taken from the arrays that refer to this memory."""
     if isinstance(space, spaces.Dict):
         return {key: _memory(part, observations[key], context) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):

@@ -17,7 +17,7 @@ class IndependentClocks(Clock):
     _readings: Ints
     # Index of each clock's reading in the concatenated values of all blocks.
     _at: Ints
-    # Number of vector steps until a block can end.
+    # Minimum number of vector steps until the block of a clock ends.
     _steps_left: int
 
     def __init__(
@@ -102,7 +102,7 @@ class IndependentClocks(Clock):
         return {"clocks": self._readings.tolist(), "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self.seed = int(state["seed"])
         self._set(np.array(state["clocks"], dtype=np.int64))
 

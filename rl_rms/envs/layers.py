@@ -148,7 +148,7 @@ class Layers:
         return states
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Restore a state of `state_dict`, after a reset.
+        """Restore a state that `state_dict` returned, after a reset.
 
         Raises:
             OtherWrappersError: If the state was saved with different wrappers.
@@ -163,7 +163,7 @@ class Layers:
 
 
 def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[int]:
-    """Find the wrapper of each saved state. Wrappers without a state may have been added or removed in between.
+    """Find the wrapper of each saved state. Wrappers without a state may be added or removed after saving.
 
     Returns:
         The index of the wrapper for each state.
@@ -209,10 +209,10 @@ def _name(wrapper: Any) -> str:
 
 
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:
-    """Return the attributes of a wrapper as JSON data, and whether all of them can be saved."""
+    """Return the attributes of a wrapper as JSON data, and whether all attributes can be saved."""
     values, is_all = {}, True
     # In CPython 3.11 and 3.12, attribute lookups are slower after an object's `__dict__` was read, so the
-    # attributes of Gymnasium's own wrappers are read by name.
+    # attributes of the wrappers in WRAPPER_STATES are read by name.
     for name in WRAPPER_STATES.get(type(wrapper)) or vars(wrapper):
         value = getattr(wrapper, name)
         if name in _INHERITED or isinstance(value, _SETTINGS):

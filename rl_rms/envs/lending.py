@@ -43,8 +43,8 @@ class Lending(gym.Env[Observation, np.int64]):
     ``sigmoid(steepness * importance @ traits)``, in both groups. ``importance`` is proportional to
     ``num_features, ..., 2, 1`` and has the norm 1. The lender observes each trait as a feature. Features 0,
     2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1. The other
-    features have no noise. If the two noises differ, the best rule differs between the groups. The reward is
-    ``gain`` for a repaid loan, ``-loss`` for an unpaid loan, and 0 without a loan.
+    features have no noise. If ``noise_0`` and ``noise_1`` differ, the best lending rule differs between the
+    groups. The reward is ``gain`` for a repaid loan, ``-loss`` for an unpaid loan, and 0 without a loan.
 
     An episode never ends by itself. An action has no effect on later applicants, so use a discount factor of 0.
     The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, which
@@ -158,7 +158,7 @@ class Lending(gym.Env[Observation, np.int64]):
         return self._next(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Decide on the applicant, and observe the next one."""
+        """Decide on the current applicant, and observe the next applicant."""
         reward = float(self.rewards(action, self.repays))
         info = {"group": self.group, "repays": self.repays}
         return self._next(), reward, False, False, info

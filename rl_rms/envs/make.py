@@ -20,7 +20,8 @@ from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 
-# With fewer sub-environments, some native vector environments of rl_rms are slower than a SyncVectorEnv.
+# With fewer sub-environments than this number, some native vector environments of rl_rms are slower than a
+# SyncVectorEnv.
 FEWEST_NATIVE = 8
 
 

@@ -64,7 +64,7 @@ def read(env: Any) -> dict[str, Any]:
 
 
 def write(env: Any, state: Mapping[str, Any]) -> None:
-    """Restore a state of `read`.
+    """Restore a state that `read` returned.
 
     Raises:
         ValueError: If the grid has another size, or an attribute or a class of an object is unknown.

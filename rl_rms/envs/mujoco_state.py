@@ -27,7 +27,7 @@ def read(env: Any) -> dict[str, Any]:
 
 
 def write(env: Any, state: Mapping[str, Any]) -> None:
-    """Restore a state of `read`."""
+    """Restore a state that `read` returned."""
     mujoco: Any = importlib.import_module("mujoco")
     mujoco.mj_setState(env.model, env.data, state["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
     for name, one in _arrays(env):

@@ -52,7 +52,7 @@ class Native(Backend):
         self._setter.set(columns)
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Set the environments and clocks for which noise is drawn."""
+        """Set the environments and clock readings for which random numbers are drawn."""
         self._setter.place(noise_key)
 
     def current(self) -> tuple[float, ...]:
@@ -129,7 +129,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`. The snapshot itself has the sub-environments that ``resetting`` marks."""
+        """Restore a `snapshot`. ``resetting`` is not used, because the snapshot includes this information."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)

@@ -66,7 +66,7 @@ def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats
 
 @lru_cache(maxsize=1024)
 def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
-    """Draw a permutation of ``range(size)``, always the same for the same arguments. Number 0 is the identity."""
+    """Draw a permutation of ``range(size)``, the same for the same arguments; the identity if ``number`` is 0."""
     if number == 0:
         return _frozen(np.arange(size))
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))

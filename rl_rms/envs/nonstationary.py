@@ -1,4 +1,4 @@
-"""The wrapper whose environment drifts, jumps or follows a curriculum on a clock that counts across episodes."""
+"""The wrapper that changes an environment by schedules and a curriculum, on a clock that spans episodes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,8 +36,8 @@ class NonStationary(Changing, Parametrized):
             unwrapped environment (``"gravity"``), an attribute of an inner wrapper (``"WrapperClass.name"``), or
             one of `rl_rms.envs.transforms`: ``"reward.scale"``, ``offset``, ``noise``; ``"observation.gain"``,
             ``offset``, ``offsets``, ``offsets_draw``, ``noise``, ``permute``, ``mask``; ``"action.delay"``,
-            ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. A Box of floats that an observation target
-            changes has no bounds.
+            ``flip``, ``permute``, ``gain``, ``bias``, ``noise``. If an observation target changes a Box of
+            floats, the Box loses its bounds.
         curriculum: Rule that sets the values of its targets at the beginning of each episode; None for none.
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; None
             for none. See `rl_rms.envs.observers`.
@@ -152,11 +152,11 @@ class NonStationary(Changing, Parametrized):
         if not self._passes_on or clock.is_frozen:
             return self._complete(*Parametrized.step(self, action))
         transition: Transition = self.env.step(action)
-        # This is `_complete` without its calls, which would take most of the time.
+        # The loop does the work of `_complete` without function calls, which would take most of the time.
         for now in clock.ahead:
             clock.now, setter = now, self._setter
             if now != setter.now:
-                # CPython caches the attribute lookup only if it is separate from the call.
+                # CPython caches the attribute lookup only if the lookup is separate from the call.
                 assign = setter.assign
                 assign(now)
                 setter.now = now
@@ -210,7 +210,7 @@ class NonStationary(Changing, Parametrized):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`, with ``last_observation``.
+        """Restore a state that `state_dict` returned, with ``last_observation``.
 
         If the state does not include the wrapped environment, the environment continues its episode, and a
         curriculum counts only the rest of this episode.

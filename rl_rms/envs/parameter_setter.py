@@ -162,7 +162,7 @@ class ParameterSetter:
         self.again()
 
     def place(self, noise_key: NoiseKey) -> None:
-        """Set the environments and the clock for which noise is drawn."""
+        """Set the environments and clock readings for which random numbers are drawn."""
         if noise_key[:2] != self.noise_key[:2]:
             self._drawn.clear()
         self.noise_key = noise_key

@@ -15,7 +15,7 @@ class PendulumVectorEnv(ClassicControlVectorEnv):
     """Gymnasium's ``Pendulum-v1``, whose state consists of the angle and the angular velocity.
 
     Attributes:
-        last_u: Last torques, which the pictures show, shape ``(num_envs,)``.
+        last_u: Last torques, which the pictures show, shape ``(num_envs,)``; None before the first step.
     """
 
     _SINGLE = PendulumEnv

@@ -70,7 +70,7 @@ class Curriculum(
 
     @abstractmethod
     def _keep(self, kept: Mapping[str, Any]) -> None:
-        """Restore a state of `_kept`."""
+        """Restore a state that `_kept` returned."""
 
     @property
     @abstractmethod
@@ -84,7 +84,7 @@ class Curriculum(
 
     @property
     def stage_changes(self) -> int:
-        """Number of stage changes so far, up or down. Each stage change is a change of regime."""
+        """Number of changes to later or earlier stages so far. Each stage change is a change of regime."""
         return self._stage_changes
 
     @property
@@ -99,7 +99,7 @@ class Curriculum(
         return max(self._mean_span, self._env_steps - self._changed_at)
 
     def log(self) -> dict[str, float]:
-        """Return the scalars of the curriculum's progress by name."""
+        """Return scalars that describe the curriculum's progress, by name."""
         return {"difficulty": self.difficulty}
 
     def task(self, env_index: int) -> Task:
@@ -166,7 +166,7 @@ class Curriculum(
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict` exactly.
+        """Restore exactly a state that `state_dict` returned.
 
         Raises:
             ValueError: If the state belongs to a curriculum of another class, or does not fit this curriculum.
@@ -190,7 +190,7 @@ class Curriculum(
         """Make a curriculum from its YAML form. A `Curriculum` is returned unchanged.
 
         Raises:
-            ValueError: If the form is not a curriculum, or an argument is unknown, missing or invalid.
+            ValueError: If the YAML form does not name a curriculum, or an argument is unknown, missing or invalid.
 
         Examples:
             >>> stages = [{"length": 1.0}, {"length": 0.5}]
@@ -240,7 +240,7 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
 
 
 def succeeded(owner: str, outcome: Episode, success_return: float | None) -> bool:
-    """Whether an episode was a success, by ``success_return`` if it is given, else as the environment reports.
+    """Whether an episode was a success: by ``success_return`` if given, else as the environment reports.
 
     Raises:
         ValueError: If ``success_return`` is None and the environment reports nothing.

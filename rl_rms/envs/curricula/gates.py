@@ -42,14 +42,14 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
 
     @staticmethod
     def from_config(config: Any) -> "Gate":
         """Make a gate from its YAML form. A `Gate` is returned unchanged.
 
         Raises:
-            ValueError: If the form is not a gate, or an argument is unknown, missing or invalid.
+            ValueError: If the YAML form does not name a gate, or an argument is unknown, missing or invalid.
         """
         gate: Gate = Gate._read(config)
         return gate
@@ -69,7 +69,7 @@ class _Windowed(Gate):
         return {"last": list(self._last)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self._last = deque(state["last"], maxlen=self.window)
 
     @property
@@ -206,7 +206,7 @@ class _Counting(Gate):
         return {"count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self._count = int(state["count"])
 
 
@@ -282,7 +282,7 @@ class _Several(Gate):
         return {"gates": [gate.state_dict() for gate in self.gates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         for gate, one in zip(self.gates, state["gates"], strict=True):
             gate.load_state_dict(one)
 

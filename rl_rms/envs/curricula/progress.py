@@ -25,7 +25,7 @@ class LearningProgress(Choice):
     Args:
         tasks: The tasks, ``{target: value}``, all with the same targets.
         fast: Weight of a new result in the fast average, in (0, 1].
-        slow: Weight of a new result in the slow average, below ``fast``.
+        slow: Weight of a new result in the slow average, above 0 and below ``fast``.
         uniform: Share of episodes whose task is drawn uniformly, in [0, 1].
         success_return: Smallest return of a success; None uses the success that the environment reports, or the
             return if the environment reports nothing.

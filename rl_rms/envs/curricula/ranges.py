@@ -73,7 +73,7 @@ class ExpandingBox(Climb):
 
     Args:
         start: The first box: ``[low, high]`` of each target.
-        final: The final box, with the same targets. Its ranges contain the ranges of the first box.
+        final: The final box, with the same targets. The ranges of the final box contain the ranges of ``start``.
         gate: The gate, such as a `WilsonGate`, or its YAML form.
         steps: Number of steps from the first to the final box, >= 1.
 

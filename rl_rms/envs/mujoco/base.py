@@ -31,7 +31,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         **kwargs: See `NativeVectorEnv`.
 
     Attributes:
-        envs: The sub-environments. Only their parameters may be changed.
+        envs: The sub-environments, of which only the parameters may be changed.
         num_threads: Number of threads.
 
     Raises:

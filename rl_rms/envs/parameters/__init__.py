@@ -1,11 +1,12 @@
 """The dynamics parameters of environments, and the attributes to set so that a change takes effect.
 
-A parameter has the name of the environment's attribute. Values are written to the unwrapped environment, because
-an attribute of a wrapper would only shadow the environment's attribute. Only a target ``"WrapperClass.name"`` is
-written to a wrapper. If a change must set several attributes, or if a parameter has bounds, the parameter is in
-the registry, under its environment's class. Gymnasium's Box2D, classic control, MuJoCo and toy text environments
-have one module each. Users register parameters of their own environments with `register_parameter`. All other
-numbers can be changed by the attribute's name or by a path such as ``"model.opt.gravity[2]"``.
+Most parameters have the name of an attribute of the environment. Values are written to the unwrapped environment,
+because an attribute of a wrapper would only shadow the environment's attribute. Only a target
+``"WrapperClass.name"`` is written to a wrapper. If a change must set several attributes, or if a parameter has
+bounds, the parameter is in the registry, under its environment's class. Gymnasium's Box2D, classic control, MuJoCo
+and toy text environments have one module each. Users register parameters of their own environments with
+`register_parameter`. All other numbers can be changed by the attribute's name or by a path such as
+``"model.opt.gravity[2]"``.
 """
 
 from rl_rms.envs.parameters import box2d, classic_control, mujoco, toy_text  # noqa: F401  (they register)

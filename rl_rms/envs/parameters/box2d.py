@@ -1,7 +1,8 @@
 """The parameters of Gymnasium's Box2D environments.
 
 Engine powers, motor torques and wheel sizes are module-level constants and are not included, because a change
-would affect every environment in the process. ``"action.gain"`` scales engines and motors instead.
+would affect every environment in the process. For continuous actions, ``"action.gain"`` scales engines and motors
+instead.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """The parameters of Gymnasium's MuJoCo environments: gravity, medium, masses, contacts, joints, motors, rewards.
 
-Except ``reset_noise_scale``, a parameter ``*_scale`` multiplies the initial values of arrays of the model. Forces,
-frictions and damping take effect at the next step. After a change of masses or armatures, MuJoCo also
+A parameter ``*_scale``, except ``reset_noise_scale``, multiplies the initial values of arrays of the model.
+Forces, frictions and damping take effect at the next step. After a change of masses or armatures, MuJoCo also
 computes its derived constants again (``mj_setConst``).
 """
 

@@ -43,7 +43,8 @@ class Parameter:
         get: ``get(env)`` returns the current value; None reads the attribute ``name``.
         derive: ``derive(env)`` recomputes values that depend on the parameter; None for no such values.
         batched: Whether a vector environment supports one value for each sub-environment.
-        inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None.
+        inert: ``inert(env)`` returns the reason why a change has no effect in this environment, or None if a
+            change has an effect.
         low: Smallest allowed value.
         above: Lower bound that values must exceed.
         high: Largest allowed value.
@@ -100,7 +101,7 @@ class Parameter:
         return number_of(self.read(env))
 
     def why_inert(self, env: Any) -> str | None:
-        """Return the reason why a change has no effect, or None."""
+        """Return the reason why a change has no effect; None if no reason is known."""
         return None if self.inert is None else self.inert(env)
 
     @property

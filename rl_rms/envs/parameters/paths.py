@@ -30,7 +30,7 @@ _SHORT = 10
 
 @dataclass(frozen=True)
 class AttributePath:
-    """The path from an environment to a number in it.
+    """The path from an environment to a number in the environment.
 
     The path is resolved at each use, because some environments replace objects on the path at every reset.
 

@@ -168,7 +168,8 @@ def test_normalizer_clips_outliers():
 
 
 def test_reinforce_reward_normalizer_drops_the_return_of_an_aborted_episode(counting):
-    # The short sub-environment is three steps into its next episode when the long one ends and both are reset.
+    # When the long episode ends, both sub-environments are reset. The sub-environment with short episodes has then
+    # made three steps of its second episode.
     agent = Reinforce(
         counting([(4, False), (7, False)], AutoresetMode.SAME_STEP), gamma=1.0, normalize_reward=True
     )

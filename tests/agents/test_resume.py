@@ -39,7 +39,7 @@ def same(one, other):
 
 
 def check(make_agent, make_env, path, *, rollouts=6):
-    """Compare a training that is saved midway and continues with a training that is loaded from the saved file."""
+    """Compare a training that continues after it was saved with a training that is loaded from the saved file."""
 
     def saving(agent):
         if agent.training.num_rollouts == rollouts:

@@ -465,7 +465,7 @@ class Holes(gym.RewardWrapper):
 
 
 def train_with_holes(workers, sync, on_nonfinite="skip", **options):
-    """Train with nan rewards: in one second rollout, in both third rollouts, and later one nan in each worker."""
+    """Train with nan rewards in one worker's second rollout, both third rollouts, and a later step per worker."""
     torch.set_num_threads(1)
     steps = {*range(6, 16), 20} if workers.rank == 1 else {*range(11, 16), 23}
     env = SyncVectorEnv([lambda: Holes(gym.make("CartPole-v1"), steps)] * 1)

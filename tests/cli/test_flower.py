@@ -20,7 +20,7 @@ class Post:
 
     Args:
         number: Number of clients.
-        spoil: Function that returns a changed answer of a client, or None to lose the answer.
+        spoil: Function that changes a client's answer. If it raises RuntimeError, the answer is lost.
         node_config: Keys of each client's node-config in addition to its number.
 
     Attributes:

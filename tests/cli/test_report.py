@@ -50,7 +50,7 @@ def sections(page):
 
 
 class Tags(HTMLParser):
-    """Checks that every element is closed, and records the addresses."""
+    """Checks that every element is closed, and records the addresses of images and links."""
 
     VOID = frozenset({"meta", "img", "source", "br", "link"})
 

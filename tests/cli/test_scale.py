@@ -120,7 +120,7 @@ def summary():
 
 
 def assert_whole(total):
-    """Assert that there is one run whose log covers all its env steps once."""
+    """Assert that there is one finished run, whose log has no env step twice and ends at the last env step."""
     ended = summary()
     assert total <= ended["total_timesteps"] < total + 200
     assert ended["interrupted"] is False

@@ -84,7 +84,7 @@ if __name__ == "__main__":
 
 
 def trainings(study):
-    """The number of trainings of each point and seed. Scores that a retry took over do not count."""
+    """Count the trainings of each combination of values and seed, without scores that a retry took over."""
     counts = {}
     found = study.get_trials(deepcopy=False)
     for trial in found:

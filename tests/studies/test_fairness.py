@@ -37,8 +37,8 @@ def test_second_group_has_duplicate_features():
 @pytest.mark.parametrize(
     ("by", "first"),
     [
-        # The mean gradient is 0.8 * 1 - 0.2 * 9 = -1. With equal weights it is (1 - 9) / 2 = -4, which RMSprop
-        # divides by 4.
+        # The mean gradient is 0.8 * 1 - 0.2 * 9 = -1. With equal weights, the mean is (1 - 9) / 2 = -4, and
+        # RMSprop divides the mean by 4.
         ("SGD", 1.0),
         ("RMSprop", 1.0),
         ("reweighted", 1.0),

@@ -22,7 +22,8 @@ def test_rmsprop_circles_and_the_remedies_converge(quick):
 
 
 def test_formula_equals_hand_computed_values():
-    # At rho = 0.95 and lr = 0.01: 2 * sqrt(2) * 0.01 / sqrt(0.05), and with momentum 0.9, sqrt(19) times this.
+    # At rho = 0.95 and lr = 0.01, RMSprop has the value 2 * sqrt(2) * 0.01 / sqrt(0.05). Momentum 0.9 multiplies
+    # the value by sqrt(19).
     assert formula("RMSprop", 0.01) == pytest.approx(0.12649, rel=1e-4)
     assert formula("momentum 0.9", 0.01) == pytest.approx(0.12649 * math.sqrt(19), rel=1e-4)
     assert formula("extragradient", 0.01) is None

@@ -34,9 +34,9 @@ class JumpDetector:
       Five blocks of variance ``(b + w) / 8`` are the prior.
     - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
-    The averages then restart with the block that fired. The averages restart again with the next block, because
-    the jump may lie within a block. Changes of scale alone are not detected. In environments without jumps, the
-    detector gave no false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
+    At a jump, the averages restart with the block in which the detector fires. The averages restart again with the
+    next block, because the jump may lie within a block. Changes of scale alone are not detected. In environments
+    without jumps, the detector gave no false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
 
     Args:
         shape: Shape of one value.

@@ -149,9 +149,9 @@ class Learner(ABC):
             backend: The policy's backend, which drew the rollout's actions.
             rollout: This worker's transitions, not normalized.
             state: Recurrent state before the rollout; None unless the policy is recurrent.
-            totals: The rollouts of all workers.
+            totals: Totals over the rollouts of all workers.
             num_timesteps: Env steps so far, for schedules and errors.
-            with_metrics: Whether the metrics are needed.
+            with_metrics: Whether to compute metrics.
 
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
@@ -212,7 +212,7 @@ class Learner(ABC):
         return is_change
 
     def set_timescale(self, timescale: float) -> None:
-        """Set the timescale for ``half_life="match"``, in env steps, unless the user has set one."""
+        """Set the timescale for ``half_life="match"``, in env steps, unless the user has set a timescale."""
         if self._takes_timescale and isinstance(self.optimizer, RMSprop):
             self.optimizer.timescale = Timescale(timescale, "steps")
 

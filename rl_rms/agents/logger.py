@@ -141,7 +141,7 @@ class Logger:
             and is moved to ``earlier1``, ``earlier2``, ... with a warning.
 
     Raises:
-        UnwritableError: If the folder cannot be written to at the beginning.
+        UnwritableError: If the logger cannot create the folder or write to it.
         TakenError: If another process logs into the folder.
     """
 

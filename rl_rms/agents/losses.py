@@ -141,8 +141,8 @@ def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | No
 def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
     """``(A - mean) / deviation`` over all workers, computed in float64.
 
-    Equal advantages become 0. Advantages count as equal if their deviation is below the rounding error of the
-    subtraction ``returns - values``.
+    Equal advantages become 0. Advantages count as equal if their deviation does not exceed the rounding error of
+    the subtraction ``returns - values``.
 
     Args:
         advantages: Shape ``(num_transitions,)``.
@@ -177,7 +177,7 @@ def actor_critic_loss(
         policy: Module with `ActorCriticPolicy`'s interface.
         batch: The rollout with its loss mask, coefficients and recurrent state.
         workers: The processes whose advantages are standardized together.
-        with_metrics: Whether the metrics are needed.
+        with_metrics: Whether to compute metrics.
 
     Returns:
         The scalar loss, and its metrics by TensorBoard tag; no metrics without ``with_metrics``.
@@ -251,7 +251,7 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
 
 
 def all_values(policy: nn.Module, batch: Batch, features: Tree, after: Tree) -> tuple[Tensor, Floats, Floats]:
-    """The critic's values of all observations: a tensor with its graph, and the arrays for `targets`."""
+    """The critic's values of all observations: a tensor with its autograd graph, and the arrays for `targets`."""
     num_steps, num_envs = batch.loss_mask.shape
     all_inputs = tree_map(_joined, features, after)
     predicted: Tensor = policy.critic(all_inputs)  # type: ignore[operator]
@@ -278,7 +278,7 @@ def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tupl
     """The inputs of actor and critic in rows: first for observations with an action, then for all others.
 
     The observations after the last step and the final observations of truncated episodes have no action. These
-    observations give only bootstrap values, so their inputs have no graph.
+    observations give only bootstrap values, so their inputs have no autograd graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

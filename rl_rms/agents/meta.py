@@ -53,8 +53,8 @@ class MetaGradient:
         path: ``logs`` after each meta-gradient step.
         scalars: The loss and norm of the last meta-gradient, and the first group's hyperparameters, by TensorBoard
             tag. ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
-            rollouts, divided by their root mean square. The value is -1 or 1 if all gradients agree, and about 0
-            for noise. A positive value means that a smaller hyperparameter decreases the loss.
+            rollouts, divided by their root mean square. The value is -1 or 1 if all gradients are equal, and about
+            0 for noise. A positive value means that a smaller hyperparameter decreases the loss.
         saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
 
     Raises:

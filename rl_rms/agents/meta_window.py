@@ -1,4 +1,4 @@
-"""The updates that a meta-gradient unrolls: their loss, their form in checkpoints, and the graph's memory."""
+"""The updates that a meta-gradient repeats: loss, form in checkpoints, and memory of the autograd graph."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from rl_rms.envs.encoding import decode, encode
 
 @dataclass(frozen=True)
 class Update:
-    """One update of the window.
+    """One of the updates that a meta-gradient repeats.
 
     Attributes:
         batch: The batch of the update.

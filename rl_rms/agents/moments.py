@@ -131,7 +131,7 @@ def decaying_weights(valid: Bools, half_life: float, workers: Workers = ALONE) -
     values by ``2 ** (-k / half_life)``, so weights do not depend on the length of rollouts.
 
     Args:
-        valid: Whether each transition counts, shape ``(num_steps, num_envs)``.
+        valid: Whether each transition enters the statistics, shape ``(num_steps, num_envs)``.
         half_life: Half-life in env steps; ``inf`` never forgets.
         workers: The processes that step their sub-environments together.
     """

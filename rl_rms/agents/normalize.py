@@ -98,7 +98,7 @@ class RewardNormalizer:
 
     Attributes:
         frozen: Whether the statistics stay unchanged.
-        steps_per_update: Env steps between two updates, for a half-life in updates.
+        steps_per_update: Env steps between two updates, for a half-life in updates; None before the first update.
 
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
@@ -178,7 +178,7 @@ class ObservationNormalizer:
 
     Attributes:
         frozen: Whether the statistics stay unchanged.
-        steps_per_update: Env steps between two updates, for a half-life in updates.
+        steps_per_update: Env steps between two updates, for a half-life in updates; None before the first update.
 
     Raises:
         ValueError: If no part of the space can be normalized.
@@ -205,7 +205,7 @@ class ObservationNormalizer:
 
     @property
     def num_jumps(self) -> int | None:
-        """Jumps so far, all parts of the observations together; None if the statistics keep all values."""
+        """Jumps so far, all parts of the observations together; None if ``on_jump`` is ``"keep"``."""
         detectors = [moments.detector for moments in _leaves(self._normalizer) if moments.detector is not None]
         return sum(detector.num_jumps for detector in detectors) if detectors else None
 

@@ -1,4 +1,4 @@
-"""Acting and gradients in numpy, without autograd, for small plain networks on a CPU.
+"""Acting and gradients in numpy, without autograd, for small feed-forward networks on a CPU.
 
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
 backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. `gradients` and

@@ -37,18 +37,18 @@ _CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "l
 class ActorCriticPolicy(nn.Module):
     """Actor and critic over encoded observations, with an optional recurrent cell before actor and critic.
 
-    ``encode`` converts observations to features, through the trunk if actor and critic share one.
-    ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and ``critic`` are
-    separate multilayer perceptrons, or single layers after a trunk. With the default configuration and without
-    images, the architecture and the initialization equal Stable-Baselines3's ``MlpPolicy``, with orthogonal gains
-    of sqrt 2 (hidden layers), 0.01 (actor) and 1 (critic).
+    ``encode`` converts observations to features; with ``shared_trunk``, through hidden layers that actor and
+    critic share. ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and
+    ``critic`` are separate multilayer perceptrons, or single layers with ``shared_trunk``. With the default
+    configuration and without images, the architecture and the initialization equal Stable-Baselines3's
+    ``MlpPolicy``, with orthogonal gains of sqrt 2 (hidden layers), 0.01 (actor) and 1 (critic).
 
-    Any module with ``actor(observations)`` and ``critic(observations)`` can replace this class. If the module has
-    ``encode``, ``actor`` and ``critic`` get the encoded observations. ``actor`` returns a distribution of
+    Any module with ``actor(observations)`` and ``critic(observations)`` can replace this class. ``actor`` and
+    ``critic`` get the encoded observations if the module has ``encode``. ``actor`` returns a distribution of
     `rl_rms.agents.distributions` or of ``torch.distributions``.
 
     Args:
-        observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them.
+        observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these spaces.
         action_space: Discrete, MultiDiscrete, MultiBinary or Box (diagonal Gaussian).
         config: The architecture.
         encoder: A module that maps observations of shape ``(batch, *observation)`` to features of shape ``(batch,
@@ -148,7 +148,7 @@ class ActorCriticPolicy(nn.Module):
         return values.squeeze(-1)
 
     def forward(self, observations: Any) -> tuple[Distribution, Tensor]:
-        """Distribution over actions and values, for observations of shape ``(batch, *observation)``.
+        """The distribution over actions, and the values, for observations of shape ``(batch, *observation)``.
 
         A recurrent policy treats the observations as the first of their episodes.
         """
@@ -233,7 +233,7 @@ def _mlp(sizes: Sequence[int], num_outputs: int, config: PolicyConfig, head_gain
 
 
 def _hidden_layers(sizes: Sequence[int], config: PolicyConfig, gain: float | None) -> list[nn.Module]:
-    """Linear layers from each size to the next, each with its norm and activation."""
+    """Linear layers from each size to the next, each with the configured norm and activation."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         linear = nn.Linear(fan_in, fan_out)

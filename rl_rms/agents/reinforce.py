@@ -5,8 +5,8 @@
     loss = -mean(A_t log pi(a_t | o_t)) - ent_coef mean(H_t) + vf_coef mean((G_t - V(o_t))^2)
 
 With a baseline, ``G_t`` of a truncated episode includes the discounted value of the final observation. Without a
-baseline, the loss has no last term. Source: Williams, "Simple statistical gradient-following algorithms for
-connectionist reinforcement learning", 1992.
+baseline, the loss has no term for the values. Source: Williams, "Simple statistical gradient-following algorithms
+for connectionist reinforcement learning", 1992.
 """
 
 from typing import ClassVar
@@ -71,8 +71,8 @@ class Reinforce(Agent):
     """Monte Carlo policy gradient with reward-to-go and an optional learned baseline.
 
     For one update, every sub-environment plays at least ``episodes_per_env`` whole episodes with the same policy.
-    Sub-environments that finish early continue. Their further steps count as env steps, but the loss excludes
-    them. Using the episodes that end first would favor short episodes.
+    Sub-environments that finish early continue until the last one has finished. These further steps count as env
+    steps, but the loss excludes them. Using the episodes that end first would favor short episodes.
 
     The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `ReinforceConfig`.
 

@@ -68,7 +68,7 @@ def explained_variance(values: Floats, returns: Floats) -> float:
         returns: Targets, same shape.
 
     Returns:
-        1 for a perfect prediction, 0 or less for a useless one; NaN if the returns do not vary.
+        1 for a perfect prediction, 0 or less for a useless prediction; NaN if the returns do not vary.
     """
     variance = float(np.var(returns)) if returns.size else 0.0
     return float("nan") if variance == 0.0 else 1.0 - float(np.var(returns - values)) / variance

@@ -29,7 +29,7 @@ class RolloutScaling:
 
     @property
     def num_jumps(self) -> int | None:
-        """Jumps at which the observation normalizer restarted; None without detection of jumps."""
+        """Jumps at which the observation normalizer forgot earlier values; None without detection of jumps."""
         return None if self._observation is None else self._observation.num_jumps
 
     def set_span(self, env_steps: float) -> None:

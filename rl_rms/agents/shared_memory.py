@@ -1,8 +1,9 @@
 """Exchange of arrays between the processes of one machine, through shared memory.
 
-Each process has two slots, for even and odd turns, and a counter of its turns. In a turn a process writes an array
-to its slot, raises its counter, and waits until all counters have reached the turn. Then the process reads all
-slots. A process writes to the same slot again two turns later. By then, all processes have read the slot.
+Each process has two slots of the memory, for even and odd turns, and a counter of its turns. In a turn a process
+writes an array to its slot, raises its counter, and waits until all counters have reached the turn. Then the
+process reads all slots. A process writes to the same slot again two turns later. By then, all processes have read
+the slot.
 
 The memory has no name in any file system, so the kernel frees it as soon as the processes have ended.
 """
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Address = tuple[int, int, str]
-"""Process, file descriptor and name of a shared memory."""
+"""Process id, file descriptor and name of a shared memory."""
 
 _SLOT = 1 << 18
 # Counters are on different cache lines.
@@ -39,7 +40,7 @@ class SharedMemory:
     raise RuntimeError if another process has ended, or does not answer in time.
 
     Args:
-        fd: File descriptor of `create` or `open_address`. The caller may close the descriptor afterwards.
+        fd: File descriptor from `create` or `open_address`. The caller may close the descriptor afterwards.
         pids: Process ids by rank.
         rank: Rank of this process.
         timeout: Maximum time to wait for the other processes, in seconds.

@@ -1,4 +1,4 @@
-"""The training loop: collect a rollout, learn from it, log, call the callbacks, stop."""
+"""The training loop: collects rollouts, trains the policy, writes the log and calls the callbacks."""
 
 import time
 from collections.abc import Iterable

@@ -47,7 +47,7 @@ class DeviceRollout:
 
     Attributes:
         observations: Shape ``((num_steps + 1) * num_envs, *observation)``.
-        final_observations: See `Rollout`; None if there are none.
+        final_observations: See `Rollout`; None if there are no final observations.
         actions: Shape ``(num_steps * num_envs, *action)``.
         action_masks: Shape ``(num_steps * num_envs, entries)``; None if all actions are valid.
         starts: Shape ``(num_steps + 1, num_envs)``; None unless the policy is recurrent.

@@ -31,7 +31,7 @@ class VideoCallback(Periodic):
     """Records one episode at regular env steps and at the end of the training, without changing the training.
 
     Args:
-        env: An environment with ``render_mode="rgb_array"``, single or a vector of one. The clock of a
+        env: An environment with ``render_mode="rgb_array"``, or a vector of one sub-environment. The clock of a
             `rl_rms.envs.NonStationary` or `rl_rms.envs.NonStationaryVector` is set to the agent's env steps before
             each episode. The wrappers of a vector of `rl_rms.envs.make_vec` get the state of the training's
             wrappers, such as running statistics.
@@ -74,8 +74,8 @@ class VideoCallback(Periodic):
         """Check the spaces, and compute the env steps of the first video.
 
         Raises:
-            ValueError: If the environment's spaces or, in a vector of `rl_rms.envs.make_vec`, its wrappers differ
-                from the agent's.
+            ValueError: If the environment's spaces differ from the agent's, or the wrappers of a vector of
+                `rl_rms.envs.make_vec` differ from the training's wrappers.
         """
         super().on_training_start(agent, logger)
         check_spaces(agent, self._recorder)

@@ -149,8 +149,8 @@ def _elu_slope(y: Floats, slopes: Floats) -> None:
     slopes *= np.minimum(y, np.float32(0.0)) + np.float32(1.0)
 
 
-# For each activation: the function itself, and a function that multiplies slopes in place by the
-# derivative at given outputs.
+# For each activation: the function, and a function that multiplies slopes in place by the activation's
+# derivative at the given outputs.
 ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Floats, Floats], object], Callable[[Floats, Floats], None]]] = {
     nn.Tanh: (np.tanh, _tanh_slope),
     nn.ReLU: (_relu, _relu_slope),

@@ -52,7 +52,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     Args:
         policy: The policy. With a ``critic_learning_rate``, the policy's parameters whose names begin with
             ``critic`` are a second group.
-        config: Configuration with the class, its arguments, learning rate and half-life.
+        config: Configuration with the class, the arguments, the learning rate and the half-life.
         optimizer: The class, or its import path; None uses the configuration's optimizer.
 
     Raises:

@@ -60,7 +60,7 @@ class Workers:
 
     @classmethod
     def of_process_group(cls, group: dist.ProcessGroup | None = None) -> "Workers":
-        """The workers of a process group, by default of torch.distributed's; one worker without a process group."""
+        """The workers of a process group, torch.distributed's by default; one worker without a process group."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         workers = cls(dist.get_rank(group), dist.get_world_size(group), group)

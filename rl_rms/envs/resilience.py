@@ -1,4 +1,4 @@
-"""Applies an agent's settings for failing sub-environments to its vector environment.
+"""Applies an agent's settings for failing sub-environments to the agent's vector environment.
 
 Only the library's own vector environments restart sub-environments. In other vector environments, the traceback or
 the dead workers show which sub-environment failed.

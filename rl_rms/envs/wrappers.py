@@ -1,4 +1,4 @@
-"""Finds wrappers by Gymnasium's name, by import path or as functions, and checks their arguments."""
+"""Finds Gymnasium's wrappers by name, others by import path or as functions, and checks their arguments."""
 
 import copy
 import difflib

@@ -1,4 +1,4 @@
-"""The registry of parameters by environment class."""
+"""The registry of the parameters of each environment class."""
 
 import math
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def register_parameter(
     effect: Effect = "step",
     provoke: Callable[[Any], None] | None = None,
 ) -> None:
-    """Register how a parameter of an environment class and its subclasses is changed.
+    """Register a parameter of an environment class and its subclasses, and the way to change the parameter.
 
     Setting a value out of bounds raises an error. Clip or reflect the schedule to avoid the error.
 

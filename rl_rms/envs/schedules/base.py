@@ -251,7 +251,7 @@ def read_part(owner: str, config: Any) -> Schedule:
     """Read a schedule that is an argument of another schedule.
 
     Raises:
-        ValueError: If the argument is not a schedule. The message names the owner.
+        ValueError: If the argument is not a schedule. The message names ``owner``, the other schedule.
     """
     try:
         return Schedule.from_config(config)

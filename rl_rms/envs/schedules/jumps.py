@@ -284,7 +284,7 @@ def check_levels(owner: str, values: Sequence[float]) -> tuple[float, ...]:
 
     Raises:
         ValueError: If the list is empty, or its entries are neither numbers, bools nor members of an enumeration.
-            The message names the owner.
+            The message begins with ``owner``.
     """
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"{owner}: values must be a list of numbers, got {values!r}")

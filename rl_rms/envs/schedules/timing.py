@@ -260,7 +260,7 @@ class Then(Schedule):
 
 
 def _limit_before(schedule: Schedule, t: int, key: Key) -> float:
-    """Return the value that a schedule would have at a clock if it did not jump there."""
+    """Return the value that a schedule would have at clock ``t`` if the schedule did not jump at this clock."""
     return schedule.value(t - 1 if schedule.events(t - 1, t, key).size else t, key)
 
 

@@ -198,8 +198,7 @@ STUDY = Study(
     "in the training. The study trains twelve networks with four optimizers. Each pair of network and "
     "optimizer uses the best of three learning rates."
     "\n\n- A network's name lists its hidden layers: `64-64` has two layers of 64 units, and `linear` has none. "
-    "Hidden layers "
-    "use tanh, and actor and critic have separate layers, unless the name says otherwise. `not "
+    "Hidden layers use tanh, and actor and critic have separate layers, unless the name says otherwise. `not "
     "orthogonal` uses torch's initial weights."
     "\n\n- RMSprop 7 and RMSprop 200 have half-lives of 7 and 200 updates."
     "\n\n- The first table shows each network's rank and, in brackets, its score. Scores are means over "
@@ -207,9 +206,8 @@ STUDY = Study(
     "\n\n- Kendall's tau measures how well two rankings agree. Tau is 1 for equal rankings, and about 0 for "
     "unrelated rankings. The brackets contain the bootstrap interval of tau over seeds."
     "\n\n- The first two rows of the second table compare rankings by the same optimizer, which differ only by "
-    "noise or by the learning rate. In the row `two "
-    "halves of the seeds`, each half gives one ranking, and tau is a mean over random splits. In the row `two "
-    "best learning rates`, each of the two rates gives one ranking.",
+    "noise or by the learning rate. In the row `two halves of the seeds`, each half gives one ranking, and tau is "
+    "a mean over random splits. In the row `two best learning rates`, each of the two rates gives one ranking.",
     caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. For "
     "each pair of optimizers A and B, the study compares the best network of A with the best network of B, both "
     "trained with B. The study tests whether the network of A has a significantly lower score than the network of "

@@ -1,4 +1,4 @@
-"""Measures how much and how long a burst of gradients affects v, with each kind of clipping.
+"""Measures how much and how long a burst of large gradients affects RMSprop's v, with each kind of clipping.
 
 Gradients are normal noise in a thousand coordinates, each with its own standard deviation (its scale). A burst
 enlarges the gradients of all coordinates, or of one coordinate, in a single update. A lasting change enlarges all
@@ -161,9 +161,8 @@ def verdict(results: Results) -> Verdict:
         f"Without clipping, root v after a burst is up to {short(worst['none'])} times its expected value. "
         f"Clipping by {best} limits this factor to {short(worst[best])}. With every other argument that clips "
         f"gradients before they enter v, the factor after the worst burst is at least {short(worst[others[0]])}. "
-        "After a lasting change, v adapts in "
-        f"{_recovery(results, 'none', 'lasting')} updates without clipping, and in "
-        f"{_recovery(results, best, 'lasting')} updates with {best}."
+        f"After a lasting change, v adapts in {_recovery(results, 'none', 'lasting')} updates without clipping, "
+        f"and in {_recovery(results, best, 'lasting')} updates with {best}."
     )
     if wherever == list(BEFORE):
         return Verdict("holds", sentence)
@@ -207,12 +206,11 @@ STUDY = Study(
     "\n\n- **small:** in one update, only the gradient of the coordinate with the smallest scale is 1,000 "
     "times its scale, with a random sign."
     f"\n\n- **lasting:** from update {WARM_UP + 1} on, all gradients are ten times as large."
-    "\n\nA training with the same noise, but without burst and clipping, gives the expected value of root v. In "
-    "the case `lasting`, the expected value is multiplied by ten. The study measures root v of the coordinates "
-    "that change, "
-    "divided by its expected value, after the first changed update. Recovery is the number of further "
-    "updates until this ratio is within 10 % of 1. The last column shows the step of the unchanged "
-    "coordinates in the update with the burst, divided by their step without burst and clipping."
+    "\n\nA training with the same noise, but without burst and clipping, gives the expected value of root v, the "
+    "square root of v. In the case `lasting`, the expected value is multiplied by ten. The study measures root v "
+    "of the coordinates that change, divided by its expected value, after the first changed update. Recovery is "
+    "the number of further updates until this ratio is within 10 % of 1. The last column shows the step of the "
+    "unchanged coordinates in the update with the burst, divided by their step without burst and clipping."
     "\n\nThese are the limits of the clipping methods:"
     "\n\n- `max_grad_norm` is twice the usual norm of the whole gradient, and `max_tensor_norm` is twice "
     "the usual norm of a tensor's gradient."

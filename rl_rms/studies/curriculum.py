@@ -193,8 +193,8 @@ STUDY = Study(
     f"\n\nIn the second experiment, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps, through "
     "four stages. The pole is shorter in each stage than in the stage before. Each of the first three stages ends "
     "when the last 30 episodes of the stage have a mean return of at least 100. The second table shows the mean "
-    "return of all episodes, and the stage at the "
-    "end, from 0 to 3. Each half-life uses the better of two learning rates.",
+    "return of all episodes, and the stage at the end, from 0 to 3. Each half-life uses the better of two "
+    "learning rates.",
     caveat="The tolerance of 10 % is arbitrary. With a tolerance of 5 %, v adapts to growing gradients in "
     "1.4 times as many updates.",
     cells=cells,

@@ -1,8 +1,8 @@
 """Tests whether RMSprop disadvantages a group with noisy features, and whether a second moment per group helps.
 
 A linear policy decides on the applicants of `rl_rms.envs.lending`, with 64 new applicants in each update. In the
-supervised setting, it learns from the labels with the log loss. In the bandit setting, it samples its decisions
-and learns from their rewards (REINFORCE).
+supervised setting, the policy learns from the labels with the log loss. In the bandit setting, the policy samples
+its decisions and learns from the rewards of these decisions (REINFORCE).
 """
 
 import functools
@@ -27,7 +27,7 @@ BATCH, TESTED, UPDATES = 64, 20_000, 1_000
 CHECKPOINTS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 500, 750, 1_000]
 EARLY = CHECKPOINTS[2:5]
 RATES = half_decades(1e-4, 10.0)
-# Whether the loss weights the groups equally. Otherwise, it weights them by their number of applicants.
+# Whether the loss weights the groups equally. Otherwise, the loss weights each group by its number of applicants.
 EQUAL_WEIGHTS = {
     "SGD": False,
     "RMSprop": False,
@@ -52,8 +52,8 @@ def cells(quick: bool) -> Sequence[Cell]:
 def inputs(applicants: Applicants, weights: str) -> Tensor:
     """Return the policy's inputs.
 
-    With ``weights="own"``, the features of the noisy group are inputs a second time, so they have additional
-    weights. These inputs are 0 for the quiet group.
+    With ``weights="own"``, the policy gets the features of the noisy group a second time, with separate weights.
+    For the quiet group, these additional inputs are 0.
     """
     x = torch.from_numpy(applicants.observations)
     return torch.cat([x, x[:, :-2] * x[:, -1:]], 1) if weights == "own" else x
@@ -73,7 +73,7 @@ def make_step(by: str, like: Tensor) -> Step:
     optimizer = GroupRMSprop([unit], lr=1.0, equalize=by == "equalized")
 
     def step_by_group(params: Tensor, grads: Mapping[Label, Tensor], weights: Mapping[Label, float]) -> Tensor:
-        # As in `Ladder`, the step at rate 1 is scaled by every rate.
+        # As in `Ladder`, the step at rate 1 is multiplied by each rate.
         unit.data.zero_()
         optimizer.step({group: [grad] for group, grad in grads.items()}, weights)
         return params + rates * unit.detach()
@@ -86,7 +86,7 @@ def measure(seed: int, *, setting: str, weights: str, by: str, updates: int) -> 
 
     Returns:
         The gap, the noisy group's true positive rate, and means of gap and score over early and late checkpoints.
-        All values belong to the learning rate with the best late score, ``rate``.
+        All values belong to the learning rate with the best late score. ``rate`` is this learning rate.
     """
     env, rng = Lending(), np.random.default_rng(seed)
     tested, taught = env.applicants(TESTED, rng), env.applicants(BATCH * updates, rng)
@@ -204,9 +204,8 @@ def verdict(results: Results) -> Verdict:
         f"than RMSprop in {among(wins('early', 'SGD'))} combinations of setting and policy weights. Equal "
         "weights for the groups significantly narrow RMSprop's early gap in "
         f"{among(wins('early', 'reweighted'))} combinations, and its late gap in "
-        f"{among(wins('late', 'reweighted'))} combinations. In the "
-        f"{of['setting']} setting with shared weights, equal weights lower the late "
-        f"{SCORES[of['setting']]} by {_middle(scores[0] - scores[1]):.3f}."
+        f"{among(wins('late', 'reweighted'))} combinations. In the {of['setting']} setting with shared weights, "
+        f"equal weights lower the late {SCORES[of['setting']]} by {_middle(scores[0] - scores[1]):.3f}."
     )
     if late > pairs / 2:
         return Verdict("holds", sentence)
@@ -251,8 +250,8 @@ STUDY = Study(
     claim="RMSprop shortens the steps of a group of people whose gradients have a high variance, so the policy "
     "learns late to decide for this group. A second moment per group, or equal variances of the groups' "
     "gradients, prevent this delay.",
-    mechanism="`rl_rms.optim.groups.GroupRMSprop` has a second moment for each group. With `equalize=True`, it "
-    "equalizes the noise of the groups' gradients instead. `rl_rms.envs.lending.Lending` is the "
+    mechanism="`rl_rms.optim.groups.GroupRMSprop` has a second moment for each group. With `equalize=True`, "
+    "`GroupRMSprop` equalizes the noise of the groups' gradients instead. `rl_rms.envs.lending.Lending` is the "
     "environment.",
     setup="A linear policy decides on the loans of two groups of applicants. The noisy group contains a "
     "fifth of the applicants, and its features have more noise than the features of the quiet group. "
@@ -272,7 +271,7 @@ STUDY = Study(
     "\n\n- **Time.** Early values are means over updates 20, 35 and 50. Late values are means over "
     "updates 500, 750 and 1,000."
     "\n\n- **Reduction.** The reduction in a row is the gap in the row `RMSprop` of the same setting and weights, "
-    "minus the gap in this row, paired by seed. It is positive if the gap is narrower than with RMSprop."
+    "minus the gap in this row, paired by seed. A reduction is positive if the gap is narrower than with RMSprop."
     "\n\n- **Learning rate.** Each seed uses the best of eleven learning rates, two per decade. The "
     "best rate has the highest late score, with the groups weighted as in the loss. The table shows "
     "the median of the best rates over seeds.",

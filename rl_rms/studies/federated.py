@@ -73,7 +73,7 @@ def measure(seed: int, *, placement: Placement, **cell: Any) -> dict[str, Any]:
 def _quadratic(
     seed: int, placement: Placement, rate: float, *, unlike: float, share: float, rounds: int
 ) -> dict[str, float]:
-    """Measure the squared distance from the best x, and the clients' excess losses, in the last rounds."""
+    """Measure the squared distance from the best x, and the clients' losses minus their losses at the best x."""
     generator = torch.Generator().manual_seed(seed)
     centers = unlike * torch.randn(CLIENTS, COORDINATES, generator=generator)
     best = centers.mean(0)
@@ -267,7 +267,7 @@ STUDY = Study(
     "down. If each client normalizes its own gradients, a noisy client does not slow the other clients down.",
     mechanism="`placement` in the configuration of `rl-rms federate` sets the owner of the second moment v. "
     "`rl_rms.agents.federated` has the equations.",
-    setup="The study compares four placements of RMSprop's second moment v:"
+    setup="The study compares four placements of RMSprop's second moment v, whose square root is called root v:"
     "\n\n- `server`: the server divides the mean of the clients' gradients by root v. v averages the square of "
     "this mean over rounds, as in FedAdam."
     "\n\n- `pooled`: the server divides the mean gradient by root v. v averages the squares of the clients' "
@@ -277,18 +277,18 @@ STUDY = Study(
     f"\n\nIn the first experiment, {CLIENTS} clients have the losses |x - c|² / 2 in {COORDINATES} "
     f"coordinates. The noise of a client's gradients has the standard deviation 1, or {LOUD:g} for "
     f"{NOISY} noisy clients."
-    "\n\n- The points c are drawn from a normal distribution. Its standard deviation is the "
-    "difference between clients. The best x is the mean of all c."
+    "\n\n- The points c are drawn from a normal distribution. The standard deviation of the points c is called "
+    "the difference between clients. The best x is the mean of all c."
     "\n\n- In a round, each participating client sends one gradient. With 30 % participation, three of "
     "ten clients take part in a round."
     "\n\n- The squared error is the squared distance from the best x. The excess loss of a client is "
-    f"its loss minus its loss at the best x. Both are means over coordinates and over the last {LATE} "
-    f"of {ROUNDS} rounds, at the best of three learning rates. The excess losses are means over seeds, "
-    "not interquartile means."
+    "its loss minus its loss at the best x. Squared errors and excess losses are means over coordinates and over "
+    f"the last {LATE} of {ROUNDS} rounds, at the best of three learning rates. The excess losses are means over "
+    "seeds, not interquartile means."
     "\n\nIn the second experiment, six clients train A2C on CartPoles whose `length` is between 0.25 and "
     "1. One CartPole has gravity 12. The rewards of another client have noise of standard deviation 5. The "
     f"study measures the mean return of the other five clients in the last fifth of {AGENT_ROUNDS} rounds, at the "
-    "better of two learning rates. It also trains the placement `client` at one learning rate with `rl-rms "
+    "better of two learning rates. The study also trains the placement `client` at one learning rate with `rl-rms "
     "federate`, in Flower's simulation.",
     caveat="With the placement `client`, a noisy client has less weight in the mean that the server computes. If "
     "the points c differ between clients, x then approaches another point than the best x. This error does not "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
+# The settings of one measurement by name, such as the optimizer and the learning rate.
 Cell = Mapping[str, Any]
 _DIGITS = 5
 

@@ -232,8 +232,7 @@ def verdict(results: Results) -> Verdict:
             in_words = [name.replace(", ", " and ") for name in (least, most)]
             costs += (
                 f" {cause}, the loss of return is smallest with {in_words[0]} ({short(losses[least])}), and "
-                "largest "
-                f"with {in_words[1]} ({short(losses[most])})."
+                f"largest with {in_words[1]} ({short(losses[most])})."
             )
     sentence = f"{effects}{costs}"
     large = sooner(results)
@@ -315,10 +314,9 @@ STUDY = Study(
     "clip gradients only in the row with max_grad_norm.",
     caveat="An attack lowers the return not only through v, but also through the agent's actions during the "
     "attack. No optimizer can undo these actions. A2C makes only about 150 updates after the middle of the "
-    "training. At rho "
-    "= 0.999, root v needs thousands of updates to recover from a burst of 1,000. Without clipping, each event "
-    "has three pairs of agents with different rho. Only one of these six pairs has significantly different losses "
-    "of return.",
+    "training. At rho = 0.999, root v needs thousands of updates to recover from a burst of 1,000. Without "
+    "clipping, each event has three pairs of agents with different rho. Only one of these six pairs has "
+    "significantly different losses of return.",
     cells=cells,
     measure=measure,
     tables=tables,

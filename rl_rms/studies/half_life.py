@@ -293,9 +293,8 @@ STUDY = Study(
     "`normalize_observation={'half_life': 'inf', 'on_jump': 'forget'}` forgets the moments only when observations "
     "jump.",
     setup="The first experiment measures how well RMSprop's second moment v tracks the variance s of gradients. "
-    "The gradients of "
-    f"{COORDINATES} coordinates are normally distributed, and s alternates between 1 and {JUMP:g} "
-    "every T updates. The error is the mean of (s/v - 1 - ln(s/v)) / 2, the Kullback-Leibler "
+    f"The gradients of {COORDINATES} coordinates are normally distributed, and s alternates between 1 and "
+    f"{JUMP:g} every T updates. The error is the mean of (s/v - 1 - ln(s/v)) / 2, the Kullback-Leibler "
     "divergence in nats. The half-lives are 1, 1.41, 2, 2.83, ... and 2,050 updates. The columns for "
     "T and 69 updates use the nearest of these half-lives. Errors are means over seeds."
     "\n\nThe second experiment trains A2C with 16 sub-environments in three tasks. Each half-life "
@@ -312,8 +311,7 @@ STUDY = Study(
     "default arguments except for its running statistics."
     f"\n\n- In half of the trainings, the observations get a new random offset every "
     f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half, the scale of the rewards "
-    "changes between 1 and 100 every "
-    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
+    f"changes between 1 and 100 every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
     "\n\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
     "half-life of 200 updates. All other trainings differ from the reference in one of these three statistics."
     f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
@@ -321,8 +319,7 @@ STUDY = Study(
     caveat="The benchmarks in docs/half_life.md have more tasks and more env steps, and find learning rates by "
     "hill climbing. In this study, A2C's learning rate is the best of two or three, chosen with the same seeds as "
     "the scores in the table. PPO has its default learning rate with every setting. Of the 22 gains of PPO, one "
-    "may be "
-    "significant by chance.",
+    "may be significant by chance.",
     cells=cells,
     measure=measure,
     tables=tables,

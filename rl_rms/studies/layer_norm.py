@@ -200,8 +200,7 @@ STUDY = Study(
     "20, 200 and 2,000 updates, and there are two learning rates.",
     caveat="The trainings are shorter than the longest half-lives. Each learning rate was chosen with the same "
     "seeds as the scores in the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 "
-    "updates give similar "
-    "results on CartPole (docs/half_life.md).",
+    "updates give similar results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

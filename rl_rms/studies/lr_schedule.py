@@ -158,24 +158,23 @@ STUDY = Study(
     claim="A periodic learning rate interacts with periodic gradient noise. The loss is lower if the learning "
     "rate is high while the noise is low, and higher if the learning rate is high while the noise is high.",
     mechanism="The learning rate and the entropy coefficient of agents can be schedules, such as `Linear`, "
-    "`Cosine`, "
-    "`Step`, `Sinusoid`, `Sawtooth`, and a warm-up with `then`. The study uses a `Sinusoid` for the "
-    "learning rate and a `Sinusoid` for the noise.",
+    "`Cosine` and `Sinusoid`. The study uses a `Sinusoid` for the learning rate and a `Sinusoid` for the noise.",
     setup=f"An optimizer follows an optimum in {COORDINATES} coordinates. In each update, every coordinate "
     f"of the optimum moves by a normal step of standard deviation {WANDERING:g}. The gradient is the "
     "difference from the optimum plus normal noise."
     f"\n\n- The standard deviation of the noise is 1 + {SWING:g} sin(2 pi t / period) in update t."
     "\n\n- The learning rate oscillates by the same factor, but 0, 90, 180 or 270 degrees behind the "
-    "noise. At 0 degrees, it is high while the gradients are noisy. At 180 degrees, it is high while the "
-    "noise is low."
+    "noise. At 0 degrees, the learning rate is high while the noise is high. At 180 degrees, the learning rate is "
+    "high while the noise is low."
     "\n\n- A training has at least 2,000 updates and at least three periods."
     "\n\n- The loss is the mean squared distance from the optimum per coordinate, in the second half of "
-    "the training. The fluctuation is the standard deviation of the loss over time, divided by its "
-    "mean."
+    "the training. The fluctuation is the standard deviation of the loss over time, divided by the mean of the "
+    "loss."
     "\n\n- Each phase uses the best of seven mean learning rates.",
-    caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, they "
-    "would have to be estimated first. RMSprop divides by root v. If its half-life is much shorter "
-    "than the period, its steps therefore already become shorter while the noise is high.",
+    caveat="In this study, the period and the phase of the noise are known. In reinforcement learning, the period "
+    "and the phase would have to be estimated first. If RMSprop's half-life is much shorter than the period, "
+    "RMSprop's denominator follows the noise. RMSprop's steps therefore already become shorter while the noise is "
+    "high.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -85,7 +85,7 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 
 
 def _signal(seed: int, length: int) -> dict[str, Any]:
-    """Measure the signal-to-noise ratio of the meta-gradient over draws of batches, and its cost.
+    """Measure the signal-to-noise ratio of the meta-gradient over draws of batches, and its costs.
 
     Returns:
         ``lr``, ``half_life`` and ``eps``: signal-to-noise ratios. ``times``: time of a meta-gradient divided by
@@ -135,7 +135,7 @@ def descent(values: Mapping[str, float]) -> Callable[[Params, Params], Params]:
 
 
 def _score(seed: int, values: Mapping[str, float]) -> float:
-    """Train, and return -log10 of the mean loss in the last tenth of the updates."""
+    """Train a network, and return -log10 of the mean loss in the last tenth of the updates."""
     losses = Regression(seed, 1, layer_norm=False).train(descent(values), NUM_STEPS)[-NUM_STEPS // 10 :]
     return -math.log10(min(float(losses.mean().nan_to_num(nan=1e9)), 1e9))
 
@@ -200,7 +200,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge the claim by the gain over the start without penalty, and by the signal-to-noise ratios."""
+    """Judge the claim by the gain of learning without penalty, and by the signal-to-noise ratios."""
     lengths = results.levels("length")
     clear = {name: [results.middle(name, length=length) for length in lengths] for name in NAMES}
     start = results.values("score", by="start")
@@ -209,12 +209,13 @@ def verdict(results: Results) -> Verdict:
     if results.where(by="grid"):
         shares = [f"{100 * share(results, penalty).middle:.0f} %" for penalty in PENALTIES]
         grid_share = (
-            f" This is {shares[0]} of the gain of the grid search. With the penalty, the share is {shares[1]}."
+            f" Without the penalty, the gain is {shares[0]} of the gain of the grid search. With the penalty, the "
+            f"gain is {shares[1]} of the gain of the grid search."
         )
     noisiest = min(NAMES, key=lambda name: min(clear[name]))
     sentence = (
         f"Learning the three hyperparameters lowers log10 of the loss by {gain}.{grid_share} The meta-gradient is "
-        f"noisiest for {noisiest}. Its signal-to-noise ratio is between {min(clear[noisiest]):.2f} and "
+        f"noisiest for {noisiest}, with signal-to-noise ratios between {min(clear[noisiest]):.2f} and "
         f"{max(clear[noisiest]):.2f}."
     )
     if gain.low <= 0:
@@ -252,7 +253,7 @@ STUDY = Study(
     claim="RMSprop's eps and rho, or its half-life, can be learned by differentiating through the training. A "
     "penalty on fluctuations of the loss makes this learning stable.",
     mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to every hyperparameter that "
-    "is a tensor. The setting `agent.meta` learns hyperparameters of agents in this way.",
+    "is a tensor. The setting `agent.meta` learns hyperparameters of agents by meta-gradients.",
     setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "
     f"learning rate {START['lr']:g}, half-life {START['half_life']:g} updates and eps "
     f"{START['eps']:g}."
@@ -260,14 +261,14 @@ STUDY = Study(
     f"{DRAWS} times with new batches, for several numbers of unrolled updates. The meta-gradient is the "
     "gradient of the loss after these updates with respect to the logarithms of the hyperparameters. The "
     "signal-to-noise ratio is the magnitude of the meta-gradient's mean, divided by the meta-gradient's standard "
-    "deviation. The first table also shows the time of a "
-    "meta-gradient divided by the time of as many plain updates, and the memory of the saved tensors."
+    "deviation. The first table also shows the time of a meta-gradient divided by the time of as many plain "
+    "updates, and the memory of the saved tensors."
     f"\n\n- The second experiment learns the hyperparameters in {META_UPDATES} meta-updates over windows "
     f"of {HORIZON} updates. The penalty is 0 or {PENALTIES[1]:g} times the variance of the logarithm of the loss "
     f"within a window. A grid search chooses from {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} "
     "combinations of hyperparameters."
-    "\n\n- Both methods choose the hyperparameters on one task. The score is -log10 of the mean loss in "
-    f"the last tenth of a training of {NUM_STEPS} updates on another task."
+    "\n\n- Meta-gradient descent and grid search choose the hyperparameters on one task. The score is -log10 of "
+    f"the mean loss in the last tenth of a training of {NUM_STEPS} updates on another task."
     "\n\n- The second table shows medians over seeds of the chosen hyperparameters. The gain is the "
     "score minus the score with the initial hyperparameters. The last column is the gain divided by the gain of "
     "the grid search.",

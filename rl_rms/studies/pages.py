@@ -57,9 +57,9 @@ class Finding:
 
 **Limits.** {study.caveat}
 
-The study used {len(self.results.seeds)} seeds. `rl-rms study {study.name}` repeats it. The raw data are in
-[{study.name}.json]({study.name}.json). Unless the page says otherwise, a number is the interquartile mean over
-seeds, and the brackets contain its 95 % bootstrap interval.
+The study used {len(self.results.seeds)} seeds. `rl-rms study {study.name}` repeats the study. The raw data are in
+[{study.name}.json]({study.name}.json). Numbers are interquartile means over seeds,
+and brackets contain 95 % bootstrap intervals, unless the page says otherwise.
 """
 
     def tables_to_markdown(self) -> str:

@@ -279,8 +279,7 @@ def verdict(results: Results) -> Verdict:
         f"this distance. Of all variants of RMSprop, {closest} ends nearest to the equilibrium, at a distance of "
         f"{short(distances_at_best[closest])}. The mean return of A2C with gusts, swings and lean is highest "
         f"after training with {TRAININGS[best]} ({short(returns[best])}). This mean return is lowest after "
-        "training with "
-        f"{TRAININGS[worst]} ({short(returns[worst])})."
+        f"training with {TRAININGS[worst]} ({short(returns[worst])})."
     )
     if spirals and damps:
         return Verdict("holds", sentence)
@@ -338,9 +337,9 @@ STUDY = Study(
     f"where m is the momentum. If the gradient is constant, s is the length of a step. The columns "
     f"`distance at the best rate` use the best of {len(RATES)} rates, separately for each row and noise."
     "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts this distance as the radius of a cycle. For "
-    "RMSprop without "
-    "momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o multiply this "
-    "radius by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius is 0."
+    "RMSprop without momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o "
+    "multiply this radius by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius "
+    "is 0."
     "\n\nIn the second experiment, A2C trains on CartPole for 100,000 env steps, while pushes change the "
     f"angular velocity of the pole by at most {STRENGTHS[0]} rad/s per env step."
     "\n\n- The pushes in training are absent (none), uniformly random (random), or the actions of an "

@@ -1,7 +1,7 @@
-"""Measures how much weight decay shrinks the weights, and how it changes the return of an agent.
+"""Measures how much weight decay shrinks the weights, and how weight decay changes the return of an agent.
 
-Coupled decay is added to the gradient, so RMSprop divides it by root v. Decoupled decay multiplies the weight by
-``1 - lr * strength``.
+Coupled decay is added to the gradient, so RMSprop divides the decay by the square root of the second moment v.
+Decoupled decay multiplies the weight by ``1 - lr * strength``.
 """
 
 import itertools
@@ -38,7 +38,8 @@ HISTORIES = {
 LR, UPDATES, BURST_AT, WEIGHTS = 0.01, 1_000, 50, 200
 NUM_ENVS, NUM_STEPS = 16, 8
 RATES = (1e-3, 3e-3, 1e-2)
-# RMSprop divides coupled decay by root v, which is far below 1 in these agents.
+# RMSprop divides coupled decay by root v. In these agents, root v is far below 1, so coupled strengths are
+# smaller.
 STRENGTHS = {"none": (0.0,), "coupled": (1e-4, 1e-3, 0.01), "decoupled": (0.01, 0.1, 1.0)}
 STRONG = 0.1
 
@@ -177,10 +178,9 @@ def verdict(results: Results) -> Verdict:
         f"At strength {STRONG:g}, decoupled decay leaves {least} to {most} of a weight for every history of "
         f"gradients. Coupled decay leaves {short(max(coupled.values()))} of a weight with large gradients, and "
         f"{unused} of a weight whose gradients are 0. In A2C, the 90th percentile of the strength of coupled "
-        "decay is "
-        f"{short(spread(results).middle)} times the 10th percentile. The mean return of A2C is {plain} without "
-        f"decay. It is {decayed[0]} with coupled decay of strength {strongest['coupled']:g}, and {decayed[1]} "
-        f"with decoupled decay of strength {strongest['decoupled']:g}."
+        f"decay is {short(spread(results).middle)} times the 10th percentile. The mean return of A2C is {plain} "
+        f"without decay. The mean return is {decayed[0]} with coupled decay of strength {strongest['coupled']:g}, "
+        f"and {decayed[1]} with decoupled decay of strength {strongest['decoupled']:g}."
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 
@@ -211,8 +211,8 @@ def draw(results: Results, figure: "Figure") -> None:
 STUDY = Study(
     name="weight_decay",
     claim="Decoupled weight decay does not depend on the history of the gradients.",
-    mechanism="`rl_rms.RMSprop` has the arguments `weight_decay` and `decoupled_weight_decay`. Agents take them "
-    "in `optimizer_kwargs`.",
+    mechanism="`rl_rms.RMSprop` has the arguments `weight_decay` and `decoupled_weight_decay`. Agents take both "
+    "arguments in `optimizer_kwargs`.",
     setup=f"In the first experiment, weights that start at 1 get {UPDATES:,} updates. The learning rate "
     f"falls linearly from {LR:g} to 0, and rho is 0.99."
     "\n\n- The gradients of a weight are normally distributed with a given standard deviation. In one "
@@ -220,14 +220,14 @@ STUDY = Study(
     "\n\n- The remaining share is the mean weight after the updates, without the movement that the "
     "gradients cause. A training without decay measures this movement."
     "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "
-    "of 200 updates. The study measures the mean return of the episodes that end in the second "
-    "half, at the best of three learning rates. RMSprop divides coupled decay by root v of each weight, so "
-    "the strength of the decay differs between weights. The last row of the first table shows the 90th "
-    "percentile of this strength over the weights, divided by the 10th percentile, at the end of a training "
-    "without decay.",
+    "of 200 updates. The study measures the mean return of the episodes that end in the second half of the "
+    "training, at the best of three learning rates. RMSprop divides coupled decay by the square root of each "
+    "weight's second moment, so the strength of the decay differs between weights. The last row of the first "
+    "table shows the 90th percentile of this strength over the weights, divided by the 10th percentile, at the "
+    "end of a training without decay.",
     caveat="The training is short and the network is small, so it does not overfit. Decay can therefore "
-    "improve little in this study. It may help more if a network has to stay able to learn. The "
-    "returns with decoupled decay do not differ significantly from the returns without decay.",
+    "improve little in this study. Decay may help more in trainings in which a network has to stay able to learn. "
+    "The returns with decoupled decay do not differ significantly from the returns without decay.",
     cells=cells,
     measure=measure,
     tables=tables,

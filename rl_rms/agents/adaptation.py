@@ -82,7 +82,7 @@ class Regime:
         number: Index of the regime, from 0.
         start: The agent's env steps when the regime began.
         end: The agent's env steps when the regime ended.
-        mean: Mean return of the regime's episodes; NaN if none ended.
+        mean: Mean return of the regime's episodes; NaN if no episode ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
         recovery: Env steps until the return recovers; NaN without a previous ``last_tenth``. The value is 0 if the

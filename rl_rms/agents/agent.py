@@ -191,9 +191,9 @@ class Agent:
         """Train for at least ``total_timesteps`` more env steps.
 
         The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. An agent that is
-        saved after the first Ctrl-C can resume its training bit-identically. A second Ctrl-C raises
-        KeyboardInterrupt at once.
-        A rollout or an evaluation that waits for episodes to end checks for Ctrl-C every 1,000 vector steps.
+        saved after these updates can resume its training bit-identically. A second Ctrl-C raises KeyboardInterrupt
+        at once. A rollout or an evaluation that waits for episodes to end can raise KeyboardInterrupt earlier, at
+        every 1,000th vector step.
         Call `interrupt`, for example in the handler of another signal, to stop the training after the updates on
         the rollout in progress.
 

@@ -54,7 +54,7 @@ class Collector:
             env steps times ``num_workers`` to ``num_timesteps``.
         first_index: Index of the first sub-environment in error messages.
         resetting: Whether the next step of each sub-environment is a reset, shape ``(num_envs,)``.
-        starts: Whether each last observation is the first of its episode, shape ``(num_envs,)``.
+        starts: Whether each sub-environment's last observation begins an episode, shape ``(num_envs,)``.
         action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
         info_sums: The sums of the entries of ``info``; None without ``log_info``.
 

@@ -126,7 +126,7 @@ class UserEncoder(nn.Module):
     """A user's encoder.
 
     Args:
-        module: Maps observations of shape ``(batch, *observation)``, or a dictionary or tuple of them, to
+        module: Maps observations of shape ``(batch, *observation)``, or a dictionary or tuple of such arrays, to
             features of shape ``(batch, num_features)``.
         space: The observation space. The module's result for a sample of this space gives the number of features.
 

@@ -116,7 +116,7 @@ class OverwrittenFinals:
     the sub-environment writes all observations into one array, the reset overwrites the final observation.
 
     Args:
-        env: The vector environment; only SyncVectorEnv and AsyncVectorEnv are checked.
+        env: The vector environment. Only Gymnasium's SyncVectorEnv and AsyncVectorEnv are checked, not subclasses.
     """
 
     def __init__(self, env: VectorEnv) -> None:

@@ -39,7 +39,7 @@ class Evaluated(NamedTuple):
 
 
 class EvalCallback(Periodic):
-    """Evaluates the agent in whole episodes at regular env steps and when the training reaches its last env step.
+    """Evaluates the agent in whole episodes at regular env steps and, with ``at_end``, after the last rollout.
 
     The callback logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
     ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
@@ -76,8 +76,8 @@ class EvalCallback(Periodic):
         best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
 
     Raises:
-        ValueError: If an argument is out of its range, or at the start of the training if the agent's environment
-            cannot be frozen.
+        ValueError: If an argument is out of its range; or at the start of the training, if ``env`` is None and the
+            agent's environment is not a `rl_rms.envs.NonStationaryVector`.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ def evaluate(
             all episodes; None for no function.
 
     Returns:
-        The episodes' returns and lengths, in the order in which they ended.
+        The returns, lengths and successes of the episodes, in the order in which the episodes ended.
 
     Raises:
         ValueError: If ``episodes`` is not a whole number >= 1, or ``seed`` or ``clock`` not a whole number >= 0.

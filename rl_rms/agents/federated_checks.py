@@ -10,7 +10,7 @@ from torch import Tensor
 from rl_rms.envs.checks import shown
 from rl_rms.optim.rule import State, rmsprop_init
 
-# Squares of larger values can overflow float32, and one infinite second moment stays infinite.
+# Squares of larger values can overflow float32, and an infinite second moment stays infinite.
 _LARGEST_DIRECTION = 1e18
 
 
@@ -67,7 +67,7 @@ def check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
 
 
 def checked_state(given: Any, own: Mapping[str, Tensor]) -> dict[str, State]:
-    """Second moments by parameter name; empty before the first round.
+    """Check loaded second moments, and return them by parameter name; empty before the first round.
 
     Args:
         given: The loaded second moments.

@@ -123,8 +123,8 @@ def check_writable(folder: Path) -> None:
 def owned(folder: Path) -> Iterator[None]:
     """Lock a folder for this process. The process may lock the folder several times.
 
-    The system releases the lock when the process ends, even if it is killed. On file systems without locks, such
-    as some network file systems, a warning replaces the lock.
+    The system releases the lock when the process ends, even if the process is killed. On file systems without
+    locks, such as some network file systems, a warning replaces the lock.
 
     Args:
         folder: The folder. A missing folder is made.

@@ -47,7 +47,7 @@ def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row
         masks: Shape ``(num_rows, action_mask_size(space))``.
         space: Action space of one environment.
         name: Name of a row in errors, before the row's index, such as ``"the action mask of row"``.
-        first_row: Index of the first row in errors.
+        first_row: Number that errors give to the first row.
 
     Raises:
         ValueError: If a row allows no action, or no value of a component or bit.
@@ -101,10 +101,11 @@ def read_action_masks(
         starts: Sub-environments whose observation is their episode's first.
         resetting: Sub-environments that reset in the next step.
         space: Action space of one environment.
-        first_index: Index of the first sub-environment in errors.
+        first_index: Number that errors give to the first sub-environment.
 
     Raises:
-        ValueError: If there are no masks, or a mask has a wrong size or allows no action.
+        ValueError: If the environment gives no masks when all episodes begin, or a mask has a wrong size or
+            allows no action.
     """
     num_envs = len(masks)
     given = [info for info in infos if ACTION_MASK in info]

@@ -324,7 +324,7 @@ class MetaGradient:
         self._window, self._eval_batches = window, eval_batches
 
 
-# The entries of a group that belong to each hyperparameter.
+# The entries of a parameter group that contain each hyperparameter.
 _ENTRIES = {"learning_rate": ("lr",), "half_life": ("half_life", "alpha"), "eps": ("eps",)}
 # Decay of the agreement's averages, with a half-life of 10 evaluation rollouts.
 _AGREEMENT_RHO = rho_from_half_life(10.0)

@@ -15,7 +15,7 @@ class Metrics:
     """The rows of a ``metrics.csv``.
 
     Attributes:
-        columns: Tags in the file's order, with `STEP`; empty if there is no file or its header is damaged.
+        columns: Tags in the file's order, with `STEP`; empty if the file is missing or has a damaged header.
         rows: Cells by tag. Every cell is the text of a number, or empty if the row has no value for the tag.
         problems: A message about each damaged header, row or cell, with its line number. `rows` omits damaged rows
             and has empty cells in place of damaged cells.

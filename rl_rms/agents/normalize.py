@@ -132,7 +132,7 @@ class RewardNormalizer:
         Returns:
             Scaled rewards, same shape.
         """
-        # A reset frame keeps the return, and an episode's end restarts it.
+        # A reset frame keeps the return, and the end of an episode restarts the return.
         is_whole = np.count_nonzero(valid) == valid.size
         decays = np.where(valid, self.gamma, 1.0)
         returns = rewards.astype(np.float64) if is_whole else np.where(valid, rewards, _ZERO)

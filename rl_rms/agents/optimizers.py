@@ -13,8 +13,8 @@ from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerLike = str | type[Optimizer]
 
-# The agents' default half-life, in updates. A short half-life scales down the largest gradients, which carry the
-# signal.
+# The agents' default half-life, in updates. With a short half-life, RMSprop scales down the largest gradients,
+# which carry the signal.
 DEFAULT_HALF_LIFE = 200.0
 DEFAULT_EPS = 1e-5
 _HALF_LIFE_NAMES = {"half_life", "rho", "alpha"}

@@ -35,7 +35,7 @@ _CELLS: dict[str, type[nn.GRUCell] | type[nn.LSTMCell]] = {"gru": nn.GRUCell, "l
 
 
 class ActorCriticPolicy(nn.Module):
-    """Actor and critic over encoded observations, with an optional recurrent cell before actor and critic.
+    """An actor and a critic that share an encoder of observations and, optionally, a recurrent cell.
 
     ``encode`` converts observations to features; with ``shared_trunk``, through hidden layers that actor and
     critic share. ``remember`` passes the features through the recurrent cell, if there is one. ``actor`` and
@@ -150,7 +150,7 @@ class ActorCriticPolicy(nn.Module):
     def forward(self, observations: Any) -> tuple[Distribution, Tensor]:
         """The distribution over actions, and the values, for observations of shape ``(batch, *observation)``.
 
-        A recurrent policy treats the observations as the first of their episodes.
+        A recurrent policy treats each observation as the first observation of an episode.
         """
         features = self.encode(observations)
         if self.cell is not None:

@@ -127,10 +127,10 @@ class ProgressCallback(Callback):
     JSON output has one object per line. The ``event`` of an object is ``start``, ``progress`` (once in ``every``
     rollouts), ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env
     steps), ``total``, ``fps`` (env steps per second), ``return`` (mean over the last 100 episodes), ``half_life``
-    (updates) and ``regime`` (its index), each null if it is unknown or not finite. ``start`` and ``end`` events
-    have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all ``half_lives``. In a
-    ``regime`` event, ``start`` is the regime's first env step, ``return`` is the mean return in the regime, and
-    ``first_tenth`` and ``last_tenth`` are the mean returns in these parts of the regime.
+    (updates) and ``regime`` (index of the regime). A value is null if it is unknown or not finite. ``start`` and
+    ``end`` events have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all
+    ``half_lives``. In a ``regime`` event, ``start`` is the regime's first env step, ``return`` is the mean return
+    in the regime, and ``first_tenth`` and ``last_tenth`` are the mean returns in these parts of the regime.
 
     Args:
         console: The output; the standard output by default.

@@ -30,7 +30,7 @@ class TrainedAgent(Protocol):
 
     @property
     def env(self) -> VectorEnv | None:
-        """The agent's environment."""
+        """The agent's vector environment; None for an agent without an environment."""
         ...
 
     @property

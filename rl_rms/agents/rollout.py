@@ -28,7 +28,7 @@ class Episode:
         length: Env steps.
         env_index: Index of the sub-environment.
         num_timesteps: Env steps of the agent at the episode's end, all sub-environments together.
-        success: Success that the environment reports at the episode's end; None if it reports nothing.
+        success: Success that the environment reports at the episode's end; None without a report.
     """
 
     ret: float

@@ -87,7 +87,7 @@ def env_actions(space: gym.Space[Any], *, squash: bool = False) -> Callable[[Arr
 
     Args:
         space: Action space. Discrete and MultiDiscrete add their start; Box clips to its bounds.
-        squash: Whether to apply tanh and scale to the bounds of a Box first.
+        squash: Whether to apply tanh to actions of a Box and scale the results to the bounds of the Box.
     """
     dtype: Any = space.dtype
     if isinstance(space, spaces.MultiBinary) or (isinstance(space, spaces.Discrete) and not space.start):

@@ -35,7 +35,7 @@ class TrainingState:
     is_interrupted: bool = False
 
     def raise_if_interrupted(self, workers: Workers = ALONE) -> None:
-        """Raise KeyboardInterrupt in all workers, once, if any worker was interrupted."""
+        """Raise KeyboardInterrupt once in every worker if any worker was interrupted."""
         if not workers.all_true(not self.is_interrupted):
             self.is_interrupted = False
             raise KeyboardInterrupt

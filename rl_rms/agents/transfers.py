@@ -20,7 +20,7 @@ Scalars = Mapping[str, Tensor | float]
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """A tensor with an array's values; on the CPU it shares the array's memory.
+    """A tensor with an array's values; a tensor on the CPU shares the array's memory.
 
     A copy to CUDA does not wait for the GPU. Later changes of the array do not change the copy.
     """

@@ -2,8 +2,8 @@
 
 All workers begin with the same weights and random generators, step their own sub-environments, and take the same
 optimizer steps. The workers exchange data such as gradients, statistics and counts, but no observations. On one
-machine with Linux and x86-64, CPU arrays go through shared memory. All other data go through torch.distributed.
-torchrun and Ray can start the processes.
+machine with Linux and x86-64, CPU arrays, except bfloat16 tensors, go through shared memory. All other data go
+through torch.distributed. torchrun and Ray can start the processes.
 """
 
 import math

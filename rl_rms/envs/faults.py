@@ -77,7 +77,8 @@ class Fault:
             places = re.findall(r'File "(.+)", line (\d+)', trace)
         else:
             places = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(error.__traceback__)]
-        # The checks of returned values raise errors in this library, not in the environment.
+        # An error raised in this library comes from a check of a returned value. The message then has no line of
+        # code.
         is_own = not places or Path(places[-1][0]).parent == Path(__file__).parent
         where = "" if is_own else f" ({places[-1][0]}, line {places[-1][1]})"
         return cls(f"{type(error).__name__}: {error}{where}", error)

@@ -47,7 +47,7 @@ def make_vec(
         id: Id or specification of the environment, or a function that makes a new environment at each call. The id
             of a ready-made task, such as ``"rl_rms/DriftingCartPole-v0"``, selects its environment, changes and
             curriculum.
-        num_envs: Number of sub-environments.
+        num_envs: Number of sub-environments, >= 1.
         changes: See `NonStationaryVector`. Given changes override a ready-made task's changes, target by target.
         curriculum: See `NonStationaryVector`. A given curriculum overrides a ready-made task's curriculum.
         sharing: See `NonStationaryVector`.

@@ -225,7 +225,7 @@ class ParameterSetter:
     def _rearranged(
         self, part: "_Part", first: npt.NDArray[np.bool_] | bool, batch: npt.NDArray[Any]
     ) -> npt.NDArray[Any]:
-        """Apply the transforms other than gain and offset of one part to a batch."""
+        """Apply one part's transforms other than gain and offset to a batch."""
         values, targets, prefix, size = self._transforms, self.targets, part.prefix, components(part.space)
         shift = np.zeros((1, size))
         if f"{prefix}offsets" in targets:

@@ -1,4 +1,4 @@
-"""Native vector environments for Gymnasium's classic control tasks, which compute all sub-environments at once.
+"""Native vector environments for Gymnasium's classic control tasks, which step all sub-environments at once.
 
 A SyncVectorEnv with the same seed and actions makes the same transitions. `rl_rms.envs.make_vec` makes these
 environments with ``vectorization_mode="native"``. Gymnasium itself has a native CartPole.

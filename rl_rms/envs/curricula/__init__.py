@@ -1,9 +1,9 @@
 """Curricula: rules that set the parameters of each episode, mostly from the results of earlier episodes.
 
 A curriculum can set any target that a schedule can set. A target cannot have both a curriculum and a schedule. A
-curriculum runs in one process, and draws all random numbers from one seed. A curriculum chooses a task when an
-episode begins and records the result when the episode ends. Episodes that end in the same vector step are recorded
-in the order of their sub-environments.
+curriculum draws all random numbers from one seed. Distributed training does not support curricula. A curriculum
+chooses a task when an episode begins and records the result when the episode ends. Episodes that end in the same
+vector step are recorded in the order of their sub-environments.
 """
 
 from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode

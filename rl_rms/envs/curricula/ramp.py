@@ -52,7 +52,7 @@ class LinearRamp(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """Completed share of the ramp."""
+        """Completed share of the ramp, in [0, 1]."""
         return min(self._count / self.over, 1.0)
 
     def _draw(self) -> tuple[Task, Any]:

@@ -77,7 +77,7 @@ class Staged(Climb):
         stages: The task of each stage, ``{target: value}``, all with the same targets.
         threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`); None with
             ``gate``.
-        window: Number of latest episodes in the mean return, >= 1.
+        window: Number of latest episodes in the mean return, >= 1; no effect with ``gate``.
         gate: A gate, or its YAML form, instead of ``threshold``.
 
     Raises:

@@ -86,10 +86,10 @@ class Regime:
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
         recovery: Env steps until the return recovers; NaN without a previous ``last_tenth``. The value is 0 if the
-            mean return of the first tenth's episodes reaches the threshold. If the first tenth has fewer than 20
-            episodes, the regime's first 20 episodes replace them. If the mean of these first episodes is below the
-            threshold, the value is the number of env steps until the mean return of 20 consecutive episodes
-            reaches the threshold; ``inf`` if no such mean reaches the threshold.
+            mean return of the first tenth's episodes reaches the threshold. If fewer than 20 episodes end in the
+            first tenth, the regime's first 20 episodes count instead. If the mean return of the first episodes is
+            below the threshold, the value is the number of env steps until the mean return of 20 consecutive
+            episodes reaches the threshold; ``inf`` if no such mean reaches the threshold.
     """
 
     number: int

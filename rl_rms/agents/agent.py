@@ -191,7 +191,7 @@ class Agent:
         """Train for at least ``total_timesteps`` more env steps.
 
         The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. An agent that is
-        saved after these updates can resume its training bit-identically. A second Ctrl-C raises KeyboardInterrupt
+        saved after the updates can resume its training bit-identically. A second Ctrl-C raises KeyboardInterrupt
         at once. A rollout or an evaluation that waits for episodes to end can raise KeyboardInterrupt earlier, at
         every 1,000th vector step.
         Call `interrupt`, for example in the handler of another signal, to stop the training after the updates on
@@ -203,7 +203,7 @@ class Agent:
             callback: A `Callback`, a function, or several callbacks and functions; None for no callback. `learn`
                 calls a function with the agent after the updates on every rollout. A function that returns False
                 stops the training.
-            progress_bar: Whether to show progress, as a live view in a terminal and otherwise as plain lines.
+            progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; None writes nothing.
                 ``rl-rms report`` and ``rl-rms plot`` read this folder.
             log_interval: Rollouts between two entries of the log. With None, PPO logs every rollout, and the other
@@ -217,7 +217,7 @@ class Agent:
                 environment.
             FloatingPointError: If a reward, an observation or a gradient is not finite, and ``on_nonfinite`` is
                 ``"raise"``.
-            EnvError: If a sub-environment failed. A checkpoint saved after this error has no episodes in progress.
+            EnvError: If a sub-environment failed. A file saved after an EnvError has no episodes in progress.
             KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
             rl_rms.agents.files.TakenError: If another process logs into ``log_dir``.

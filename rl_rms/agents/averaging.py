@@ -17,7 +17,7 @@ def average_step(policy: nn.Module, optimizer: Optimizer, share: float, workers:
     Args:
         policy: The policy whose parameters the optimizer moves. All workers have the same parameters.
         optimizer: This worker's optimizer.
-        share: Weight of this worker's step: its share of the transitions.
+        share: Weight of this worker's step, which is the worker's share of the transitions.
         workers: The workers.
     """
     params = [param for param in policy.parameters() if param.requires_grad]

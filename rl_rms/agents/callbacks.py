@@ -56,7 +56,7 @@ class _FunctionCallback(Callback):
 
 
 def is_false(answer: object) -> bool:
-    """Whether a callback's return value stops the training. Only ``False`` and ``np.False_`` do."""
+    """Whether a callback's return value is ``False`` or ``np.False_``, which stops the training."""
     return isinstance(answer, (bool, np.bool_)) and not answer
 
 

@@ -56,8 +56,8 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is not an agent, is damaged, has another version or algorithm, or lacks a field, or
-            if a field has an invalid value, such as NaN weights.
+        ValueError: If the file is damaged or not an agent, its version or algorithm differs, or a field is missing
+            or has an invalid value, such as NaN weights.
     """
     path = storage.with_suffix(path)
     contents = storage.read(path)

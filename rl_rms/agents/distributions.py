@@ -276,8 +276,8 @@ def as_distribution(given: Any) -> Distribution:
     Args:
         given: A distribution of this module, an object with its methods, or a distribution of
             ``torch.distributions``. ``Categorical``, ``Normal`` and ``Bernoulli`` become the distributions of this
-            module, which draw the same actions with any number of workers. ``Categorical`` and ``Bernoulli`` then
-            support masks.
+            module, which draw the same actions with any number of workers. The converted ``Categorical`` and
+            ``Bernoulli`` support masks.
 
     Raises:
         ValueError: If the result has another type.

@@ -64,7 +64,7 @@ class EpisodeTracker:
         return len(valid) - len(rows)
 
     def close(self, done: Bools, info: Mapping[str, Any], num_timesteps: int) -> list[Episode]:
-        """End episodes, and return them.
+        """End the finished episodes, and return an `Episode` for each.
 
         Args:
             done: Sub-environments whose episode ended.

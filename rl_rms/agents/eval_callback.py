@@ -111,7 +111,7 @@ class EvalCallback(Periodic):
         self._has_warned = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The best mean return, and the number of evaluations since then."""
+        """The best mean return, and the number of evaluations since the best evaluation."""
         return {"best_mean_reward": self.best_mean_reward, "since_best": self._since_best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ class EvalCallback(Periodic):
         """The environment for evaluations.
 
         Raises:
-            ValueError: If there is no such environment.
+            ValueError: If there is no environment for evaluations.
         """
         if self.env is not None:
             return self.env

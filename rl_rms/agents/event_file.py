@@ -73,7 +73,7 @@ class EventFile:
         self._add([Summary.Value(tag=tag, image=Summary.Image(encoded_image_string=encoded))], step)
 
     def histogram(self, step: int, tag: str, values: "Tensor") -> None:
-        """Add a histogram of the finite values, if there are any."""
+        """Add a histogram of the finite values. Add nothing without finite values."""
         from torch.utils.tensorboard.summary import histogram
 
         finite = values[values.isfinite()].cpu().numpy()

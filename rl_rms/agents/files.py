@@ -39,7 +39,7 @@ def write(path: Path, content: bytes | str) -> None:
     """Write to a new file in the same folder, flush it to the disk, and rename it.
 
     An earlier file stays complete until the new file is renamed. The new file has a random name and is created
-    exclusively, so no link is followed, and two processes that write one path do not mix their contents.
+    exclusively. No link is followed, and two processes that write one path do not mix their contents.
 
     Args:
         path: Path of the file; its folder is made. A link at this path is replaced, not followed.

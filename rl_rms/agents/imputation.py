@@ -160,7 +160,7 @@ class Imputer:
     def check_step(
         self, rewards: Array, finals: Finals, observations: Tree, before: Tree, valid: Bools, starts: Bools
     ) -> tuple[Array, Finals, Tree, Bools | None]:
-        """Check and impute the rewards and observations of a step, and return them with the transitions to mask.
+        """Check and impute the rewards and observations of a step. Also return a mask of the imputed transitions.
 
         Args:
             rewards: Shape ``(num_envs,)``.

@@ -290,7 +290,7 @@ class Agent:
     def save(self, path: str | Path) -> Path:
         """Write one file with the weights and all other state that `load` restores.
 
-        After an error or a second Ctrl-C within a rollout, the file does not contain the episodes in progress.
+        After an error or a KeyboardInterrupt within a rollout, the file does not contain the episodes in progress.
 
         Args:
             path: The file; ``.safetensors`` is added unless the path already ends in this suffix.

@@ -123,7 +123,7 @@ class Learner(ABC):
 
     @abstractmethod
     def rollout_done(self, num_steps: int, episodes: list[Episode]) -> bool:
-        """Whether a rollout of ``num_steps`` vector steps with these finished episodes is complete."""
+        """Whether a rollout of ``num_steps`` vector steps with the finished ``episodes`` is complete."""
 
     @abstractmethod
     def loss_mask(self, rollout: Rollout) -> Bools:
@@ -174,7 +174,7 @@ class Learner(ABC):
         return Update(metrics, self._step(batch, totals.env_steps, totals.share, num_timesteps, metrics))
 
     def env_steps_per_update(self, totals: RolloutTotals) -> float:
-        """Env steps of all workers per optimizer step on these rollouts."""
+        """Env steps of all workers per optimizer step on the current rollouts."""
         return totals.env_steps
 
     def batch(self, rollout: Rollout, state: Tensor | None, num_timesteps: int) -> Batch:

@@ -136,9 +136,9 @@ class Logger:
     Args:
         folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``; None writes no files. The folder is
             created if missing, and locked against other processes until the logger closes.
-        resumed_at: Env steps at which the training continues. A log in the folder is continued after these env
-            steps; later rows are dropped with a warning. With 0, a log in the folder belongs to another training
-            and is moved to ``earlier1``, ``earlier2``, ... with a warning.
+        resumed_at: Env steps at which the training continues. A log in the folder is continued after
+            ``resumed_at`` env steps; later rows are dropped with a warning. With 0, a log in the folder belongs to
+            another training and is moved to ``earlier1``, ``earlier2``, ... with a warning.
 
     Raises:
         UnwritableError: If the logger cannot create the folder or write to it.

@@ -275,10 +275,10 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 
 
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
-    """The inputs of actor and critic in rows: first for observations with an action, then for all others.
+    """The inputs of actor and critic in rows: observations with an action first, observations without last.
 
-    The observations after the last step and the final observations of truncated episodes have no action. These
-    observations give only bootstrap values, so their inputs have no autograd graph.
+    The observations after the last step and the final observations of truncated episodes have no action.
+    Observations without an action give only bootstrap values, so their inputs have no autograd graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

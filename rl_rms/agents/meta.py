@@ -53,8 +53,8 @@ class MetaGradient:
         path: ``logs`` after each meta-gradient step.
         scalars: The loss and norm of the last meta-gradient, and the first group's hyperparameters, by TensorBoard
             tag. ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
-            rollouts, divided by their root mean square. The value is -1 or 1 if all gradients are equal, and about
-            0 for noise. A positive value means that a smaller hyperparameter decreases the loss.
+            rollouts, divided by the root mean square of these gradients. The value is -1 or 1 if all gradients are
+            equal, and about 0 for noise. A positive value means that a smaller hyperparameter decreases the loss.
         saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
 
     Raises:
@@ -75,7 +75,7 @@ class MetaGradient:
         names = {id(param): name for name, param in self._params.items()}
         groups = optimizer.param_groups
         self._names = [[names[id(param)] for param in group["params"] if id(param) in names] for group in groups]
-        # The configured values. The optimizer uses the products of these values and the ratios.
+        # The configured values. The optimizer uses the products of the configured values and the ratios.
         stated = [entry for name in config.adapt for entry in _ENTRIES[name]]
         self._stated = [{entry: group[entry] for entry in stated} for group in groups]
         self.logs = torch.zeros(len(config.adapt), dtype=torch.float64)

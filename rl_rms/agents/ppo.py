@@ -134,7 +134,7 @@ class PPOLearner(A2CLearner):
         last_epoch = [(part, metrics) for part, metrics in rows if part.epoch == parts[-1].epoch]
         for name in rows[0][1]:
             chosen = {_KL: last_epoch, "train/loss": rows[-1:], "train/std": rows[-1:]}.get(name, rows)
-            # A minibatch above the KL limit takes no step, so it has no gradient norm.
+            # No optimizer step follows a minibatch above the KL limit, so the minibatch has no gradient norm.
             logged = [(part, metrics) for part, metrics in chosen if name in metrics]
             total = sum(part.share * metrics[name] for part, metrics in logged if part.share)
             means[name] = total / (len(logged) * share) if share else math.nan

@@ -40,7 +40,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Rollout:
-    """The transitions of ``num_steps`` vector steps. The collector reuses these arrays for the next rollout.
+    """The transitions of ``num_steps`` vector steps. The collector reuses the arrays for the next rollout.
 
     Observations may be trees of arrays, see `rl_rms.agents.trees`.
 
@@ -131,8 +131,8 @@ class Step(NamedTuple):
         finals: Index and final observation of each truncated sub-environment whose next observation already
             belongs to a new episode.
         masked: Transitions that contain an imputed value; None if there are none.
-        broken: Sub-environments that failed and were restarted. The episodes of these sub-environments ended one
-            step earlier. None if none failed.
+        broken: Sub-environments that failed and were restarted. The episodes of failed sub-environments ended
+            one step earlier. None if none failed.
     """
 
     rewards: Array

@@ -5,7 +5,7 @@ writes an array to its slot, raises its counter, and waits until all counters ha
 process reads all slots. A process writes to the same slot again two turns later. By then, all processes have read
 the slot.
 
-The memory has no name in any file system, so the kernel frees it as soon as the processes have ended.
+The memory has no name in any file system, so the kernel frees the memory as soon as the processes have ended.
 """
 
 import mmap
@@ -92,7 +92,7 @@ class SharedMemory:
             num_bytes = own[part].nbytes
             slots = self._slots[self._turn % 2, :, :num_bytes].view(own.dtype)
             slots[self._rank] = own[part]
-            # The order matters: on x86-64, other processes see the data before the counter.
+            # The data is written before the counter. On x86-64, other processes see the two writes in this order.
             self._counters[self._rank * _LINE // 8] = self._turn
             self._wait()
             yield part, slots

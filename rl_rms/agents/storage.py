@@ -42,8 +42,8 @@ def write(path: Path, contents: dict[str, Any]) -> Path:
 
     Args:
         path: Path of the file; ``.safetensors`` is added unless the path ends in it.
-        contents: Tensors, numbers, strings, None, and nested lists, tuples and dictionaries of them. Tuples are
-            read as lists. Keys are strings or whole numbers.
+        contents: Tensors, numbers, strings, None, and nested lists, tuples and dictionaries of such values. Tuples
+            are read as lists. Keys are strings or whole numbers.
 
     Returns:
         The file's path.

@@ -37,7 +37,7 @@ class VideoCallback(Periodic):
             wrappers, such as running statistics.
         folder: Folder of the files ``step_<env steps>-episode-<number>.mp4``.
         every: Env steps between two videos.
-        deterministic: Whether to take the most likely actions instead of sampling them.
+        deterministic: Whether to take the most likely actions instead of sampled actions.
 
     Raises:
         ValueError: If ``every`` is not a whole number >= 1, or the environment has several sub-environments or

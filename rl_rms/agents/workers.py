@@ -180,7 +180,7 @@ class Workers:
                 self._memory.all_reduce(flat.detach().numpy())
 
     def _share_memory(self) -> SharedMemory | None:
-        """Create memory that all workers share; None if a worker cannot use it, for example on another machine."""
+        """Create memory that all workers share; None if a worker cannot use the memory, as on another machine."""
         created = address = opened = memory = None
         if self.rank == 0:
             with suppress(OSError):

@@ -82,8 +82,8 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """Make an adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule, which does not get
-            the returns of episodes.
+        ValueError: If an AdversarialBurst is part of another schedule, which does not get the returns of
+            episodes.
     """
     adversaries = {}
     for target, schedule in changes.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# The sum of two integers below this limit fits into NumPy's int64.
+# The sum of two integers below 2**62 fits into NumPy's int64.
 _TOO_MANY = 2**62
 
 

@@ -34,8 +34,8 @@ class Clock(ABC):
     """
 
     seed: int
-    # Indices of this process's sub-environments among the sub-environments of all processes, and
-    # the total number of sub-environments.
+    # Indices of this process's sub-environments among the sub-environments of all processes, and the total number
+    # of sub-environments.
     _indices: Ints
     _num_in_all: int
     # Number of vector steps with a frozen clock since the reading was last set.

@@ -11,8 +11,8 @@ class Configurable:
     """Base class of schedules, curricula and gates, which a configuration names by their ``name``.
 
     The arguments of a constructor are the keys of the YAML form. A class of the library with a ``name`` is
-    registered when it is defined. User-defined classes are not registered, so a configuration builds only classes
-    of the library.
+    registered when the class is defined. User-defined classes are not registered, so a configuration builds only
+    classes of the library.
 
     Attributes:
         name: The name of the class in YAML.

@@ -50,7 +50,7 @@ class Delays:
         delayed = np.empty_like(actions)
         for row, (action, delay) in enumerate(zip(actions, np.rint(delays).astype(int).tolist(), strict=True)):
             queue = self._actions[row]
-            # The caller may overwrite its array later.
+            # The caller may overwrite the array of actions later.
             queue.append(action.copy())
             del queue[: -LONGEST - 1]
             delayed[row] = queue[-1 - delay] if delay < len(queue) else self._idle

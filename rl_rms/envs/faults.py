@@ -20,8 +20,8 @@ from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.seeds import derive_seeds
 
-# Maximum number of restarts of a sub-environment without a valid step between them. After these restarts, the next
-# failure raises `EnvError`.
+# Maximum number of restarts of a sub-environment without a valid step between them. After this number of
+# restarts, the next failure raises `EnvError`.
 MAX_RESTARTS_IN_A_ROW = 5
 
 

@@ -20,7 +20,7 @@ from rl_rms.envs.tasks import find_task
 from rl_rms.envs.vector import NonStationaryVector
 from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 
-# With fewer sub-environments than this number, some native vector environments of rl_rms are slower than a
+# With fewer sub-environments than FEWEST_NATIVE, some native vector environments of rl_rms are slower than a
 # SyncVectorEnv.
 FEWEST_NATIVE = 8
 

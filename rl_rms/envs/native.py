@@ -129,7 +129,7 @@ class Native(Backend):
         }
 
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`. ``resetting`` is not used, because the snapshot includes this information."""
+        """Restore a `snapshot`. ``resetting`` is not used, because the snapshot includes the pending resets."""
         if "known" not in snapshot or not has_known_state(self._env):
             raise ValueError(OTHERWISE)
         check_wrappers(snapshot["wrappers"], self._layers.names)

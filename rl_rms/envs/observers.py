@@ -68,7 +68,7 @@ class Observer:
             changed: Whether the regime has changed: a scalar, or shape ``(num_envs,)`` in a batch.
         """
         entries = {"params": values, "time": [np.asarray(clock) / self._unit], "change": [changed]}
-        # () for one observation, (num_envs,) for a batch.
+        # The shape is () for one observation, and (num_envs,) for a batch.
         shape = np.shape(clock)
         parts = {name: self._stack(entries[name], shape) for name in self.observe}
         if self._is_concatenated:

@@ -21,7 +21,7 @@ from rl_rms.envs.parameters.registry import find_owner
 from rl_rms.envs.transforms import NEUTRAL, Space, components, keys_of, transform_of
 from rl_rms.envs.verification import copy_env, verify_effect
 
-# These targets need neither random numbers nor state, so faster code applies them.
+# Targets that need neither random numbers nor state. Faster code applies these targets.
 _AFFINE = {"observation.gain", "observation.offset", "action.flip", "action.gain"}
 
 
@@ -140,7 +140,7 @@ class ParameterSetter:
         return any(values[index] != self.values[index] for index in self.episodic)
 
     def current(self) -> tuple[float, ...]:
-        """Return the current value of each target, even if it was never set."""
+        """Return the current value of each target, even if the value was never set."""
         return tuple(
             self._value(target) if transform_of(target) is None else self._transforms[target]
             for target in self.targets
@@ -410,7 +410,7 @@ def _find_parts(targets: Sequence[str], observation_space: Space) -> list[_Part]
 
 
 def _column(value: Any) -> npt.NDArray[Any]:
-    """Reshape a value so that it multiplies rows: ``(1, 1)`` for a scalar, else ``(num_envs, 1)``."""
+    """Reshape a value for broadcasting over rows: ``(1, 1)`` for a scalar, else ``(num_envs, 1)``."""
     return np.atleast_1d(value)[:, None]
 
 

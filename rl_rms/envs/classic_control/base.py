@@ -31,7 +31,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
     _PARAMETERS: ClassVar[tuple[str, ...]]
     # Default bounds of an initial state.
     _BOUNDS: ClassVar[tuple[float, float]]
-    # The single environment computes the first observation of an episode in this precision.
+    # Precision in which the single environment computes the first observation of an episode.
     _INITIAL_DTYPE: ClassVar[type[np.floating[Any]]] = np.float64
 
     state: Floats | None = None

@@ -92,9 +92,9 @@ class Curriculum(
         """Env steps between two changes of the distribution of tasks.
 
         The timescale is the running mean of the spans between changes, in which the latest span has a weight of
-        0.3. If more env steps have passed since the last change, the timescale is the
-        number of these env steps. The timescale is ``inf``
-        before the first change. Only env steps of finished episodes count, over all sub-environments.
+        0.3. If the time since the last change exceeds the mean, the timescale is the time since the last change.
+        The timescale is ``inf`` before the first change. Only env steps of finished episodes count, over all
+        sub-environments.
         """
         return max(self._mean_span, self._env_steps - self._changed_at)
 

@@ -57,7 +57,7 @@ class LinearRamp(Curriculum):
 
     def _draw(self) -> tuple[Task, Any]:
         share = self.difficulty
-        # This formula is exact at both ends.
+        # The formula gives exactly the values of start and end at the ends of the ramp.
         return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:

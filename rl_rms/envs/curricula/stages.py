@@ -125,7 +125,7 @@ class SuccessGated(Climb):
     """Moves to the next level when the agent succeeds, and to the previous level when a level is too hard.
 
     The next level begins when a `WilsonGate` opens. The gate also computes an upper confidence bound of the
-    success rate in its window. If this bound is below ``threshold - hysteresis``, the previous level begins again.
+    success rate. If the upper bound is below ``threshold - hysteresis``, the previous level begins again.
     After a change of the level, the level does not change for ``cooldown`` episodes.
 
     Args:

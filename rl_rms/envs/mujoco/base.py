@@ -1,9 +1,9 @@
 """The base class of the native vector environments for MuJoCo: simulations in threads, state and rendering.
 
-Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo releases Python's
-global interpreter lock during a step, so several threads step several sub-environments at once. `MujocoVectorEnv`
-does not use ``mujoco.rollout``, which does not return the warm start of the constraint solver. Without the warm
-start, the trajectories differ from Gymnasium's trajectories.
+Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo releases Python's global
+interpreter lock during a step, so several threads step several sub-environments at once. `MujocoVectorEnv` does
+not use ``mujoco.rollout``, which does not return the warm start of the constraint solver. Without the warm start,
+the trajectories differ from Gymnasium's trajectories.
 """
 
 import copy
@@ -26,8 +26,8 @@ class MujocoVectorEnv(NativeVectorEnv):
 
     Args:
         num_envs: Number of sub-environments, >= 1.
-        num_threads: Number of threads that step the sub-environments, >= 1; threads beyond
-            ``num_envs`` are not used. None uses one thread per core that the process may use.
+        num_threads: Number of threads that step the sub-environments, >= 1; threads beyond ``num_envs`` are
+            not used. None uses one thread per core that the process may use.
         **kwargs: See `NativeVectorEnv`.
 
     Attributes:

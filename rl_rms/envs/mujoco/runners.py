@@ -54,7 +54,7 @@ class RunnerVectorEnv(MujocoVectorEnv):
         place = self._gather("qpos")[:, : self._AXES]
         if self._AXES == 1:
             return {"x_position": place[:, 0]}
-        # numpy.linalg.norm computes the norm of one vector in this way.
+        # numpy.linalg.norm computes the norm of one vector as the square root of a dot product.
         distances = np.sqrt([one.dot(one) for one in place])
         return {"x_position": place[:, 0], "y_position": place[:, 1], "distance_from_origin": distances}
 

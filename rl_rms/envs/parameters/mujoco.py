@@ -62,7 +62,7 @@ def _as_made(env: Any) -> _AsMade:
 
 
 def _register_option(name: str, field: str, index: int | None = None, **bounds: float) -> None:
-    """Register a number of ``model.opt``, or an element of one of its vectors."""
+    """Register a number of ``model.opt``, or an element of a vector of ``model.opt``."""
 
     def assign(env: Any, value: float) -> None:
         if index is None:

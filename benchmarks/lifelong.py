@@ -281,7 +281,8 @@ def _learn_theirs(
                     episodes.append(Episode(ended["r"], ended["l"], index, self.num_timesteps))
             return True
 
-    # make_vec_env returns a VecMonitor. It is inside VecNormalize, so it records returns that are not normalized.
+    # make_vec_env returns a VecMonitor. VecNormalize wraps the VecMonitor, so the VecMonitor records unnormalized
+    # returns.
     env: VecEnv = make_vec_env(task.id, NUM_ENVS, task.changes, curriculum=task.make_curriculum(), seed=seed)
     if contender.vec_normalize:
         discrete = isinstance(env.observation_space, gym.spaces.Discrete)
@@ -332,7 +333,8 @@ def run(tasks: list[str], contenders: list[str], processes: int) -> None:
 def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
     """Return the contender in `THEIRS` with the highest mean score.
 
-    The result is None unless both contenders in `NEEDED` are trained, because one of them is usually the best.
+    The result is None unless both contenders in `NEEDED` are trained, because one of these two is usually the
+    best.
     """
     if not all(one in measured for one in NEEDED):
         return None

@@ -75,7 +75,7 @@ class Records:
                     self.seconds[key] = seconds[0]
 
     def get(self, task: str, contender: str, rate: float, seed: int) -> list[float]:
-        """Return the scores of a training. Train if the file does not contain them."""
+        """Return the scores of a training. If the file does not contain the scores, train first."""
         key = (task, contender, rate, seed)
         if key not in self.scores:
             began = time.process_time()

@@ -153,9 +153,10 @@ def verdict(results: Results) -> Verdict:
     of, floor = taus(results), floors(results)
     most, least = (choose(of, key=lambda pair: of[pair][0]) for choose in (max, min))
     sentence = (
-        f"Between two optimizers, tau is highest for {' and '.join(most)} ({of[most][0]:.2f}), and lowest for "
-        f"{' and '.join(least)} ({of[least][0]:.2f}). Between two halves of one optimizer's seeds, tau is at "
-        f"least {min(floor.values()):.2f}. Between the two best learning rates of one optimizer, tau is as low as "
+        f"Kendall's tau between the rankings of two optimizers is highest for {' and '.join(most)} "
+        f"({of[most][0]:.2f}), and lowest for {' and '.join(least)} ({of[least][0]:.2f}). Between the rankings of "
+        f"two halves of one optimizer's seeds, tau is at least {min(floor.values()):.2f}. Between the rankings at "
+        "the two best learning rates of one optimizer, tau is as low as "
         f"{min(between_rates(results, by) for by in optimizers):.2f}."
     )
     below = [pair for pair, one in of.items() if one[2] < min(floor[name] for name in pair)]

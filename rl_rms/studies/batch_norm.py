@@ -154,7 +154,7 @@ def tables(results: Results) -> Sequence[Table]:
 def verdict(results: Results) -> Verdict:
     """Judge the claim by the worst gamma at eps 1e-8.
 
-    The evidence also has the worst gamma at the largest eps, and the longest effect of a jump.
+    The evidence also contains the worst gamma at the largest eps, and the longest effect of a jump.
     """
     small = worst(results, "RMSprop, eps 1e-8")
     scaled = [by for by in results.levels("by") if by.startswith("RMSprop,")]

@@ -87,8 +87,8 @@ def _descend(grads: Tensor, hit: Tensor, num_tensors: int, **options: Any) -> tu
 
     Returns:
         Root v of the coordinates in the burst, without bias correction, at each update from the burst on, shape
-        ``(after, hit coordinates)``; and the step in the update with the burst, in learning rates, shape
-        ``(coordinates,)``.
+        ``(after, hit coordinates)``; and the step in the update with the burst, divided by the learning rate,
+        shape ``(coordinates,)``.
     """
     params = [torch.zeros_like(part, requires_grad=True) for part in _split(grads[0], num_tensors)]
     optimizer = RMSprop(params, lr=1.0, bias_correction=True, **options)
@@ -196,9 +196,10 @@ STUDY = Study(
     name="clipping",
     claim="Clipping gradients before they enter the second moment v keeps outliers out of v.",
     mechanism="`rl_rms.RMSprop` clips gradients by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
-    "`max_grad_ratio` before it updates v. It clips updates by `max_update_rms` after it has updated v.",
+    "`max_grad_ratio` before it updates v. `rl_rms.RMSprop` clips updates by `max_update_rms` after it has "
+    "updated v.",
     setup="The gradients of 1,000 coordinates are normally distributed. Each coordinate has its own standard "
-    "deviation, its scale, from 0.01 to 1. The coordinates form five tensors. The optimizer has rho = "
+    "deviation, called its scale, from 0.01 to 1. The coordinates form five tensors. The optimizer has rho = "
     f"0.99. After {WARM_UP} updates, the gradients change in one of four ways:"
     "\n\n- **all:** in one update, the gradient of every coordinate is 1,000 times its scale, with a random sign."
     "\n\n- **large:** in one update, only the gradient of the coordinate with the largest scale is 1,000 "

@@ -177,12 +177,12 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="curriculum",
-    claim="In a curriculum, RMSprop's second moment v forgets the gradients of the easy phase by the factor rho "
-    "in each update. RMSprop has therefore adapted after about 1 / (1 - rho) updates.",
+    claim="In a curriculum, each update multiplies the weight of the easy phase's gradients in RMSprop's second "
+    "moment v by rho. RMSprop therefore adapts to a new phase in about 1 / (1 - rho) updates.",
     mechanism="`rl_rms.envs.curricula.Staged` is a curriculum with stages in a fixed order. In TensorBoard, "
     "`optim/tracking_ratio` shows how far v lags behind the squared gradients.",
     setup=f"In the first experiment, the gradients of {COORDINATES:,} coordinates are normally distributed. "
-    "Their standard deviation changes once, by a factor of 4, 0.25, 100 or 0.01."
+    "The standard deviation of the gradients changes once, by a factor of 4, 0.25, 100 or 0.01."
     "\n\n- v has adapted when root v is within 10 % of the new standard deviation. The study counts "
     "the updates until v has adapted."
     "\n\n- A line through 0 is fitted to this number of updates as a function of 1 / (1 - rho). The first table "

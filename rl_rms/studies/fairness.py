@@ -198,11 +198,11 @@ def verdict(results: Results) -> Verdict:
         )
 
     sentence = (
-        f"The study compares `GroupRMSprop` (per group) with RMSprop in {pairs} cases. In each case, both use the "
-        f"same weights of the groups. `GroupRMSprop` significantly narrows the early gap in {among(early, pairs)} "
-        f"cases, and the late gap in {among(late, pairs)} cases. SGD has a significantly narrower early gap "
-        f"than RMSprop in {among(wins('early', 'SGD'))} combinations of setting and policy weights. Equal "
-        "weights for the groups significantly narrow RMSprop's early gap in "
+        f"The study compares `GroupRMSprop` (per group) with RMSprop in {pairs} cases. In each case, both "
+        "optimizers use the same group weights in the loss. `GroupRMSprop` significantly narrows the early gap "
+        f"in {among(early, pairs)} cases, and the late gap in {among(late, pairs)} cases. SGD has a significantly "
+        f"narrower early gap than RMSprop in {among(wins('early', 'SGD'))} combinations of setting and policy "
+        "weights. Equal weights for the groups significantly narrow RMSprop's early gap in "
         f"{among(wins('early', 'reweighted'))} combinations, and its late gap in "
         f"{among(wins('late', 'reweighted'))} combinations. In the {of['setting']} setting with shared weights, "
         f"equal weights lower the late {SCORES[of['setting']]} by {_middle(scores[0] - scores[1]):.3f}."
@@ -247,9 +247,9 @@ def _middle(values: Floats) -> Floats:
 
 STUDY = Study(
     name="fairness",
-    claim="RMSprop shortens the steps of a group of people whose gradients have a high variance, so the policy "
-    "learns late to decide for this group. A second moment per group, or equal variances of the groups' "
-    "gradients, prevent this delay.",
+    claim="If the gradients of a group of people have a high variance, RMSprop damps these gradients. The policy "
+    "therefore learns late to decide for this group. A second moment per group, or equal variances of the groups' "
+    "gradients, prevents this delay.",
     mechanism="`rl_rms.optim.groups.GroupRMSprop` has a second moment for each group. With `equalize=True`, "
     "`GroupRMSprop` equalizes the noise of the groups' gradients instead. `rl_rms.envs.lending.Lending` is the "
     "environment.",

@@ -273,7 +273,7 @@ STUDY = Study(
     "\n\n- `pooled`: the server divides the mean gradient by root v. v averages the squares of the clients' "
     "gradients."
     "\n\n- `client`: each client has its own v, and divides its own gradient by root v."
-    "\n\n- `none`: nobody divides gradients by root v."
+    "\n\n- `none`: neither the server nor the clients divide gradients by root v."
     f"\n\nIn the first experiment, {CLIENTS} clients have the losses |x - c|² / 2 in {COORDINATES} "
     f"coordinates. The noise of a client's gradients has the standard deviation 1, or {LOUD:g} for "
     f"{NOISY} noisy clients."

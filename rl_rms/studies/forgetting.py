@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, Sequence[str]] = {
     "rewards": (NONE, NEVER, *_HALF_LIVES),
     "RMSprop": ("1_000 updates", "200 updates", "20 updates"),
 }
-"""The settings of each statistic: no normalizer, no forgetting, a half-life, or forgetting at jumps only."""
+"""Settings by statistic, such as no normalizer, no forgetting, a half-life, or forgetting only at jumps."""
 CHANGES = ("observation offsets", "reward scale")
 _QUICK = (
     REFERENCE,
@@ -136,7 +136,7 @@ def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], 
 def summary(results: Results) -> tuple[str, list[str]]:
     """Return sentences on the significant effects of forgetting, and the settings that help and never harm.
 
-    Settings without a normalizer are left out.
+    The sentences omit settings without a normalizer.
     """
     longer, shorter, helpful = [], [], []
     for statistic in SETTINGS:

@@ -81,7 +81,7 @@ class Results:
         return [i for i, cell in enumerate(self.cells) if all(cell.get(key) == which[key] for key in which)]
 
     def levels(self, setting: str, **which: Any) -> list[Any]:
-        """Return the values of a setting in the cells with these other settings, in order of appearance."""
+        """Return a setting's values in all cells that match ``which``, in order of appearance."""
         return list(dict.fromkeys(self.cells[i][setting] for i in self.where(**which) if setting in self.cells[i]))
 
     def values(self, metric: str, **which: Any) -> Floats:
@@ -100,7 +100,7 @@ class Results:
         return interquartile_mean(self.values(metric, **which))
 
     def middle(self, metric: str, **which: Any) -> float:
-        """Return the interquartile mean without an interval, which needs no bootstrap."""
+        """Return the interquartile mean of a scalar metric, without an interval and its bootstrap."""
         return interquartile(self.values(metric, **which))
 
     def best(self, metric: str, over: str, *, highest: bool = False, **which: Any) -> Any:
@@ -175,7 +175,7 @@ def run(
     Args:
         study: The study.
         quick: Whether to measure the settings of a quick study.
-        seeds: Number of seeds; None for the study's ``seeds``, or with ``quick`` for its ``quick_seeds``.
+        seeds: Number of seeds. None uses the study's ``seeds``, or ``quick_seeds`` if ``quick`` is True.
         processes: Number of processes; 1 measures in this process.
         progress: Function that is called after each measurement, with the numbers of finished and of all
             measurements.

@@ -1,7 +1,5 @@
 """Measures steps in and after a burst of large gradients, and the loss of return by an attack or large rewards.
 
-The events are an attack on the observations, and large rewards.
-
 A burst of size B is one update in which every gradient has the magnitude B. The other gradients have the standard
 deviation 1.
 """
@@ -295,8 +293,8 @@ STUDY = Study(
     "longest step divided by this bound. `rl_rms.RMSprop` can also clip gradients. "
     "`rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's policy.",
     setup=f"In the first experiment, the gradients of {COORDINATES} coordinates are normally distributed "
-    "with standard deviation 1. In one update, the gradients are a burst of size B: each of them is B "
-    "or -B. The study measures three quantities:"
+    "with standard deviation 1. In one update, the gradients are a burst of size B: each gradient is B or -B. The "
+    "study measures three quantities:"
     "\n\n- the longest step in the update with the burst, and its bound, both divided by the learning rate;"
     "\n\n- the number of updates until root v, the square root of the second moment v, is within 10 % of its "
     "value without the burst;"
@@ -309,9 +307,9 @@ STUDY = Study(
     "a rollout."
     "\n\nThe return is the mean length of the episodes that end more than 2,000 env steps after the "
     "middle. The loss is the return without the event minus the return with the event, paired by "
-    "seed. The growth of root v is its largest norm in the 2,000 env steps after the middle, divided "
-    "by its norm before. Each agent uses the best of three learning rates, by the return without an event. Agents "
-    "clip gradients only in the row with max_grad_norm.",
+    "seed. The growth of root v is the largest norm of root v in the 2,000 env steps after the middle, divided by "
+    "the norm of root v before the middle. Each agent uses the best of three learning rates, by the return "
+    "without an event. Agents clip gradients only in the row with max_grad_norm.",
     caveat="An attack lowers the return not only through v, but also through the agent's actions during the "
     "attack. No optimizer can undo these actions. A2C makes only about 150 updates after the middle of the "
     "training. At rho = 0.999, root v needs thousands of updates to recover from a burst of 1,000. Without "

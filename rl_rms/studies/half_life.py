@@ -244,7 +244,8 @@ def verdict(results: Results) -> Verdict:
     equal = [h for h in won if not won[h] and not lost[h]]
     if equal:
         texts.append(
-            f" The scores of A2C with {listed(equal)} do not differ significantly from its scores with 69 updates."
+            f" The scores of A2C with the half-lives {listed(equal)} do not differ significantly from the scores "
+            "with 69 updates."
         )
     effects, helpful = forgetting.summary(results)
     sentence = (
@@ -309,11 +310,11 @@ STUDY = Study(
     "score is the mean episode length."
     f"\n\nThe third experiment trains PPO on 16 CartPoles for {forgetting.NUM_STEPS:,} env steps, with "
     "default arguments except for its running statistics."
-    f"\n\n- In half of the trainings, the observations get a new random offset every "
+    "\n\n- In half of the trainings, the observations get a new random offset every "
     f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half, the scale of the rewards "
     f"changes between 1 and 100 every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
     "\n\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
-    "half-life of 200 updates. All other trainings differ from the reference in one of these three statistics."
+    "half-life of 200 updates. All other trainings differ from the reference in one of the three statistics."
     f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
     "training, averaged over the parts. Gains over the reference are paired by seed.",
     caveat="The benchmarks in docs/half_life.md have more tasks and more env steps, and find learning rates by "

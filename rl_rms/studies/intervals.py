@@ -57,7 +57,7 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
     Args:
         scores: A column for each setting, shape ``(seeds, settings)``. The bootstrap draws whole rows. With a
             single row, the ends of the interval are nan.
-        aggregate: Function that computes a number from scores of this shape.
+        aggregate: Function that computes a number from scores of shape ``(seeds, settings)``.
     """
     if len(scores) == 1:
         return Estimate(float(aggregate(scores)), np.nan, np.nan)

@@ -54,7 +54,7 @@ def measure(
 
 
 def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int) -> list[list[float]]:
-    """Train a network with each half-life and rate, and return -log10 of the late mean loss (last tenth)."""
+    """Return -log10 of the mean loss in the last tenth of the updates, for each half-life and learning rate."""
     copies = len(HALF_LIVES) * len(RATES)
     half_life = torch.tensor(HALF_LIVES, dtype=torch.float32).repeat_interleave(len(RATES)).view(-1, 1, 1)
     lr = torch.tensor(RATES).repeat(len(HALF_LIVES)).view(-1, 1, 1)
@@ -75,7 +75,7 @@ def _regression(seed: int, layer_norm: bool, bias_correction: bool, updates: int
 
 
 def _agent(seed: int, layer_norm: bool, bias_correction: bool, half_life: float, rate: float) -> float:
-    """Train an agent, and return the mean length of the episodes that end in the last quarter, or 500 if none."""
+    """Train an agent, and return the mean length of episodes that end in the last quarter, or 500 if none ends."""
     agent = A2C(
         make_vec("CartPole-v1", 16, seed=seed),
         policy=PolicyConfig(norm="layer" if layer_norm else "none"),
@@ -156,7 +156,7 @@ def verdict(results: Results) -> Verdict:
         lessens += [task] if len(helped) == 2 else helped
         texts.append(
             f"In {task} without bias correction, LayerNorm changes the spread over half-lives from {of[0]} to "
-            f"{of[1]}. With bias correction, the spread changes from {of[2]} to {of[3]}."
+            f"{of[1]}. In {task} with bias correction, LayerNorm changes the spread from {of[2]} to {of[3]}."
         )
     sentence = " ".join(texts)
     if count == 2 * len(texts):

@@ -42,7 +42,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, by: str, period: int) -> dict[str, Any]:
-    """Measure the mean squared distance from the optimum and its fluctuation, shape ``(phases, rates)`` each."""
+    """Measure mean and fluctuation of the squared distance from the optimum, both of shape ``(phases, rates)``."""
     updates = max(2_000, 3 * period)
     clocks, key = np.arange(updates), Key(seed=0, stream=0)
     sigma = torch.from_numpy(Sinusoid(1.0, SWING, period).values(clocks, key)).float()
@@ -125,7 +125,7 @@ def verdict(results: Results) -> Verdict:
 
 
 def _in_words(names: Sequence[str]) -> str:
-    """Return optimizers in a sentence, such as ``SGD and RMSprop with half-lives of 4 updates and 69 updates``."""
+    """Return optimizers in words, such as ``SGD and RMSprop with half-lives of 4 updates and 69 updates``."""
     half_lives = [by.removeprefix("RMSprop, ") for by in names if by.startswith("RMSprop")]
     found = [by for by in names if not by.startswith("RMSprop")]
     if half_lives:

@@ -1,8 +1,8 @@
-"""Learns learning rate, half-life and epsilon by meta-gradient, and compares them with a grid search.
+"""Learns learning rate, half-life and epsilon by meta-gradient, and compares the result with a grid search.
 
-The meta-objective is ``J(x) = L_T + c Var_t log L_t``. x are the logarithms of the three hyperparameters, and
-``L_T`` is the loss on a new batch after T updates. c weights the variance of the logarithms of the earlier losses
-``L_t``.
+The meta-objective is ``J(x) = L_T + c Var_t log L_t``. The vector x contains the logarithms of the three
+hyperparameters. ``L_T`` is the loss on a new batch after T updates. The factor c weights the variance of the
+logarithms of the earlier losses ``L_t``.
 """
 
 import itertools
@@ -85,7 +85,7 @@ def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: fl
 
 
 def _signal(seed: int, length: int) -> dict[str, Any]:
-    """Measure the signal-to-noise ratio of the meta-gradient over draws of batches, and its costs.
+    """Measure the signal-to-noise ratio of the meta-gradient over draws of batches, and its time and memory.
 
     Returns:
         ``lr``, ``half_life`` and ``eps``: signal-to-noise ratios. ``times``: time of a meta-gradient divided by
@@ -257,7 +257,7 @@ STUDY = Study(
     setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "
     f"learning rate {START['lr']:g}, half-life {START['half_life']:g} updates and eps "
     f"{START['eps']:g}."
-    "\n\n- The first experiment trains for 100 updates. It then computes the meta-gradient "
+    "\n\n- The first experiment trains for 100 updates. The experiment then computes the meta-gradient "
     f"{DRAWS} times with new batches, for several numbers of unrolled updates. The meta-gradient is the "
     "gradient of the loss after these updates with respect to the logarithms of the hyperparameters. The "
     "signal-to-noise ratio is the magnitude of the meta-gradient's mean, divided by the meta-gradient's standard "

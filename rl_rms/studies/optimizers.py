@@ -55,8 +55,8 @@ class Ladder:
         Args:
             params: Shape ``(rates, ...)``.
             grad: Gradients of the same shape.
-            factor: Factor of all learning rates in this update, for example from a schedule. It broadcasts to the
-                parameters.
+            factor: Factor of all learning rates in this update, for example from a schedule. The factor broadcasts
+                to the parameters.
         """
         if self._unit is None:
             self._unit = torch.zeros_like(params, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Statistics of rankings: Kendall's tau, its largest value with noise, and the regret of a choice."""
+"""Statistics of rankings: Kendall's tau, its value between two halves of the seeds, and the regret of a choice."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -129,7 +129,9 @@ def circle(seed: int, *, player: str, noise: float) -> dict[str, Any]:
 
 
 def pushes(kind: str, num_envs: int, seed: int) -> Rival:
-    """Make a fixed policy that pushes poles. It returns an action in [-1, 1] for each observation of a batch.
+    """Make a fixed policy that pushes poles.
+
+    The policy returns an action in [-1, 1] for each observation of a batch.
 
     Args:
         kind: ``"none"``; ``"random"``, uniform in [-1, 1]; ``"gusts"``, full strength to one side for 10 of 20
@@ -329,12 +331,12 @@ STUDY = Study(
     "negative. `rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",
     setup="In the first experiment, player 1 chooses x to minimize the product x y. Player 2 chooses y to "
     "maximize x y. The equilibrium is (0, 0)."
-    f"\n\n- A game starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. In the column "
-    "with noise 0.1, normal noise with this standard deviation is added to the gradients."
+    f"\n\n- A game starts at a distance of 1 from the equilibrium and lasts {ROUNDS} rounds. In the column with "
+    "noise 0.1, normal noise with standard deviation 0.1 is added to the gradients."
     "\n\n- The study measures the root mean square of the distance over the last fifth of the rounds, for "
     "four starts per seed."
     f"\n\n- RMSprop has rho = {RHO} and bias correction. The first table gives the rate s = lr / (1 - m), "
-    f"where m is the momentum. If the gradient is constant, s is the length of a step. The columns "
+    "where m is the momentum. If the gradient is constant, s is the length of a step. The columns "
     f"`distance at the best rate` use the best of {len(RATES)} rates, separately for each row and noise."
     "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts this distance as the radius of a cycle. For "
     "RMSprop without momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o "

@@ -179,8 +179,8 @@ def verdict(results: Results) -> Verdict:
         f"gradients. Coupled decay leaves {short(max(coupled.values()))} of a weight with large gradients, and "
         f"{unused} of a weight whose gradients are 0. In A2C, the 90th percentile of the strength of coupled "
         f"decay is {short(spread(results).middle)} times the 10th percentile. The mean return of A2C is {plain} "
-        f"without decay. The mean return is {decayed[0]} with coupled decay of strength {strongest['coupled']:g}, "
-        f"and {decayed[1]} with decoupled decay of strength {strongest['decoupled']:g}."
+        f"without decay. The mean return of A2C is {decayed[0]} with coupled decay of strength "
+        f"{strongest['coupled']:g}, and {decayed[1]} with decoupled decay of strength {strongest['decoupled']:g}."
     )
     return Verdict("holds" if off < 0.05 else "does not hold", sentence)
 
@@ -225,7 +225,7 @@ STUDY = Study(
     "weight's second moment, so the strength of the decay differs between weights. The last row of the first "
     "table shows the 90th percentile of this strength over the weights, divided by the 10th percentile, at the "
     "end of a training without decay.",
-    caveat="The training is short and the network is small, so it does not overfit. Decay can therefore "
+    caveat="The training is short and the network is small, so the network does not overfit. Decay can therefore "
     "improve little in this study. Decay may help more in trainings in which a network has to stay able to learn. "
     "The returns with decoupled decay do not differ significantly from the returns without decay.",
     cells=cells,

@@ -20,12 +20,12 @@ from rl_rms.agents.agent import Agent
 from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.losses import distribution_of
 from rl_rms.envs.checks import check_number
-from rl_rms.envs.schedules import Constant, Key, Schedule
+from rl_rms.envs.schedules import Constant, Key, Schedule, stream_of
 from rl_rms.envs.transforms import is_float_box
 
 Array = npt.NDArray[Any]
-# A random schedule of the strength draws its values with this key.
-_UNUSED_KEY = Key(0)
+# The random numbers of a random strength do not depend on the random numbers of the environment's changes.
+_STREAM = stream_of("attack.strength")
 
 
 class FGSMAttack(VectorWrapper):
@@ -109,7 +109,8 @@ class FGSMAttack(VectorWrapper):
         return self._moved(observations), rewards, terminated, truncated, infos
 
     def _moved(self, observations: Array) -> Array:
-        strength = self.strength.value(self._changing.clock, _UNUSED_KEY)
+        key = Key(self._changing.drift_seed, _STREAM)
+        strength = self.strength.value(self._changing.clock, key)
         if strength == 0:
             return observations
         if self._agent is None:

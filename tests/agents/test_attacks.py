@@ -8,7 +8,7 @@ from rl_rms.agents import A2C, PolicyConfig
 from rl_rms.agents.attacks import FGSMAttack, adversarial_direction
 from rl_rms.agents.distributions import Categorical
 from rl_rms.envs import make_vec
-from rl_rms.envs.schedules import Constant, Linear
+from rl_rms.envs.schedules import Constant, Linear, Redraw
 from tests.naming import naming
 
 SAME_STEP = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "SameStep"}}
@@ -98,6 +98,20 @@ def test_fgsm_attack_strength_follows_its_schedule():
         shifts.append(float(np.abs(seen - true).max()))
     # A vector step has three env steps, so the clock is 3, 6, 9, 12, 15.
     assert shifts == [0.0, pytest.approx(0.3), pytest.approx(0.3), 0.0, 0.0]
+
+
+def test_fgsm_attack_with_a_random_strength_draws_it_from_the_environments_seed():
+    def shifts(seed):
+        env = FGSMAttack(make_vec("CartPole-v1", 3, {}, seed=seed), Redraw(low=0.1, high=0.9, every=3))
+        env.aim(A2C(env, policy=LinearPolicy(), normalize_observation=False, seed=0))
+        plain = make_vec("CartPole-v1", 3, {}, seed=seed)
+        env.reset(seed=seed), plain.reset(seed=seed)
+        actions = np.array([0, 1, 0])
+        return [float(np.abs(env.step(actions)[0] - plain.step(actions)[0]).max()) for _ in range(4)]
+
+    one = shifts(1)
+    assert one == shifts(1)
+    assert len({round(shift, 3) for shift in [*one, *shifts(2)]}) == 8
 
 
 def test_fgsm_attack_moves_final_observations():

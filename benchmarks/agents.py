@@ -5,10 +5,10 @@ Or:  python benchmarks/agents.py --native [--rounds 10]
 Or:  python benchmarks/agents.py --bookkeeping [--rounds 10]
 
 Both libraries use the same environments, network (two networks of 64 and 64 tanh units, or the Nature CNN),
-n_steps = 5, RMSprop and one thread. Each round trains rl_rms, trains Stable-Baselines3, and steps the environments
-with random actions, each for the same number of env steps. The speed of random stepping is an upper bound of the
-training speed. The table shows the median and the quartiles of the ratios within rounds, because a slow phase of
-the machine affects all measurements of a round.
+n_steps = 5, RMSprop and one thread. Each round trains A2C of rl_rms, trains A2C of Stable-Baselines3, and steps
+the environments with random actions. These three measurements have the same number of env steps. The speed of
+random stepping is an upper bound of the training speed. The table shows the median and the quartiles of the ratios
+within rounds, because a slow phase of the machine affects all measurements of a round.
 
 In rows without "native", rl_rms and the random actions use Gymnasium's SyncVectorEnv, without copies of
 observations. "native" is Gymnasium's vector implementation of the environment. Stable-Baselines3 cannot use this
@@ -65,7 +65,7 @@ NATIVE = {
 }
 # The cases that --bookkeeping measures, and the largest desired shares of bookkeeping.
 BOOKKEEPING = {"CartPole, 1": 0.12, "CartPole, 64 native": 0.085}
-# The functions of MuJoCo that an env step or the reset in it calls.
+# The functions of MuJoCo that an env step calls, including a reset within the env step.
 _ENGINE = ("mj_step", "mj_rnePostConstraint", "mj_forward", "mj_resetData")
 
 
@@ -355,7 +355,7 @@ def by_hand(agent: A2C) -> Callable[[], None]:
 
 
 def compare_bookkeeping(case: Case, rounds: int) -> dict[str, list[float]]:
-    """Measure the CPU time of an update in seconds, of `A2C.learn` and by hand, in every round.
+    """Measure the CPU seconds of an update in every round, for `A2C.learn` and for the minimal loop.
 
     Raises:
         RuntimeError: If the weights differ after the last round.

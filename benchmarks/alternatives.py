@@ -52,7 +52,7 @@ HIDDEN = 64
 
 
 def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) -> Callable[..., Any]:
-    """Wrap a function so that it adds its CPU time to ``seconds[part]``."""
+    """Wrap a function so that each call adds its CPU time to ``seconds[part]``."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         start = time.thread_time()
@@ -65,7 +65,7 @@ def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) ->
 
 
 def shares(num_envs: int, mode: str, rounds: int) -> dict[str, float]:
-    """Measure the median shares of the backend and of its products in the CPU time of `A2C.learn` on CartPole."""
+    """Measure the backend's and the products' median shares in the CPU time of `A2C.learn` on CartPole."""
     seconds: dict[str, float] = defaultdict(float)
     before = [getattr(owner, name) for owner, name, _ in METHODS]
     found: dict[str, list[float]] = {BACKEND: [], PRODUCTS: []}

@@ -2,8 +2,8 @@
 
 Run: make compatibility, or python benchmarks/compatibility.py [--rows highway-env MiniGrid]
 
-Each row runs in its own process with its own time limit. If a check raises an error, its cell of the table shows
-the name of the error, and the process writes the traceback to the standard error.
+Each row runs in its own process with its own time limit. If a check raises an error, the table shows the name of
+the error, and the process writes the traceback to the standard error.
 
 - trains: A2C makes 160 env steps.
 - drifts: A2C makes 50 env steps with a new value of a target. The cell names the first target that changes the

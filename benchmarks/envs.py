@@ -5,10 +5,10 @@ Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.j
 The environment is CartPole. A step of CartPole takes little time, so the share of a wrapper in the time is large.
 Each round steps all contenders of a group in the same order. The added time of a wrapper is the median over rounds
 of the difference between two times of the same round: with the wrapper, and without a wrapper. A slow phase of the
-machine affects both times. Single environments receive alternating actions and are reset when an episode ends.
-Times are CPU times, except for environments in worker processes, whose times are wall times.
+machine affects the two times alike. Single environments receive alternating actions and are reset when an episode
+ends. Times are CPU times, except for environments in worker processes, whose times are wall times.
 
-NS-Gym (Keplinger et al., 2025) is measured if it is installed: ``pip install ns_gym``.
+The benchmark measures NS-Gym (Keplinger et al., 2025) if this library is installed: ``pip install ns_gym``.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def ratio_to_hand_written(microseconds: Mapping[str, list[float]]) -> float:
 
 
 def groups(quick: bool) -> dict[str, tuple[Mapping[str, Make], Any, int, Callable[[], float]]]:
-    """Return the contenders, the function that steps them, the steps per round and the clock of each group."""
+    """Return the contenders, the stepping function, the steps per round and the clock of each group."""
     if quick:
         return {
             "single": (singles(), step_single, 20, time.process_time),

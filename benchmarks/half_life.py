@@ -15,7 +15,8 @@ docs/images/half_life_returns.png. ``report`` needs the extra ``plots``.
 | entropy coefficient | 0.01, 0.05 with action flips | 0.02 |
 | score of an episode | its length | 100 if it reaches the goal, otherwise 0 |
 
-The advantages have lambda 0.95. Gradients with a norm above 0.5 are scaled down to the norm 0.5. With the same
+A2C normalizes neither observations nor rewards. The advantages have lambda 0.95. Gradients with a norm above 0.5
+are scaled down to the norm 0.5. A contender is a half-life, or another setting of the optimizer. With the same
 seed, all contenders have the same drift.
 
 For each contender and task, a hill climb by factors of 2 searches for the best learning rate. The climb uses three
@@ -107,7 +108,8 @@ CONTENDERS = {
     "Adam 0.9/0.9": _adam(0.9),
     "SGD": Contender({"optimizer": "torch.optim.SGD"}, 0.1),
 }
-# These variants are no longer in the library, because they rarely gave higher returns. Their results are kept.
+# These variants rarely gave higher returns and are no longer in the library. The tables keep the results of these
+# variants.
 RETIRED = ("200, current left out", "auto: penalized", "auto: restart", "auto: progress")
 ROWS = (*CONTENDERS, *RETIRED)
 

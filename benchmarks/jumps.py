@@ -4,9 +4,10 @@ Run: python benchmarks/jumps.py [--steps 320000] [--seeds 4] [--processes 2]
 
 The benchmark writes benchmarks/results/jumps.json and benchmarks/results/jumps.md. False alarms are detected jumps
 in the observations of 16 sub-environments that do not change. In half of the env steps without changes, A2C keeps
-its random initial policy. In the other half, A2C learns. The benchmark also splits these observations into groups
-of four sub-environments and of one sub-environment, and counts the false alarms in all groups. Delays are measured
-while A2C learns the task "observation offsets" of benchmarks/half_life.py in 16 sub-environments.
+its random initial policy. In the other half of these env steps, A2C learns. The benchmark also splits these
+observations into groups of four sub-environments and of one sub-environment, and counts the false alarms in all
+groups. Delays are measured while A2C learns the task "observation offsets" of benchmarks/half_life.py in 16
+sub-environments.
 """
 
 import argparse
@@ -115,7 +116,7 @@ class Simple:
 
 
 def jumps(stream: Stream, columns: slice, n_steps: int) -> dict[str, list[int]]:
-    """Return for the rule and for the detector the env steps before each rollout in which it fires."""
+    """Return, for the rule and for the detector, the env steps before each rollout with a detected jump."""
     simple, detector = Simple(), JumpDetector(stream.observations.shape[2:])
     found: dict[str, list[int]] = {"simple": [], "detector": []}
     for before, moments, weighting in stream.moments(columns, n_steps):

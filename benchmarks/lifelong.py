@@ -8,9 +8,9 @@ You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.
 docs/images/returns.png. Both commands need the extra ``plots``. MiniGrid's tasks need the extra ``minigrid``.
 
 A training has five regimes of equal length, also if the task is stationary. A regime has 20,000 env steps on
-CartPole, FrozenLake and MiniGrid, 40,000 on Acrobot and 25,600 on Pendulum. All agents have 16 sub-environments.
-With the same seed, all contenders have the same drift. Scores do not depend on normalizers or on changes of the
-reward scale:
+CartPole, FrozenLake and MiniGrid, 40,000 on Acrobot and 25,600 on Pendulum. A contender is an agent with its
+arguments. All agents have 16 sub-environments. With the same seed, all contenders have the same drift. Scores do
+not depend on normalizers or on changes of the reward scale:
 
 - CartPole: the episode's length, at most 500.
 - FrozenLake and MiniGrid: the percentage of episodes that reach the goal that gives the reward.
@@ -170,7 +170,7 @@ THEIRS = {
 }
 
 
-# A ratio to the best of Stable-Baselines3 needs both of these contenders on the task.
+# A ratio to the best contender of Stable-Baselines3 needs the results of these two contenders on the task.
 NEEDED = ("SB3 A2C, VecNormalize", "SB3 PPO, VecNormalize")
 
 # Stable-Baselines3 with the arguments of the tuned agents of rl_rms, apart from optimizer and normalizers.

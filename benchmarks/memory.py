@@ -237,7 +237,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for place, row in enumerate(rows):
         found = row["memory_in_env_steps"]
         axis.plot([found[stated] for stated in STATED], [place] * len(STATED), color="#CCCCCC", zorder=1)
-        # The label is on the side away from the other point.
+        # The label of a point is on the side away from the other point of the same run.
         outward = -1 if found["rho"] < found["half_life"] else 1
         axis.annotate(
             f"{found['rho']:,.0f}",

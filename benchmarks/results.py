@@ -62,8 +62,8 @@ class Recipe:
     Attributes:
         steps: Env steps.
         num_envs: Number of environments of rl_rms.
-        ours: Arguments of rl_rms; ``ent_coef`` is 0 if it is not given. ``lr``, ``ent`` and ``clip`` are the start
-            values of a learning rate, an entropy coefficient and a clip range that fall linearly to 0.
+        ours: Arguments of rl_rms; ``ent_coef`` is 0 by default. ``lr``, ``ent`` and ``clip`` are the start values
+            of a learning rate, an entropy coefficient and a clip range that fall linearly to 0.
         zoo: The zoo's entry, with ``n_envs``, ``normalize``, and ``lin`` and ``lin_clip`` for its linear learning
             rates and clip ranges.
         random: Mean return of random actions over 200 episodes, seed 0.

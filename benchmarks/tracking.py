@@ -192,7 +192,7 @@ def errors_of_half_lives(chosen: Array, variances: Array, gradients: Array) -> A
 
 
 def error_of_rival(rival: rivals.Rival, variances: Array, gradients: Array) -> Array:
-    """Compute the errors of a rival, shape (seeds,)."""
+    """Compute the errors of an average of `benchmarks/rivals.py`, shape (seeds,)."""
     total = np.zeros(gradients.shape[1])
     for t, g in enumerate(gradients):
         v = rival.step(g)
@@ -269,7 +269,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def keep_retired(results: dict[str, dict[str, Any]], earlier: dict[str, Any], sizes: dict[str, int]) -> None:
-    """Add earlier measurements of retired candidates, if they are of the same streams.
+    """Add earlier measurements of retired candidates, if the earlier streams have the same sizes.
 
     Args:
         results: Results by stream, which are changed.

@@ -57,7 +57,7 @@ class Records:
     """Finished trainings in a file, one per line: task, contender, rate, seed, scores and CPU seconds.
 
     Args:
-        path: The file; it need not exist.
+        path: The file, which may be missing.
         train: Function that trains a contender on a task with a rate and a seed, and returns the scores.
     """
 

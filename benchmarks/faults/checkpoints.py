@@ -92,7 +92,7 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     while True:
         with another_process(run, updates) as (process, reader):
             if done < wanted:
-                # Some delays end before the process saves, others after several saves.
+                # Some delays end before the process saves. Other delays end after several saves.
                 time.sleep(rng.uniform(0.0, 0.15))
                 os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)

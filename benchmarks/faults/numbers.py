@@ -10,8 +10,8 @@ numpy, REINFORCE in autograd, or A2C with normalizers.
   a reward, observation or gradient. For a reward or an observation, the error must also name the sub-environment.
 - Agents do not use some observations, such as the last observation of a terminated episode. Such an observation
   needs no count and no error.
-- The huge number 1e30 counts as lost if it ends the training, or if a parameter, a statistic of a normalizer or a
-  return becomes nonfinite.
+- The huge number 1e30 counts as lost if this number ends the training, or if a parameter, a statistic of a
+  normalizer or a return becomes nonfinite.
 """
 
 import math

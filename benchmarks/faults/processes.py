@@ -1,9 +1,9 @@
 """Faults of disks and processes: signals, full disks, deleted folders, second writers.
 
 - *signals*: a run receives SIGINT and SIGTERM in turn, each at a random moment. After each signal, ``rl-rms
-  resume`` continues the run, or ``rl-rms train`` starts it again if it has no checkpoint. A signal counts as lost
-  if the newest checkpoint then has fewer env steps than before the signal. The last checkpoint must be
-  bit-identical to the last checkpoint of an uninterrupted run.
+  resume`` continues the run, or ``rl-rms train`` starts the run again if the run has no checkpoint. A signal
+  counts as lost if the newest checkpoint then has fewer env steps than before the signal. The last checkpoint must
+  be bit-identical to the last checkpoint of an uninterrupted run.
 - *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost if
   no `UnwritableError` is raised, if the earlier checkpoint changes, or if a partial file remains. A log counts as
   lost if ``metrics.csv`` or the TensorBoard file lacks entries from before or after the full disk. The first entry
@@ -85,7 +85,7 @@ def signals(folder: Path, wanted: int, seed: int = 0) -> Count:
         time.sleep(rng.uniform(0.0, 0.8))
         os.kill(process, number)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        # If the process has no signal handler yet, the signal ends it, and its status is -number.
+        # If the process has no signal handler yet, the signal ends the process, and the exit status is -number.
         if status not in (128 + number, -number):
             raise RuntimeError(f"the run failed with status {status} after {done} signals: see {folder}")
         done += 1
@@ -193,7 +193,7 @@ def second_writers(folder: Path, wanted: int) -> Count:
         first = in_a_child(*train(place, 10**9), "--checkpoint_every=500")
         while (run := run_under(place)) is None or not list(run.glob("checkpoints/*.safetensors")):
             time.sleep(0.01)
-        # Without a lock, the second process would train to this number and end with status 0.
+        # Without a lock, the second process would train to this number of env steps and end with status 0.
         words = ("resume", str(run), f"--total_timesteps={steps_saved(run) + 200_000}", "--progress=none")
         second = os.waitstatus_to_exitcode(os.waitpid(in_a_child(*words), 0)[1])
         os.kill(first, signal.SIGKILL)

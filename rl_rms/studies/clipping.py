@@ -153,7 +153,7 @@ def _recovery(results: Results, clip: str, burst: str) -> str:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge the claim by which arguments keep every burst out of v."""
+    """Judge the claim by the clipping arguments that keep every burst out of v."""
     wherever = [clip for clip in BEFORE if contained(results, clip) == list(BURSTS)]
     worst = {clip: max(pollution(results, clip, burst) for burst in BURSTS) for clip in CLIPS}
     best, *others = sorted(BEFORE, key=worst.__getitem__)
@@ -194,7 +194,7 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="clipping",
-    claim="Clipping gradients before they enter the second moment v keeps outliers out of v.",
+    claim="Clipping gradients before they enter RMSprop's second moment v keeps outliers out of v.",
     mechanism="`rl_rms.RMSprop` clips gradients by `max_grad_norm`, `max_tensor_norm`, `max_grad_value` and "
     "`max_grad_ratio` before it updates v. `rl_rms.RMSprop` clips updates by `max_update_rms` after it has "
     "updated v.",

@@ -99,7 +99,7 @@ def expected(ratio: float) -> float:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate adaptation times and slopes by factor and rho, then returns by half-life."""
+    """Tabulate adaptation times and slopes by ratio and rho, then returns by half-life."""
     rhos = results.levels("rho")
     rows = []
     for ratio in results.levels("ratio"):
@@ -120,7 +120,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge the claim by whether the slope depends on the factor, for growing and for shrinking gradients."""
+    """Judge the claim by how much the slope depends on the ratio, for growing and for shrinking gradients."""
     ratios = results.levels("ratio")
     up = [slope(results, ratio) for ratio in ratios if ratio > 1]
     down = {ratio: slope(results, ratio) for ratio in ratios if ratio < 1}

@@ -204,7 +204,7 @@ def gain(results: Results, task: str, half_life: str) -> Estimate:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate tracking by the time between jumps, scores by environment, and PPO's episode lengths."""
+    """Tabulate tracking errors by the time between jumps, scores by environment, and PPO's episode lengths."""
     header = ["gradients", "best half-life in updates"]
     header += [f"error at {half_life}" for half_life in ("the best half-life", "T updates", "69 updates")]
     rows = []
@@ -311,8 +311,8 @@ STUDY = Study(
     f"\n\nThe third experiment trains PPO on 16 CartPoles for {forgetting.NUM_STEPS:,} env steps, with "
     "default arguments except for its running statistics."
     "\n\n- In half of the trainings, the observations get a new random offset every "
-    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half, the scale of the rewards "
-    f"changes between 1 and 100 every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
+    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half of the trainings, the scale "
+    f"of the rewards changes between 1 and 100 every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
     "\n\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
     "half-life of 200 updates. All other trainings differ from the reference in one of the three statistics."
     f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "

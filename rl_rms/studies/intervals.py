@@ -123,7 +123,7 @@ def short(number: float) -> str:
     """Format a number according to its magnitude.
 
     From 0.001 to 100, the text has three significant digits. From 100 to 1e7, the text is a whole number with
-    commas. Other numbers except 0 have two significant digits.
+    commas. Other finite numbers except 0 have two significant digits.
     """
     if not np.isfinite(number):
         return str(number)

@@ -107,7 +107,7 @@ def verdict(results: Results) -> Verdict:
     }
     most, least = (choose(ratios, key=lambda key: ratios[key].middle) for choose in (max, min))
     extremes = " ".join(
-        f"The ratio is {word} for {_in_words([by])} at period {period:,} ({ratios[by, period].middle:.2f})."
+        f"This ratio is {word} for {_in_words([by])} at period {period:,} ({ratios[by, period].middle:.2f})."
         for word, (by, period) in (("highest", most), ("lowest", least))
     )
     sentence = f"The claim implies that the ratio of the loss at 0° to the loss at 180° is above 1. {extremes}"

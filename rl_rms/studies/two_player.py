@@ -214,7 +214,7 @@ def formula(player: str, rate: float) -> float | None:
 
 
 def tables(results: Results) -> Sequence[Table]:
-    """Tabulate distances at the best and the largest rate with the theoretical radius, and CartPole's returns."""
+    """Tabulate distances at the best and the largest rate, the theoretical radius, and CartPole's returns."""
     rows = []
     for player in results.levels("player"):
         row = [player]
@@ -324,8 +324,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="two_player",
-    claim="In a bilinear game of two players, simultaneous RMSprop spirals away from the equilibrium, and "
-    "momentum damps the spiral.",
+    claim="In a bilinear game of two players, RMSprop with simultaneous updates spirals away from the "
+    "equilibrium, and momentum damps this spiral.",
     mechanism="`rl_rms.optim.games.play_round` updates the players simultaneously, in alternation or with "
     "extragradient steps. `rl_rms.RMSprop` has the arguments `optimism` and `momentum`. `momentum` may be "
     "negative. `rl_rms.agents.adversarial.RobustTraining` trains an A2C agent against an adversary.",

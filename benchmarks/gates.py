@@ -40,7 +40,7 @@ def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
 
 
 def measure(rate: float, make: Callable[[], Gate], learners: int) -> dict[str, float | None]:
-    """Return the share of agents that pass at a success rate, and their median number of episodes."""
+    """Return the share of agents with a success rate that pass a gate, and the median episodes until they pass."""
     random = np.random.default_rng(0)
     passed = [passes_at(make(), random.random(EPISODES) < rate) for _ in range(learners)]
     through = [number for number in passed if number is not None]

@@ -47,7 +47,7 @@ def main(
         name: (interquartile_mean(values), interquartile_mean(values - scores[first]))
         for name, values in scores.items()
     }
-    print(f"{'half-life':<12}{'episode length':<24}more than with {first}")
+    print(f"{'half-life':<12}{'episode length':<24}difference from half-life {first}")
     for name, (length, more) in table.items():
         print(f"{name:<12}{length!s:<24}{more}")
     return table

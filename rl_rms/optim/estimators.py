@@ -83,8 +83,8 @@ class HalfLifeEstimator(ABC):
         name, own = state.get("estimator"), type(self).__name__
         if name != own:
             raise ValueError(
-                f"estimator must be {own!r} in the state to load, got {name!r}; choose the estimator "
-                "of the run that was saved"
+                f"cannot load the state of the estimator {name!r} into {own!r}; choose the estimator of the run "
+                "that was saved"
             )
         present = self.export_state()
         missing = present.keys() - state.keys()

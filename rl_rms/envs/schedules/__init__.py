@@ -3,7 +3,7 @@
 A schedule has no state. Its values can therefore be computed at any clock and in any order. Equal seeds give equal
 values. A resumed run continues the values exactly.
 
-- levels at known clocks: `Constant`, `Step`, `PiecewiseConstant`
+- jumps at given times: `Constant`, `Step`, `PiecewiseConstant`
 - smooth transitions: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
 - periodic: `Sinusoid`, `Square`, `Sawtooth`
 - random jumps: `Redraw`, `PoissonJumps`, `Markov`, `Burst` (random with ``rate``)

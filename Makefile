@@ -40,7 +40,7 @@ torture: .venv/installed-dev  ## injected faults and long runs
 	$(BIN)/python benchmarks/torture.py
 	$(BIN)/python benchmarks/soak.py
 
-fuzz: .venv/installed-dev  ## thousands of examples for each property test, and random inputs for each file reader
+fuzz: .venv/installed-dev  ## thousands of examples for each property test, and random inputs for five file readers
 	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=fuzz -n 2
 	$(PIP) atheris
 	for reader in checkpoint config optimizer; do $(BIN)/python tests/fuzz/readers.py $$reader -runs=1000000 -max_len=2000; done

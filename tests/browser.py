@@ -24,7 +24,8 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--disable-dev-s
 def chromium() -> "Iterator[Browser]":
     """Debian's Chromium under Playwright. Without Playwright or Chromium, the test is skipped.
 
-    The browser is closed at the end of each test, because Playwright's event loop runs in this thread.
+    The browser is closed at the end of each test. Until then, Playwright's event loop runs in this thread, and
+    other code cannot start an event loop there.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'rl_rms[dev]'")
     found = shutil.which("chromium")

@@ -115,7 +115,7 @@ class Together(nn.Module):
         self.num_features: int = sum(part.num_features for part in parts.values())
 
     def forward(self, observations: Any) -> Tensor:
-        """Map a dictionary or tuple of ``(batch, *part)`` to features, shape ``(batch, num_features)``."""
+        """Map a dictionary or tuple of batches of observations to features, shape ``(batch, num_features)``."""
         if isinstance(observations, tuple):
             observations = {str(i): part for i, part in enumerate(observations)}
         features = [part(observations[key]) for key, part in zip(self._keys, self._parts, strict=True)]

@@ -35,8 +35,9 @@ class JumpDetector:
     - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
     At a jump, the averages restart with the block in which the detector fires. The averages restart again with the
-    next block, because the jump may lie within a block. Changes that affect only the scale are not detected. In environments
-    without jumps, the detector gave no false alarm in 2.56 million env steps (``benchmarks/results/jumps.md``).
+    next block, because the jump may lie within a block. Changes that affect only the scale are not detected. In
+    environments without jumps, the detector gave no false alarm in 2.56 million env steps
+    (``benchmarks/results/jumps.md``).
 
     Args:
         shape: Shape of one value.

@@ -71,7 +71,7 @@ def action_mask_size(space: gym.Space[Any]) -> int:
     if isinstance(space, spaces.MultiBinary):
         return 2 * math.prod(space.shape)
     raise ValueError(
-        f"mask_actions needs Discrete, MultiDiscrete or MultiBinary actions, got {space}; leave it out"
+        f"mask_actions needs Discrete, MultiDiscrete or MultiBinary actions, got {space}; leave mask_actions out"
     )
 
 

@@ -112,7 +112,10 @@ class HalfLifeEstimator(ABC):
 
 
 def known_gradients(grads: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients in float64 (0 if unknown), and their mask (1 if known)."""
+    """Convert gradients to float64, and return the mask of known gradients, which are finite and not 0.
+
+    Non-finite gradients become 0. The mask is 1 for known gradients and 0 for others.
+    """
     grads = grads.detach().to(torch.float64).nan_to_num(0.0, 0.0, 0.0)
     return grads, (grads != 0).to(torch.float64)
 

@@ -113,7 +113,7 @@ def ratio(results: Results, rival: str = "SGD", **of: Any) -> float:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge the claim by the noise levels and bounds at which RMSprop is not far faster than SGD."""
+    """Judge whether RMSprop is far faster than SGD at every noise level and with every bound on x."""
     flat = min(results.levels("flat", noise=10.0))
     of = {"flat": flat, "start": 1e-3}
     texts, lost, count = [], [], 0

@@ -359,7 +359,7 @@ STUDY = Study(
     "best rate depends on the number of rounds. The trainings on CartPole are short. The trainings with "
     "an adversary take twice as many env steps, because the adversary trains too. The strength of the "
     "pushes was chosen on a few seeds so that A2C learns. The better learning rate was chosen by the returns with "
-    "pushes in the table. The verdict considers only the bilinear game.",
+    "pushes in the table. Only the bilinear game decides whether the claim holds.",
     cells=cells,
     measure=measure,
     tables=tables,

@@ -67,8 +67,8 @@ class _Timed(_Transition):
 class Linear(_Timed):
     """A ramp: ``start + (end - start) * min(t / over, 1)``.
 
-    The timescale is ``over``. The half-life is the best half-life during the ramp. The variance in ``snr`` is the
-    variance during the ramp, ``(end - start)**2 / 12``.
+    The timescale is ``over``. The half-life has the least mean squared error during the ramp. The variance in
+    ``snr`` is the variance during the ramp, ``(end - start)**2 / 12``.
 
     Args:
         start: Value at clock 0.
@@ -94,7 +94,7 @@ class Cosine(_Timed):
     A learning rate with this schedule is cosine annealing (Loshchilov and Hutter, "SGDR", 2017). Cosine annealing
     with a warm-up is ``Linear(0, rate, 1_000).then(Cosine(rate, 0, 99_000), at=1_000)``.
 
-    The timescale is ``over``. The half-life is the best half-life during the transition.
+    The timescale is ``over``. The half-life has the least mean squared error during the transition.
 
     Args:
         start: Value at clock 0.
@@ -120,7 +120,7 @@ class Cosine(_Timed):
 class Exponential(_Transition):
     """An exponential approach: ``end + (start - end) * exp(-t / tau)``.
 
-    The timescale is ``tau``. The half-life is the best half-life over the first ``3 tau``.
+    The timescale is ``tau``. The half-life has the least mean squared error over the first ``3 tau``.
 
     Args:
         start: Value at clock 0.

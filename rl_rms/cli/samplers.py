@@ -23,7 +23,7 @@ def experimental() -> Iterator[None]:
 
 
 class SeededByTrial(samplers.BaseSampler):
-    """A sampler that is seeded anew for each trial, with the trial's number.
+    """A sampler whose random generator gets the number of each trial as its seed.
 
     If workers shared one seed, they would all draw the same values, and a resumed sweep would repeat its first
     trials.

@@ -186,7 +186,7 @@ def copy_env(env: Any) -> Any:
     else:
         clone = copy.deepcopy(env)
         if isinstance(env, EzPickle):
-            # deepcopy makes an EzPickle environment anew, without the values that were set.
+            # deepcopy constructs an EzPickle environment again, so the copy lacks the values that were set.
             vars(clone).update(
                 {name: value for name, value in vars(env).items() if isinstance(value, (bool, int, float))}
             )

@@ -74,7 +74,8 @@ def test_vec_env_changes_and_info_has_the_parameters(sharing):
             assert env.get_attr(target)[row] == value
     assert env.get_attr("clock", indices=1) == [450]
     assert env.get_attr("regime") == [info["rl_rms.regime"] for info in infos]
-    # The inner timescale counts the env steps of all three sub-environments, the attribute those of one.
+    # The inner timescale counts the env steps of all three sub-environments. The attribute counts those
+    # of one sub-environment.
     assert env.get_attr("timescale")[0] * 3 == inner.timescale
 
 

@@ -59,6 +59,7 @@ class MujocoVectorEnv(NativeVectorEnv):
     def simulations(self, states: Sequence[dict[str, Any]]) -> None:
         for env, state in zip(self.envs, states, strict=True):
             mujoco_state.write(env, state)
+        self._read()
 
     def render(self) -> tuple[Array, ...] | None:
         """Return a picture of each sub-environment; None without a render mode."""

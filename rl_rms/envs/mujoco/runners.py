@@ -24,7 +24,6 @@ class RunnerVectorEnv(MujocoVectorEnv):
     _AXES: ClassVar[int]
 
     def _advance(self, actions: Array) -> Outcome:
-        self._read()
         before = self._place()
         self._simulate(actions)
         velocity = (self._place() - before) / self._dt()[:, None]

@@ -49,19 +49,21 @@ class RunConfig:
         env: The environment.
         agent: The agent.
         total_timesteps: Env steps to train for, all sub-environments together.
-        seed: Seed of the network, the actions, the environment and, unless env.drift_seed is set, its changes.
+        seed: Seed of the network, the actions and the environment. If env.drift_seed is null, it is also the seed
+            of the environment's changes.
         log_interval: Rollouts between two entries of the log; null logs every hundredth of the training, and at
             least every 100 rollouts (ppo: every rollout).
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
         keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
-        eval_every: Env steps between two evaluations, of which the last is at the end; null for no evaluations.
-            Evaluations use the run's own environment, which is frozen, and do not affect the training. The best
-            agent is saved in ``checkpoints/best.safetensors``.
+        eval_every: Env steps between two evaluations; null for no evaluations. The last evaluation is at the end
+            of the training. Evaluations use the environment of the run with a frozen clock, and do not affect the
+            training. The best agent is saved in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
         eval_deterministic: Whether to take the most likely actions; ``both`` also evaluates sampled actions.
-        eval_clocks: Values of the environment's clock at which to evaluate; null for the current one.
-        stop_at: Mean return of an evaluation at which training stops; null for none.
-        patience: Evaluations in a row without a better mean return after which training stops; null for no limit.
+        eval_clocks: Clock readings, in env steps, at which to evaluate; null for the current clock reading.
+        stop_at: Mean return of an evaluation at which the training stops; null for no such limit.
+        patience: Evaluations in a row without a better mean return after which the training stops; null for no
+            such limit.
         histogram_every: Env steps between two histograms of log10 v and log10 step in TensorBoard; null for none.
         video_every: Env steps between two videos of an episode, saved in ``videos``; null for none. Needs the
             extra ``video``.

@@ -24,12 +24,13 @@ class ScaleConfig:
 
     Args:
         engine: ``torchrun``: start ``rl-rms train`` with torchrun. ``ray``: ``rl-rms train`` starts Ray's workers.
-        workers: Processes that Ray starts, >= 1; torchrun has its own option.
+        workers: Processes that Ray starts, >= 1. With torchrun, set ``--nproc-per-node`` instead.
         sync: ``global`` averages the gradients before the optimizer's step, as one process does. With ``local``,
             each worker's optimizer uses the worker's own gradient, and the steps are averaged.
-        timeout: Maximum time that a worker waits for the others, in seconds, > 0. It must exceed the time of an
-            evaluation.
-        restarts: Maximum number of restarts by Ray, from the newest checkpoint, >= 0; torchrun has its own option.
+        timeout: Maximum time that a worker waits for the others, in seconds, > 0. The maximum must exceed the
+            duration of an evaluation.
+        restarts: Maximum number of restarts by Ray, from the newest checkpoint, >= 0. With torchrun, set
+            ``--max-restarts`` instead.
         address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
     """
 

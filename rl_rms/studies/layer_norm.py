@@ -177,7 +177,7 @@ def draw(results: Results, figure: "Figure") -> None:
             color = COLORS[2 * cell["layer_norm"] + cell["bias_correction"]]
             draw_band(axis, half_lives, estimates, color=color, label=_name(cell))
         axis.set(xscale="log", xlabel="half-life in updates")
-        axis.set_ylabel("-log10 of the late loss" if task == "regression" else "late episode length")
+        axis.set_ylabel("score: -log10 of the loss" if task == "regression" else "score: episode length")
         axis.set_title(f"{task}, at the best common learning rate")
         axis.legend()
 

@@ -245,7 +245,7 @@ def draw(results: Results, figure: "Figure") -> None:
     draw_estimates(score, range(len(estimates)), estimates, color=COLORS[0])
     names = [" ".join(str(value) for value in results.cells[i].values()) for i in found]
     score.set_xticks(range(len(estimates)), names, rotation=45, ha="right", fontsize=8)
-    score.set_ylabel("score: -log10 of the late loss")
+    score.set_ylabel("score")
 
 
 STUDY = Study(

@@ -399,8 +399,8 @@ def table(summaries: dict[str, dict[str, Any]], runs: dict[str, list[dict[str, A
     lines = [
         "Tracking error of v (nats, mean over coordinates) in A2C on CartPole-v1 around the update at which the "
         "force changes its sign. Cells contain the mean over seeds with its 95% interval, then the median over "
-        "all updates of all seeds, then the median half-life in updates if it is estimated. The column 'least "
-        "mean' contains the fixed half-life with the least mean error, of "
+        "all updates of all seeds, then the median half-life in updates if it is estimated. The column 'best "
+        "fixed' contains the fixed half-life with the least mean error, of "
         + ", ".join(ROWS[: len(HALF_LIVES)])
         + " updates, and in brackets the range of the best half-life over seeds. The column 'noise' contains the "
         "part of every error in the row that comes from the finite number of rollouts in the estimate of the true "
@@ -408,7 +408,7 @@ def table(summaries: dict[str, dict[str, Any]], runs: dict[str, list[dict[str, A
         "",
         "| gradients, seeds | updates since the jump | "
         + " | ".join(map(_title, SHOWN))
-        + " | least mean | noise |",
+        + " | best fixed | noise |",
         "|---|---|" + "---|" * len(SHOWN) + "---|---|",
     ]
     for name, summary in summaries.items():

@@ -26,7 +26,7 @@ from rl_rms.cli.runs import CHECKPOINTS, newest_checkpoint
 from rl_rms.envs import NonStationaryVector, make_vec
 from rl_rms.envs.schedules import Sinusoid
 
-# Number of environments, of steps of a rollout, and of updates between two checkpoints.
+# Environments, vector steps per rollout, and updates between two checkpoints.
 ENVS, STEPS, EVERY = 8, 16, 4
 
 

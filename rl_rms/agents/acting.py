@@ -31,7 +31,7 @@ class Actor:
         observation_space: Observation space of one sub-environment.
         action_space: Action space of one sub-environment.
         num_envs: Number of sub-environments.
-        normalizer: Scales the observations; None leaves them unchanged.
+        normalizer: Standardizes the observations; None leaves them unchanged.
         mask_actions: Whether `predict` without ``action_masks`` reads ``action_mask`` of a Dict observation.
         seed: Seed of the actions.
         device: The policy's device.

@@ -55,7 +55,7 @@ class Agent:
         policy: The torch module.
         optimizer: The torch optimizer.
         generator: The random generator of the actions and the minibatches.
-        observation_normalizer: Scales the observations; None leaves them unchanged.
+        observation_normalizer: Standardizes the observations; None leaves them unchanged.
         reward_normalizer: Scales the rewards; None leaves them unchanged.
         meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the agent together, see `join`.

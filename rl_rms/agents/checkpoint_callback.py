@@ -95,7 +95,9 @@ class CheckpointCallback(Periodic):
             return
         instead = Path(tempfile.mkdtemp(prefix="rl_rms-")) / path.name
         if save_or_warn(agent, instead) is None:
-            mend = f"move it to {self.folder} to resume"
-            message = f"the agent of env step {agent.num_timesteps:,} is in {instead}: {mend}"
+            message = (
+                f"The agent at env step {agent.num_timesteps:,} is saved in {instead}. To resume, move this file "
+                f"to {self.folder}"
+            )
             self.error.args = (f"{self.error}. {message}",)
             warnings.warn(message, stacklevel=2)

@@ -49,7 +49,7 @@ class _Body(NamedTuple):
     """The convolutions of a network.
 
     Attributes:
-        make: The layers for a number of channels.
+        make: Function from the number of input channels to the layers.
         least_side: Minimum height and width of the images.
         gain: Scale of orthogonal weights. With a gain of 1, the sums of residual blocks stay small.
     """

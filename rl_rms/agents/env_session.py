@@ -209,7 +209,7 @@ class EnvSession:
                 collector.env.reset()
                 is_kept = self.env_state.load_state_dict(place["env_state"], collector.resetting)
         finally:
-            # The evaluation's collector has set the first index of error messages to 0.
+            # The evaluation's collector counted sub-environments from 0 in error messages.
             collector.first_index = self.workers.rank * collector.env.num_envs
             if not is_kept:
                 collector.stop()

@@ -1,7 +1,7 @@
 """A TensorBoard event file that writes synchronously and raises its errors in the caller.
 
-`torch.utils.tensorboard.SummaryWriter` writes in a thread, and an error ends this thread silently. This is the
-only module that uses TensorBoard's record format and messages.
+`torch.utils.tensorboard.SummaryWriter` writes in a thread, so only a later call raises an error. This is the only
+module that uses TensorBoard's record format and messages.
 """
 
 import os

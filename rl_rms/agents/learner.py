@@ -62,7 +62,7 @@ class Learner(ABC):
         optimizer: The optimizer of the policy's parameters.
         config: Hyperparameters.
         num_envs: Number of sub-environments; None for an agent without an environment.
-        observation_normalizer: Scales observations; None leaves them unchanged.
+        observation_normalizer: Standardizes observations; None leaves them unchanged.
         generator: The agent's random generator.
 
     Attributes:

@@ -15,7 +15,7 @@ class RolloutScaling:
     """The normalizers of a learner.
 
     Args:
-        observation: Scales observations; None leaves them unchanged.
+        observation: Standardizes observations; None leaves them unchanged.
         reward: Scales rewards; None leaves them unchanged.
 
     Attributes:

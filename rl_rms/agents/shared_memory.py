@@ -121,7 +121,7 @@ def create(size: int) -> tuple[int, Address]:
     """Create memory for ``size`` processes, and return its file descriptor and address.
 
     Raises:
-        OSError: If the platform does not support shared memory, or there is too little memory.
+        OSError: If the platform is not Linux on x86-64, or there is too little memory.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise OSError("shared memory needs Linux and x86-64")

@@ -54,8 +54,8 @@ class Distribution:
         known = [one.name for one in fields(cls)]
         if not isinstance(given, dict) or not given.keys() <= set(known):
             raise UserError(
-                f"vary.{key} must be a list of values, or low, high and log as in "
-                f"{{low: 1.0e-4, high: 1.0e-1, log: true}}, got {given!r}"
+                f"vary.{key} must be a list of values or a range such as {{low: 1.0e-4, high: 1.0e-1}}, with "
+                f"log: true for a logarithmic range, got {given!r}"
             )
         if "choices" in given:
             if len(given) > 1 or not isinstance(given["choices"], list) or not given["choices"]:

@@ -66,7 +66,8 @@ class RunPages(Callback):
             try:
                 save(learning_curve([Group(self.folder.name, [run])]), path)
             except files.UnwritableError as error:
-                warnings.warn(f"{error}; rl-rms plot {self.folder} draws it later", stacklevel=2)
+                mend = f"to draw the learning curve later, run rl-rms plot {self.folder}"
+                warnings.warn(f"{error}; {mend}", stacklevel=2)
                 return
             logger.picture(agent.num_timesteps, "run/learning_curve", path.read_bytes())
 

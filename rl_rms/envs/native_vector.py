@@ -99,8 +99,8 @@ class NativeVectorEnv(VectorEnv):
 
         Args:
             seed: The seed of each sub-environment. An int is the seed of the first sub-environment; each next seed
-                is larger by 1. With None, a sub-environment keeps its random generator, which the first reset
-                makes from a random seed.
+                is larger by 1. With None, a sub-environment keeps its random generator. If it has no generator
+                yet, it gets one with a random seed.
             options: Options of the single environment. ``"reset_mask"``, bools of shape ``(num_envs,)``, selects
                 the sub-environments to reset.
 

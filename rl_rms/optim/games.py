@@ -84,8 +84,8 @@ def cycle_radius(lr: float, rho: float, *, momentum: float = 0.0, optimism: floa
 
         r = 2 sqrt(2) s / sqrt(1 - rho) * sqrt((1 + momentum) / (1 - momentum) - 2 optimism)
 
-    r converges to this radius from inside and from outside under three conditions: ``momentum < rho``; epsilon is
-    small; a full turn is shorter than the half-life of v, and longer than the half-life of the momentum buffer.
+    r converges to this radius from inside and from outside if rho is near 1, ``momentum < rho``, epsilon is small,
+    and a full turn is much longer than the half-life of the momentum buffer.
 
     Args:
         lr: Learning rate of both players.

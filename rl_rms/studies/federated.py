@@ -291,8 +291,8 @@ STUDY = Study(
     "better of two learning rates. The study also trains the placement `client` at one learning rate with `rl-rms "
     "federate`, in Flower's simulation.",
     caveat="With the placement `client`, a noisy client has less weight than the other clients in the mean that "
-    "the server computes. If the points c differ between clients, x then approaches another point than the best "
-    "x. This error does not vanish with more rounds.",
+    "the server computes. If the points c differ between clients, x therefore does not converge to the best x. "
+    "This error does not vanish with more rounds.",
     cells=cells,
     measure=measure,
     tables=tables,

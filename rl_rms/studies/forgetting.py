@@ -86,7 +86,7 @@ def _observations(setting: str) -> bool | dict[str, Any]:
 
 
 def settings_of(results: Results, statistic: str) -> list[str]:
-    """Return the settings of a statistic that the results have, in the order of `SETTINGS`."""
+    """Return the settings of a statistic that were measured, in the order of `SETTINGS`."""
     return [setting for setting in SETTINGS[statistic] if results.where(**{**REFERENCE, statistic: setting})]
 
 

@@ -93,7 +93,7 @@ TASKS = {
     ),
 }
 FIXED = ("7 updates", "69 updates", "700 updates")
-FOUND = ("time scale", "match", "auto")
+FOUND = ("time between changes", "match", "auto")
 
 
 def cells(quick: bool) -> Sequence[Cell]:
@@ -144,7 +144,7 @@ def _training(seed: int, task: str, half_life: str, rate: float, num_steps: int 
     """Train an agent, and return its mean score: episode length, reward per env step, or minus the regret."""
     of = TASKS[task]
     num_steps = num_steps or of.num_steps
-    if half_life == "time scale":
+    if half_life == "time between changes":
         half_life = f"{of.regime} steps"
     env = make_vec(of.id, 16, of.changes, seed=seed, **of.kwargs)
     agent = A2C(
@@ -244,8 +244,8 @@ def verdict(results: Results) -> Verdict:
     equal = [h for h in won if not won[h] and not lost[h]]
     if equal:
         texts.append(
-            f" The scores of A2C with the half-lives {listed(equal)} do not differ significantly from the scores "
-            "with 69 updates."
+            " In no task does the score of A2C with one of these half-lives differ significantly from the score "
+            f"with 69 updates: {listed(equal)}."
         )
     effects, helpful = forgetting.summary(results)
     sentence = (
@@ -299,11 +299,11 @@ STUDY = Study(
     "divergence in nats. The half-lives are 1, 1.41, 2, 2.83, ... and 2,050 updates. The columns for "
     "T and 69 updates use the nearest of these half-lives. Errors are means over seeds."
     "\n\nThe second experiment trains A2C with 16 sub-environments in three tasks. Each half-life "
-    "uses the best of two or three learning rates. The half-life `time scale` is the time between two "
-    "changes."
+    "uses the best of two or three learning rates. The half-life `time between changes` is the number of env "
+    "steps between two changes."
     "\n\n- In the bandit, the mean rewards of the arms change every 8,000 env steps. The standard "
-    "deviation of the rewards changes by a factor of ten every 2,000 env steps, so the half-life `time scale` is "
-    "2,000 env steps. The score is minus the policy's expected regret per env step."
+    "deviation of the rewards changes by a factor of ten every 2,000 env steps, so the half-life `time "
+    "between changes` is 2,000 env steps. The score is minus the policy's expected regret per env step."
     "\n\n- In the task with two states, the rewards of the states are swapped every 4,000 env steps. "
     "The score is the policy's expected reward per env step."
     "\n\n- In CartPole, the scale of the rewards changes between 1 and 30 every 10,000 env steps. The "

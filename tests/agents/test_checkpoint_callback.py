@@ -98,8 +98,8 @@ def test_checkpoint_callback_full_disk_keeps_earlier_checkpoints_and_continues(t
         full = True
 
     last = CheckpointCallback(tmp_path / "checkpoints", 1_000)
-    with pytest.warns(UserWarning, match=r"No space left|of env step 4\d\d is in .*: move it to .*checkpoints"):
+    with pytest.warns(UserWarning, match=r"No space left|at env step 4\d\d is saved in .* move .*checkpoints"):
         trained.learn(50, [fill_for_good, last])
-    instead = re.search(r" is in (\S+): move", str(last.error)).group(1)
+    instead = re.search(r" is saved in (\S+)\. To resume", str(last.error)).group(1)
     assert A2C.load(instead).num_timesteps == trained.num_timesteps
     assert A2C.load(tmp_path / "checkpoints" / "final").num_timesteps < trained.num_timesteps

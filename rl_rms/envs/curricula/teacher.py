@@ -133,7 +133,7 @@ def _import(path: str) -> Choose:
         function: Choose = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f'Teacher: choose must be a function or "module:function", got {path!r}: {error}'
+            f'Teacher: cannot import choose={path!r} ({error}); choose must be a function or "module:function"'
         ) from error
     if not callable(function):
         raise ValueError(f"Teacher: choose must name a function, got {path!r}, which is {function!r}")

@@ -39,7 +39,7 @@ class ForeachKernel:
     """Updates all parameters of one device and precision together."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
-        """Whether the group's options are supported, and ``foreach`` is True, or None and faster than a loop."""
+        """Whether the kernel supports the group's options, and is requested or likely faster than a loop."""
         if takes_tensor_means(group):
             return False
         if group["foreach"] is not None:

@@ -414,7 +414,7 @@ def measure_bookkeeping(rounds: int, output: Path) -> None:
 
 
 def growth(total: int) -> float:
-    """Measure the growth of the process's peak RAM in MB, from a tenth of a training to its end."""
+    """Measure the growth of the process's peak RAM in MB, from a tenth of a training run to its end."""
     agent = A2C(gym.make_vec("CartPole-v1", 64), seed=0).learn(total // 10)
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,8 +2,8 @@
 
 Run: python benchmarks/atari.py [--rounds 5] [--curve RUN] [--output benchmarks/results/atari.json]
 
-The benchmark needs the extra atari. The trainings of A2C use 16 games, rollouts of 8 steps, the Nature CNN and one
-thread of torch. These trainings alternate in rounds of 512 env steps. Times are CPU times of the process,
+The benchmark needs the extra atari. The training runs of A2C use 16 games, rollouts of 8 steps, the Nature CNN and
+one thread of torch. These training runs alternate in rounds of 512 env steps. Times are CPU times of the process,
 including the threads of ale-py.
 
 With --curve, a second table shows the mean return of whole games in a run of ``rl-rms train
@@ -59,7 +59,7 @@ TRAININGS: dict[str, Callable[[], Callable[[], None]]] = {
 
 
 def measure_speed(rounds: int) -> dict[str, list[float]]:
-    """Measure each training's env steps per second of CPU time in each round, after a warm-up round."""
+    """Measure each training run's env steps per second of CPU time in each round, after a warm-up round."""
     trainings = {name: make() for name, make in TRAININGS.items()}
     speeds: dict[str, list[float]] = {name: [] for name in trainings}
     for number in range(rounds + 1):

@@ -90,7 +90,7 @@ def one(contender: str, rate: float, seed: int) -> None:
 
 
 def run(seeds: int, processes: int) -> None:
-    """Run all missing trainings in parallel processes."""
+    """Do all missing training runs in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     done = read()
     wanted = [
@@ -126,7 +126,7 @@ def report() -> None:
     seeds = len({seed for _, _, seed in scores})
     text = (
         "# The batch of 64 workers\n\n`python benchmarks/batch.py run`, then `python benchmarks/batch.py report`; "
-        f"raw scores in batch_runs.jsonl. The table shows interquartile means over {seeds} trainings of "
+        f"raw scores in batch_runs.jsonl. The table shows interquartile means over {seeds} training runs of "
         f"{TOTAL_TIMESTEPS:,} env steps, and the 95 % intervals of these means.\n\n{table(scores)}\n"
     )
     TABLE.write_text(text)

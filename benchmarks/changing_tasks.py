@@ -1,7 +1,7 @@
 """The tasks of half_life.py and lifelong.py: environments that change, and the score of an episode.
 
-A training has five regimes of equal length. In tasks with jumps, a parameter jumps at the end of each regime. All
-tuned agents use the entropy coefficient and the discount of the task.
+A training run has five regimes of equal length. In tasks with jumps, a parameter jumps at the end of each regime.
+All tuned agents use the entropy coefficient and the discount of the task.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def life(self) -> int:
-        """Env steps of a training."""
+        """Env steps of a training run."""
         return REGIMES * self.regime
 
     def make_curriculum(self) -> LinearRamp | None:

@@ -10,7 +10,7 @@ the error, and the process writes the traceback to the standard error.
   environment. The check tries the targets of the row. In a row without targets, the check tries targets that
   `rl-rms inspect` lists with an effect. Last, the check tries ``observation.noise`` and ``reward.scale``.
 - resumes: ``bit-identical`` means that the weights after saving, loading and continuing equal the weights of an
-  uninterrupted training.
+  uninterrupted training run.
 - films: an episode of at most 30 env steps becomes a video.
 - Stable-Baselines3: A2C of Stable-Baselines3 makes 160 env steps in the same environment.
 """
@@ -55,13 +55,13 @@ such packages. The table was measured with {libraries}.
 - **drifts**: the cell names a target that changes the environment. Every environment also has the target
   `reward.scale`.
 - **resumes**: `bit-identical` means that the weights after saving, loading and continuing equal the weights of an
-  uninterrupted training.
+  uninterrupted training run.
 - **films**: the recorder makes a video of an episode of at most 30 env steps.
 - **Stable-Baselines3 trains**: its A2C makes 160 env steps in the same environment with the same wrappers.
 - **no: TypeError** or another error: the feature fails with this error. POPGym, bsuite and gym-anytrading do not
   render images. The images of Tetris need an older NumPy.
 - Tetris has a second random generator, which `reset(seed=0)` does not seed, so its episodes cannot be replayed.
-- Crafter iterates over its creatures in the order of memory addresses, so two trainings with the same seed can
+- Crafter iterates over its creatures in the order of memory addresses, so two training runs with the same seed can
   differ, with or without an interruption.
 - Crafter has the interface of Gym before version 0.26, and no `seed`, so Shimmy cannot convert it. The row uses
   the adapter `benchmarks/crafter_env.py`. To train in Crafter, copy this file into your working folder, and set
@@ -203,7 +203,7 @@ def _changed(row: Row, base: Any, target: str) -> float:
 
 
 def resumes(row: Row) -> str:
-    """Compare the weights of an interrupted and an uninterrupted training."""
+    """Compare the weights of an interrupted and an uninterrupted training run."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         agent = A2C(make(row), seed=0).learn(STEPS // 2)

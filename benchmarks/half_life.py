@@ -3,8 +3,8 @@
 Run: python benchmarks/half_life.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/half_life.py report
 
-``run`` appends each finished training to benchmarks/results/half_life_runs.jsonl and skips trainings in this file.
-You can stop and restart ``run``. ``report`` writes benchmarks/results/half_life.md and
+``run`` appends each finished training run to benchmarks/results/half_life_runs.jsonl and skips training runs in
+this file. You can stop and restart ``run``. ``report`` writes benchmarks/results/half_life.md and
 docs/images/half_life_returns.png. ``report`` needs the extra ``plots``.
 
 | | CartPole | FrozenLake |
@@ -27,7 +27,7 @@ benchmark also trains the neighbors of this better rate.
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:
 
-- whole life: the whole training
+- whole life: the whole training run
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
@@ -150,7 +150,7 @@ def train(task: str, contender: str, rate: float, seed: int, life: int | None = 
 
 
 def duel(task: str, contender: str) -> str:
-    """Run all trainings of a contender on a task, and return a line with the mean score of each learning rate."""
+    """Train a contender on a task with all rates and seeds, and return a line with the mean score of each rate."""
     torch.set_num_threads(1)
     records = Records(RUNS, train)
     start = CONTENDERS[contender].start
@@ -164,7 +164,7 @@ def duel(task: str, contender: str) -> str:
 
 
 def run(tasks: list[str], contenders: list[str], processes: int) -> None:
-    """Run all trainings in parallel processes."""
+    """Do all training runs in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes) as pool:
         futures = [pool.submit(duel, task, contender) for task in tasks for contender in contenders]

@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stream:
-    """The observations of a training.
+    """The observations of a training run.
 
     Attributes:
         observations: Shape ``(num_steps, num_envs, size)``.
@@ -199,7 +199,7 @@ def report(results: Mapping[str, Any]) -> str:
         "",
         "## Delays",
         "",
-        f"The offset of all observations changes {4 * len(found)} times in {len(found)} trainings. The table "
+        f"The offset of all observations changes {4 * len(found)} times in {len(found)} training runs. The table "
         "shows the share of the changes that a rule detects in the first rollout with changed values, in the "
         "first two and in the first ten. The last column has the other detections per million env steps, such as "
         "false alarms. Some changes are smaller than two standard deviations of every coordinate of the "
@@ -221,7 +221,7 @@ def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=320_000, help="env steps of each stream without changes")
-    parser.add_argument("--seeds", type=int, default=4, help="trainings in the environment that changes")
+    parser.add_argument("--seeds", type=int, default=4, help="training runs in the environment that changes")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.processes) as pool:

@@ -3,11 +3,12 @@
 Run: python benchmarks/lifelong.py run [--tasks NAME ...] [--contenders NAME ...] [--processes 2]
      python benchmarks/lifelong.py report
 
-``run`` appends each finished training to benchmarks/results/lifelong_runs.jsonl and skips trainings in this file.
-You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.md, docs/images/lifelong.png and
-docs/images/returns.png. Both commands need the extra ``plots``. MiniGrid's tasks need the extra ``minigrid``.
+``run`` appends each finished training run to benchmarks/results/lifelong_runs.jsonl and skips training runs in
+this file. You can stop and restart ``run``. ``report`` writes benchmarks/results/lifelong.md,
+docs/images/lifelong.png and docs/images/returns.png. Both commands need the extra ``plots``. MiniGrid's tasks need
+the extra ``minigrid``.
 
-A training has five regimes of equal length, also if the task is stationary. A regime has 20,000 env steps on
+A training run has five regimes of equal length, also if the task is stationary. A regime has 20,000 env steps on
 CartPole, FrozenLake and MiniGrid, 40,000 on Acrobot and 25,600 on Pendulum. A contender is an agent with its
 arguments. All agents have 16 sub-environments. With the same seed, all contenders have the same drift. Scores do
 not depend on normalizers or on changes of the reward scale:
@@ -23,7 +24,7 @@ a default rollout of one environment.
 
 All other contenders are tuned, and use the task's entropy coefficient and discount. For each task, a hill climb by
 factors of 3 finds the learning rate of each tuned contender. The hill climb uses three seeds that the tables do
-not use. Ten trainings with other seeds then use this learning rate. The tuned agents of rl_rms have their own
+not use. Ten training runs with other seeds then use this learning rate. The tuned agents of rl_rms have their own
 values of arguments such as ``n_steps`` and ``half_life``, which are the same on all tasks. Two tuned contenders of
 Stable-Baselines3 are named ``arguments of rl_rms``. The first is A2C with ``n_steps`` and ``gae_lambda`` of the
 tuned A2C of rl_rms. The second is PPO with ``n_steps``, ``batch_size`` and ``n_epochs`` of the tuned PPO of
@@ -34,7 +35,7 @@ optimizer of TRAC.
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:
 
-- whole life: the whole training
+- whole life: the whole training run
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
@@ -297,7 +298,7 @@ def _learn_theirs(
 
 
 def duel(task: str, contender: str) -> str:
-    """Run all trainings of a contender on a task, and return a line of text."""
+    """Do all training runs of a contender on a task, and return a line of text."""
     records = Records(RUNS, train)
     chosen = CONTENDERS[contender]
     rate = chosen.start
@@ -320,7 +321,7 @@ def ordered(tasks: list[str], contenders: list[str]) -> list[tuple[str, str]]:
 
 
 def run(tasks: list[str], contenders: list[str], processes: int) -> None:
-    """Run all missing trainings in parallel processes."""
+    """Do all missing training runs in parallel processes."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes) as pool:
         for future in [pool.submit(duel, *pair) for pair in ordered(tasks, contenders)]:
@@ -406,7 +407,7 @@ def report() -> None:
         "this page. The raw scores are in lifelong_runs.jsonl. Scores are interquartile means over "
         f"{len(SEEDS)} seeds with their 95 % intervals. Tuned agents have their best learning rates. The best "
         "score of a column is bold. The docstring of the benchmark explains scores and agents. If a cell "
-        "is empty, its trainings are missing.",
+        "is empty, its training runs are missing.",
     ]
     for stretch in STRETCHES:
         lines += ["", f"## {stretch.capitalize()}", "", *_scores(best, tasks, rows, stretch)]
@@ -432,9 +433,9 @@ def report() -> None:
             lines += _ratios(best, defaults, [row for row in rows if row != one], "whole life")
     rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}
     lines += ["", "## Learning rates", "", *_table("agent", tasks, rates)]
-    lines += ["", "## Cost", "", "Median CPU time of a training on one core of a shared machine:", ""]
+    lines += ["", "## Cost", "", "Median CPU time of a training run on one core of a shared machine:", ""]
     costs = {row: [f"{np.median(seconds[row]):.1f}", str(len(seconds[row]))] for row in rows}
-    lines += _table("agent", ["CPU seconds", "trainings"], costs)
+    lines += _table("agent", ["CPU seconds", "training runs"], costs)
     TABLE.write_text("\n".join(lines) + "\n")
     if references:
         draw(best, references, FIGURE)

@@ -1,4 +1,4 @@
-"""Measures the half-life of v in env steps in trainings with rho = 0.99 and with a half-life in env steps.
+"""Measures the half-life of v in env steps in training runs with rho = 0.99 and with a half-life in env steps.
 
 Run: python benchmarks/memory.py [--output benchmarks/results/memory.json]
 

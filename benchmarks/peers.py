@@ -266,7 +266,7 @@ PEERS: dict[str, tuple[str, Callable[[int], Train]]] = {
 
 
 def measure(num_envs: int, rounds: int) -> dict[str, list[float]]:
-    """Measure the env steps per CPU second of each training in each round."""
+    """Measure the env steps per CPU second of each training run in each round."""
     trainings: dict[str, tuple[Train, int]] = {}
     for name, (package, make) in PEERS.items():
         if find_spec(package) is None:

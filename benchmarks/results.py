@@ -4,11 +4,11 @@ Run: python benchmarks/results.py run [--envs ID ...] [--seeds 10] [--agents "rl
      python benchmarks/results.py try [--algorithm PPO] [--envs ID ...] [--seeds 3] [--ours JSON ...]
      python benchmarks/results.py report
 
-``run`` appends each finished training to benchmarks/results/results_runs.jsonl and skips trainings in the file.
-You can stop and restart ``run``, also with other ``--seeds``. ``try`` trains rl_rms with changed hyperparameters
-and the seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours '{"lr": 0.002}'
-'{"lr": 0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``. ``report`` writes
-benchmarks/results/results.md from the file, and needs the extra ``plots``.
+``run`` appends each finished training run to benchmarks/results/results_runs.jsonl and skips training runs in the
+file. You can stop and restart ``run``, also with other ``--seeds``. ``try`` trains rl_rms with changed
+hyperparameters and the seeds from 0, prints the scores and writes nothing, as in ``try --envs Acrobot-v1 --ours
+'{"lr": 0.002}' '{"lr": 0.004, "num_envs": 32}'``. The hyperparameters of rl_rms were chosen with ``try``.
+``report`` writes benchmarks/results/results.md from the file, and needs the extra ``plots``.
 
 Both libraries train for the number of env steps in RL Baselines3 Zoo. The deterministic policy plays 20 episodes
 in separate environments at ten times during training, and 100 episodes at the end. A score is the mean return of
@@ -315,7 +315,7 @@ AGENTS = {
 
 
 def read() -> dict[tuple[str, str, int], tuple[list[float], list[float]]]:
-    """Read the finished trainings by environment, agent and seed."""
+    """Read the finished training runs by environment, agent and seed."""
     found = {}
     if RUNS.exists():
         for line in RUNS.read_text().splitlines():
@@ -336,7 +336,7 @@ def one(id: str, agent: str, seed: int) -> str:
 
 
 def run(ids: list[str], agents: list[str], seeds: int, processes: int) -> None:
-    """Run all missing trainings in parallel processes."""
+    """Do all missing training runs in parallel processes."""
     done = read()
     wanted = [
         (id, agent, seed)

@@ -1,4 +1,4 @@
-"""Long runs: RAM, open files and threads of a training, and rounding errors of the optimizer.
+"""Long runs: RAM, open files and threads of a training run, and rounding errors of the optimizer.
 
 Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--output benchmarks/results/soak.json]
 

@@ -1,4 +1,4 @@
-"""Injects faults into trainings and files, and counts the survived and the lost faults.
+"""Injects faults into training runs and files, and counts the survived and the lost faults.
 
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 

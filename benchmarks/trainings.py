@@ -1,6 +1,6 @@
 """Trains with many seeds and learning rates, records the scores and finds the best learning rate.
 
-A training has five regimes of eight bins, and one score in each bin.
+A training run has five regimes of eight bins, and one score in each bin.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def bin_scores(
 
 
 class Records:
-    """Finished trainings in a file, one per line: task, contender, rate, seed, scores and CPU seconds.
+    """Finished training runs in a file, one per line: task, contender, rate, seed, scores and CPU seconds.
 
     Args:
         path: The file, which may be missing.
@@ -75,7 +75,7 @@ class Records:
                     self.seconds[key] = seconds[0]
 
     def get(self, task: str, contender: str, rate: float, seed: int) -> list[float]:
-        """Return the scores of a training. If the file does not contain the scores, train first."""
+        """Return the scores of a training run. If the file does not contain the scores, train first."""
         key = (task, contender, rate, seed)
         if key not in self.scores:
             began = time.process_time()
@@ -87,7 +87,7 @@ class Records:
         return self.scores[key]
 
     def mean(self, task: str, contender: str, rate: float, seeds: tuple[int, ...]) -> float:
-        """Compute the mean score over the whole training and over seeds."""
+        """Compute the mean score over the whole training run and over seeds."""
         return statistics.fmean(statistics.fmean(self.get(task, contender, rate, seed)) for seed in seeds)
 
 

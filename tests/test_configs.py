@@ -27,7 +27,7 @@ EXTRAS = {
     "minigrid": "minigrid",
     "shimmy": "dm-control",
 }
-# Lower bounds of the mean return of a training's last 100 episodes.
+# Lower bounds of the mean return of a training run's last 100 episodes.
 REACHED = {
     "dmc_cartpole_a2c": 85.0,
     "dmc_cartpole_ppo": 90.0,

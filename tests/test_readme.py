@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [README, *DOCS]
-# Trainings with more env steps are configured but not run.
+# Training runs with more env steps are configured but not run.
 SMALL = 20_000
 # Modules that the blocks of a page import; the blocks are not run without them.
 NEEDED = {

@@ -1,9 +1,9 @@
-"""Faults of checkpoints: trainings killed while they save, truncated files, changed bits.
+"""Faults of checkpoints: training runs killed while they save, truncated files, changed bits.
 
-- *kills*: A training saves every four updates. SIGKILL ends the training at a random moment, and another process
-  continues from the newest checkpoint. This is repeated. A kill counts as lost if the newest readable checkpoint
-  has fewer env steps than the last checkpoint that was reported as saved. At the end, the last checkpoint must be
-  bit-identical to the checkpoint of an uninterrupted training.
+- *kills*: A training run saves every four updates. SIGKILL ends the training at a random moment, and another
+  process continues from the newest checkpoint. This is repeated. A kill counts as lost if the newest readable
+  checkpoint has fewer env steps than the last checkpoint that was reported as saved. At the end, the last
+  checkpoint must be bit-identical to the checkpoint of an uninterrupted training run.
 - *cuts*: A checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
   that can be read counts as lost.
 - *flips*: One random bit of a checkpoint is changed. A changed file that can be read with other contents counts as
@@ -82,7 +82,7 @@ def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
 
 
 def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
-    """Kill a training ``wanted`` times, let it end, and compare it with an uninterrupted training."""
+    """Kill a training run ``wanted`` times, let it end, and compare it with an uninterrupted training run."""
     updates = 100 * wanted
     whole = begin()
     whole.learn(updates * ENVS * STEPS)
@@ -110,7 +110,7 @@ def kills(folder: Path, wanted: int, seed: int = 0) -> Count:
     assert last is not None
     if last.read_bytes() != whole.save(folder / "whole").read_bytes():
         raise RuntimeError(
-            f"after {done} kills, the last checkpoint differs from the uninterrupted training's: see {folder}"
+            f"after {done} kills, the last checkpoint differs from the uninterrupted training run's: see {folder}"
         )
     return Count("SIGKILL while training and saving", done, lost)
 

@@ -1,12 +1,12 @@
 """Faults of environments: a sub-environment that raises, returns a wrong shape, hangs, or whose worker is killed.
 
-One of four sub-environments fails at a random step of a training, in this process (*sync*) or in forked or spawned
-workers. The training must *raise* an error or *restart* the sub-environment. A fault counts as lost if
+One of four sub-environments fails at a random step of a training run, in this process (*sync*) or in forked or
+spawned workers. The training must *raise* an error or *restart* the sub-environment. A fault counts as lost if
 
 - the sub-environment does not fail,
 - the error or warning does not have the index and the seed of the failed sub-environment,
-- a training that must raise does not end with `EnvError`,
-- a training that must restart does not reach its last env step with one restart, whole episodes and finite
+- a training run that must raise does not end with `EnvError`,
+- a training run that must restart does not reach its last env step with one restart, whole episodes and finite
   weights,
 - or a worker is still alive after the environment is closed.
 """
@@ -85,7 +85,7 @@ def vector(way: str, how: str, failing: int, at: int, ticket: Path) -> VectorEnv
 
 
 def is_lost(way: str, mend: str, how: str, failing: int, at: int, ticket: Path) -> bool:
-    """Run a training with one fault, and return whether the fault counts as lost."""
+    """Train with one fault, and return whether the fault counts as lost."""
     ticket.touch()
     env = vector(way, how, failing, at, ticket)
     agent = A2C(env, seed=SEED, on_env_error=mend, env_timeout=None if way == "sync" else TIMEOUT)
@@ -112,7 +112,7 @@ def is_lost(way: str, mend: str, how: str, failing: int, at: int, ticket: Path) 
 
 
 def trainings(folder: Path, way: str, mend: str, how: str, wanted: int, seed: int = 0) -> Count:
-    """Run ``wanted`` trainings, each with one fault at a random step in a random sub-environment."""
+    """Train ``wanted`` times, each with one fault at a random step in a random sub-environment."""
     rng = random.Random(f"{way} {mend} {how} {seed}")
     lost = 0
     for _ in range(wanted):

@@ -1,6 +1,6 @@
 """Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
-The benchmark injects a reward or an observation at a random step of a short training, or a value into a random
+The benchmark injects a reward or an observation at a random step of a short training run, or a value into a random
 coordinate of one gradient. The training uses a random autoreset mode and a random entry of `KINDS`, such as A2C in
 numpy, REINFORCE in autograd, or A2C with normalizers.
 
@@ -81,7 +81,7 @@ class Faulty(gym.Env):
 
 
 def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> bool:
-    """Run a training with one fault, and return whether the fault counts as lost."""
+    """Train with one fault, and return whether the fault counts as lost."""
     kind, options = rng.choice(KINDS)
     mode, index = rng.choice(list(AutoresetMode)), rng.randrange(ENVS)
     envs = [Faulty() for _ in range(ENVS)]
@@ -134,7 +134,7 @@ def is_lost(what: str, value: float, on_nonfinite: str, rng: random.Random) -> b
 
 
 def put_in(what: str, on_nonfinite: str, wanted: int, seed: int = 0) -> Count:
-    """Inject faults of one kind into ``wanted`` trainings."""
+    """Inject faults of one kind into ``wanted`` training runs."""
     rng = random.Random(f"{seed} {what} {on_nonfinite}")
     with warnings.catch_warnings():
         # numpy warns when a computation with 1e30 overflows.

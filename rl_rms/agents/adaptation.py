@@ -27,7 +27,7 @@ WINDOW = 20
 
 
 class Returns:
-    """Stores the returns of a training's episodes, and computes their mean over an interval of env steps.
+    """Stores the returns of a training run's episodes, and computes their mean over an interval of env steps.
 
     Args:
         episodes: Initial episodes, in the order in which they ended.

@@ -207,7 +207,7 @@ class Agent:
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; None writes nothing.
                 ``rl-rms report`` and ``rl-rms plot`` read this folder.
             log_interval: Rollouts between two entries of the log. With None, PPO logs every rollout, and the other
-                algorithms log about 100 times in a training and at least every 100 rollouts.
+                algorithms log about 100 times in a training run and at least every 100 rollouts.
 
         Returns:
             The agent itself.
@@ -325,7 +325,7 @@ class Agent:
     ) -> Self:
         """Read an agent that `save` wrote. No code from the file is run.
 
-        A resumed training is bit-identical to an uninterrupted one: weights, optimizer, normalizers, counters,
+        A resumed training run is bit-identical to an uninterrupted one: weights, optimizer, normalizers, counters,
         random generators, drift, curriculum and episodes in progress are restored. If an environment cannot
         restore its episodes, `save` or `learn` warns, and new episodes begin with the saved drift and curriculum;
         see `rl_rms.envs.snapshots`.

@@ -37,7 +37,7 @@ class FGSMAttack(VectorWrapper):
 
     Args:
         env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. A schedule of the strength
-            reads the environment's clock, also in a resumed training.
+            reads the environment's clock, also in a resumed training run.
         strength: Size of the change of each component, in the observation's unit, >= 0: a number, or a schedule
             over the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``.
 

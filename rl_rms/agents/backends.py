@@ -85,7 +85,7 @@ class Backend(Protocol):
         ...
 
     def limit_threads(self) -> AbstractContextManager[Any]:
-        """Return a context that may limit the threads of the backend's libraries during a training."""
+        """Return a context that may limit the threads of the backend's libraries during a training run."""
         ...
 
 

@@ -122,7 +122,7 @@ class CallbackList(Callback):
         for callback in self._callbacks:
             try:
                 callback.on_training_end(agent, logger)
-            except Exception as error:  # noqa: PERF203 - once a training
+            except Exception as error:  # noqa: PERF203 - once a training run
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -145,7 +145,7 @@ class Periodic(Callback):
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Compute the env steps at which the callback acts next."""
-        # Multiples count from the agent's first step, so a resumed training has the same multiples.
+        # Multiples count from the agent's first step, so a resumed training run has the same multiples.
         self._next = self.every * (1 + agent.num_timesteps // self.every)
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:

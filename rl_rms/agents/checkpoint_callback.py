@@ -37,7 +37,7 @@ class CheckpointCallback(Periodic):
         folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.
         every: Env steps between two checkpoints.
         keep: Number of the newest ``step_...`` files to keep; None keeps all. Files with more env steps than the
-            agent has at the start belong to another training and are kept.
+            agent has at the start belong to another training run and are kept.
 
     Attributes:
         error: The error of the checkpoint at the end of the training; None without an error.
@@ -66,8 +66,8 @@ class CheckpointCallback(Periodic):
         self._own = [path for path in existing if agent.num_timesteps and path.name <= self._path(agent).name]
         if len(self._own) < len(existing):
             warnings.warn(
-                f"{self.folder} has {len(existing) - len(self._own)} checkpoints of another training, such as "
-                f"{existing[-1].name}, which are kept; give each training its own folder",
+                f"{self.folder} has {len(existing) - len(self._own)} checkpoints of another training run, such as "
+                f"{existing[-1].name}, which are kept; give each training run its own folder",
                 stacklevel=4,
             )
         for unfinished in self.folder.glob(f".*{storage.SUFFIX}.*{files.UNFINISHED}"):

@@ -1,4 +1,4 @@
-"""The ``config.yaml`` of a training: conversion to YAML, and the file that `learn` writes into ``log_dir``."""
+"""The ``config.yaml`` of a training run: conversion to YAML, and the file that `learn` writes into ``log_dir``."""
 
 import json
 import re

@@ -144,7 +144,7 @@ class EnvSession:
             message = " ".join(str(error).split())
             raise ValueError(
                 f"the saved state of the environment cannot be restored: {type(error).__name__}: {message}; "
-                "make the environment exactly as for the saved training, or load an earlier checkpoint"
+                "make the environment exactly as for the saved training run, or load an earlier checkpoint"
             ) from error
 
     def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
-# A training or a log begins only if the folder's disk has this many free bytes.
+# A training run or a log begins only if the folder's disk has this many free bytes.
 _ROOM = 4096
 # Flags that prevent following links, translating line ends and passing the file to child programs.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)

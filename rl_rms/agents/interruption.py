@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends a training after the updates on the current rollout, the second at once."""
+"""Ctrl-C: the first ends a training run after the updates on the current rollout, the second at once."""
 
 import os
 import signal

@@ -101,7 +101,7 @@ def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move a folder's log to a subfolder, with a warning, so that two trainings do not share one curve."""
+    """Move a folder's log to a subfolder, with a warning, so that two training runs do not share one curve."""
     log = [file for file in (folder / "metrics.csv", *folder.glob(PATTERN)) if file.exists()]
     if not log:
         return
@@ -115,7 +115,8 @@ def _set_aside(folder: Path) -> None:
     for file in log:
         file.rename(aside / file.name)
     warnings.warn(
-        f"{folder} had the log of another training, which is now in {aside}; give each training its own log_dir",
+        f"{folder} had the log of another training run, which is now in {aside}; give each training run its own "
+        "log_dir",
         stacklevel=6,
     )
 
@@ -138,7 +139,7 @@ class Logger:
             created if missing, and locked against other processes until the logger closes.
         resumed_at: Env steps at which the training continues. A log in the folder is continued after
             ``resumed_at`` env steps; later rows are dropped with a warning. With 0, a log in the folder belongs to
-            another training and is moved to ``earlier1``, ``earlier2``, ... with a warning.
+            another training run and is moved to ``earlier1``, ``earlier2``, ... with a warning.
 
     Raises:
         UnwritableError: If the logger cannot create the folder or write to it.
@@ -168,7 +169,7 @@ class Logger:
     def _open(self, folder: Path, resumed_at: int = 0) -> EventFile:
         """Begin an event file, and continue ``metrics.csv`` after its last complete line."""
         earlier = any(folder.glob(PATTERN))
-        # An earlier event file of the same training already contains the layout.
+        # An earlier event file of the same training run already contains the layout.
         self._is_laid_out = earlier and (bool(resumed_at) or self._is_laid_out)
         events = self._events = EventFile(folder, resumed_at + 1 if resumed_at else None)
         if self._hyperparameters and not earlier:

@@ -270,7 +270,7 @@ class MetaGradient:
     # -- saving -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a resumed training, including the updates of the unfinished window."""
+        """The state for a resumed training run, including the updates of the unfinished window."""
         params, states = self._start
         return {
             "logs": self.logs,

@@ -1,4 +1,4 @@
-"""Progress of a training: a live view for terminals, plain lines for logs, and JSON lines for scripts."""
+"""Progress of a training run: a live view for terminals, plain lines for logs, and JSON lines for scripts."""
 
 import json
 import math
@@ -117,7 +117,7 @@ def _number(value: float) -> str:
 
 
 class ProgressCallback(Callback):
-    """Shows the progress of a training.
+    """Shows the progress of a training run.
 
     By default, a terminal shows a live view of the env steps, the mean return of the last 100 episodes, a
     sparkline of the return, and the current half-life. For a changing environment, the view also
@@ -136,8 +136,8 @@ class ProgressCallback(Callback):
         console: The output; the standard output by default.
         form: ``"lines"``, ``"json"``, or ``"auto"`` for a live view in a terminal and lines elsewhere.
         every: Rollouts between two JSON objects of progress, >= 1.
-        evaluations: Callbacks of the same training whose evaluations are shown. List these callbacks before the
-            `ProgressCallback`.
+        evaluations: Callbacks of the same training run whose evaluations are shown. List these callbacks before
+            the `ProgressCallback`.
 
     Attributes:
         evaluation: Text on the evaluation in progress; empty without one.

@@ -1,4 +1,4 @@
-"""Callbacks that send the log of a training to Weights & Biases or MLflow."""
+"""Callbacks that send the log of a training run to Weights & Biases or MLflow."""
 
 from importlib import import_module
 from typing import Any

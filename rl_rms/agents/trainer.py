@@ -198,7 +198,7 @@ def training_callbacks(
     logs: bool,
     progress_bar: bool,
 ) -> CallbackList:
-    """The callbacks of a training, in the order of their calls.
+    """The callbacks of a training run, in the order of their calls.
 
     Args:
         agent: The agent.

@@ -1,4 +1,4 @@
-"""The counters of a training and its last episodes."""
+"""The counters of a training run and its last episodes."""
 
 import dataclasses
 from collections import deque
@@ -13,7 +13,7 @@ from rl_rms.agents.workers import ALONE, Workers
 
 @dataclass
 class TrainingState:
-    """The counters of a training.
+    """The counters of a training run.
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
@@ -54,7 +54,7 @@ class TrainingState:
         return scalars
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters that a resumed training continues."""
+        """The counters that a resumed training run continues."""
         return {
             "num_timesteps": self.num_timesteps,
             "num_rollouts": self.num_rollouts,

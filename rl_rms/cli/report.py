@@ -200,7 +200,10 @@ def _of_log(log: "Run | EventLog") -> str:
 def _setting(log: "Run | EventLog", seeds: int) -> str:
     if not isinstance(log, Run):
         where = "" if log.env_id is None else f" on {log.env_id}"
-        return f"A training of {log.library}{where}, read from its TensorBoard events, which contain only returns."
+        return (
+            f"A training run of {log.library}{where}, read from its TensorBoard events, which contain only "
+            "returns."
+        )
     config = log.config
     which = f"seed {config.seed}" if seeds == 1 else f"{seeds} seeds"
     changing = [*config.env.changes, *(["a curriculum"] if config.env.curriculum else [])]

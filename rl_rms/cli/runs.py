@@ -53,7 +53,7 @@ def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
 
 @dataclass(frozen=True)
 class Log:
-    """The log of a training.
+    """The log of a training run.
 
     Attributes:
         folder: Folder of the run.

@@ -22,7 +22,7 @@ Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["none", "median"]
 Engine = Literal["local", "ray"]
 
-# A training reports its returns after each of this many equal intervals of env steps.
+# A training run reports its returns after each of this many equal intervals of env steps.
 STRETCHES = 20
 
 
@@ -116,7 +116,7 @@ class SweepConfig:
             choices).
         sampler_seed: Seed of the sampler. With several workers, only ``random`` is reproducible.
         pruner: Rule that ends trials early: ``none``, or ``median``, which compares the return so far with the
-            median of earlier trials, at each twentieth of a training.
+            median of earlier trials, at each twentieth of a training run.
     """
 
     config: str
@@ -193,7 +193,7 @@ class Search:
     tree: dict[str, Any]
 
     def run_config(self, values: Mapping[str, Any], seed: int) -> RunConfig:
-        """Make the configuration of one training.
+        """Make the configuration of one training run.
 
         Args:
             values: Values by dotted key.

@@ -160,7 +160,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
 
     Args:
         config: The configuration of all seeds.
-        command: Words that start a training. The seed and the progress option are appended.
+        command: Words that start a training run. The seed and the progress option are appended.
         seeds: The seeds.
         jobs: Maximum number of simultaneous processes.
 
@@ -192,7 +192,7 @@ def train_seeds(config: RunConfig, command: Sequence[str], seeds: Sequence[int],
 def _supervise(
     trainings: list[Training], command: Sequence[str], waiting: list[int], jobs: int, view: "_View"
 ) -> None:
-    """Train the waiting seeds, at most ``jobs`` at a time, until all trainings have ended."""
+    """Train the waiting seeds, at most ``jobs`` at a time, until all training runs have ended."""
     while True:
         running = [one for one in trainings if not one.has_ended()]
         for seed in waiting[: max(jobs - len(running), 0)]:

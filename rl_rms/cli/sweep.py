@@ -99,7 +99,7 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
     status = 0
     try:
         pool = LocalWorkers(search, storage) if engine == "local" else _Ray(search, storage)
-        with pool, Counter(console, "trainings") as counter:
+        with pool, Counter(console, "training runs") as counter:
             _supervise(study, search, pool, workers, console, counter)
     except KeyboardInterrupt as interrupt:
         status = status_of(interrupt)
@@ -145,7 +145,7 @@ def _supervise(
 
 
 def _trainings(ended: "Sequence[FrozenTrial]", trials: "Sequence[FrozenTrial]", search: Search) -> tuple[int, int]:
-    """Return the numbers of finished trainings and of all trainings. A trial has one training for each seed."""
+    """Return the numbers of finished and of all training runs. A trial has one training run for each seed."""
     of_trial = len(search.sweep.seeds)
     running = sum(
         (one.last_step + 1) // STRETCHES for one in trials if one not in ended and one.last_step is not None

@@ -231,7 +231,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
     finally:
         env.close()
     if not agent.episodes:
-        raise ValueError("no episode ended in the whole training; increase total_timesteps")
+        raise ValueError("no episode ended in the whole training run; increase total_timesteps")
     scores = {
         "whole_run": statistics.fmean(means),
         "final": statistics.fmean(episode.ret for episode in agent.episodes),

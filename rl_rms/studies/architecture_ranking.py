@@ -1,6 +1,6 @@
 """Tests whether the optimizer changes the ranking of policy networks more than noise and the learning rate do.
 
-Short trainings with each of four optimizers rank twelve networks, each network at its best learning rate.
+Short training runs with each of four optimizers rank twelve networks, each network at its best learning rate.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, *, network: str, by: str, num_steps: int) -> dict[str, Any]:
-    """Train at each learning rate, and return the mean episode length of each training."""
+    """Train at each learning rate, and return the mean episode length of each training run."""
     options, rates = OPTIMIZERS[by]
     return {
         "scores": [
@@ -209,7 +209,7 @@ STUDY = Study(
     "\n\n- The first two rows of the second table compare rankings by the same optimizer, which differ only by "
     "noise or by the learning rate. In the row `two halves of the seeds`, each half gives one ranking, and tau is "
     "a mean over random splits. In the row `two best learning rates`, each of the two rates gives one ranking.",
-    caveat="The trainings are short and use one task, so networks that learn fast at the start rank high. For "
+    caveat="The training runs are short and use one task, so networks that learn fast at the start rank high. For "
     "each pair of optimizers A and B, the study compares the best network of A with the best network of B, both "
     "trained with B. The study tests whether the network of A has a significantly lower score than the network of "
     "B. This test ignores that both networks were selected for their scores.",

@@ -211,16 +211,16 @@ STUDY = Study(
     "batches for every gamma."
     f"\n\n- In the second experiment, the optimizer is RMSprop, and gamma is 1 for {WARM_UP} updates and then "
     "changes once by a factor. The study compares the length of each step after this change with the length of "
-    "the same step in a training without the change. The second table shows the ratio of the two lengths in the "
-    "first update after the change. The last column shows after how many updates the two lengths stay within 10 % "
-    "of each other."
+    "the same step in a training run without the change. The second table shows the ratio of the two lengths in "
+    "the first update after the change. The last column shows after how many updates the two lengths stay within "
+    "10 % of each other."
     "\n\n- The second experiment measures 60 updates after the change for rho = 0.5, 300 for 0.9, 1,500 for "
     "0.99, and 6,000 for 0.999.",
     caveat="At rho = 0.999 and gamma x 0.1, the measurement ends about when the step lengths agree, so the true "
-    "number of updates may be larger. After the change of gamma, the weights of the two trainings differ. This "
-    "difference also changes the step lengths. Gradients are exactly proportional to gamma only if the loss is "
-    "linear in the actor's outputs. BatchNorm and the later hidden layers must also have no biases and only ReLU "
-    "activations. With tanh or a saturating loss, gamma also changes the direction of the gradients.",
+    "number of updates may be larger. After the change of gamma, the weights of the two training runs differ. "
+    "This difference also changes the step lengths. Gradients are exactly proportional to gamma only if the loss "
+    "is linear in the actor's outputs. BatchNorm and the later hidden layers must also have no biases and only "
+    "ReLU activations. With tanh or a saturating loss, gamma also changes the direction of the gradients.",
     cells=cells,
     measure=measure,
     tables=tables,

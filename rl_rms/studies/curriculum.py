@@ -43,7 +43,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, **cell: Any) -> dict[str, float]:
-    """Measure a stream of gradients or a training."""
+    """Measure a stream of gradients or a training run."""
     return _stream(seed, **cell) if "rho" in cell else _training(seed, **cell)
 
 

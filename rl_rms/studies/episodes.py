@@ -1,4 +1,4 @@
-"""Arguments of the studies' agents, and the returns of the episodes during a training."""
+"""Arguments of the studies' agents, and the returns of the episodes during a training run."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Measures how the half-life of each running statistic of PPO changes the episode length in changing CartPoles.
 
 The statistics are the moments that normalize the observations, the moments that normalize the rewards, and
-RMSprop's second moment. Each training differs from a reference in at most one of these statistics: the statistic
-has another half-life, forgets at jumps, or is not used.
+RMSprop's second moment. Each training run differs from a reference in at most one of these statistics: the
+statistic has another half-life, forgets at jumps, or is not used.
 """
 
 from collections.abc import Mapping, Sequence

@@ -33,7 +33,7 @@ RATIO, MAX_NORM = 3.0, 0.5
 # Names of the clipping in the first and the second experiment.
 RATIO_CLIP, NORM_CLIP = f"max_grad_ratio={RATIO:g}", f"max_grad_norm={MAX_NORM:g}"
 
-# Events in the middle of a training, and their length in env steps.
+# Events in the middle of a training run, and their length in env steps.
 EVENTS = {"none": 0, "attack": 2_000, "rewards": 128}
 HARM = {"attack": "attack", "rewards": "rewards x 1,000"}
 STRENGTH, REWARD_SCALE = 0.5, 1_000.0

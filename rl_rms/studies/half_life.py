@@ -35,13 +35,13 @@ COORDINATES = 64
 
 @dataclass(frozen=True)
 class World:
-    """A changing environment and the arguments of a training in it.
+    """A changing environment and the arguments of a training run in it.
 
     Attributes:
         id: Gymnasium id of the environment.
         changes: Schedules by target.
         regime: Env steps between two changes.
-        num_steps: Env steps of a training.
+        num_steps: Env steps of a training run.
         rates: Learning rates.
         agent: Arguments of A2C.
         kwargs: Arguments of the environment.
@@ -114,7 +114,7 @@ def cells(quick: bool) -> Sequence[Cell]:
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Measure a stream of gradients or a training."""
+    """Measure a stream of gradients or a training run."""
     if "changes" in cell:
         return forgetting.training(seed, **cell)
     return _stream(seed, **cell) if "jumps_every" in cell else _training(seed, **cell)
@@ -310,11 +310,12 @@ STUDY = Study(
     "score is the mean episode length."
     f"\n\nThe third experiment trains PPO on 16 CartPoles for {forgetting.NUM_STEPS:,} env steps, with "
     "default arguments except for its running statistics."
-    "\n\n- In half of the trainings, the observations get a new random offset every "
-    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half of the trainings, the scale "
-    f"of the rewards changes between 1 and 100 every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps."
+    "\n\n- In half of the training runs, the observations get a new random offset every "
+    f"{forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env steps. In the other half of the training runs, the "
+    f"scale of the rewards changes between 1 and 100 every {forgetting.NUM_STEPS // forgetting.NUM_REGIMES:,} env "
+    "steps."
     "\n\n- In the reference, the moments of observations and rewards never forget, and RMSprop has a "
-    "half-life of 200 updates. All other trainings differ from the reference in one of the three statistics."
+    "half-life of 200 updates. All other training runs differ from the reference in one of the three statistics."
     f"\n\n- The score is the mean episode length in each of {forgetting.NUM_WINDOWS} equal parts of the "
     "training, averaged over the parts. Gains over the reference are paired by seed.",
     caveat="The benchmarks in docs/half_life.md have more tasks and more env steps, and find learning rates by "

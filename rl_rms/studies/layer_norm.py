@@ -198,9 +198,9 @@ STUDY = Study(
     f"\n\n- In CartPole, A2C trains on 16 CartPoles for {NUM_STEPS:,} env steps. The score is the mean "
     "length of the episodes that end in the last quarter of the training, or 500 if none ends. The half-lives are "
     "20, 200 and 2,000 updates, and there are two learning rates.",
-    caveat="The trainings are shorter than the longest half-lives. Each learning rate was chosen with the same "
-    "seeds as the scores in the table. Over 200,000 env steps with bias correction, half-lives from 20 to 2,000 "
-    "updates give similar results on CartPole (docs/half_life.md).",
+    caveat="The training runs are shorter than the longest half-lives. Each learning rate was chosen with the "
+    "same seeds as the scores in the table. Over 200,000 env steps with bias correction, half-lives from 20 to "
+    "2,000 updates give similar results on CartPole (docs/half_life.md).",
     cells=cells,
     measure=measure,
     tables=tables,

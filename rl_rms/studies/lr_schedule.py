@@ -166,7 +166,7 @@ STUDY = Study(
     "\n\n- The learning rate oscillates by the same factor, but 0, 90, 180 or 270 degrees behind the "
     "noise. At 0 degrees, the learning rate is high while the noise is high. At 180 degrees, the learning rate is "
     "high while the noise is low."
-    "\n\n- A training has at least 2,000 updates and at least three periods."
+    "\n\n- A training run has at least 2,000 updates and at least three periods."
     "\n\n- The loss is the mean squared distance from the optimum per coordinate, in the second half of "
     "the training. The fluctuation is the standard deviation of the loss over time, divided by the mean of the "
     "loss."

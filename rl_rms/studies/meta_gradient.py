@@ -55,7 +55,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def unroll(task: Regression, params: Params, x: Tensor, length: int, penalty: float) -> Tensor:
-    """Compute the meta-objective of a training, differentiable with respect to x.
+    """Compute the meta-objective of a training run, differentiable with respect to x.
 
     Args:
         task: Task that gives the batches.
@@ -151,7 +151,7 @@ def _scores(seed: int, by: str, penalty: float = 0.0) -> dict[str, float]:
 
 
 def _learned(seed: int, penalty: float) -> dict[str, float]:
-    """Learn hyperparameters by meta-gradient descent. Each step uses one window of a training."""
+    """Learn hyperparameters by meta-gradient descent. Each step uses one window of a training run."""
     x, state = logs(START), None
     task = Regression(seed, 1, layer_norm=False)
     first, windows = task.params, NUM_STEPS // HORIZON
@@ -268,7 +268,7 @@ STUDY = Study(
     f"within a window. A grid search chooses from {len(RATES) * len(HALF_LIVES) * len(EPSILONS)} "
     "combinations of hyperparameters."
     "\n\n- Meta-gradient descent and grid search choose the hyperparameters on one task. The score is -log10 of "
-    f"the mean loss in the last tenth of a training of {NUM_STEPS} updates on another task."
+    f"the mean loss in the last tenth of a training run of {NUM_STEPS} updates on another task."
     "\n\n- The second table shows medians over seeds of the chosen hyperparameters. The gain is the "
     "score minus the score with the initial hyperparameters. The last column is the gain divided by the gain of "
     "the grid search.",

@@ -116,7 +116,7 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
 
 
 def measure(seed: int, **cell: Any) -> dict[str, Any]:
-    """Measure the game x y, or a training on CartPole."""
+    """Measure the game x y, or a training run on CartPole."""
     return balance(seed, **cell) if "training" in cell else circle(seed, **cell)
 
 
@@ -356,7 +356,7 @@ STUDY = Study(
     "\n\n- The second table shows the mean return at the better of two learning rates.",
     caveat="In the game x y, each player has one parameter. In a game with many coupled coordinates, the radius "
     "may be larger than the formula predicts. The radius of a cycle is proportional to the learning rate, so the "
-    "best rate depends on the number of rounds. The trainings on CartPole are short. The trainings with "
+    "best rate depends on the number of rounds. The training runs on CartPole are short. The training runs with "
     "an adversary take twice as many env steps, because the adversary trains too. The strength of the "
     "pushes was chosen on a few seeds so that A2C learns. The better learning rate was chosen by the returns with "
     "pushes in the table. Only the bilinear game decides whether the claim holds.",

@@ -91,7 +91,7 @@ def due(strength: float) -> float:
 
 
 def scored(seed: int, *, form: str, strength: float, rate: float, num_steps: int) -> dict[str, Any]:
-    """Measure A2C's mean return in the second half of a training on CartPole, and the spread of coupled decay.
+    """Measure A2C's mean return in the second half of a training run on CartPole, and the spread of coupled decay.
 
     Returns:
         ``return``: mean return. ``spread``: 90th percentile of the strength of coupled decay over the weights,
@@ -218,16 +218,16 @@ STUDY = Study(
     "\n\n- The gradients of a weight are normally distributed with a given standard deviation. In one "
     f"case, the gradient in update {BURST_AT + 1} is 1,000 times as large."
     "\n\n- The remaining share is the mean weight after the updates, without the movement that the "
-    "gradients cause. A training without decay measures this movement."
+    "gradients cause. A training run without decay measures this movement."
     "\n\nIn the second experiment, A2C trains on 16 CartPoles for 40,000 env steps with a half-life "
     "of 200 updates. The study measures the mean return of the episodes that end in the second half of the "
     "training, at the best of three learning rates. RMSprop divides coupled decay by the square root of each "
     "weight's second moment, so the strength of the decay differs between weights. The last row of the first "
     "table shows the 90th percentile of this strength over the weights, divided by the 10th percentile, at the "
-    "end of a training without decay.",
+    "end of a training run without decay.",
     caveat="The training is short and the network is small, so the network does not overfit. Decay can therefore "
-    "improve little in this study. Decay may help more in trainings in which a network has to stay able to learn. "
-    "The returns with decoupled decay do not differ significantly from the returns without decay.",
+    "improve little in this study. Decay may help more in training runs in which a network has to stay able to "
+    "learn. The returns with decoupled decay do not differ significantly from the returns without decay.",
     cells=cells,
     measure=measure,
     tables=tables,

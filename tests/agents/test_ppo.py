@@ -267,7 +267,7 @@ def test_batch_norm_takes_a_last_minibatch_of_one_transition():
 
 def test_ppo_learns_cartpole():
     agent = PPO(gym.make_vec("CartPole-v1", 8), seed=0).learn(15_000)
-    # A random policy has a mean return of about 22. Trainings with the seeds 0, 1 and 2 had the
+    # A random policy has a mean return of about 22. Training runs with the seeds 0, 1 and 2 had the
     # mean returns 151, 163 and 192.
     assert np.mean([episode.ret for episode in agent.episodes]) > 120
 
@@ -276,6 +276,6 @@ def test_ppo_learns_pendulum():
     env = gym.make_vec("Pendulum-v1", 8)
     options = {"n_steps": 128, "batch_size": 128, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3}
     agent = PPO(env, seed=0, **options).learn(40_000)
-    # A random policy has a mean return of about -1,200. Trainings with the seeds 0, 1 and 2 had the
+    # A random policy has a mean return of about -1,200. Training runs with the seeds 0, 1 and 2 had the
     # mean returns -482, -527 and -317.
     assert np.mean([episode.ret for episode in agent.episodes]) > -700

@@ -1,4 +1,4 @@
-"""A training that is saved and loaded is bit-identical to an uninterrupted one."""
+"""A training run that is saved and loaded is bit-identical to an uninterrupted one."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ def same(one, other):
 
 
 def check(make_agent, make_env, path, *, rollouts=6):
-    """Compare a training that continues after it was saved with a training that is loaded from the saved file."""
+    """Compare a training run that continues after saving with one that is loaded from the saved file."""
 
     def saving(agent):
         if agent.training.num_rollouts == rollouts:

@@ -520,7 +520,7 @@ def train_with_a_fault(workers):
 
 
 def name_it(workers, train, *args):
-    """The message of the error that ends a training, and the messages of its warnings."""
+    """The message of the error that ends a training run, and the messages of its warnings."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:

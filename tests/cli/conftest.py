@@ -1,4 +1,4 @@
-"""A finished training, a sweep and a federation for the tests of several commands."""
+"""A finished training run, a sweep and a federation for the tests of several commands."""
 
 import subprocess
 import sys

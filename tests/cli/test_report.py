@@ -25,7 +25,7 @@ NAME = "pole_whose_motor_is_wired_the_other_way_round_after_250_updates"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two seeds of a short training in which the force changes its sign after 8,000 env steps."""
+    """Two seeds of a short training run in which the force changes its sign after 8,000 env steps."""
     base = tmp_path_factory.mktemp("reported")
     config = base / f"{NAME}.yaml"
     config.write_text(
@@ -151,7 +151,7 @@ def test_report_of_old_logs_or_other_libraries_leaves_out_unknown_values(tmp_pat
     page = output.read_text()
     assert len(sections(page)) == 3
     assert "does not show how the second moment v tracked the squared gradients." in page
-    assert "A training of Stable-Baselines3, read from its TensorBoard events" in page
+    assert "A training run of Stable-Baselines3, read from its TensorBoard events" in page
     assert "None" not in page
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
 

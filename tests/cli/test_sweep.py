@@ -84,7 +84,7 @@ if __name__ == "__main__":
 
 
 def trainings(study):
-    """Count the trainings of each combination of values and seed, without scores that a retry took over."""
+    """Count the training runs of each combination of values and seed, without scores that a retry took over."""
     counts = {}
     found = study.get_trials(deepcopy=False)
     for trial in found:
@@ -103,7 +103,7 @@ def test_sweep_killed_three_times_loses_no_trial_and_trains_no_seed_twice(sweep_
     words = [sys.executable, "fast.py"]
     storage = "sweeps/mine/study.db"
     study = study_of(search, storage)
-    for finished in (1, 4, 7):  # finished trainings, of twelve
+    for finished in (1, 4, 7):  # finished training runs, of twelve
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
         while len(trainings(study)) < finished:
             assert process.poll() is None

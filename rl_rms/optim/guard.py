@@ -26,7 +26,7 @@ from rl_rms.optim.rule import State, real
 OnNonfinite = Literal["raise", "skip"]
 
 _CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
-_COUNTS = ("num_updates", "num_clipped", "num_nonfinite", "clip_share")
+_COUNTS = ("num_updates", "num_nonfinite", "clip_share")
 # The share of clipped updates is averaged over roughly this many updates.
 _RECENT = 100
 
@@ -50,7 +50,6 @@ class GradientGuard:
         gradient_norm: Global norm of the last gradients before clipping; None if no option needs it, or before
             the first update.
         num_updates: Number of updates that were not skipped.
-        num_clipped: Number of updates with clipped gradients.
         num_nonfinite: Number of updates that were skipped because a gradient was not finite.
         clip_share: Share of clipped updates among roughly the last hundred updates.
 
@@ -80,7 +79,6 @@ class GradientGuard:
             raise ValueError(f'on_nonfinite must be "raise", "skip" or None, got {on_nonfinite!r}')
         self.gradient_norm: float | None = None
         self.num_updates = 0
-        self.num_clipped = 0
         self.num_nonfinite = 0
         self.clip_share = 0.0
 
@@ -209,7 +207,6 @@ class GradientGuard:
     def count(self, *, clipped: bool) -> None:
         """Count an update that is not skipped."""
         self.num_updates += 1
-        self.num_clipped += clipped
         # The first updates have equal weights, so the average is not biased towards 0.
         self.clip_share += (clipped - self.clip_share) / min(self.num_updates, _RECENT)
 

@@ -82,7 +82,6 @@ def test_diagnostics_have_the_share_of_clipped_updates():
     for _ in range(300):
         optimizer.step()
     assert optimizer.diagnostics()["clip_share"] < 0.1
-    assert optimizer.guard.num_clipped == 2
     assert optimizer.guard.num_updates == 304
 
 

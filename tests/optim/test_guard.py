@@ -215,7 +215,7 @@ def clipped(grads, fused=False, updates=1, **options):
 def test_max_grad_value_clips_each_coordinate(fused):
     seen, optimizer = clipped([[3.0, -0.5, -9.0], [0.1, 0.2, 0.3]], fused=fused, max_grad_value=1.0)
     assert seen == [[1.0, -0.5, -1.0], [0.1, 0.2, 0.3]]
-    assert (optimizer.guard.num_clipped, optimizer.guard.num_updates) == (1, 2)
+    assert (optimizer.guard.clip_share, optimizer.guard.num_updates) == (0.5, 2)
     (state,) = optimizer.state.values()
     expected = torch.tensor([1.0, 0.25, 1.0]) * 0.01 * 0.99 + torch.tensor([0.01, 0.04, 0.09]) * 0.01
     torch.testing.assert_close(state["square_avg"], expected.double(), rtol=1e-6, atol=0)
@@ -229,7 +229,7 @@ def test_max_tensor_norm_clips_each_tensor(fused):
     optimizer.step()
     torch.testing.assert_close(params[0].grad, torch.tensor([0.6, 0.8]))
     assert params[1].grad.tolist() == pytest.approx([0.3, 0.4])
-    assert optimizer.guard.num_clipped == 1
+    assert optimizer.guard.clip_share == 1.0
 
 
 @FUSED
@@ -240,7 +240,7 @@ def test_max_grad_ratio_contains_a_burst_in_its_coordinate(fused):
     assert seen[:5] == calm
     # A coordinate whose earlier gradients are all 0 is not clipped.
     assert seen[5] == pytest.approx([3.0, -1.0, 7.0])
-    assert optimizer.guard.num_clipped == 1
+    assert optimizer.guard.clip_share == pytest.approx(1 / 6)
     # Clipping by the global norm shrinks the second coordinate too.
     by_norm, _ = clipped([*calm, [1000.0, -1.0, 7.0]], fused=fused, max_grad_norm=2**0.5, bias_correction=True)
     assert abs(by_norm[5][1]) < 0.01

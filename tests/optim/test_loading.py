@@ -162,7 +162,7 @@ def test_load_state_dict_of_another_structure_raises_value_error(damaged, found)
             ("probes",),
         ),
         (("guard",), {}, ("guard", "'num_updates'")),
-        (("guard", "num_clipped"), -1, ("guard", "num_clipped", ">= 0", "-1")),
+        (("guard", "num_nonfinite"), -1, ("guard", "num_nonfinite", ">= 0", "-1")),
     ],
 )
 def test_load_state_dict_with_damaged_counts_or_estimates_names_them_and_changes_nothing(path, value, found):

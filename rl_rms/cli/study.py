@@ -1,7 +1,5 @@
 """``rl-rms study NAME``: runs a study, prints its tables and verdict, and writes its page, figure and data."""
 
-import base64
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,29 +9,6 @@ from rl_rms.agents import files
 from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError, require, suggestion
 from rl_rms.cli.parser import Parser
-
-REPORT = "report.html"
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>rl_rms: studies of RMSprop's theory</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8884; --good: #009e73; --partly: #e69f00; --bad: #d55e00; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: 0.9rem; }}
-th, td {{ border-bottom: 1px solid var(--line); padding: 0.25rem 0.7rem; }}
-section td, section th {{ white-space: nowrap; }}
-img {{ max-width: 100%; background: white; border-radius: 4px; }}
-section {{ border-top: 1px solid var(--line); margin-top: 3rem; }}
-code {{ font-size: 0.9em; }}
-.holds {{ color: var(--good); }} .conditional {{ color: var(--partly); }} .does-not-hold {{ color: var(--bad); }}
-</style></head><body>
-<h1>Studies of RMSprop's theory</h1>
-<table><tr><th align="left">study</th><th align="left">claim</th><th align="left">verdict</th></tr>
-{rows}
-</table>
-{sections}
-</body></html>
-"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         [*STUDIES, "all"],
         nargs="*",
         metavar="NAME",
-        help="Names of studies, or only 'all' for every study, a README.md and an HTML report.",
+        help="Names of studies, or only 'all' for every study and a README.md with the verdicts.",
     )
     parser.add_argument("--list", action="store_true", help="List the studies and exit.")
     parser.add_argument(
@@ -111,8 +86,7 @@ def main(argv: Sequence[str]) -> int:
             options = {"quick": arguments.quick, "seeds": arguments.seeds, "processes": arguments.processes}
         run_study(name, output, Path(arguments.runs_dir), options)
     if arguments.names == ["all"]:
-        report(names, output)
-        print(f"report       {output / REPORT}")
+        print(f"overview     {write_overview(names, output)}")
     print(f"TensorBoard  tensorboard --logdir {arguments.runs_dir}")
     return 0
 
@@ -149,31 +123,20 @@ def run_study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] |
     console.print(f"{page}, {time.perf_counter() - began:.0f} s\n", highlight=False)
 
 
-def report(names: Sequence[str], folder: Path) -> None:
-    """Write one HTML page of all studies with embedded figures, and README.md with the verdicts."""
-    import markdown
-
+def write_overview(names: Sequence[str], folder: Path) -> Path:
+    """Write README.md with the claims and verdicts of studies, and return its path."""
     from rl_rms.studies import load
     from rl_rms.studies.pages import read
 
-    rows, sections, lines = [], [], ["| study | claim | verdict |", "|---|---|---|"]
+    lines = ["| study | claim | verdict |", "|---|---|---|"]
     for name in names:
         study = load(name)
-        verdict = study.verdict(read(study, folder))
-        kind = verdict.word.replace(" ", "-")
-        rows.append(
-            f'<tr><td><a href="#{name}">{name}</a></td><td>{study.claim}</td><td class="{kind}">{verdict.summary}'
-            "</td></tr>"
-        )
-        lines.append(f"| [{name}]({name}.md) | {study.claim} | {verdict.summary} |")
-        page = markdown.markdown((folder / f"{name}.md").read_text(), extensions=["tables"])
-        picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-        page = re.sub(r'src="[^"]+\.png"', f'src="data:image/png;base64,{picture}"', page)
-        sections.append(f'<section id="{name}">{page}</section>')
-    files.write(folder / REPORT, _PAGE.format(rows="\n".join(rows), sections="\n".join(sections)))
+        lines.append(f"| [{name}]({name}.md) | {study.claim} | {study.verdict(read(study, folder)).summary} |")
     overview = "\n".join(lines)
     takes = (
         "`rl-rms study NAME` runs one study, and `rl-rms study all` runs all of them. A study takes one to ten "
         "minutes on two cores; with `--quick`, it takes under 20 seconds."
     )
-    files.write(folder / "README.md", f"# Studies of RMSprop's theory\n\n{takes}\n\n{overview}\n")
+    page = folder / "README.md"
+    files.write(page, f"# Studies of RMSprop's theory\n\n{takes}\n\n{overview}\n")
+    return page

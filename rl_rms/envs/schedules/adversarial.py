@@ -119,7 +119,7 @@ class AdversarialBurst(Schedule):
         return float(self.duration)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which a burst began or ends."""
+        """Return the clock readings in ``(t0, t1]`` at which a burst began or ends."""
         edges = {edge for start, _ in self.strikes for edge in (start, start + self.duration)}
         return self._where_changed(np.array(sorted(one for one in edges if t0 < one <= t1), dtype=np.int64), key)
 

@@ -79,7 +79,7 @@ class _Combined(Schedule):
         return [part.amplitude for part in self.schedules]
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which a part jumps and the combined value changes."""
+        """Return the clock readings in ``(t0, t1]`` at which a part jumps and the combined value changes."""
         keys = part_keys(self.schedules, key)
         parts = [part.events(t0, t1, its) for part, its in zip(self.schedules, keys, strict=True)]
         return self._where_changed(np.unique(np.concatenate(parts)), key)

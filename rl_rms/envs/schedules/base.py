@@ -43,7 +43,7 @@ class Schedule(
 
     @abstractmethod
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the values at the given clocks.
+        """Return the values at the given clock readings.
 
         Args:
             t: Clocks in env steps, integers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
@@ -134,7 +134,7 @@ class Schedule(
         return float(self.values(np.array([t]), key)[0])
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks at which the value jumps.
+        """Return the clock readings at which the value jumps.
 
         Args:
             t0: Clock before the first clock of the interval, in env steps.
@@ -142,7 +142,7 @@ class Schedule(
             key: Stream of random numbers.
 
         Returns:
-            The clocks in ``(t0, t1]`` at which the value jumps, ascending. Continuous drift has no events.
+            The clock readings in ``(t0, t1]`` at which the value jumps, ascending. Continuous drift has no events.
         """
         return np.empty(0, dtype=np.int64)
 
@@ -157,7 +157,7 @@ class Schedule(
         object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
-        """Return the given clocks (>= 1) at which the value differs from the value at the previous clock."""
+        """Return the given clock readings (>= 1) at which the value differs from the value at the previous one."""
         changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
         return changed
 
@@ -213,7 +213,7 @@ class Schedule(
         return _make("ahead", self, steps)
 
     def during(self, start: int, end: int, rest: float | None = None) -> "Schedule":
-        """Limit the changes to an interval of clocks; see `During`."""
+        """Limit the changes to an interval of the clock; see `During`."""
         return _make("during", self, start, end, rest)
 
     def then(self, second: "Schedule | float", at: int) -> "Schedule":

@@ -1,13 +1,13 @@
 """The base class of Markov processes whose values can be computed at any clock, without a simulation from clock 0.
 
-Given the values of a Markov process at two clocks, the value at the middle clock has a known distribution, the
-bridge. The bridge does not depend on earlier or later values (Levy's construction of Brownian motion). The values
-at clock 0 and at ``2**62`` are drawn first, then the value in the middle, then the middles of both halves, and so
-on. The random numbers of each value depend only on its own clock. At whole clocks the result has exactly the
-distribution of a process that is simulated step by step.
+Given the values of a Markov process at two clock readings, the value at the middle reading has a known
+distribution, the bridge. The bridge does not depend on earlier or later values (Levy's construction of Brownian
+motion). The values at clock 0 and at ``2**62`` are drawn first, then the value in the middle, then the middles of
+both halves, and so on. The random numbers of each value depend only on its own clock reading. At whole clock
+readings, the result has exactly the distribution of a process that is simulated step by step.
 
-The first value that is computed in a block of 4096 clocks needs the states at up to about 50 clocks outside the
-block. All states of the block are then drawn at once.
+The first value that is computed in a block of 4096 env steps needs the states at up to about 50 clock readings
+outside the block. All states of the block are then drawn at once.
 """
 
 from abc import abstractmethod
@@ -38,11 +38,11 @@ class Bridged(Schedule):
 
     @abstractmethod
     def _advance(self, states: Floats, steps: int, uniform: Floats) -> Floats:
-        """Draw states ``steps`` clocks after the given states."""
+        """Draw states ``steps`` env steps after the given states."""
 
     @abstractmethod
     def _between(self, before: Floats, after: Floats, steps: int, uniform: Floats) -> Floats:
-        """Draw states midway between the states ``steps`` clocks before and ``steps`` clocks after."""
+        """Draw states midway between the states ``steps`` env steps before and ``steps`` env steps after."""
 
     def _held(self, states: Floats) -> Floats:
         """Convert states to values."""
@@ -61,7 +61,7 @@ class Bridged(Schedule):
 # The caches store at most 8 MB of blocks, and the block ends of a few hundred streams.
 @lru_cache(maxsize=256)
 def _states(schedule: Bridged, key: Key, block: int) -> Floats:
-    """Return the states at a block's clocks, shape ``(BLOCK,)``."""
+    """Return the states at a block's clock readings, shape ``(BLOCK,)``."""
     states = np.empty(BLOCK + 1)
     states[0], states[BLOCK] = _end(schedule, key, block), _end(schedule, key, block + 1)
     uniform = draw(key, block, _INSIDE, 2 * BLOCK).reshape(2, BLOCK)

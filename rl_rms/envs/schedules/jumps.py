@@ -73,7 +73,7 @@ class _Drawn(Schedule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Redraw(_Drawn):
-    """Draws a new level at clocks 0, ``every``, ``2 * every``, ..., uniformly from [low, high) or from a list.
+    """Draws a new level, uniformly from [low, high) or from a list, every ``every`` env steps from 0 on.
 
     The timescale is ``0.8 * every``. A value with the autocovariance ``exp(-k / tau)`` and this tau has about the
     same best half-life.
@@ -180,9 +180,9 @@ class PoissonJumps(_Drawn):
 class Burst(Schedule):
     """A base value with regular or random bursts of a peak value.
 
-    With ``every``, bursts begin at clocks ``every``, ``2 * every`` and so on. With ``rate``, a burst begins at
-    each clock with the probability ``rate``, and overlapping bursts merge. Let p be the share of time at the peak.
-    The timescale is ``p * (1 - p) * every`` for regular bursts and ``p / rate`` for random bursts. If bursts are
+    With ``every``, bursts begin at clock readings ``every``, ``2 * every`` and so on. With ``rate``, a burst begins
+    at each env step with the probability ``rate``, and overlapping bursts merge. Let p be the share of time at the
+    peak. The timescale is ``p * (1 - p) * every`` for regular bursts and ``p / rate`` for random bursts. If bursts are
     rare, the timescale is near ``duration``.
 
     Args:
@@ -220,7 +220,7 @@ class Burst(Schedule):
             self._keep_number("rate", above=0, below=1)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """``peak`` if a burst began within the last ``duration`` clocks, else ``base``."""
+        """``peak`` if a burst began within the last ``duration`` env steps, else ``base``."""
         t = np.asarray(t)
         return np.where(t - self._last_begin(t, key) < self.duration, self.peak, self.base)
 
@@ -250,7 +250,7 @@ class Burst(Schedule):
         return 5.0 * (self._mean_wait if self.every is None else self.every)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which a burst begins or ends."""
+        """Return the clock readings in ``(t0, t1]`` at which a burst begins or ends."""
         before = t0 - self.duration
         if self.every is not None:
             begins = np.arange(max(before, 0) // self.every + 1, t1 // self.every + 1, dtype=np.int64) * self.every

@@ -48,7 +48,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Step(Schedule):
-    """One jump: ``before`` at clocks below ``at``, ``after`` from ``at`` on.
+    """One jump: ``before`` at clock readings below ``at``, ``after`` from ``at`` on.
 
     The timescale is ``at``, the duration of the first value. With ``at=0`` there is no jump, and the timescale is
     ``inf``.
@@ -101,7 +101,7 @@ class PiecewiseConstant(Schedule):
     The timescale is the mean duration of the levels before the last level.
 
     Args:
-        points: Pairs of a clock in env steps and the value from that clock on; clocks ascend from 0.
+        points: Pairs of a clock reading in env steps and the value from then on; clock readings ascend from 0.
 
     Raises:
         ValueError: If ``points`` is not a list of such pairs, or a clock or a value is invalid.
@@ -134,7 +134,7 @@ class PiecewiseConstant(Schedule):
         )
         clocks = [clock for clock, _ in read]
         if clocks[0] != 0 or any(after <= before for before, after in pairwise(clocks)):
-            raise ValueError(f"PiecewiseConstant: the clocks of points must ascend from 0, got {clocks}")
+            raise ValueError(f"PiecewiseConstant: the clock readings of points must ascend from 0, got {clocks}")
         object.__setattr__(self, "points", read)
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
@@ -156,6 +156,6 @@ class PiecewiseConstant(Schedule):
         return 1.25 * max(self.points[-1][0], 1)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks of the points in ``(t0, t1]`` at which the value changes."""
+        """Return the clock readings of the points in ``(t0, t1]`` at which the value changes."""
         clocks = np.array([clock for clock, _ in self.points[1:] if t0 < clock <= t1], dtype=np.int64)
         return self._where_changed(clocks, key)

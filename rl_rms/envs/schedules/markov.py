@@ -15,7 +15,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Rows = tuple[tuple[float, ...], ...]
 
-# The search for jumps compares the values at this many clocks at once.
+# The search for jumps compares the values at this many env steps at once.
 _COMPARED_AT_ONCE = 2**16
 
 
@@ -104,7 +104,7 @@ class Markov(Bridged):
         return float(2 * variance / changes)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which the value changes."""
+        """Return the clock readings in ``(t0, t1]`` at which the value changes."""
         found = [np.empty(0, dtype=np.int64)]
         for start in range(t0, t1, _COMPARED_AT_ONCE):
             values = self.values(np.arange(start, min(start + _COMPARED_AT_ONCE, t1) + 1), key)

@@ -102,7 +102,7 @@ class _Wave(Schedule):
         return 4.0 * self.period
 
     def _returns(self, t0: int, t1: int, phase: int = 0) -> Ints:
-        """Return the clocks in ``(t0, t1]`` that lie ``phase`` after a multiple of the period."""
+        """Return the clock readings in ``(t0, t1]`` that lie ``phase`` after a multiple of the period."""
         first, last = (t0 - phase) // self.period + 1, (t1 - phase) // self.period
         return np.arange(first, last + 1, dtype=np.int64) * self.period + phase
 
@@ -145,7 +145,7 @@ class Square(_Wave):
         return share * (1 - share) * self.period
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which the value rises or falls."""
+        """Return the clock readings in ``(t0, t1]`` at which the value rises or falls."""
         if self.low == self.high:
             return np.empty(0, dtype=np.int64)
         return np.sort(np.concatenate([self._returns(t0, t1), self._returns(t0, t1, self._falls_at)]))

@@ -27,11 +27,11 @@ class Drawable(Protocol):
         ...
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the values at the given clocks."""
+        """Return the values at the given clock readings."""
         ...
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which the value jumps."""
+        """Return the clock readings in ``(t0, t1]`` at which the value jumps."""
         ...
 
     def _plot_span(self) -> float:

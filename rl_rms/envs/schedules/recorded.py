@@ -114,7 +114,7 @@ class Trace(Schedule):
         return 1.25 * len(self.samples) * self.every
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clocks in ``(t0, t1]`` at which the value jumps; none if values are interpolated."""
+        """Return the clock readings in ``(t0, t1]`` at which the value jumps; none if values are interpolated."""
         if self.between == "linear":
             return np.empty(0, dtype=np.int64)
         last = t1 if self.end == "repeat" else min(t1, (len(self.samples) - 1) * self.every)
@@ -131,8 +131,8 @@ class Function(Schedule, in_yaml=False):
     """A user's function of the clock, without a YAML form, finite bounds or events.
 
     Args:
-        function: Pure function that takes clocks in env steps, shape ``(n,)``, and returns values of the same
-            shape. To pickle the schedule, define the function in a module.
+        function: Pure function that takes clock readings in env steps, shape ``(n,)``, and returns values of the
+            same shape. To pickle the schedule, define the function in a module.
         timescale: Autocorrelation time of the values in env steps, > 0, stored as ``tau``.
         amplitude: Standard deviation of the values over time or half of their range, >= 0, stored as
             ``deviation``.
@@ -163,7 +163,7 @@ class Function(Schedule, in_yaml=False):
         center: float = 0.0,
     ) -> None:
         if not callable(function):
-            raise ValueError(f"Function: function must be a function of clocks, got {function!r}")
+            raise ValueError(f"Function: function must be a function of clock readings, got {function!r}")
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "tau", check_number("Function: timescale", timescale, above=0))
         object.__setattr__(self, "deviation", check_number("Function: amplitude", amplitude, least=0))
@@ -175,8 +175,8 @@ class Function(Schedule, in_yaml=False):
         values = np.asarray(self.function(clocks), dtype=np.float64)
         if values.shape != clocks.shape:
             raise ValueError(
-                f"Function: function must return one value for each clock, got shape {values.shape} for clocks of "
-                f"shape {clocks.shape}"
+                f"Function: function must return one value for each clock reading, got shape {values.shape} for "
+                f"clock readings of shape {clocks.shape}"
             )
         return values
 

@@ -104,12 +104,12 @@ def normals(first: Floats, second: Floats) -> Floats:
 
 
 def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbers]) -> Numbers:
-    """Compute values at clocks, block by block.
+    """Compute values at clock readings, block by block.
 
     Args:
-        clocks: Clocks in any order, shape ``(n,)``.
-        span: Number of clocks in a block.
-        read: Function of a block's index and of clocks inside the block, which returns the clocks' values.
+        clocks: Clock readings in any order, shape ``(n,)``.
+        span: Env steps of a block.
+        read: Function of a block's index and of clock readings inside the block, which returns their values.
 
     Returns:
         Values, shape ``(n,)``.
@@ -122,7 +122,7 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
     numbers, starts = np.unique(blocks[order], return_index=True)
     groups = np.split(order, starts[1:])
     values = [read(number, clocks[its]) for number, its in zip(numbers.tolist(), groups, strict=True)]
-    # Restore the order of the given clocks.
+    # Restore the order of the given clock readings.
     restored: Numbers = np.concatenate(values)[np.argsort(order, kind="stable")]  # pyright: ignore[reportAssignmentType]
     return restored
 
@@ -145,7 +145,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
         block: Index of the block, >= 0.
 
     Returns:
-        The clocks of the jumps, ascending, and for each jump a uniform number that selects the new level.
+        The clock readings of the jumps, ascending, and for each jump a uniform number that selects the new level.
     """
     span = jump_span(mean_dwell)
     log_stay = math.log1p(-1.0 / mean_dwell) if mean_dwell > 1 else -math.inf
@@ -166,7 +166,7 @@ def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | No
 
 
 def jumps_between(mean_dwell: float, key: Key, t0: int, t1: int) -> Ints:
-    """Return the clocks of the `jumps` in ``(t0, t1]``, ascending and >= 0."""
+    """Return the clock readings of the `jumps` in ``(t0, t1]``, ascending and >= 0."""
     span = jump_span(mean_dwell)
     blocks = range(max(t0, 0) // span, t1 // span + 1)
     times = np.concatenate([np.empty(0, dtype=np.int64), *(jumps(mean_dwell, key, block)[0] for block in blocks)])

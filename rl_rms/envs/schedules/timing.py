@@ -30,7 +30,7 @@ class _Shifted(Derived):
 
 
 class Delay(_Shifted):
-    """A schedule shifted to later clocks: ``s(t - steps)``, and ``s(0)`` before clock ``steps``.
+    """A schedule shifted to later clock readings: ``s(t - steps)``, and ``s(0)`` before clock ``steps``.
 
     Args:
         schedule: The schedule to delay.
@@ -57,7 +57,7 @@ class Delay(_Shifted):
 
 
 class Ahead(_Shifted):
-    """A schedule shifted to earlier clocks: ``s(t + steps)``.
+    """A schedule shifted to earlier clock readings: ``s(t + steps)``.
 
     Args:
         schedule: The schedule to shift.
@@ -80,7 +80,7 @@ class Ahead(_Shifted):
 
 @dataclass(frozen=True, init=False, repr=False)
 class During(Derived):
-    """A schedule between two clocks, with constant values before and after.
+    """A schedule between two clock readings, with constant values before and after.
 
     The schedule keeps its own clock and is not shifted to ``start``. Without ``rest``, the value is ``s(start)``
     before ``start`` and ``s(end)`` after ``end``. With ``rest``, the value is ``s(t)`` for ``start <= t < end``
@@ -176,7 +176,7 @@ class Then(Schedule):
     The timescale is the minimum of ``at`` and the timescales of the two schedules.
 
     Args:
-        first: The schedule at clocks below ``at``.
+        first: The schedule at clock readings below ``at``.
         second: The schedule from ``at`` on; its clock starts at 0.
         at: Clock of the change, in env steps, >= 1.
 

@@ -252,7 +252,7 @@ def test_function_has_no_yaml_form():
             one.to_config()
     with pytest.raises(ValueError, match=naming("trace")):
         Schedule.from_config({"function": {"function": "sin"}})
-    with pytest.raises(ValueError, match=naming("function", "clocks", "3")):
+    with pytest.raises(ValueError, match=naming("function", "clock readings", "3")):
         Function(3, timescale=1, amplitude=1)
     with pytest.raises(ValueError, match=naming("clock", "()", "(1,)")):
         Function(np.sum, timescale=1, amplitude=1).value(3, KEY)

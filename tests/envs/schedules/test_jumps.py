@@ -13,14 +13,14 @@ def test_random_bursts_begin_at_their_rate():
     changes = np.flatnonzero(np.diff(values)) + 1
     lengths = np.diff(changes)[0 if values[changes[0]] == 1 else 1 :: 2]
     assert lengths.min() == 5
-    # A burst has the length 5 if no other burst begins within 5 clocks, with the probability (1 - rate)**5.
+    # A burst has the length 5 if no other burst begins within 5 env steps, with the probability (1 - rate)**5.
     assert np.mean(lengths == 5) == pytest.approx(0.98**5, abs=0.02)
     # The share of time at the peak is 1 - (1 - rate)**5.
     assert values.mean() == pytest.approx(1 - 0.98**5, rel=0.03)
 
 
 def test_bursts_longer_than_a_block_continue_in_the_next_blocks():
-    # A burst has 10**6 clocks and a block 2560, so bursts overlap without an end.
+    # A burst has 10**6 env steps and a block 2560, so bursts overlap without an end.
     burst = Burst(0, 1, duration=10**6, rate=0.1)
     assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
     assert burst.events(5_000, 50_000, KEY).size == 0

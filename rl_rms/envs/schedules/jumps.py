@@ -180,10 +180,10 @@ class PoissonJumps(_Drawn):
 class Burst(Schedule):
     """A base value with regular or random bursts of a peak value.
 
-    With ``every``, bursts begin at clock readings ``every``, ``2 * every`` and so on. With ``rate``, a burst begins
-    at each env step with the probability ``rate``, and overlapping bursts merge. Let p be the share of time at the
-    peak. The timescale is ``p * (1 - p) * every`` for regular bursts and ``p / rate`` for random bursts. If bursts are
-    rare, the timescale is near ``duration``.
+    With ``every``, bursts begin at clock readings ``every``, ``2 * every`` and so on. With ``rate``, a burst
+    begins at each env step with the probability ``rate``, and overlapping bursts merge. Let p be the share of time
+    at the peak. The timescale is ``p * (1 - p) * every`` for regular bursts and ``p / rate`` for random bursts. If
+    bursts are rare, the timescale is near ``duration``.
 
     Args:
         base: Value outside bursts.

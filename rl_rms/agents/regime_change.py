@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
 from rl_rms.agents.config import AgentConfig
@@ -50,7 +49,7 @@ class RegimeChangeHandler:
             return False
         is_change, self.regime = self.regime is not None, regime
         if is_change and self._config.on_change == "reset":
-            reset_state(self._optimizer)
+            self._optimizer.state.clear()
         elif is_change and self._config.on_change == "forget":
             self._shorten()
         return is_change
@@ -93,12 +92,3 @@ class RegimeChangeHandler:
             raise ValueError(f"half_lives must have one entry per parameter group, got {half_lives!r}")
         self.regime, self._updates_left = regime, updates_left
         self._half_lives = [{name: stated[name] for name in ("half_life", "alpha")} for stated in half_lives]
-
-
-@torch.no_grad()
-def reset_state(optimizer: Optimizer) -> None:
-    """Reset an optimizer's state in place to its state before the first step."""
-    if isinstance(optimizer, RMSprop):
-        optimizer.reset()
-    else:
-        optimizer.state.clear()

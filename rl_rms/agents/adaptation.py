@@ -12,10 +12,7 @@ from dataclasses import astuple, dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from rl_rms.agents.callbacks import Callback
-from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
@@ -99,12 +96,6 @@ class Regime:
     first_tenth: float
     last_tenth: float
     recovery: float
-
-
-def regime_number(agent: TrainedAgent) -> int | None:
-    """The largest regime index of the sub-environments; None without a changing environment."""
-    changing = None if agent.env is None else find_changing(agent.env)
-    return None if changing is None else int(np.max(changing.regime))
 
 
 def regime_of(number: int, episodes: Sequence[Episode], start: int, end: int, before: float) -> Regime:
@@ -228,7 +219,7 @@ class AdaptationCallback(Callback):
         logger.write(agent.num_timesteps, finite)
 
     def _number_of(self, agent: TrainedAgent) -> int:
-        number = regime_number(agent)
+        number = agent.session.regime()
         if number is None:
             raise ValueError(
                 "AdaptationCallback needs an environment with regimes; make the agent's environment with "

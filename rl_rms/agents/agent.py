@@ -228,7 +228,8 @@ class Agent:
         trainer = self.make_trainer()
         trainer.start()
         self.training.target_timesteps = self.num_timesteps + total_timesteps
-        callbacks = training_callbacks(self, callback, logs=log_dir is not None, progress_bar=progress_bar)
+        parts = training_callbacks(self, callback, logs=log_dir is not None, progress_bar=progress_bar)
+        callbacks = CallbackList(parts)
         callbacks.load_state_dict(self._callback_states)
         self._callbacks, self._callback_states = callbacks, {}
         folder = None if log_dir is None else Path(log_dir)

@@ -1,6 +1,6 @@
 """The interface of callbacks, and a callback that calls several others."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -65,17 +65,6 @@ class CallbackList(Callback):
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._callbacks = list(callbacks)
-
-    def __iter__(self) -> Iterator[Callback]:
-        return iter(self._callbacks)
-
-    def add(self, callback: Callback) -> None:
-        """Append a callback."""
-        self._callbacks.append(callback)
-
-    def add_first(self, callback: Callback) -> None:
-        """Insert a callback before all other callbacks."""
-        self._callbacks.insert(0, callback)
 
     def state_dict(self) -> dict[str, Any]:
         """The callbacks' states by class name. Each class has a list of states, in the callbacks' order."""
@@ -162,12 +151,9 @@ class Periodic(Callback):
         raise NotImplementedError
 
 
-def as_callback(callback: CallbackLike | Iterable[CallbackLike] | None) -> CallbackList:
-    """Make a `CallbackList` from any number of callbacks or functions."""
+def as_callbacks(callback: CallbackLike | Iterable[CallbackLike] | None) -> list[Callback]:
+    """Make a list of callbacks from any number of callbacks or functions."""
     if callback is None:
-        return CallbackList([])
-    if isinstance(callback, Callback):
-        return CallbackList([callback])
-    if callable(callback):
-        return CallbackList([_FunctionCallback(callback)])
-    return CallbackList([part if isinstance(part, Callback) else _FunctionCallback(part) for part in callback])
+        return []
+    parts = [callback] if isinstance(callback, Callback) or callable(callback) else callback
+    return [part if isinstance(part, Callback) else _FunctionCallback(part) for part in parts]

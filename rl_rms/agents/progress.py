@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from rl_rms.agents.adaptation import Returns, regime_number
+from rl_rms.agents.adaptation import Returns
 from rl_rms.agents.callbacks import Callback
 from rl_rms.agents.description import device_note
 from rl_rms.agents.logger import Logger
@@ -164,7 +164,7 @@ class ProgressCallback(Callback):
         self._agent, self._began, self._first = agent, time.perf_counter(), agent.num_timesteps
         self._returns = Returns()
         self._over: deque[_RegimeSoFar] = deque(maxlen=_REGIMES_SHOWN - 1)
-        self._number, self._start = regime_number(agent), self._first
+        self._number, self._start = agent.session.regime(), self._first
         self._half_life: float | None = None  # a half-life in env steps is unknown before the first update
         self._view: _LiveView | None = None
         for callback in self._evaluations:
@@ -190,7 +190,7 @@ class ProgressCallback(Callback):
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Record the rollout, and refresh the output if an output is due."""
         self._returns.add(agent.new_episodes)
-        number, ended = regime_number(agent), None
+        number, ended = agent.session.regime(), None
         if number != self._number:
             # The row of the old regime shows the previous update's half-life, because a change may shorten the
             # half-life.

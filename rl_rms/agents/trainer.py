@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from rl_rms.agents.acting import Actor
-from rl_rms.agents.adaptation import AdaptationCallback, regime_number
+from rl_rms.agents.adaptation import AdaptationCallback
 from rl_rms.agents.backends import Backend
-from rl_rms.agents.callbacks import Callback, CallbackLike, CallbackList, as_callback
+from rl_rms.agents.callbacks import Callback, CallbackLike, as_callbacks
 from rl_rms.agents.env_session import EnvSession
 from rl_rms.agents.eval_callback import EvalCallback
 from rl_rms.agents.interruption import STEPS_TO_INTERRUPT
@@ -197,7 +197,7 @@ def training_callbacks(
     *,
     logs: bool,
     progress_bar: bool,
-) -> CallbackList:
+) -> list[Callback]:
     """The callbacks of a training run, in the order of their calls.
 
     Args:
@@ -206,12 +206,13 @@ def training_callbacks(
         logs: Whether the training writes a log.
         progress_bar: Whether to show progress.
     """
-    callbacks = as_callback(callback)
-    logs_regimes = logs and regime_number(agent) is not None
+    callbacks = as_callbacks(callback)
+    logs_regimes = logs and agent.session.changing is not None
     if logs_regimes and not any(isinstance(one, AdaptationCallback) for one in callbacks):
-        callbacks.add_first(AdaptationCallback())  # before the user's callbacks, which may save the agent
+        callbacks.insert(0, AdaptationCallback())  # before the user's callbacks, which may save the agent
     if progress_bar:
         from rl_rms.agents.progress import ProgressCallback
 
-        callbacks.add(ProgressCallback(evaluations=[one for one in callbacks if isinstance(one, EvalCallback)]))
+        evaluations = [one for one in callbacks if isinstance(one, EvalCallback)]
+        callbacks.append(ProgressCallback(evaluations=evaluations))
     return callbacks

@@ -19,7 +19,6 @@ from rl_rms.agents.evaluation import evaluate, evaluation_seed
 from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.envs import NonStationary, NonStationaryVector
-from rl_rms.envs.checks import check_flag
 
 # Maximum number of frames, and maximum side in pixels, of the animation in TensorBoard.
 _MOST_FRAMES, _LARGEST = 100, 320
@@ -30,6 +29,8 @@ _INDEX = b"moov"
 class VideoCallback(Periodic):
     """Records one episode at regular env steps and at the end of the training, without changing the training.
 
+    The agent takes its most likely actions.
+
     Args:
         env: An environment with ``render_mode="rgb_array"``, or a vector of one sub-environment. The clock of a
             `rl_rms.envs.NonStationary` or `rl_rms.envs.NonStationaryVector` is set to the agent's env steps before
@@ -37,7 +38,6 @@ class VideoCallback(Periodic):
             wrappers, such as running statistics.
         folder: Folder of the files ``step_<env steps>-episode-<number>.mp4``.
         every: Env steps between two videos.
-        deterministic: Whether to take the most likely actions instead of sampled actions.
 
     Raises:
         ValueError: If ``every`` is not a whole number >= 1, or the environment has several sub-environments or
@@ -46,9 +46,7 @@ class VideoCallback(Periodic):
         ImportError: If moviepy is not installed.
     """
 
-    def __init__(
-        self, env: gym.Env[Any, Any] | VectorEnv, folder: str | Path, every: int, deterministic: bool = True
-    ) -> None:
+    def __init__(self, env: gym.Env[Any, Any] | VectorEnv, folder: str | Path, every: int) -> None:
         super().__init__(every, at_end=True)
         if isinstance(env, VectorEnv) and env.num_envs != 1:
             raise ValueError(
@@ -68,7 +66,6 @@ class VideoCallback(Periodic):
             raise ImportError("a video needs moviepy; install it with pip install 'rl_rms[video]'") from error
         self._folder = Path(folder)
         self._has_clock = has_clock(env)
-        self._deterministic = check_flag("deterministic", deterministic)
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Check the spaces, and compute the env steps of the first video.
@@ -87,14 +84,7 @@ class VideoCallback(Periodic):
         clock = agent.num_timesteps if self._has_clock else None
         self._borrow_wrapper_states(agent)
         with agent.actor.undisturbed():
-            evaluate(
-                agent,
-                self._recorder,
-                1,
-                deterministic=self._deterministic,
-                seed=evaluation_seed(agent.seed),
-                clock=clock,
-            )
+            evaluate(agent, self._recorder, 1, seed=evaluation_seed(agent.seed), clock=clock)
         frames = self._recorder.recorded_frames[:]
         problem = self._write()
         if problem:

@@ -44,7 +44,6 @@ class Workers:
     Args:
         rank: Rank of this worker, from 0.
         size: Number of workers.
-        group: The process group; None is torch.distributed's default.
 
     Examples:
         >>> alone = Workers()
@@ -52,18 +51,17 @@ class Workers:
         (True, [3.0])
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
-        self._group = group
         self._memory: SharedMemory | None = None
         self.alone = size == 1
 
     @classmethod
-    def of_process_group(cls, group: dist.ProcessGroup | None = None) -> "Workers":
-        """The workers of a process group, torch.distributed's by default; one worker without a process group."""
+    def of_process_group(cls) -> "Workers":
+        """The workers of torch.distributed's default process group; one worker without a process group."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
-        workers = cls(dist.get_rank(group), dist.get_world_size(group), group)
+        workers = cls(dist.get_rank(), dist.get_world_size())
         if not workers.alone:
             workers._memory = workers._share_memory()
         return workers
@@ -85,7 +83,7 @@ class Workers:
         with self._collective():
             if self._memory is not None:
                 return self._memory.all_gather(own.numpy())
-            dist.all_gather(gathered, own, group=self._group)
+            dist.all_gather(gathered, own)
         return torch.stack(gathered).numpy()
 
     def all_true(self, holds: bool) -> bool:
@@ -98,7 +96,7 @@ class Workers:
             return value
         values = [value]
         with self._collective():
-            dist.broadcast_object_list(values, group=self._group, group_src=0)
+            dist.broadcast_object_list(values, src=0)
         return values[0]
 
     def average(self, tensors: Sequence[Tensor], share: float) -> None:
@@ -175,7 +173,7 @@ class Workers:
         """Replace a contiguous tensor by its sum over all workers."""
         with self._collective():
             if self._memory is None or flat.device.type != "cpu" or flat.dtype == torch.bfloat16:
-                dist.all_reduce(flat, group=self._group)
+                dist.all_reduce(flat)
             else:
                 self._memory.all_reduce(flat.detach().numpy())
 
@@ -193,7 +191,7 @@ class Workers:
         pids = self.all_gather(np.array([0 if opened is None else os.getpid()], dtype=np.float64))[:, 0]
         if opened is not None and pids.all():
             # torch's type annotations of stores lack their timeout.
-            group: Any = self._group or dist.group.WORLD
+            group: Any = dist.group.WORLD
             timeout = group.get_group_store().timeout.total_seconds()
             with suppress(OSError):
                 memory = SharedMemory(opened, pids.astype(int).tolist(), self.rank, timeout)

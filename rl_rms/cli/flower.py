@@ -42,6 +42,8 @@ _PARAMS, _DIRECTION, _METRICS, _TASK = "params", "direction", "metrics", "task"
 _METRIC_NAMES = ("client", "env_steps", "episodes", "mean_return")
 _LARGEST_METRIC = 1e300
 _LONGEST_EPISODE = 1_000_000
+# Seconds to wait in each round for the clients to connect, and then again for the clients' answers.
+_TIMEOUT = 600.0
 
 server_app = ServerApp()
 
@@ -144,11 +146,10 @@ class Rounds:
         federation: The federation.
         folder: Run folder, for the server's checkpoint, TensorBoard events and ``metrics.csv``.
         grid: Flower's connection to the clients.
-        timeout: Seconds to wait in each round for the clients to connect, and then again for the clients' answers.
     """
 
-    def __init__(self, federation: Federation, folder: Path, grid: Grid, timeout: float = 600.0) -> None:
-        self.federation, self.folder, self.grid, self.timeout = federation, folder, grid, timeout
+    def __init__(self, federation: Federation, folder: Path, grid: Grid) -> None:
+        self.federation, self.folder, self.grid = federation, folder, grid
         self.config = FederationConfig(**federation.federation)
         self.server = Server(first_params(federation), self.config, most_env_steps(federation, self.config))
         if (folder / SERVER).exists():
@@ -179,7 +180,7 @@ class Rounds:
             }
         )
         messages = [Message(content=content, message_type=MessageType.TRAIN, dst_node_id=node) for node in chosen]
-        replies = list(self.grid.send_and_receive(messages, timeout=self.timeout))
+        replies = list(self.grid.send_and_receive(messages, timeout=_TIMEOUT))
         answers = [reply.content for reply in replies if reply.has_content()]
         reports, reasons = self._read(answers)
         scalars = self.server.step(reports, unreadable=len(reasons))
@@ -204,7 +205,7 @@ class Rounds:
 
     def _wait_for_nodes(self) -> list[int]:
         """Wait for one node per client, or until the timeout, and return the connected nodes."""
-        deadline = time.monotonic() + self.timeout
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             nodes = sorted(self.grid.get_node_ids())
             if len(nodes) >= len(self.federation.clients):
@@ -213,7 +214,7 @@ class Rounds:
                 if nodes:
                     return nodes
                 raise TimeoutError(
-                    f"no client connected within {self.timeout:g} seconds; check that Flower's supernodes run"
+                    f"no client connected within {_TIMEOUT:g} seconds; check that Flower's supernodes run"
                 )
             time.sleep(0.2)
 

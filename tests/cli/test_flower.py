@@ -349,8 +349,8 @@ def test_client_with_trust_imports_code_of_the_server(strangers, rounds):
     assert [row["federation/clients"] for row in rows()] == ["3.0"]
 
 
-def test_server_without_clients_times_out_with_a_message(rounds):
+def test_server_without_clients_times_out_with_a_message(rounds, monkeypatch):
     one = rounds(post=Post(0))
-    one.timeout = 0.3
+    monkeypatch.setattr("rl_rms.cli.flower._TIMEOUT", 0.3)
     with pytest.raises(TimeoutError, match=naming("0.3 seconds")):
         one.run()

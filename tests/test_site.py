@@ -63,7 +63,6 @@ INTERNAL = {
     "rl_rms.agents.averaging",
     "rl_rms.agents.description",
     "rl_rms.agents.optimizers",
-    "rl_rms.agents.parts",
     "rl_rms.agents.protocols",
     "rl_rms.agents.regime_change",
     "rl_rms.agents.rollout_scaling",

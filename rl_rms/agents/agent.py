@@ -10,22 +10,25 @@ import numpy.typing as npt
 from torch import nn
 
 from rl_rms.agents import checkpoint
+from rl_rms.agents.acting import Actor
 from rl_rms.agents.averaging import Sync
-from rl_rms.agents.backends import choose_backend
+from rl_rms.agents.backends import choose_backend, choose_device
 from rl_rms.agents.callbacks import CallbackLike, CallbackList
 from rl_rms.agents.config import AgentConfig
 from rl_rms.agents.config_file import write_config
 from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.agents.constructor import document, make_config, named_arguments
 from rl_rms.agents.description import describe_half_lives, flat_hyperparameters
-from rl_rms.agents.env_state import EnvLike
+from rl_rms.agents.env_session import EnvSession
+from rl_rms.agents.env_state import EnvLike, as_vector_env
 from rl_rms.agents.interruption import first_waits
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.logger import Logger
-from rl_rms.agents.optimizers import OptimizerLike
-from rl_rms.agents.parts import make_parts
+from rl_rms.agents.normalize import make_observation_normalizer
+from rl_rms.agents.optimizers import OptimizerLike, make_optimizer
+from rl_rms.agents.policies import make_policy
 from rl_rms.agents.rollout import Episode
-from rl_rms.agents.spaces import space_to_dict
+from rl_rms.agents.spaces import checked_spaces, space_to_dict
 from rl_rms.agents.trainer import Trainer, training_callbacks
 from rl_rms.agents.training_state import TrainingState
 from rl_rms.agents.trees import Tree
@@ -94,26 +97,56 @@ class Agent:
     ) -> None:
         self.config = make_config(self.config_class, config, hyperparameters, policy, optimizer)
         self.seed = secrets.randbelow(2**31) if seed is None else check_int("seed", seed, least=0)
-        parts = make_parts(
-            self.config,
-            self.learner_class,
-            env=env,
-            policy=policy if isinstance(policy, nn.Module) else None,
-            optimizer=optimizer,
-            seed=self.seed,
-            spaces=(observation_space, action_space),
+        self.env = None if env is None else as_vector_env(env, restarts=self.config.on_env_error == "restart")
+        self.observation_space, self.action_space = checked_spaces(
+            self.env, observation_space, action_space, mask_actions=self.config.mask_actions
         )
-        self.env, self.session = parts.env, parts.session
-        self.observation_space, self.action_space = parts.observation_space, parts.action_space
-        self.policy, self.optimizer = parts.policy, parts.optimizer
-        self.actor, self.learner = parts.actor, parts.learner
-        self.device, self.workers = parts.device, parts.learner.workers
-        self.generator = parts.actor.generator
-        self.observation_normalizer = parts.learner.observation_normalizer
-        self.reward_normalizer, self.meta = parts.learner.reward_normalizer, parts.learner.meta
+        self._has_user_policy = isinstance(policy, nn.Module)
+        self.policy = make_policy(
+            policy if isinstance(policy, nn.Module) else None,
+            self.observation_space,
+            self.action_space,
+            self.config.policy,
+            seed=self.seed,
+        )
+        self.device = choose_device(self.policy, self.config)
+        self.policy.to(self.device)
+        self.optimizer = make_optimizer(self.policy, self.config, optimizer)
+        self.observation_normalizer = make_observation_normalizer(
+            self.observation_space, self.config.normalize_observation
+        )
+        num_envs = None if self.env is None else self.env.num_envs
+        self.actor = Actor(
+            self.policy,
+            self.observation_space,
+            self.action_space,
+            num_envs=num_envs or 1,
+            normalizer=self.observation_normalizer,
+            mask_actions=self.config.mask_actions,
+            seed=self.seed,
+            device=self.device,
+        )
+        self.generator = self.actor.generator
+        self.learner = self.learner_class(
+            self.policy,
+            self.optimizer,
+            self.config,
+            num_envs=num_envs,
+            observation_normalizer=self.observation_normalizer,
+            generator=self.generator,
+        )
+        if self.learner.transitions_per_update == 1 and self.config.policy.norm == "batch":
+            raise ValueError(
+                'norm="batch" needs more than one transition in an update; use more sub-environments, n_steps or '
+                "batch_size"
+            )
+        self.reward_normalizer, self.meta = self.learner.reward_normalizer, self.learner.meta
+        self.workers = self.learner.workers
+        self.session = EnvSession(self.env, self.config, self.seed)
+        if self.session.changing is not None:
+            self.learner.set_timescale(self.session.changing.timescale)
         self.training = TrainingState()
         self.episodes = self.training.episodes
-        self._has_user_policy = isinstance(policy, nn.Module)
         # The callbacks of the current or last training, and the saved states that a loaded agent's first `learn`
         # restores.
         self._callbacks: CallbackList | None = None

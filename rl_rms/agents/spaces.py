@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 
 Array = npt.NDArray[Any]
 
@@ -184,3 +185,32 @@ def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:
     # An unbounded Box of integers has the bounds of its dtype.
     space.bounded_below, space.bounded_above = plain["bounded_below"].numpy(), plain["bounded_above"].numpy()
     return space
+
+
+def checked_spaces(
+    env: VectorEnv | None,
+    observation_space: gym.Space[Any] | None,
+    action_space: gym.Space[Any] | None,
+    *,
+    mask_actions: bool,
+) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Return an agent's observation space and action space.
+
+    Args:
+        env: The environment, whose spaces are returned; None returns the given spaces.
+        observation_space: Observation space without an environment.
+        action_space: Action space without an environment.
+        mask_actions: Whether the agent masks actions.
+
+    Raises:
+        ValueError: If a space is missing or cannot be saved, or its actions cannot be masked.
+    """
+    if env is not None:
+        observation_space, action_space = env.single_observation_space, env.single_action_space
+    if observation_space is None or action_space is None:
+        raise ValueError("an agent needs env, or both observation_space and action_space, got env=None")
+    space_to_dict(observation_space, "observation_space")
+    space_to_dict(action_space, "action_space")
+    if mask_actions:
+        action_mask_size(action_space)
+    return observation_space, action_space

@@ -23,11 +23,11 @@ from rl_rms.agents.distributions import TINY
 from rl_rms.agents.encoders import Flatten, OneHot
 from rl_rms.agents.losses import Batch, plain_targets, targets
 from rl_rms.agents.numpy_distributions import CategoricalActions, GaussianActions
-from rl_rms.agents.numpy_network import ACTIVATIONS, Network, SharedParameters
+from rl_rms.agents.numpy_network import Network, SharedParameters, is_perceptron
 from rl_rms.agents.policies import ActorCriticPolicy
 from rl_rms.agents.returns import explained_variance
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
-from rl_rms.optim.torch_private import has_hooks
+from rl_rms.optim.torch_private import has_hooks, has_tensor_hooks
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -35,24 +35,40 @@ Array = npt.NDArray[Any]
 
 # For networks with at most this many weights, numpy on one thread is faster than torch.
 _MOST_WEIGHTS = 200_000
+# The backend computes what these methods of the policy and its layers compute.
+_METHODS = {"forward", "encode", "actor", "critic"}
 
 
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     """Whether `NumpyBackend` can run a policy, and is faster than torch.
 
-    `NumpyBackend` supports float32 `ActorCriticPolicy` networks with tanh, ReLU or ELU on a CPU, with at most
-    200,000 weights and Discrete or Box actions. The network must not have hooks, frozen parameters, squashed
-    actions, a shared trunk, a recurrent cell, normalization layers or an encoder with parameters.
+    `NumpyBackend` supports float32 `ActorCriticPolicy` networks on a CPU, with at most 200,000 weights and
+    Discrete or Box actions. Actor and critic must be multilayer perceptrons (`is_perceptron`) without common
+    layers or weights. The policy must not have hooks, replaced methods, frozen or additional parameters, squashed
+    actions, a shared trunk, a recurrent cell, or an encoder with parameters.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False
-    if policy.cell is not None or policy.trunk is not None:
+    if policy.cell is not None or policy.trunk is not None or type(policy.encoder) not in (Flatten, OneHot):
         return False
-    kinds = {Flatten, OneHot, nn.Sequential, nn.Linear, ActorCriticPolicy, *ACTIVATIONS}
+    networks = policy.actor_network, policy.critic_network
+    if not all(map(is_perceptron, networks)):
+        return False
+    used = [param for network in networks for layer in network for param in layer.parameters()]
+    if isinstance(policy.action_space, spaces.Box):
+        log_std = policy.log_std
+        if not isinstance(log_std, nn.Parameter) or log_std.shape != policy.action_space.shape:
+            return False
+        used.append(log_std)
+    elif not isinstance(policy.action_space, spaces.Discrete):
+        return False
     params = list(policy.parameters())
+    modules = [policy, policy.encoder, *(module for network in networks for module in network.modules())]
     return (
-        isinstance(policy.action_space, (spaces.Discrete, spaces.Box))
-        and all(type(module) in kinds and not has_hooks(module) for module in policy.modules())
+        set(used) == set(params)
+        and len(used) == len(params)  # no parameter is used twice
+        and not any(has_hooks(module) or _METHODS & vars(module).keys() for module in modules)
+        and not any(map(has_tensor_hooks, params))
         and all(p.dtype == torch.float32 and p.device.type == "cpu" and p.requires_grad for p in params)
         and sum(param.numel() for param in params) <= _MOST_WEIGHTS
     )

@@ -156,3 +156,17 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Floats, Floats], object], Cal
     nn.ReLU: (_relu, _relu_slope),
     nn.ELU: (_elu, _elu_slope),
 }
+
+
+def is_perceptron(network: nn.Module) -> bool:
+    """Whether a module has only linear layers with biases, and activations of one supported kind between them."""
+    if type(network) is not nn.Sequential or len(network) % 2 == 0:
+        return False
+    linears, activations = list(network)[::2], list(network)[1::2]
+    kinds = set(map(type, activations))
+    return (
+        all(type(layer) is nn.Linear and layer.bias is not None for layer in linears)
+        and len(kinds) <= 1
+        and kinds <= ACTIVATIONS.keys()
+        and all(activation.alpha == 1.0 for activation in activations if isinstance(activation, nn.ELU))
+    )

@@ -56,6 +56,11 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name) for name in hooks)
 
 
+def has_tensor_hooks(param: Tensor) -> bool:
+    """Whether a hook observes or replaces the parameter's gradient."""
+    return bool(param._backward_hooks or param._post_accumulate_grad_hooks)
+
+
 def has_step_observers(optimizer: Optimizer) -> bool:
     """Whether a step hook or the profiler observes the optimizer's steps."""
     return bool(

@@ -187,6 +187,109 @@ def test_supports_hooks_or_frozen_parameters_is_false():
     assert not any(supports(policy) for policy in (hooked, frozen, parametrized))
 
 
+def _tie_layers(policy):
+    policy.critic_network[0] = policy.actor_network[0]
+
+
+def _tie_layers_of_the_actor(policy):
+    policy.actor_network[2] = policy.actor_network[0] = torch.nn.Linear(3, 3)
+    policy.actor_network[4] = torch.nn.Linear(3, 3)
+
+
+def _tie_weights(policy):
+    policy.critic_network[0].weight = policy.actor_network[0].weight
+
+
+def _hook_a_weight(policy):
+    policy.actor_network[0].weight.register_hook(torch.zeros_like)
+
+
+def _hook_an_accumulated_gradient(policy):
+    policy.actor_network[0].weight.register_post_accumulate_grad_hook(lambda param: param.grad.zero_())
+
+
+def _end_with_an_activation(policy):
+    policy.actor_network.append(torch.nn.Tanh())
+
+
+def _mix_activations(policy):
+    policy.actor_network[1] = torch.nn.ReLU()
+
+
+def _change_alpha(policy):
+    for i in (1, 3):
+        policy.actor_network[i] = torch.nn.ELU(alpha=0.3)
+
+
+def _leave_out_an_activation(policy):
+    del policy.actor_network[1]
+
+
+def _leave_out_a_bias(policy):
+    policy.actor_network[0].bias = None
+
+
+def _replace_encode(policy):
+    policy.encode = lambda observations: 0.1 * policy.encoder(observations)
+
+
+def _replace_forward_of_a_layer(policy):
+    policy.actor_network[1].forward = torch.sin
+
+
+def _share_the_standard_deviation(policy):
+    policy.log_std = torch.nn.Parameter(torch.zeros(1))
+
+
+def _fix_the_standard_deviation(policy):
+    del policy.log_std
+    policy.register_buffer("log_std", torch.zeros(3))
+
+
+def _add_a_parameter(policy):
+    policy.temperature = torch.nn.Parameter(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _tie_layers,
+        _tie_layers_of_the_actor,
+        _tie_weights,
+        _hook_a_weight,
+        _hook_an_accumulated_gradient,
+        _end_with_an_activation,
+        _mix_activations,
+        _change_alpha,
+        _leave_out_an_activation,
+        _leave_out_a_bias,
+        _replace_encode,
+        _replace_forward_of_a_layer,
+        _share_the_standard_deviation,
+        _fix_the_standard_deviation,
+        _add_a_parameter,
+    ],
+)
+def test_supports_changed_policy_is_false(change):
+    policy = ActorCriticPolicy(SPACES[0], SPACES[0])
+    assert supports(policy)
+    change(policy)
+    assert not supports(policy)
+
+
+@pytest.mark.parametrize("make", [A2C, PPO])
+def test_learn_changed_policy_trains_as_without_fused(make):
+    def trained(fused):
+        torch.manual_seed(0)
+        policy = ActorCriticPolicy(gym.spaces.Box(-np.inf, np.inf, (4,), np.float32), gym.spaces.Discrete(2))
+        _tie_layers(policy)
+        _mix_activations(policy)
+        agent = make("CartPole-v1", policy=policy, fused=fused, seed=0).learn(100)
+        return torch.nn.utils.parameters_to_vector(agent.policy.parameters())
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=0, atol=0)
+
+
 def test_fused_backend_replaced_weights_are_used():
     agent = A2C(gym.make_vec("CartPole-v1", 2), seed=0).learn(20)
     before = agent.policy.actor_network[0].weight.detach().clone()

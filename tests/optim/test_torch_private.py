@@ -124,6 +124,18 @@ def test_has_hooks_with_a_hook_of_any_kind_is_true(register):
     assert not has_hooks(module)
 
 
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_has_tensor_hooks_with_a_hook_of_either_kind_is_true(register):
+    from rl_rms.optim.torch_private import has_tensor_hooks
+
+    param = torch.nn.Parameter(torch.ones(1))
+    assert not has_tensor_hooks(param)
+    handle = getattr(param, register)(lambda *args: None)
+    assert has_tensor_hooks(param)
+    handle.remove()
+    assert not has_tensor_hooks(param)
+
+
 def test_has_step_observers_with_a_hook_of_any_kind_or_a_profiler_is_true():
     from rl_rms.optim.torch_private import has_step_observers
 

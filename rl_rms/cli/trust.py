@@ -1,4 +1,4 @@
-"""Finds the code that a configuration names, and refuses code in untrusted folders."""
+"""Refuses untrusted folders that name code, contain links, or have callbacks that may write files elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
 # words.
 KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
 KNOWN_WRAPPERS = ("minigrid.wrappers:", "stable_baselines3.common.atari_wrappers:")
+# These callbacks of the library write only into the run folder, except for EvalCallback's best_path.
+_LOCAL_CALLBACKS = ("AdaptationCallback", "EvalCallback", "HistogramCallback", "ProgressCallback")
 HELP = "Import code that the folder names, and follow its links. Use it only if you trust the folder's author."
 
 
@@ -72,8 +74,17 @@ def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _texts(f"{place}.{index}", one)
 
 
+def _callbacks_with_effects_elsewhere(config: RunConfig) -> list[str]:
+    """Return the callbacks of the library that may write files outside of the run folder, or send data."""
+    return [
+        name
+        for name, arguments in named_callbacks(config.callbacks)
+        if ":" not in name and (name not in _LOCAL_CALLBACKS or "best_path" in arguments)
+    ]
+
+
 def check_code(config: RunConfig, source: str, mend: str) -> None:
-    """Raise an error for a configuration that names code.
+    """Raise an error for a configuration that names code, or callbacks that may write elsewhere or send data.
 
     Args:
         config: The configuration.
@@ -81,12 +92,18 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
         mend: How the user can allow the code, as text for the error.
 
     Raises:
-        UserError: If the configuration names code.
+        UserError: If the configuration names such code or callbacks.
     """
     named = named_code(config)
     if named:
         listed = ", ".join(f"{key} {path!r}" for key, path in named.items())
         raise UserError(f"{source} names code that would be imported and run: {listed}; {mend}")
+    callbacks = _callbacks_with_effects_elsewhere(config)
+    if callbacks:
+        raise UserError(
+            f"{source} has callbacks that may write files outside of the folder, or send data: "
+            f"{', '.join(callbacks)}; {mend}"
+        )
 
 
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:
@@ -99,7 +116,7 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
         trust: Whether the user trusts the folder. If so, imports also search the working folder.
 
     Raises:
-        UserError: If the folder is not trusted, and contains links or a configuration that names code.
+        UserError: If the folder is not trusted, and contains links or a configuration that `check_code` refuses.
     """
     if trust:
         see_working_folder()

@@ -4,7 +4,7 @@ import pytest
 
 from rl_rms.cli.config import parse_config, read_config
 from rl_rms.cli.main import main
-from rl_rms.cli.trust import named_code
+from rl_rms.cli.trust import check_code, named_code
 
 MODULE = """
 from pathlib import Path
@@ -90,6 +90,37 @@ def test_run_folder_that_names_code_without_trust_raises(command, key, working_f
     for named in (key, "run names code that would be imported and run: ", f"rl-rms {command} run --trust"):
         assert named in said
     assert not (working_folder / "imported").exists()
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+@pytest.mark.parametrize(
+    "callback",
+    [
+        {"CheckpointCallback": {"folder": "victim", "every": 100, "keep": 1}},
+        {"EvalCallback": {"best_path": "victim/final"}},
+        "WandbCallback",
+        {"MLflowCallback": {"run_name": "stranger"}},
+    ],
+    ids=str,
+)
+def test_run_folder_with_a_callback_that_writes_elsewhere_without_trust_raises(
+    command, callback, working_folder, capsys
+):
+    write_run(working_folder / "run", {"callbacks": [callback]})
+    (working_folder / "victim").mkdir()
+    (working_folder / "victim" / "final.safetensors").write_text("precious")
+    assert main([command, "run"]) == 2
+    said = capsys.readouterr().err
+    name = callback if isinstance(callback, str) else next(iter(callback))
+    for named in (name, "outside of the folder", f"rl-rms {command} run --trust"):
+        assert named in said
+    assert [path.name for path in (working_folder / "victim").iterdir()] == ["final.safetensors"]
+    assert (working_folder / "victim" / "final.safetensors").read_text() == "precious"
+
+
+def test_check_code_callbacks_without_effects_elsewhere_are_accepted():
+    callbacks = ["AdaptationCallback", {"EvalCallback": {"every": 100}}, {"HistogramCallback": {"every": 100}}]
+    check_code(parse_config({"callbacks": callbacks}), "run", "")
 
 
 @pytest.mark.parametrize("key", NAMED)

@@ -93,22 +93,16 @@ def make_vec(
         if config is not None:
             id, changes, kwargs = config.id, {**config.schedules(), **(changes or {})}, {**config.kwargs, **kwargs}
             curriculum = config.make_curriculum() if curriculum is None else curriculum
-    if vectorization_mode is None and (vector_kwargs or inside or outside or callable(id)):
-        vectorization_mode = "sync"
     if vectorization_mode is None:
-        spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
-        has_native = spec.vector_entry_point is not None or (
-            num_envs >= FEWEST_NATIVE and native(spec) is not None
-        )
-        vectorization_mode = "native" if has_native and not spec.additional_wrappers else "sync"
+        is_plain = not (vector_kwargs or inside or outside)
+        vectorization_mode = _choose_mode(id, num_envs) if is_plain else "sync"
+    env: VectorEnv
     if vectorization_mode in ("sync", "async"):
-        if "num_threads" in kwargs and not callable(id):
-            spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
-            if is_threaded(spec):
-                del kwargs["num_threads"]
+        if "num_threads" in kwargs and not callable(id) and is_threaded(find_spec(id)):
+            del kwargs["num_threads"]
         targets = join_targets(as_schedules(changes), curriculum)
         wraps: list[Wrap] = [*inside, partial(Parametrized, targets=targets), *outside]
-        env: VectorEnv = make_resilient_vec(id, num_envs, vectorization_mode, vector_kwargs, wraps, **kwargs)
+        env = make_resilient_vec(id, num_envs, vectorization_mode, vector_kwargs, wraps, **kwargs)
     elif inside or outside or callable(id):
         kind = "a function as id" if callable(id) else "wrappers"
         raise ValueError(
@@ -116,10 +110,9 @@ def make_vec(
             "sub-environments; use 'sync' or 'async'"
         )
     else:
-        spec = id if isinstance(id, EnvSpec) else find_spec(str(id))
         mode = "vector_entry_point" if vectorization_mode == "native" else vectorization_mode
-        kwargs = {**(vector_kwargs or {}), **kwargs}
-        env = gym.make_vec(native(spec) or id, num_envs, vectorization_mode=mode, **kwargs)
+        given = {**(vector_kwargs or {}), **kwargs}
+        env = gym.make_vec(native(find_spec(id)) or id, num_envs, vectorization_mode=mode, **given)
     return NonStationaryVector(
         env,
         changes,
@@ -130,6 +123,14 @@ def make_vec(
         shard=shard,
         success_key=success_key,
     )
+
+
+def _choose_mode(id: Makeable, num_envs: int) -> str:
+    if callable(id):
+        return "sync"
+    spec = find_spec(id)
+    has_native = spec.vector_entry_point is not None or (num_envs >= FEWEST_NATIVE and native(spec) is not None)
+    return "native" if has_native and not spec.additional_wrappers else "sync"
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:

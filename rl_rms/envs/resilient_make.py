@@ -44,7 +44,7 @@ def make_resilient_vec(
                 "times; create the environment inside the function"
             )
     if not callable(id):
-        env.spec = id if isinstance(id, EnvSpec) else find_spec(id)
+        env.spec = find_spec(id)
     return env
 
 

@@ -49,8 +49,8 @@ def is_threaded(spec: EnvSpec) -> bool:
     return _NATIVE.get(str(spec.entry_point), "").startswith("mujoco:")
 
 
-def find_spec(id: str) -> EnvSpec:
-    """Return the specification that ``gymnasium.make`` finds for an id.
+def find_spec(id: str | EnvSpec) -> EnvSpec:
+    """Return the specification that ``gymnasium.make`` finds for an id. A specification is returned unchanged.
 
     Args:
         id: ``"Name-v0"``, ``"Name"`` for the highest version, or ``"module:Name-v0"``, which imports the module.
@@ -59,6 +59,8 @@ def find_spec(id: str) -> EnvSpec:
         gymnasium.error.Error: If no such environment is registered.
         ModuleNotFoundError: If the module does not exist.
     """
+    if isinstance(id, EnvSpec):
+        return id
     module, _, name = id.rpartition(":")
     if module:
         importlib.import_module(module)

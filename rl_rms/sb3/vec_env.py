@@ -16,14 +16,11 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from rl_rms.envs.config import Sharing
-from rl_rms.envs.curricula import Curriculum
 from rl_rms.envs.keys import REGIME
 from rl_rms.envs.make import make_vec
 from rl_rms.envs.resilient_make import Makeable
 from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector
-from rl_rms.envs.wrappers import WrapperLike
 
 Info = dict[str, Any]
 # The first tuple has attributes of each sub-environment, the second has attributes of the vector environment.
@@ -166,7 +163,7 @@ class NonStationaryVecEnv(VecEnv):
         if len(rows) < self.num_envs:
             raise ValueError(
                 f"indices must name all sub-environments in worker processes, got indices={indices!r}; use "
-                'mode="sync"'
+                'vectorization_mode="sync"'
             )
         return list(base.call(method_name, *method_args, **method_kwargs))  # type: ignore[attr-defined]
 
@@ -238,12 +235,7 @@ def make_vec_env(
     num_envs: int = 1,
     changes: Mapping[str, Schedule | float] | None = None,
     *,
-    curriculum: Curriculum | None = None,
-    sharing: Sharing = "shared",
-    observe: str | Sequence[str] | None = None,
-    seed: int | None = None,
-    mode: str = "sync",
-    wrappers: Sequence[WrapperLike] = (),
+    vectorization_mode: str = "sync",
     **kwargs: Any,
 ) -> VecMonitor:
     """Make a vector of environments that change, for Stable-Baselines3.
@@ -252,13 +244,11 @@ def make_vec_env(
         id: See `rl_rms.envs.make_vec`.
         num_envs: Number of environments.
         changes: See `rl_rms.envs.NonStationaryVector`.
-        curriculum: See `rl_rms.envs.NonStationaryVector`; needs ``mode="sync"``.
-        sharing: See `rl_rms.envs.NonStationaryVector`.
-        observe: See `rl_rms.envs.NonStationaryVector`.
-        seed: Seed of the drift; the algorithm's seed is used for everything else.
-        mode: ``"sync"`` steps environments one after the other, ``"async"`` each in its own process.
-        wrappers: See `rl_rms.envs.make_vec`.
-        **kwargs: Arguments of the environment.
+        vectorization_mode: ``"sync"`` steps environments one after the other, ``"async"`` each in its own process.
+            A curriculum needs ``"sync"``.
+        **kwargs: Other arguments of `rl_rms.envs.make_vec`, such as ``curriculum``, ``sharing``, ``observe`` and
+            ``wrappers``, and arguments of the environment. ``seed`` is the seed of the drift; the algorithm's seed
+            is used for everything else. ``vector_kwargs`` is not allowed.
 
     Returns:
         A `NonStationaryVecEnv` in Stable-Baselines3's VecMonitor, which records returns and lengths of episodes.
@@ -266,19 +256,8 @@ def make_vec_env(
     Raises:
         ValueError: If an argument is out of its range, see `rl_rms.envs.NonStationaryVector`.
     """
-    if mode not in ("sync", "async"):
-        raise ValueError(f"mode must be sync or async, got {mode!r}")
-    env = make_vec(
-        id,
-        num_envs,
-        changes,
-        curriculum=curriculum,
-        sharing=sharing,
-        observe=observe,
-        seed=seed,
-        vectorization_mode=mode,
-        vector_kwargs={"autoreset_mode": "SameStep"},
-        wrappers=wrappers,
-        **kwargs,
-    )
+    if vectorization_mode not in ("sync", "async"):
+        raise ValueError(f"vectorization_mode must be sync or async, got {vectorization_mode!r}")
+    same_step = {"autoreset_mode": "SameStep"}
+    env = make_vec(id, num_envs, changes, vectorization_mode=vectorization_mode, vector_kwargs=same_step, **kwargs)
     return VecMonitor(NonStationaryVecEnv(env))

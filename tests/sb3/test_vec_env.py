@@ -24,7 +24,7 @@ CHANGES = {"gravity": Sinusoid(mean=9.8, amplitude=4.0, period=1_000), "length":
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1"])
 def test_vec_env_without_changes_equals_that_of_stable_baselines3(id, mode):
-    ours, theirs = make_vec_env(id, 3, mode=mode), DummyVecEnv([lambda: gym.make(id)] * 3)
+    ours, theirs = make_vec_env(id, 3, vectorization_mode=mode), DummyVecEnv([lambda: gym.make(id)] * 3)
     for env in (ours, theirs):
         env.seed(5)
     assert np.array_equal(ours.reset(), theirs.reset())
@@ -93,7 +93,7 @@ def test_set_attr_sets_the_attribute_of_the_inner_environment():
 
 
 def test_env_method_calls_all_workers_at_once():
-    env = make_vec_env("CartPole-v1", 2, CHANGES, mode="async")
+    env = make_vec_env("CartPole-v1", 2, CHANGES, vectorization_mode="async")
     env.reset()
     assert env.env_method("has_wrapper_attr", "gravity") == [True, True]
     with pytest.raises(ValueError, match=naming("indices=1")):
@@ -241,5 +241,5 @@ def test_get_images_returns_those_of_the_sub_environments():
 def test_vec_env_of_another_autoreset_mode_raises():
     with pytest.raises(ValueError, match=naming("AutoresetMode.NEXT_STEP")):
         NonStationaryVecEnv(make_vec("CartPole-v1", 2))
-    with pytest.raises(ValueError, match=naming("mode", "sync", "async", "'native'")):
-        make_vec_env("CartPole-v1", 2, mode="native")
+    with pytest.raises(ValueError, match=naming("vectorization_mode", "sync", "async", "'native'")):
+        make_vec_env("CartPole-v1", 2, vectorization_mode="native")

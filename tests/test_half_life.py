@@ -6,8 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_rms import HalfLife, half_life_from_rho, rho_from_half_life
-from rl_rms.half_life import AverageHalfLife, Timescale, parse_half_life
+from rl_rms.half_life import AverageHalfLife, Timescale, is_number, parse_half_life
 from tests.naming import naming
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int8(1)])
+def test_is_number_of_a_real_number_is_true(value):
+    assert is_number(value)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "1", None, 1j, [1]])
+def test_is_number_of_flags_and_other_values_is_false(value):
+    assert not is_number(value)
 
 
 def test_weight_after_the_half_life_is_one_half():

@@ -31,7 +31,8 @@ from torch import Tensor
 from rl_rms.agents import storage
 from rl_rms.agents.agent import Agent
 from rl_rms.agents.federated_checks import check_direction, check_names, checked_state
-from rl_rms.envs.checks import check_flag, check_int, check_number, check_one_of, is_number, shown
+from rl_rms.envs.checks import check_flag, check_int, check_number, check_one_of, shown
+from rl_rms.half_life import is_number
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
 
 Placement = Literal["server", "pooled", "client", "none"]

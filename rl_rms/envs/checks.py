@@ -2,20 +2,16 @@
 
 import inspect
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from rl_rms.half_life import is_number
+
 # The sum of two integers below 2**62 fits into NumPy's int64.
 _TOO_MANY = 2**62
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number of Python or NumPy. True and False do not count as numbers."""
-    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
 def number_of(value: Any) -> float:

@@ -16,7 +16,8 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
-from rl_rms.half_life import HalfLife, Timescale, is_number, parse_half_life
+from rl_rms.envs.checks import check_int
+from rl_rms.half_life import HalfLife, Timescale, parse_half_life
 from rl_rms.optim.rmsprop import RMSprop
 
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
@@ -146,9 +147,7 @@ class HalfLifeCallback(BaseCallback):
         timescale: float | str | Timescale | None = None,
     ) -> None:
         super().__init__(verbose)
-        if not (is_number(log_interval) and log_interval >= 1 and log_interval % 1 == 0):
-            raise ValueError(f"log_interval must be a whole number of updates >= 1, got {log_interval!r}")
-        self.log_interval = int(log_interval)
+        self.log_interval = check_int("log_interval", log_interval, least=1, unit="updates")
         self.half_life = None if half_life is None else parse_half_life(half_life)
         self.timescale = None if timescale is None else Timescale.parse(timescale)
         self._optimizers: dict[OptimizerName, RMSprop] = {}

@@ -12,21 +12,10 @@ from rl_rms.envs.checks import (
     check_one_of,
     check_reset,
     check_reward,
-    is_number,
     is_scalar,
     shown,
 )
 from tests.naming import naming
-
-
-@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int8(1)])
-def test_is_number_of_a_real_number_is_true(value):
-    assert is_number(value)
-
-
-@pytest.mark.parametrize("value", [True, np.True_, "1", None, 1j, [1]])
-def test_is_number_of_flags_and_other_values_is_false(value):
-    assert not is_number(value)
 
 
 def test_check_number_in_range_returns_a_float():

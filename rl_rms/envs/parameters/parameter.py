@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rl_rms.envs.checks import check_one_of, is_number, number_of
+from rl_rms.envs.checks import check_one_of, number_of
+from rl_rms.half_life import is_number
 
 Effect = Literal["step", "reset", "episode"]
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 from gymnasium.vector import VectorWrapper
 
-from rl_rms.envs.checks import is_number
 from rl_rms.envs.parameters.parameter import Effect, NoEffectError, Parameter, of_each
 from rl_rms.envs.parameters.paths import AttributePath, find_path
+from rl_rms.half_life import is_number
 
 
 class Family(NamedTuple):

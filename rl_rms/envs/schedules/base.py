@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rl_rms.envs.checks import check_int, check_number, is_number
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.configurable import Configurable
 from rl_rms.envs.schedules.plotting import plot
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
+from rl_rms.half_life import is_number
 from rl_rms.laws import matched_half_life
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from rl_rms.agents import A2C
 from rl_rms.agents.env_state import change_scalars, find_changing
 from rl_rms.envs import NonStationary, make_vec
-from rl_rms.envs.curricula import EpisodeGate, Staged, SuccessGated
+from rl_rms.envs.curricula import Staged, SuccessGated
 from rl_rms.envs.schedules import Linear
 
 CHANGES = {"gravity": Linear(start=9.8, end=19.8, over=1_000)}
@@ -65,7 +65,7 @@ def test_load_restores_the_curriculum_and_the_log_has_its_stage(tmp_path):
 
 def test_matched_half_life_uses_the_timescale_of_the_curriculum():
     levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
-    env = make_vec("CartPole-v1", 4, curriculum=Staged(levels, gate=EpisodeGate(5)), seed=0)
+    env = make_vec("CartPole-v1", 4, curriculum=Staged(levels, threshold=0, window=5), seed=0)
     agent = A2C(env, half_life="match", seed=0)
     assert agent.optimizer.timescale.value == math.inf
     agent.learn(1_000)

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 
 import rl_rms
 from rl_rms.envs import NonStationary, make_vec
-from rl_rms.envs.curricula import EpisodeGate, Staged
+from rl_rms.envs.curricula import Staged
 from rl_rms.envs.drift import trace
 from rl_rms.envs.schedules import Redraw, Sinusoid
 from rl_rms.sb3 import ChangeCallback, HalfLifeCallback, NonStationaryVecEnv, make_vec_env
@@ -181,7 +181,7 @@ def test_callback_reads_only_attributes_that_workers_have():
 
 def test_matched_half_life_follows_the_timescale_of_a_curriculum():
     levels = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
-    env = make_vec_env("CartPole-v1", 2, curriculum=Staged(levels, gate=EpisodeGate(4)))
+    env = make_vec_env("CartPole-v1", 2, curriculum=Staged(levels, threshold=0, window=4))
     matched = {"optimizer_class": rl_rms.RMSprop, "optimizer_kwargs": {"half_life": "match"}}
     model = A2C("MlpPolicy", env, seed=0, policy_kwargs=matched)
     model.learn(600, callback=HalfLifeCallback())

@@ -7,7 +7,7 @@ vector step are recorded in the order of their sub-environments.
 """
 
 from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode
-from rl_rms.envs.curricula.gates import AllOf, AnyOf, EpisodeGate, Gate, ReturnGate, StepGate, WilsonGate
+from rl_rms.envs.curricula.gates import Gate, ReturnGate, WilsonGate
 from rl_rms.envs.curricula.mixture import ALPGMM
 from rl_rms.envs.curricula.progress import Learnability, LearningProgress
 from rl_rms.envs.curricula.ramp import LinearRamp
@@ -19,12 +19,9 @@ from rl_rms.envs.curricula.teacher import Teacher
 __all__ = [
     "ALPGMM",
     "CURRICULA",
-    "AllOf",
-    "AnyOf",
     "Curriculum",
     "DomainRandomization",
     "Episode",
-    "EpisodeGate",
     "ExpandingBox",
     "Gate",
     "Learnability",
@@ -33,7 +30,6 @@ __all__ = [
     "PrioritizedLevelReplay",
     "ReturnGate",
     "Staged",
-    "StepGate",
     "SuccessGated",
     "Teacher",
     "WilsonGate",

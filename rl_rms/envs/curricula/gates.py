@@ -11,7 +11,7 @@ with a true success rate of 0.75.
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any, ClassVar
 
@@ -21,7 +21,9 @@ from rl_rms.envs.curricula.base import Episode, succeeded
 
 
 class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, success_return: 400}}"):
-    """Decides from the episodes of the current stage whether the next stage may begin."""
+    """Decides from the last ``window`` episodes of the current stage whether the next stage may begin."""
+
+    window: int
 
     @abstractmethod
     def record(self, outcome: Episode) -> None:
@@ -32,17 +34,22 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
     def is_open(self) -> bool:
         """Whether the next stage may begin."""
 
-    @abstractmethod
+    @property
+    def mean(self) -> float:
+        """Mean of the recorded results; NaN without results."""
+        return math.fsum(self._last) / len(self._last) if self._last else math.nan
+
     def clear(self) -> None:
         """Clear the recorded episodes, because another stage begins."""
+        self._last: deque[float] = deque(maxlen=self.window)
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the recorded episodes as plain JSON data."""
+        """Return the recorded results of the last episodes as plain JSON data."""
+        return {"last": list(self._last)}
 
-    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
+        self._last = deque(state["last"], maxlen=self.window)
 
     @staticmethod
     def from_config(config: Any) -> "Gate":
@@ -55,30 +62,7 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
         return gate
 
 
-class _Windowed(Gate):
-    """A gate that evaluates the last ``window`` episodes."""
-
-    window: int
-
-    def clear(self) -> None:
-        """Clear the recorded episodes."""
-        self._last: deque[float] = deque(maxlen=self.window)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the recorded results of the last episodes."""
-        return {"last": list(self._last)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
-        self._last = deque(state["last"], maxlen=self.window)
-
-    @property
-    def mean(self) -> float:
-        """Mean of the recorded results; NaN without results."""
-        return math.fsum(self._last) / len(self._last) if self._last else math.nan
-
-
-class ReturnGate(_Windowed):
+class ReturnGate(Gate):
     """Opens when the mean return of the last ``window`` episodes reaches ``threshold``.
 
     Args:
@@ -106,7 +90,7 @@ class ReturnGate(_Windowed):
         return len(self._last) == self.window and self.mean >= self.threshold
 
 
-class WilsonGate(_Windowed):
+class WilsonGate(Gate):
     """Opens when the success rate is at least ``threshold`` with the given confidence.
 
     The lower bound of Wilson's score interval over the last ``window`` episodes must reach the threshold (Wilson,
@@ -184,129 +168,6 @@ class WilsonGate(_Windowed):
     def upper(self) -> float:
         """Upper bound of the success rate; 1 before the first episode."""
         return wilson_bounds(self.mean, len(self._last), self._z)[1]
-
-
-class _Counting(Gate):
-    """A gate that opens when a count reaches its limit."""
-
-    def __init__(self, needed: int) -> None:
-        self._needed, self._count = needed, 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the count has reached its limit."""
-        return self._count >= self._needed
-
-    def clear(self) -> None:
-        """Reset the count to 0."""
-        self._count = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the count."""
-        return {"count": self._count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
-        self._count = int(state["count"])
-
-
-class StepGate(_Counting):
-    """Opens after a number of env steps, regardless of the results.
-
-    Args:
-        steps: Env steps of finished episodes in the stage, >= 1.
-
-    Raises:
-        ValueError: If ``steps`` is out of range.
-    """
-
-    name: ClassVar[str] = "steps"
-
-    def __init__(self, steps: int) -> None:
-        self.steps = check_int("StepGate: steps", steps, least=1, unit="env steps")
-        super().__init__(self.steps)
-
-    def record(self, outcome: Episode) -> None:
-        """Count the env steps of an episode."""
-        self._count += outcome.length
-
-
-class EpisodeGate(_Counting):
-    """Opens after a number of episodes, regardless of the results.
-
-    Args:
-        episodes: Finished episodes in the stage, >= 1.
-
-    Raises:
-        ValueError: If ``episodes`` is out of range.
-    """
-
-    name: ClassVar[str] = "episodes"
-
-    def __init__(self, episodes: int) -> None:
-        self.episodes = check_int("EpisodeGate: episodes", episodes, least=1, unit="episodes")
-        super().__init__(self.episodes)
-
-    def record(self, outcome: Episode) -> None:
-        """Count an episode."""
-        self._count += 1
-
-
-class _Several(Gate):
-    """Base class of the gates that combine several gates.
-
-    Args:
-        gates: The gates, or their YAML forms.
-
-    Raises:
-        ValueError: If the list is empty, or a gate is invalid.
-    """
-
-    def __init__(self, gates: Sequence[Any]) -> None:
-        if not isinstance(gates, Sequence) or isinstance(gates, str) or not gates:
-            raise ValueError(f"{type(self).__name__}: gates must be a list of gates, got {gates!r}")
-        self.gates = [Gate.from_config(gate) for gate in gates]
-
-    def record(self, outcome: Episode) -> None:
-        """Record an episode in each gate."""
-        for gate in self.gates:
-            gate.record(outcome)
-
-    def clear(self) -> None:
-        """Clear each gate."""
-        for gate in self.gates:
-            gate.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of each gate."""
-        return {"gates": [gate.state_dict() for gate in self.gates]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
-        for gate, one in zip(self.gates, state["gates"], strict=True):
-            gate.load_state_dict(one)
-
-
-class AllOf(_Several):
-    """Opens when all of several gates are open."""
-
-    name: ClassVar[str] = "all"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether all gates are open."""
-        return all(gate.is_open for gate in self.gates)
-
-
-class AnyOf(_Several):
-    """Opens when at least one of several gates is open."""
-
-    name: ClassVar[str] = "any"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a gate is open."""
-        return any(gate.is_open for gate in self.gates)
 
 
 def wilson_bounds(rate: float, number: int, z: float) -> tuple[float, float]:

@@ -81,8 +81,9 @@ class ExpandingBox(Climb):
         ValueError: If an argument is invalid.
 
     Examples:
-        >>> from rl_rms.envs.curricula import EpisodeGate
-        >>> box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, EpisodeGate(1), steps=4)
+        >>> from rl_rms.envs.curricula import ReturnGate
+        >>> gate = ReturnGate(threshold=1, window=1)
+        >>> box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, gate, steps=4)
         >>> _ = box.task(0), box.record(1.0, 20, env_index=0)
         >>> box.box
         {'length': (0.4, 0.625)}

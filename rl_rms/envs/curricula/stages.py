@@ -75,36 +75,20 @@ class Staged(Climb):
 
     Args:
         stages: The task of each stage, ``{target: value}``, all with the same targets.
-        threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`); None with
-            ``gate``.
-        window: Number of latest episodes in the mean return, >= 1; no effect with ``gate``.
-        gate: A gate, or its YAML form, instead of ``threshold``.
+        threshold: Mean return of the last ``window`` episodes that passes a stage (`ReturnGate`).
+        window: Number of latest episodes in the mean return, >= 1.
 
     Raises:
-        ValueError: If there is no stage, the targets differ, a number is out of range, or ``threshold`` and
-            ``gate`` are both given or both missing.
+        ValueError: If there is no stage, the targets differ, or a number is out of range.
     """
 
     name: ClassVar[str] = "staged"
 
-    def __init__(
-        self,
-        stages: Sequence[Mapping[str, float]],
-        threshold: float | None = None,
-        window: int = 20,
-        gate: Any = None,
-    ) -> None:
+    def __init__(self, stages: Sequence[Mapping[str, float]], threshold: float, window: int = 20) -> None:
         self.stages = check_tasks("Staged: stages", stages)
-        if (threshold is None) == (gate is None):
-            raise ValueError(f"Staged needs either threshold or gate, got threshold={threshold!r}, gate={gate!r}")
-        self.threshold, self.window = threshold, window
-        self.gate = None if gate is None else Gate.from_config(gate)
-        if self.gate is None:
-            self.threshold = check_number("Staged: threshold", threshold)
-            self.window = check_int("Staged: window", window, least=1, unit="episodes")
-            self._gate = ReturnGate(self.threshold, self.window)
-        else:
-            self._gate = self.gate
+        self.threshold = check_number("Staged: threshold", threshold)
+        self.window = check_int("Staged: window", window, least=1, unit="episodes")
+        self._gate = ReturnGate(self.threshold, self.window)
         super().__init__()
 
     @property

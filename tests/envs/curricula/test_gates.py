@@ -1,17 +1,16 @@
-import json
 import math
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from rl_rms.envs.curricula import AllOf, AnyOf, Episode, EpisodeGate, Gate, ReturnGate, StepGate, WilsonGate
+from rl_rms.envs.curricula import Episode, ReturnGate, WilsonGate
 from rl_rms.envs.curricula.gates import wilson_bounds
 from tests.naming import naming
 
 
-def outcome(ret=0.0, length=10, success=None):
-    return Episode({}, ret, length, success, 0)
+def outcome(ret=0.0, success=None):
+    return Episode({}, ret, 10, success, 0)
 
 
 @pytest.mark.parametrize(("successes", "number"), [(0, 20), (5, 20), (20, 20), (77, 100)])
@@ -86,33 +85,14 @@ def test_wilson_gate_takes_success_from_the_environment_or_a_return():
         WilsonGate().record(outcome(ret=1.0))
 
 
-def test_gates_of_returns_steps_and_episodes_open_at_their_threshold():
-    of_returns, of_steps, of_episodes = ReturnGate(10, window=2), StepGate(25), EpisodeGate(2)
+def test_return_gate_opens_when_the_mean_return_of_a_full_window_reaches_the_threshold():
+    gate = ReturnGate(10, window=2)
     opened = []
     for ret in (30, -20, 30, -9):
-        for gate in (of_returns, of_steps, of_episodes):
-            gate.record(outcome(ret=ret))
-        opened.append((of_returns.is_open, of_steps.is_open, of_episodes.is_open))
-    assert opened == [(False, False, False), (False, False, True), (False, True, True), (True, True, True)]
-    for gate in (of_returns, of_steps, of_episodes):
-        gate.clear()
-        assert not gate.is_open
-    assert math.isnan(of_returns.mean)
-
-
-def test_gates_are_combined_by_all_and_any():
-    both, either = (kind([{"episodes": {"episodes": 2}}, ReturnGate(5, window=1)]) for kind in (AllOf, AnyOf))
-    opened = []
-    for ret in (9, 0, 9):
-        for gate in (both, either):
-            gate.record(outcome(ret=ret))
-        opened.append((both.is_open, either.is_open))
-    assert opened == [(False, True), (False, True), (True, True)]
-    again = AllOf(both.gates)
-    again = Gate.from_config(json.loads(json.dumps(both.to_config())))
-    again.load_state_dict(json.loads(json.dumps(both.state_dict())))
-    assert again.is_open
-    again.clear()
-    assert not again.is_open
-    with pytest.raises(ValueError, match=naming("AnyOf", "gates", "[]")):
-        AnyOf([])
+        gate.record(outcome(ret=ret))
+        opened.append(gate.is_open)
+    # Mean returns of the last two episodes: 5, 5 and 10.5.
+    assert opened == [False, False, False, True]
+    gate.clear()
+    assert not gate.is_open
+    assert math.isnan(gate.mean)

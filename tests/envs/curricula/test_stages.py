@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rl_rms.envs.curricula import EpisodeGate, ExpandingBox, Staged, SuccessGated
+from rl_rms.envs.curricula import ExpandingBox, ReturnGate, Staged, SuccessGated
 from tests.naming import naming
 
 STAGES = [{"length": 1.0}, {"length": 0.5}, {"length": 0.25}]
@@ -46,11 +46,11 @@ def test_staged_single_stage_has_difficulty_one():
 
 
 def test_load_state_dict_of_more_stages_names_both_numbers():
-    one = Staged(STAGES, gate=EpisodeGate(1))
+    one = Staged(STAGES, threshold=0, window=1)
     play(one)
     play(one)
     with pytest.raises(ValueError, match=naming("stage 2", "1 stages")):
-        Staged(STAGES[:1], gate=EpisodeGate(1)).load_state_dict(one.state_dict())
+        Staged(STAGES[:1], threshold=0, window=1).load_state_dict(one.state_dict())
 
 
 def test_success_gated_climbs_and_descends():
@@ -102,7 +102,7 @@ def test_success_gated_without_success_names_the_argument():
 
 
 def test_expanding_box_grows_with_each_gate():
-    box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, EpisodeGate(10), steps=4)
+    box = ExpandingBox({"length": [0.5, 0.5]}, {"length": [0.1, 1.0]}, ReturnGate(0, window=10), steps=4)
     seen = [[play(box) for _ in range(10)] for _ in range(6)]
     for step, lengths in enumerate(seen):
         share = min(step, 4) / 4

@@ -156,6 +156,8 @@ class Learner(ABC):
         Raises:
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
         """
+        if not totals.env_steps:
+            return Update({})  # The rollouts contain only reset frames, which change no statistics.
         self.scaling.set_span(self.env_steps_per_update(totals))
         batch = self.batch(rollout, state, num_timesteps)
         result = Update({})

@@ -71,11 +71,11 @@ class RolloutScaling:
             self._reward.restart()
 
     def scalars(self) -> dict[str, float]:
-        """The finite half-lives and the number of jumps by TensorBoard tag."""
+        """The finite half-lives, after the first update, and the number of jumps by TensorBoard tag."""
         scalars = {
             f"half_life/{name}": one.half_life
             for name, one in self.normalizers.items()
-            if math.isfinite(one.half_life)
+            if one.steps_per_update is not None and math.isfinite(one.half_life)
         }
         if self.num_jumps is not None:
             scalars["normalizer/jumps"] = float(self.num_jumps)

@@ -66,7 +66,7 @@ class TorchBackend:
 
     def gradients(self, batch: Batch, workers: Workers = ALONE, *, with_metrics: bool) -> dict[str, float]:
         """Write the loss's gradients to the parameters. See `Backend.gradients`."""
-        with self._training():
+        with self._training(batch.loss_mask.size > 1):
             loss, metrics = actor_critic_loss(self._policy, batch, workers, with_metrics=with_metrics)
             self._policy.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -78,7 +78,6 @@ class TorchBackend:
 
     def clipped_gradients(self, minibatch: Minibatch, *, with_metrics: bool) -> Scalars:
         """Write the gradients of PPO's loss to the parameters. See `Backend.clipped_gradients`."""
-        # Batch normalization cannot use the statistics of a single transition.
         with self._training(len(minibatch.rows) > 1):
             loss, metrics = clipped_loss(self._policy, minibatch, with_metrics=with_metrics)
             self._policy.zero_grad()
@@ -86,8 +85,11 @@ class TorchBackend:
         return metrics
 
     @contextmanager
-    def _training(self, mode: bool = True) -> Iterator[None]:
-        """Set the policy's training mode in the block, and evaluation mode after it, even if the block fails."""
+    def _training(self, mode: bool) -> Iterator[None]:
+        """Set the policy's training mode in the block, and evaluation mode after it, even if the block fails.
+
+        ``mode`` must be False for a single transition, because batch normalization cannot use its statistics.
+        """
         try:
             self._policy.train(mode)
             yield

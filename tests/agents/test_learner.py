@@ -1,4 +1,6 @@
+import csv
 import dataclasses
+from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -126,3 +128,35 @@ def test_coefficients_follow_the_schedule_of_the_entropy_bonus():
     found = dataclasses.asdict(learner.coefficients(50))
     assert found["ent_coef"] == pytest.approx(0.1)
     assert (found["gae_lambda"], found["vf_coef"], found["baseline"]) == (0.9, 0.7, True)
+
+
+@pytest.mark.parametrize("options", [{"normalize_reward": 20}, {"normalize_observation": "20 updates"}])
+def test_learn_rollout_of_reset_frames_only_keeps_the_statistics(options):
+    def moments(agent):
+        one = agent.reward_normalizer if "normalize_reward" in options else agent.observation_normalizer
+        return one.state_dict()
+
+    # With one step in a rollout, the rollout after the end of an episode contains only the reset frame.
+    agent = A2C("CartPole-v1", n_steps=1, seed=0, **options)
+    kept = []
+
+    def keep(trained):
+        kept.append((trained.num_timesteps, repr(moments(trained))))
+
+    agent.learn(200, keep)
+    repeated = [(one, other) for one, other in pairwise(kept) if one[0] == other[0]]
+    assert repeated
+    assert all(one == other for one, other in repeated)
+
+
+def test_loaded_agent_rollout_of_reset_frames_only_logs_no_half_life(tmp_path):
+    agent = A2C("CartPole-v1", n_steps=1, normalize_reward=20, seed=0)
+    agent.learn(200, lambda trained: not trained.new_episodes)
+    agent.save(tmp_path / "agent")
+    loaded = A2C.load(tmp_path / "agent", env="CartPole-v1")
+    loaded.learn(1, log_dir=tmp_path / "log", log_interval=1)
+    assert loaded.num_timesteps == agent.num_timesteps + 1
+    with open(tmp_path / "log" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["half_life/reward"] == "20.0"
+    assert not rows[0].get("half_life/reward")

@@ -32,6 +32,7 @@ _INSTEAD = {
     "net_arch": "give policy=PolicyConfig(hidden_sizes=(64, 64))",
     "activation_fn": 'give policy=PolicyConfig(activation="tanh")',
 }
+_OF_POLICY = {spec.name for spec in fields(PolicyConfig)}
 # The class determines the algorithm. Policies and optimizers may be objects, so they are the constructor's own
 # arguments.
 _NOT_DERIVED = ("algorithm", "policy", "optimizer")
@@ -70,6 +71,8 @@ def make_config(
         if name not in known:
             close = difflib.get_close_matches(SYNONYMS.get(name, name), known, n=1, cutoff=0.5)
             mend = f"did you mean {close[0]!r}?" if close else f"its hyperparameters are {', '.join(known)}"
+            if name in _OF_POLICY:
+                mend = f"give policy=PolicyConfig({name}=...)"
             raise TypeError(f"{kind} has no hyperparameter {name!r}; {_INSTEAD.get(name, mend)}")
     given = dict(hyperparameters)
     if isinstance(policy, PolicyConfig):

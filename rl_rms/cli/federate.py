@@ -1,6 +1,7 @@
 """``rl-rms federate FEDERATION``: clients with different environments train one policy, in Flower's simulation."""
 
 import dataclasses
+import json
 import logging
 import os
 import sys
@@ -42,7 +43,7 @@ serverapp = "rl_rms.cli.flower:server_app"
 clientapp = "rl_rms.cli.flower:client_app"
 
 [tool.flwr.app.config]
-folder = "{folder}"
+folder = {folder}
 """
 
 # Short descriptions of the keys. The full descriptions are in rl_rms.agents.federated, which imports torch.
@@ -117,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
         federation = read_federation(arguments.federation, changes)
         folder = new_folder(Path(arguments.runs_dir), folder.stem, federation.seed)
     files.write(folder / FEDERATION, federation.to_text())
-    files.write(folder / "pyproject.toml", APP.format(folder=folder.absolute()))
+    files.write(folder / "pyproject.toml", APP.format(folder=json.dumps(str(folder.absolute()))))
     if arguments.prepare:
         print(f"flwr run {folder}")
         return 0

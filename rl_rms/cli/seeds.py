@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _OPTIONS = ("--seeds", "--jobs")
+_MOST_SEEDS = 1_000
 
 
 def take_options(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -53,17 +54,20 @@ def parse_seeds(text: str) -> list[int]:
     """Read the seeds in ``0-4`` or ``0,3,7``.
 
     Raises:
-        UserError: If the text has another form, or names a seed twice.
+        UserError: If the text has another form, or names a seed twice or too many seeds.
     """
     seeds: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if found is None or int(found[2] or found[1]) < int(found[1]):
             raise UserError(f"--seeds must be a range such as 0-4 or a list such as 0,3,7, got {text!r}")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
-    repeated = {seed for seed in seeds if seeds.count(seed) > 1}
-    if repeated:
-        raise UserError(f"--seeds names seed {min(repeated)} twice, got {text!r}")
+        named = range(int(found[1]), int(found[2] or found[1]) + 1)
+        if len(seeds) + len(named) > _MOST_SEEDS:
+            raise UserError(f"--seeds must name at most {_MOST_SEEDS:,} seeds, got {text!r}")
+        repeated = set(seeds).intersection(named)
+        if repeated:
+            raise UserError(f"--seeds names seed {min(repeated)} twice, got {text!r}")
+        seeds += named
     return seeds
 
 

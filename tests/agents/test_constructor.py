@@ -68,6 +68,7 @@ def test_unknown_hyperparameter_raises_a_type_error_that_names_the_nearest(name,
         ("policy_kwargs", ["PolicyConfig", "optimizer_kwargs"]),
         ("tensorboard_log", ["learn", "log_dir"]),
         ("verbose", ["learn", "progress_bar"]),
+        ("squash_actions", ["policy=PolicyConfig(squash_actions=...)"]),
         ("rms_prop_eps", ["optimizer_kwargs", "eps"]),
     ],
 )

@@ -42,11 +42,13 @@ def test_federate_twice_in_a_second_makes_two_folders(federation_folder):
     assert len(list(Path("runs/mine").iterdir())) == 3
 
 
-def test_prepare_writes_a_flower_app(federation_folder, capsys):
+@pytest.mark.parametrize("parent", ["runs", 'a "b" \\c é'])
+def test_prepare_writes_a_flower_app(federation_folder, capsys, parent):
     import tomllib
 
-    assert main(["federate", "mine.yaml", "--prepare", "true", "--learning_rate", "0.5"]) == 0
-    (folder,) = Path("runs/mine").iterdir()
+    words = ["--prepare", "true", "--learning_rate", "0.5", "--runs_dir", parent]
+    assert main(["federate", "mine.yaml", *words]) == 0
+    (folder,) = (Path(parent) / "mine").iterdir()
     assert f"flwr run {folder}" in capsys.readouterr().out
     app = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     assert app["components"] == {

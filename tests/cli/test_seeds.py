@@ -49,6 +49,7 @@ def test_parse_seeds_reads_ranges_and_lists(text, seeds):
         (["--seeds=a"], ["--seeds", "'a'"]),
         (["--seeds=-1"], ["--seeds", "'-1'"]),
         (["--seeds=0-2,1"], ["--seeds", "1", "'0-2,1'"]),
+        (["--seeds=0-2000000000000"], ["--seeds", "1,000"]),
         (["--seeds"], ["--seeds", "0-4"]),
         (["--seeds=0-1", "--jobs=0"], ["--jobs", "'0'"]),
         (["--jobs", "2"], ["--jobs", "--seeds"]),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _POINTS = 2_000
 _TITLE = 90
+# Clock readings are below 2**62. A float has 53 digits, so this is the largest float below 2**62.
+_LONGEST = 2.0**62 - 2.0**9
 
 
 class Drawable(Protocol):
@@ -69,7 +71,7 @@ def plot(schedule: Drawable, ax: "Axes | None" = None, *, until: float | None = 
 
 def telling_span(schedule: Drawable) -> float:
     """Default length of a schedule's plot, in env steps from clock 0."""
-    return max(schedule._plot_span(), 1.0)
+    return min(max(schedule._plot_span(), 1.0), _LONGEST)
 
 
 def draw(schedule: Drawable, ax: "Axes", until: float, keys: Sequence[Key]) -> None:

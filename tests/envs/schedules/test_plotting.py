@@ -84,6 +84,7 @@ def test_plot_of_a_deterministic_schedule_has_one_line_on_the_given_axes():
         (Sinusoid(0, 1, period=50).during(5_000, 9_000, rest=0), 9_500, 20_000),
         (Constant(1).then(Linear(1, 2, over=9_000), at=5_000), 14_500, 40_000),
         (Sinusoid(0, 1, period=5_000).clip(low=0), 5_000, 50_000),
+        (Sinusoid(0, 1, period=1e300), 2**61, 2**62),
     ],
     ids=repr,
 )

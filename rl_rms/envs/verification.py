@@ -6,9 +6,10 @@ example, an attribute that the physics does not read, or friction without contac
 """
 
 import copy
+import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,12 +32,14 @@ WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
 
 
-class _UnlikeError(Exception):
-    """Raised if two copies with the same seed and actions differ before a value is changed."""
+class _Outcome(Enum):
+    """The outcome of trying one value in a copy of the environment."""
 
-
-class _CrashError(Exception):
-    """Raised if a copy raises an error after its value is changed."""
+    DIFFERS = "the transitions differ after the change"
+    SAME = "all transitions are the same"
+    CRASHED = "the changed copy raises an error"
+    REFUSED = "the value cannot be set"
+    UNLIKE = "the transitions differ before the change"
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
@@ -119,31 +122,24 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
         raise ValueError(f"{target!r} of {owner} cannot be read ({type(error).__name__}: {error})") from error
     tried: list[float] = []
     refusal: Exception | None = None
-    crash: tuple[float, BaseException | None] | None = None
+    crash: tuple[float, Exception | None] | None = None
     candidates = list(_values_near(env, parameter))
-    for moved_too in ([], others) if others else ([],):
-        for value in candidates:
-            try:
-                usual, moved = copy_env(env), copy_env(env)
-            except Exception as error:
-                return f"the environment cannot be copied ({error})"
-            try:
-                if not _can_read(parameter, moved):  # Box2D's copies lack the attributes that a reset creates
-                    usual.reset(seed=0)
-                    moved.reset(seed=0)
-                assign = parameter.setter(moved)
-                assign(value)
-                parameter.setter(moved)(before)
-            except Exception as error:
-                refusal = error
-                continue
-            try:
-                if _differ(usual, moved, parameter, value, moved_too):
-                    return None
+    for changed_too, value in itertools.product(([], others) if others else ([],), candidates):
+        try:
+            usual, moved = copy_env(env), copy_env(env)
+        except Exception as error:
+            return f"the environment cannot be copied ({error})"
+        outcome, problem = _try_value(usual, moved, parameter, before, value, changed_too)
+        match outcome:
+            case _Outcome.DIFFERS:
+                return None
+            case _Outcome.SAME:
                 tried.append(value)
-            except _CrashError as error:
-                crash = crash or (value, error.__cause__)
-            except _UnlikeError:
+            case _Outcome.CRASHED:
+                crash = crash or (value, problem)
+            case _Outcome.REFUSED:
+                refusal = problem
+            case _Outcome.UNLIKE:
                 return "two copies with the same seed and actions differ before anything is changed"
     if crash is not None:
         value, cause = crash
@@ -227,16 +223,25 @@ def _longest_episode(parameter: Parameter) -> int:
     return STEPS if parameter.provoke is None else STEPS // 10
 
 
-def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_too: Sequence[Parameter]) -> bool:
-    """Whether ``value`` makes the transitions of ``moved`` differ from the transitions of ``usual``.
+def _try_value(
+    usual: Any, moved: Any, parameter: Parameter, before: float, value: float, others: Sequence[Parameter]
+) -> tuple[_Outcome, Exception | None]:
+    """Set ``value`` in ``moved`` and ``others`` in both copies, and compare the transitions of the copies.
 
-    Raises:
-        _UnlikeError: If the copies differ before the change.
-        _CrashError: If the value makes the environment raise an error.
+    Returns:
+        The outcome, and the error if the outcome is CRASHED or REFUSED.
     """
-    both = [(usual, one) for one in moved_too] + [(moved, one) for one in moved_too]
-    others = [(one.setter(env), next(_values_near(env, one), one.value(env))) for env, one in both]
-    assign, before = parameter.setter(moved), parameter.value(moved)
+    try:
+        if not _can_read(parameter, moved):  # Box2D's copies lack the attributes that a reset creates
+            usual.reset(seed=0)
+            moved.reset(seed=0)
+        assign = parameter.setter(moved)
+        assign(value)
+        assign(before)
+    except Exception as error:
+        return _Outcome.REFUSED, error
+    both = itertools.product((usual, moved), others)
+    changes = [(one.setter(env), next(_values_near(env, one), one.value(env))) for env, one in both]
 
     def change() -> None:
         # `provoke` moves both copies to the same state before the value is set.
@@ -244,46 +249,54 @@ def _differ(usual: Any, moved: Any, parameter: Parameter, value: float, moved_to
             assign(before)
             parameter.provoke(usual)
             parameter.provoke(moved)
-        for set_other, other in others:
+        for set_other, other in changes:
             set_other(other)
         assign(value)
 
+    for is_changed, result, moved_result in _transitions(usual, moved, parameter, change):
+        if isinstance(moved_result, Exception):
+            return _Outcome.CRASHED, moved_result
+        if not _same(result, moved_result):
+            return (_Outcome.DIFFERS if is_changed else _Outcome.UNLIKE), None
+    return _Outcome.SAME, None
+
+
+def _transitions(
+    usual: Any, moved: Any, parameter: Parameter, change: Callable[[], None]
+) -> Iterator[tuple[bool, Any, Any]]:
+    """Step two copies with the same seeds and random actions.
+
+    ``change`` is called after the first steps of the first episode, and at the beginning of each later episode.
+
+    Yields:
+        Whether the change may have an effect, and the result of each copy's reset or step. If ``moved`` raises an
+        error, the error replaces the result.
+    """
     usual.action_space.seed(0)
-    longest = _longest_episode(parameter)
-    steps_left, episode = ALL_STEPS, -1
+    steps_left, episode = ALL_STEPS, 0
     while steps_left > 0:
-        episode += 1
-        begun, _ = usual.reset(seed=episode)
-        try:
-            begun_too, _ = moved.reset(seed=episode)
-        except Exception as error:
-            raise _CrashError from error
-        same = data_equivalence(begun, begun_too, exact=True)
-        if episode > 0:
-            if not same:
-                return True
-            change()
-        elif not same:
-            raise _UnlikeError
-        for step in range(longest):
-            if episode == 0 and step == WARM_UP:
+        yield episode > 0, usual.reset(seed=episode), _attempt(moved.reset, seed=episode)
+        change_at = WARM_UP if episode == 0 else 0
+        for step in range(_longest_episode(parameter)):
+            if step == change_at:
                 change()
-                if parameter.effect != "step":
+                if episode == 0 and parameter.effect != "step":
                     break
             action = usual.action_space.sample()
+            result = usual.step(action)
+            yield step >= change_at, result, _attempt(moved.step, action)
             steps_left -= 1
-            transition = usual.step(action)
-            try:
-                other = moved.step(action)
-            except Exception as error:
-                raise _CrashError from error
-            if not _same(transition, other):
-                if episode == 0 and step < WARM_UP:
-                    raise _UnlikeError
-                return True
-            if _needs_reset(usual, np.logical_or(transition[2], transition[3])):
+            if _needs_reset(usual, np.logical_or(result[2], result[3])):
                 break
-    return False
+        episode += 1
+
+
+def _attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return the result of a call, or the error that the call raises."""
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:
+        return error
 
 
 def _needs_reset(env: Any, ended: Any) -> bool:
@@ -295,10 +308,10 @@ def _needs_reset(env: Any, ended: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether observation, reward, termination and truncation are equal. NaN equals NaN."""
+    """Whether the results of two resets or steps are equal except for the info. NaN equals NaN."""
     return all(
         np.array_equal(a, b, equal_nan=True) if _is_float(a) else data_equivalence(a, b, exact=True)
-        for a, b in zip(one[:4], other[:4], strict=True)
+        for a, b in zip(one[:-1], other[:-1], strict=True)
     )
 
 

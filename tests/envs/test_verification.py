@@ -282,6 +282,9 @@ def test_verify_skips_values_that_the_environment_refuses():
 
 def test_nan_is_equal_to_nan():
     class Blind(Counted):
+        def reset(self, *, seed=None, options=None):
+            return np.array([np.nan, 1.0]), {}
+
         def step(self, action):
             return np.array([np.nan, 1.0]), float("nan"), False, False, {}
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from rl_rms.cli.groups import Group
 from rl_rms.cli.runs import RETURN, Run
 from rl_rms.cli.tracking import Tracking
 from rl_rms.envs.drift import regime_changes, trace
-from rl_rms.studies.drawing import COLORS
+from rl_rms.studies.drawing import COLORS, figure_bytes
 from rl_rms.studies.intervals import interquartile_curve
 
 if TYPE_CHECKING:
@@ -160,13 +159,7 @@ def space_ticks(figure: "Figure") -> None:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, SVG or PDF, by the file's suffix; the output is deterministic."""
-    import matplotlib as mpl
-
-    picture, kind = BytesIO(), path.suffix[1:]
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
-        figure.savefig(picture, format=kind, dpi=130, metadata=undated.get(kind))
-    files.write(path, picture.getvalue())
+    files.write(path, figure_bytes(figure, path.suffix[1:], dpi=130))
 
 
 def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:

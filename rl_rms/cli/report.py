@@ -1,7 +1,6 @@
 """``rl-rms report RUN...``: one HTML page with the returns of runs and the tracking of their second moment."""
 
 import base64
-import io
 import math
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import read_regimes
 from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Log, Run, read_summary
 from rl_rms.cli.tracking import Following, State, follow, read_tracking
+from rl_rms.studies.drawing import figure_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -344,10 +344,5 @@ def _configuration(run: Run) -> str:
 
 def _figure(figure: "Figure", shows: str) -> str:
     """Return an HTML element that embeds a figure."""
-    import matplotlib as mpl
-
-    file = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    data = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+    data = f"data:image/svg+xml;base64,{base64.b64encode(figure_bytes(figure, 'svg')).decode()}"
     return f'<figure><img src="{data}" alt="{escape(shows)}"></figure>'

@@ -314,6 +314,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
 
     from rl_rms.cli.plots import space_ticks
     from rl_rms.cli.samplers import experimental
+    from rl_rms.studies.drawing import figure_bytes
 
     keys = list(search.sweep.vary)
     plots: dict[str, Any] = {
@@ -336,9 +337,7 @@ def _draw(study: "optuna.Study", search: Search, folder: Path, importances: dict
         for axes in figure.axes:
             if axes.get_ylabel() == "Objective Value":
                 axes.set_ylabel(f"return, {search.sweep.metric.replace('_', ' ')}")
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=110, bbox_inches="tight")
-        files.write(folder / f"{name}.png", picture.getvalue())
+        files.write(folder / f"{name}.png", figure_bytes(figure, "png", dpi=110, bbox_inches="tight"))
         plt.close("all")
 
 

@@ -6,7 +6,6 @@ import sys
 import warnings
 from contextlib import suppress
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,9 +84,8 @@ def as_code(text: str, language: str) -> str:
 def draw_changes(config: RunConfig) -> bytes:
     """Draw a PNG of all changes of a run's environment over the run's env steps, with the run's seed."""
     from rl_rms.cli.plot_schedule import drawn
+    from rl_rms.studies.drawing import figure_bytes
 
-    file = BytesIO()
     end = config.total_timesteps / config.pace
     figure = drawn(config.env.id, config.env.schedules(), end, [config.drift_seed])
-    figure.savefig(file, format="png", dpi=100)
-    return file.getvalue()
+    return figure_bytes(figure, "png", dpi=100)

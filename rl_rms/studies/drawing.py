@@ -1,12 +1,16 @@
-"""Drawing for the figures of the studies: colors, estimates with intervals, and bands."""
+"""Drawing for figures: colors, estimates with intervals, bands, and their image files."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rl_rms.envs.schedules import plotting
 from rl_rms.studies.intervals import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = plotting.COLORS
 
@@ -27,3 +31,17 @@ def draw_band(
     (line,) = axis.plot(at, [one.middle for one in estimates], style, **options)
     low, high = [one.low for one in estimates], [one.high for one in estimates]
     axis.fill_between(at, low, high, color=line.get_color(), alpha=0.2)
+
+
+def figure_bytes(figure: "Figure", kind: str, **options: Any) -> bytes:
+    """Return a figure as the content of a png, svg or pdf file, the same for each call.
+
+    ``options`` are other arguments of `matplotlib.figure.Figure.savefig`.
+    """
+    import matplotlib as mpl
+
+    file = BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with mpl.rc_context({"svg.hashsalt": "rl_rms"}):
+        figure.savefig(file, format=kind, metadata=undated.get(kind), **options)
+    return file.getvalue()

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rl_rms.agents import files
+from rl_rms.studies.drawing import figure_bytes
 from rl_rms.studies.frame import Results, Study, Table, Verdict
 from rl_rms.studies.intervals import interquartile
 
@@ -96,9 +96,7 @@ def write(finding: Finding, folder: Path, *, events: Path | None = None) -> Path
         study.draw(results, figure)
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    files.write(folder / f"{study.name}.png", picture.getvalue())
+    files.write(folder / f"{study.name}.png", figure_bytes(figure, "png", dpi=120))
     page = folder / f"{study.name}.md"
     files.write(page, finding.to_markdown())
     if events is not None:

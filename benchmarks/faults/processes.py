@@ -32,8 +32,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_rms.agents import A2C, files
 from rl_rms.agents.logger import Logger
+from rl_rms.agents.metrics import METRICS
 from rl_rms.cli.main import main
-from rl_rms.cli.runs import METRICS, newest_checkpoint
+from rl_rms.cli.runs import newest_checkpoint
 
 WORDS = ("--env.num_envs=8", "--agent.n_steps=16", "--agent.policy.hidden_sizes=[16]", "--progress=none")
 TAG = "rollout/ep_rew_mean"

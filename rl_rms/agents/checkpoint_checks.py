@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from rl_rms.agents.config import TRUSTED
 from rl_rms.envs.encoding import decode
 from rl_rms.optim.rmsprop import RMSprop
-
-# Packages whose classes a checkpoint may name. Importing these packages cannot run an attacker's code.
-_TRUSTED = ("rl_rms.", "torch.optim.")
 
 
 def _is_count(value: Any) -> bool:
@@ -332,7 +330,7 @@ def check_trusted(argument: str, path: str) -> None:
     Raises:
         ValueError: If the class is from another package.
     """
-    if not path.startswith(_TRUSTED):
+    if not path.startswith(TRUSTED):
         raise ValueError(
             f"the checkpoint names the {argument} {path!r}; importing it could run malicious code, so "
             f"pass {argument}=..."

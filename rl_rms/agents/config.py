@@ -25,6 +25,8 @@ from rl_rms.half_life import HalfLife, parse_half_life
 _ROLLOUT_ENV_STEPS = 256
 ConfigT = TypeVar("ConfigT", bound="AgentConfig")
 DEFAULT_OPTIMIZER = "rl_rms.RMSprop"
+# Packages whose classes an untrusted file may name. Importing these packages cannot run an attacker's code.
+TRUSTED = ("rl_rms.", "torch.optim.")
 OnChange = Literal["keep", "reset", "forget"]
 OnNonfinite = Literal["raise", "skip"]
 _NOT_IN_OPTIMIZER_KWARGS = {

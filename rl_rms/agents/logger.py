@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 from rl_rms.agents import files
 from rl_rms.agents.config_file import CONFIG, is_of_script
 from rl_rms.agents.event_file import PATTERN, EventFile
-from rl_rms.agents.metrics import STEP, read_metrics
+from rl_rms.agents.metrics import METRICS, RETURN, STEP, read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RETURN, _EVALUATIONS = "rollout/ep_rew_mean", r"eval/mean_reward(/at_\d+)?"
+_EVALUATIONS = r"eval/mean_reward(/at_\d+)?"
 # Columns that the HParams tab shows first: hyperparameters and results.
 _FIRST = ("env", "half_life", "learning_rate", "seed")
 _RESULTS = (
-    _RETURN,
+    RETURN,
     _EVALUATIONS,
     "adaptation/worst_mean",
     "optim/half_life_updates",
@@ -35,7 +35,7 @@ _RESULTS = (
 # Layout of the Custom Scalars tab: heading, chart titles, and patterns of the tags that a chart draws.
 _CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "return": {
-        "mean return of the last 100 episodes": (_RETURN,),
+        "mean return of the last 100 episodes": (RETURN,),
         "mean return of evaluations": (_EVALUATIONS,),
     },
     "environment": {},
@@ -102,7 +102,7 @@ def _matching(patterns: Iterable[str], tags: Iterable[str]) -> list[str]:
 
 def _set_aside(folder: Path) -> None:
     """Move a folder's log to a subfolder, with a warning, so that two training runs do not share one curve."""
-    log = [file for file in (folder / "metrics.csv", *folder.glob(PATTERN)) if file.exists()]
+    log = [file for file in (folder / METRICS, *folder.glob(PATTERN)) if file.exists()]
     if not log:
         return
     if is_of_script(folder):
@@ -156,7 +156,7 @@ class Logger:
         self._is_laid_out = self._is_failing = False
         self._hold = ExitStack()
         if folder is not None:
-            self._csv = folder / "metrics.csv"
+            self._csv = folder / METRICS
             self._hold.enter_context(files.owned(folder))
             try:
                 if not resumed_at:
@@ -240,7 +240,7 @@ class Logger:
             events.scalars(num_timesteps, scalars)
             if not self._is_laid_out and any(tag.startswith(("rollout/", "train/")) for tag in scalars):
                 self._is_laid_out = True
-                events.layout(layout([_RETURN, *self._promised, *scalars]))
+                events.layout(layout([RETURN, *self._promised, *scalars]))
             self._append({STEP: num_timesteps, **scalars})
 
         self._add(entry)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rl_rms.agents import files
 
-STEP = "time/total_timesteps"
+METRICS = "metrics.csv"
+STEP, RETURN = "time/total_timesteps", "rollout/ep_rew_mean"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rl_rms.agents.metrics import RETURN
 from rl_rms.agents.rollout import Episode
 from rl_rms.agents.workers import ALONE, Workers
 
@@ -45,7 +46,7 @@ class TrainingState:
         if not self.episodes:
             return {}
         scalars = {
-            "rollout/ep_rew_mean": float(np.mean([episode.ret for episode in self.episodes])),
+            RETURN: float(np.mean([episode.ret for episode in self.episodes])),
             "rollout/ep_len_mean": float(np.mean([episode.length for episode in self.episodes])),
         }
         successes = [episode.success for episode in self.episodes if episode.success is not None]

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_rms.agents.config_file import CONFIG
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import CONFIG
 from rl_rms.cli.trust import own_optimizer, own_policy
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
-from rl_rms.cli.runs import RETURN, Log
+from rl_rms.cli.runs import Log
 
 if TYPE_CHECKING:
     from rl_rms.cli.groups import Group

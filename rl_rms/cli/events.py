@@ -5,10 +5,11 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl_rms.agents.event_file import PATTERN
+from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.runs import RETURN, Log
+from rl_rms.cli.runs import Log
 
-EVENTS = "events.out.tfevents.*"
 _EPISODE = "charts/episodic_return"
 # Stable-Baselines3 and the agents of this library average returns over 100 episodes.
 _WINDOW = 100
@@ -33,7 +34,7 @@ class EventLog(Log):
 
 def has_events(folder: Path) -> bool:
     """Whether a folder itself contains TensorBoard events."""
-    return any(folder.glob(EVENTS))
+    return any(folder.glob(PATTERN))
 
 
 def read_events(folder: Path) -> EventLog:

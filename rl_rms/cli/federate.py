@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
-from rl_rms.agents.metrics import read_metrics
+from rl_rms.agents.metrics import METRICS, read_metrics
 from rl_rms.cli.config import packaged_configs
 from rl_rms.cli.console import Counter, make_console
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.federation import Federation, read_federation
+from rl_rms.cli.federation import FEDERATION, Federation, read_federation
 from rl_rms.cli.parser import Parser
-from rl_rms.cli.runs import METRICS, new_folder
+from rl_rms.cli.runs import new_folder
 from rl_rms.cli.scale import require_ray
 from rl_rms.cli.signals import sigterm_raises, status_of
 from rl_rms.cli.trust import HELP, check_folder, see_working_folder
 from rl_rms.cli.yaml_files import read_value
 
-FEDERATION = "federation.json"
 # The pyproject.toml of a federation's folder. `flwr run` reads the names of the two Flower apps from this file.
 APP = """\
 [build-system]

@@ -15,6 +15,8 @@ from rl_rms.cli.overrides import with_values
 from rl_rms.cli.yaml_files import read_file
 from rl_rms.envs.checks import check_int
 
+FEDERATION = "federation.json"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:

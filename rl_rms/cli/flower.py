@@ -33,7 +33,7 @@ from rl_rms.agents.config import ReinforceConfig, RolloutConfig
 from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.errors import UserError
-from rl_rms.cli.federation import Federation
+from rl_rms.cli.federation import FEDERATION, Federation
 from rl_rms.cli.trust import check_code, see_working_folder
 from rl_rms.envs.checks import check_int, check_number
 
@@ -135,7 +135,7 @@ def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) 
 def serve(grid: Grid, context: Context) -> None:
     """Run the remaining rounds."""
     folder = Path(str(context.run_config["folder"]))
-    federation = Federation.from_text((folder / "federation.json").read_text())
+    federation = Federation.from_text((folder / FEDERATION).read_text())
     Rounds(federation, folder, grid).run()
 
 

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rl_rms.agents.config_file import is_of_script
+from rl_rms.agents.config_file import CONFIG, is_of_script
+from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import EventLog, has_events, read_events, without_seed
-from rl_rms.cli.runs import CONFIG, RETURN, Run, read_run
+from rl_rms.cli.runs import Run, read_run
 
 # Runs that differ only in these keys are seeds of one configuration. Of these keys, only seed and env.drift_seed
 # affect the training.

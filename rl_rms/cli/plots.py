@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_rms.agents import files
+from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.groups import Group
-from rl_rms.cli.runs import RETURN, Run
+from rl_rms.cli.runs import Run
 from rl_rms.cli.tracking import Tracking
 from rl_rms.envs.drift import regime_changes, trace
 from rl_rms.studies.drawing import COLORS, figure_bytes

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rl_rms.agents import files
 from rl_rms.agents.adaptation import RECOVERED, WINDOW, Regime
+from rl_rms.agents.config_file import CONFIG
+from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.errors import UserError, require
 from rl_rms.cli.parser import Parser
 from rl_rms.cli.regimes import read_regimes
-from rl_rms.cli.runs import CONFIG, RETURN, SUMMARY, Log, Run, read_summary
+from rl_rms.cli.runs import SUMMARY, Log, Run, read_summary
 from rl_rms.cli.tracking import Following, State, follow, read_tracking
 from rl_rms.studies.drawing import figure_bytes
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
+from rl_rms.agents.config_file import CONFIG
 from rl_rms.cli.config import parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import NEWEST, newest_run
 from rl_rms.cli.parser import Parser
-from rl_rms.cli.runs import CONFIG, read_run, require_checkpoint
+from rl_rms.cli.runs import read_run, require_checkpoint
 from rl_rms.cli.trust import HELP, check_folder
 from rl_rms.cli.yaml_files import read_file
 

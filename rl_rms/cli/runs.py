@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
-from rl_rms.agents.metrics import STEP, read_metrics
+from rl_rms.agents.config_file import CONFIG
+from rl_rms.agents.metrics import METRICS, STEP, read_metrics
 from rl_rms.cli.config import RunConfig, parse_config
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_file
 
-CONFIG, METRICS, SUMMARY, CURVE = "config.yaml", "metrics.csv", "summary.json", "learning_curve.png"
+SUMMARY, CURVE = "summary.json", "learning_curve.png"
 CHECKPOINTS = "checkpoints"
-RETURN = "rollout/ep_rew_mean"
 # The keys of summary.json that commands read, and their types.
 _SUMMARY: dict[str, type | tuple[type, ...]] = {
     "total_timesteps": int,
@@ -151,16 +151,17 @@ def require_checkpoint(folder: Path) -> None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints to resume from, including damaged checkpoints."""
-    return sorted(path for path in (folder / CHECKPOINTS).glob("*.safetensors") if path != _best(folder))
+    return sorted(path for path in (folder / CHECKPOINTS).glob("*.safetensors") if path != best_checkpoint(folder))
 
 
-def _best(folder: Path) -> Path:
+def best_checkpoint(folder: Path) -> Path:
+    """Return the path of the checkpoint of a run's best evaluation."""
     return folder / CHECKPOINTS / "best.safetensors"
 
 
 def _mend(folder: Path) -> str:
     """Return the fix in error messages about a run without a usable checkpoint."""
-    best = _best(folder)
+    best = best_checkpoint(folder)
     if best.is_file():
         return f"; copy {best} to {best.with_stem('final')} to resume from the best evaluation"
     return f"; rl-rms train {folder / CONFIG} starts again in a new folder"

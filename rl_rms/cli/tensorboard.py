@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from rl_rms.agents import files
 from rl_rms.agents.callbacks import Callback
+from rl_rms.agents.config_file import CONFIG
 from rl_rms.agents.logger import Logger
+from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.config import RunConfig
-from rl_rms.cli.runs import CONFIG, CURVE, RETURN, read_run
+from rl_rms.cli.runs import CURVE, read_run
 
 if TYPE_CHECKING:
     from rl_rms.agents.protocols import TrainedAgent

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_rms.agents import files
+from rl_rms.agents.config_file import CONFIG
 from rl_rms.cli.build import build, check_video, make_env, make_rendered_env, print_cause
 from rl_rms.cli.callbacks import make_named
 from rl_rms.cli.config import RunConfig, find_config, parse_config
@@ -18,7 +19,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.keys import help_of
 from rl_rms.cli.runs import (
     CHECKPOINTS,
-    CONFIG,
+    best_checkpoint,
     find_unfinished,
     new_folder,
     newest_checkpoint,
@@ -282,7 +283,7 @@ def make_callbacks(config: RunConfig, folder: Path, named: "Sequence[Callback]")
             episodes=config.eval_episodes,
             deterministic=config.eval_deterministic,
             clocks=config.eval_clocks,
-            best_path=folder / CHECKPOINTS / "best.safetensors",
+            best_path=best_checkpoint(folder),
             stop_at=config.stop_at,
             patience=config.patience,
         )

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rl_rms.agents.config import TRUSTED
 from rl_rms.agents.config_parts import PolicyConfig
 from rl_rms.cli.callbacks import named_callbacks
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 
-# Import paths of torch's and this library's optimizers begin with these words.
-KNOWN_OPTIMIZERS = ("rl_rms.", "torch.optim.")
 # Import paths of environments and wrappers in packages that this library or its extras install begin with these
 # words.
 KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
@@ -33,7 +32,7 @@ def named_code(config: RunConfig) -> dict[str, str]:
     named = {}
     if ":" in config.env.id and not config.env.id.startswith(KNOWN_ENVS):
         named["env.id"] = config.env.id
-    if not config.agent.optimizer.startswith(KNOWN_OPTIMIZERS):
+    if not config.agent.optimizer.startswith(TRUSTED):
         named["agent.optimizer"] = config.agent.optimizer
     named |= {f"agent.policy.{name}": path for name, path in config.agent.policy.user_classes.items()}
     for number, (name, _) in enumerate(named_callbacks(config.callbacks)):

@@ -4,8 +4,9 @@ import csv
 import sys
 from pathlib import Path
 
+from rl_rms.agents.config_file import CONFIG
+from rl_rms.agents.metrics import METRICS
 from rl_rms.cli.config import parse_config
-from rl_rms.cli.runs import CONFIG, METRICS
 
 WORLD = {"changes": {"force_mag": {"step": {"before": 10.0, "after": -10.0, "at": 1000}}}}
 

@@ -34,9 +34,11 @@ FOLLOWED += [
 with atheris.instrument_imports(FOLLOWED) if FUZZING else nullcontext():
     from rl_rms import RMSprop
     from rl_rms.agents import storage
+    from rl_rms.agents.config_file import CONFIG
+    from rl_rms.agents.metrics import METRICS
     from rl_rms.cli.config import find_config
     from rl_rms.cli.errors import UserError
-    from rl_rms.cli.runs import CONFIG, METRICS, SUMMARY, read_run, read_summary
+    from rl_rms.cli.runs import SUMMARY, read_run, read_summary
     from rl_rms.cli.search import read_search
     from rl_rms.cli.yaml_files import read_yaml
 

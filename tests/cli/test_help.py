@@ -79,7 +79,7 @@ def test_help_examples_run(command, place, monkeypatch, capsys):
     for quiet in (
         "federate.report",
         "federate.require_ray",
-        "study.report",
+        "study.write_overview",
     ):
         monkeypatch.setattr(f"rl_rms.cli.{quiet}", lambda *_: None)
     for line in examples_of(help_of(command, capsys)):

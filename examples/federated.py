@@ -11,7 +11,8 @@ import math
 import torch
 
 from rl_rms.agents import A2C, evaluate
-from rl_rms.agents.federated import Client, FederationConfig, Placement, Server
+from rl_rms.agents.federated import Client, Server
+from rl_rms.agents.federated_config import FederationConfig, Placement
 from rl_rms.envs import make_vec
 
 # If each client normalized observations with its own statistics, the shared policy would see different scales.

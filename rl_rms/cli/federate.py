@@ -4,13 +4,16 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rl_rms.agents import files
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.agents.metrics import METRICS, read_metrics
 from rl_rms.cli.config import packaged_configs
 from rl_rms.cli.console import Counter, make_console
@@ -44,20 +47,6 @@ clientapp = "rl_rms.cli.flower:client_app"
 [tool.flwr.app.config]
 folder = {folder}
 """
-
-# Short descriptions of the keys. The full descriptions are in rl_rms.agents.federated, which imports torch.
-_MEANINGS = {
-    "rounds": "Rounds of local training and aggregation.",
-    "local_updates": "Updates that a client takes in a round.",
-    "local_learning_rate": "Learning rate of the clients' updates.",
-    "placement": "Owner of RMSprop's second moment: server, pooled, client or none.",
-    "learning_rate": "Learning rate of the server.",
-    "half_life": "Half-life of the second moment, in rounds.",
-    "eps": "Constant added to the root of the second moment.",
-    "weighted": "Whether clients are weighted by their env steps.",
-    "participation": "Share of the clients in a round, in (0, 1].",
-    "max_norm_ratio": "Reject a client's direction if its norm exceeds this ratio times the round's median norm.",
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,21 +84,26 @@ def main(argv: Sequence[str]) -> int:
         help="Whether to write the folder of a Flower app for `flwr run`, and not to train.",
     )
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
-    for name, meaning in _MEANINGS.items():
-        of_the_file.add_argument(f"--{name}", type=str, metavar="VALUE", help=meaning)
+    # The first sentence on each key in the docstring of its class.
+    described = re.findall(r"^ +(\w+): (.+?\.)\s", FederationConfig.__doc__ or "", re.DOTALL | re.MULTILINE)
+    for name, meaning in described:
+        text = " ".join(meaning.replace("``", "").split())
+        of_the_file.add_argument(f"--{name}", type=str, metavar="VALUE", default=SUPPRESS, help=text)
     parser.add_argument("--trust", action="store_true", help=HELP)
     arguments = parser.parse_args(list(argv))
     if arguments.workers < 1:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
     if not arguments.prepare:
         require_ray("flower", "a federation needs Flower and Ray", "flwr", "flwr.app", "ray")
-    given = {name: arguments[name] for name in _MEANINGS if arguments[name] is not None}
-    changes = {name: read_value(text, f"--{name}") for name, text in given.items()}
+    changes = {name: read_value(arguments[name], f"--{name}") for name, _ in described if name in arguments}
     folder = Path(arguments.federation)
     if (folder / FEDERATION).is_file():
         federation = _read_prepared(folder / FEDERATION)
         federation = dataclasses.replace(federation, federation={**federation.federation, **changes})
-        _check(federation)
+        try:
+            FederationConfig(**federation.federation)
+        except (ValueError, TypeError) as error:
+            raise UserError(str(error)) from error
         for client in range(len(federation.clients)):
             check_folder(federation.run_config(client), folder, "federate", trust=arguments.trust)
     else:
@@ -172,15 +166,6 @@ def _read_prepared(path: Path) -> Federation:
         return Federation.from_text(path.read_text())
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}. Start the federation again from its YAML file") from error
-
-
-def _check(federation: Federation) -> None:
-    from rl_rms.agents.federated import FederationConfig
-
-    try:
-        FederationConfig(**federation.federation)
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
 
 
 def report(folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.cli.callbacks import refuse_callbacks
 from rl_rms.cli.config import RunConfig, find_config, parse_config
 from rl_rms.cli.errors import UserError, suggestion
@@ -26,7 +27,7 @@ class Federation:
         config: Run configuration that all clients share, as plain data.
         clients: Values that each client overrides, by dotted key.
         seed: Seed of the initial policy; client i has the seed ``seed + i``.
-        federation: Keys of `rl_rms.agents.federated.FederationConfig`.
+        federation: Keys of `rl_rms.agents.federated_config.FederationConfig`.
 
     Raises:
         ValueError: If there is no client, or the seed is not a whole number >= 0.
@@ -96,8 +97,8 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     """Read a federation's YAML file by path or packaged name.
 
     The file has the keys ``config``, ``fix`` (values for all clients, by dotted key), ``clients``, ``seed`` and
-    the keys of `rl_rms.agents.federated.FederationConfig`. ``config`` is a packaged name or the path of a YAML
-    file, relative to the folder of the federation's file or to the working folder.
+    the keys of `FederationConfig`. ``config`` is a packaged name or the path of a YAML file, relative to the
+    folder of the federation's file or to the working folder.
 
     Args:
         name: Path of the file, or the name of a packaged federation.
@@ -106,8 +107,6 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     Raises:
         UserError: If the file, a key, a value or a client's configuration is wrong.
     """
-    from rl_rms.agents.federated import FederationConfig
-
     path = find_config(name, "federation")
     tree = {**read_file(path, name), **changes}
     of_federation = [one.name for one in fields(FederationConfig)]

@@ -30,7 +30,8 @@ from torch import Tensor
 
 from rl_rms.agents import storage
 from rl_rms.agents.config import ReinforceConfig, RolloutConfig
-from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
+from rl_rms.agents.federated import Client, Report, Server, norm
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import FEDERATION, Federation

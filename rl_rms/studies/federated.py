@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from rl_rms.agents import A2C
-from rl_rms.agents.federated import Client, FederationConfig, Placement, Report, Server, normalize
+from rl_rms.agents.federated import Client, Report, Server, normalize
+from rl_rms.agents.federated_config import FederationConfig, Placement
 from rl_rms.envs import make_vec
 from rl_rms.studies.drawing import COLORS, draw_band, draw_estimates
 from rl_rms.studies.episodes import NOT_NORMALIZED

@@ -6,7 +6,7 @@ import pytest
 
 from rl_rms.agents import A2C, Callback, CheckpointCallback, EvalCallback, HistogramCallback
 from rl_rms.agents.adversarial import RobustTraining
-from rl_rms.agents.federated import FederationConfig
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.agents.progress import ProgressCallback
 from rl_rms.envs import make_vec
 from rl_rms.envs.pushes import PushedCartPole

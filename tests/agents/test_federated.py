@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rl_rms.agents import A2C, PPO
-from rl_rms.agents.federated import Client, FederationConfig, Report, Server, norm
+from rl_rms.agents.federated import Client, Report, Server, norm
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.envs import make_vec
 from tests.naming import naming
 

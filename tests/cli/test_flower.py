@@ -292,7 +292,7 @@ def test_round_with_a_hostile_answer_continues_with_the_others(rounds):
 
 
 def test_max_env_steps_of_each_algorithm_equals_its_updates(federation_folder):
-    from rl_rms.agents.federated import FederationConfig
+    from rl_rms.agents.federated_config import FederationConfig
     from rl_rms.cli.flower import most_env_steps
 
     pytest.importorskip("flwr")

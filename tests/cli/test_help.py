@@ -3,13 +3,10 @@
 import contextlib
 import glob
 import importlib
-import re
 import shlex
-from dataclasses import fields
 
 import pytest
 
-from rl_rms.agents.federated import FederationConfig
 from rl_rms.cli.main import COMMANDS, main
 
 # The size of a terminal, in lines and columns.
@@ -89,9 +86,3 @@ def test_help_examples_run(command, place, monkeypatch, capsys):
         listed = "--list" in words or "--prepare" in words
         assert bool(done) == (words[0] in WORK and not listed), line
         done.clear()
-
-
-def test_federate_help_explains_every_key(capsys):
-    shown = " ".join(help_of("federate", capsys).split())
-    for one in fields(FederationConfig):
-        assert re.search(rf"--{one.name} VALUE [A-Z]\w+", shown), one.name

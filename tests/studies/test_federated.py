@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from rl_rms.agents.federated import FederationConfig, normalize
+from rl_rms.agents.federated import normalize
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.studies import load
 from rl_rms.studies.federated import at_best, measure, ratio
 

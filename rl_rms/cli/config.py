@@ -354,3 +354,30 @@ def find_config(config: str | Path, kind: str = "") -> Path:
         f"there is no {kind or 'configuration'} {str(config)!r}; give the path of a YAML file, or one of "
         f"{', '.join(sorted(packaged))}" + suggestion(str(config), packaged)
     )
+
+
+def read_file_of(kind: str, name: str, keys: Sequence[str], *required: str) -> tuple[Path, dict[str, Any]]:
+    """Read a sweep or a federation by path or packaged name. Return the path and the content of its file.
+
+    Raises:
+        UserError: If there is no such file, a key is not one of ``keys``, or a required key is missing.
+    """
+    path = find_config(name, kind)
+    tree = read_file(path, name)
+    for key in tree:
+        if key not in keys:
+            raise UserError(f"{name}: unknown key {key!r}; the keys are {', '.join(keys)}{suggestion(key, keys)}")
+    for key in required:
+        if key not in tree:
+            raise UserError(f"{name}: {key} is missing")
+    return path, tree
+
+
+def read_beside(path: Path, config: str) -> dict[str, Any]:
+    """Read a run configuration as plain data, by packaged name or by a path relative to the folder of ``path``.
+
+    Raises:
+        UserError: If there is no such configuration.
+    """
+    beside = path.parent / config
+    return read_file(beside if beside.is_file() else find_config(config), config)

@@ -10,10 +10,9 @@ from typing import Any
 
 from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.cli.callbacks import refuse_callbacks
-from rl_rms.cli.config import RunConfig, find_config, parse_config
-from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.config import RunConfig, parse_config, read_beside, read_file_of
+from rl_rms.cli.errors import UserError
 from rl_rms.cli.overrides import with_values
-from rl_rms.cli.yaml_files import read_file
 from rl_rms.envs.checks import check_int
 
 FEDERATION = "federation.json"
@@ -107,18 +106,10 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     Raises:
         UserError: If the file, a key, a value or a client's configuration is wrong.
     """
-    path = find_config(name, "federation")
-    tree = {**read_file(path, name), **changes}
     of_federation = [one.name for one in fields(FederationConfig)]
-    known = ["config", "fix", "clients", "seed", *of_federation]
-    for key in tree:
-        if key not in known:
-            raise UserError(
-                f"{name}: unknown key {key!r}; the keys are {', '.join(known)}{suggestion(key, known)}"
-            )
-    for key in ("config", "clients"):
-        if key not in tree:
-            raise UserError(f"{name}: {key} is missing")
+    keys = ["config", "fix", "clients", "seed", *of_federation]
+    path, tree = read_file_of("federation", name, keys, "config", "clients")
+    tree |= changes
     clients, fix, seed = tree["clients"], tree.get("fix", {}), tree.get("seed", 0)
     if (
         not isinstance(clients, list)
@@ -133,9 +124,7 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
         raise UserError(
             f"{name}: config must be a packaged name or the path of a YAML file, got {tree['config']!r}"
         )
-    beside = path.parent / tree["config"]
-    file = beside if beside.is_file() else find_config(tree["config"])
-    config = read_file(file, tree["config"])
+    config = read_beside(path, tree["config"])
     try:
         federation = Federation(
             config=config,

@@ -8,14 +8,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rl_rms.cli.callbacks import refuse_callbacks
-from rl_rms.cli.config import RunConfig, find_config, parse_config
+from rl_rms.cli.config import RunConfig, parse_config, read_beside, read_file_of
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
-from rl_rms.cli.yaml_files import read_file
 
 Metric = Literal["whole_run", "final", "worst_regime"]
 Sampler = Literal["tpe", "random", "grid"]
@@ -247,29 +245,9 @@ def read_search(sweep: str, changes: Mapping[str, Any]) -> Search:
     Raises:
         UserError: If the file, a key, a value or the varied configuration is wrong.
     """
-    path = find_config(sweep, "sweep")
-    tree = read_file(path, sweep)
-    known = [one.name for one in fields(SweepConfig)]
-    for key in tree:
-        if key not in known:
-            raise UserError(
-                f"{sweep}: unknown key {key!r}; the keys are {', '.join(known)}{suggestion(key, known)}"
-            )
-    missing = [key for key in ("config", "vary") if key not in tree]
-    if missing:
-        raise UserError(f"{sweep}: {missing[0]} is missing")
+    keys = [one.name for one in fields(SweepConfig)]
+    path, tree = read_file_of("sweep", sweep, keys, "config", "vary")
     config = SweepConfig(**{**tree, **changes})
-    search = Search(path.stem, config, read_varied(path, config.config))
+    search = Search(path.stem, config, read_beside(path, config.config))
     search.check()
     return search
-
-
-def read_varied(sweep: Path, config: str) -> dict[str, Any]:
-    """Read the configuration that a sweep varies, by path or packaged name, as plain data.
-
-    Raises:
-        UserError: If there is no such configuration.
-    """
-    beside = sweep.parent / config
-    file = beside if beside.is_file() else find_config(config)
-    return read_file(file, config)

@@ -177,7 +177,7 @@ STUDY = Study(
     "\n\n- The study counts the updates until |y| > 1 while x is within the bound. x is within the bound if "
     "its root mean square over about ten updates is at most the bound."
     f"\n\n- Each optimizer and seed uses the fastest of {len(RATES)} learning rates, four per decade. A "
-    f"training has at most {MOST:,} updates."
+    f"training run has at most {MOST:,} updates."
     "\n\n- RMSprop has rho = 0.99 and bias correction. SGD and Adam are the optimizers of torch. The column "
     "`momentum` is SGD with momentum 0.9.",
     caveat="The two parameters are aligned with the axes of the surface. On a rotated saddle, optimizers that "

@@ -28,7 +28,8 @@ class EnvConfig:
             name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if this is
             possible and faster, else ``sync``.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
-            ``SameStep`` or ``Disabled``; only with ``sync`` and ``async``. Null means ``NextStep``.
+            ``SameStep`` or ``Disabled``; null means ``NextStep``. Some native vector environments, such as
+            CartPole's, have only ``NextStep``.
         changes: Targets and their schedules over the clock of env steps, such as ``gravity: {sinusoid: {mean: 9.8,
             amplitude: 4.0, period: 20000}}``. A target is a parameter of the environment or of a wrapper, or a
             transform of rewards, observations or actions, such as ``reward.scale``, ``observation.noise`` or
@@ -80,12 +81,6 @@ class EnvConfig:
         check_one_of("env.vectorization_mode", self.vectorization_mode, (*get_args(VectorizationMode), None))
         check_one_of("env.autoreset_mode", self.autoreset_mode, (*get_args(Autoreset), None))
         check_one_of("env.sharing", self.sharing, get_args(Sharing))
-        if self.autoreset_mode is not None and self.vectorization_mode in _NATIVE:
-            raise ValueError(
-                f"env.autoreset_mode {self.autoreset_mode!r} does not work with env.vectorization_mode "
-                f"{self.vectorization_mode}; set env.vectorization_mode to sync or async, or leave "
-                "env.autoreset_mode out"
-            )
         success_keys(self.success_key)
         if self.wrappers != []:
             # `rl_rms.envs.wrappers` imports Gymnasium, which a configuration without wrappers does not need.

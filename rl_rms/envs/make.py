@@ -73,7 +73,7 @@ def make_vec(
 
     Raises:
         ValueError: As for `NonStationaryVector`; also if a wrapper is unknown or rejects its arguments, or if the
-            vectorization mode does not support functions or wrappers.
+            vectorization mode does not support functions, wrappers or ``autoreset_mode``.
         TypeError: If ``id`` has another type, or a function or wrapper does not return a ``gymnasium.Env``.
 
     Examples:
@@ -112,7 +112,15 @@ def make_vec(
     else:
         mode = "vector_entry_point" if vectorization_mode == "native" else vectorization_mode
         given = {**(vector_kwargs or {}), **kwargs}
-        env = gym.make_vec(native(find_spec(id)) or id, num_envs, vectorization_mode=mode, **given)
+        try:
+            env = gym.make_vec(native(find_spec(id)) or id, num_envs, vectorization_mode=mode, **given)
+        except TypeError as error:
+            if "'autoreset_mode'" not in str(error):
+                raise
+            raise ValueError(
+                f"the native vector environment of {id} does not have the argument autoreset_mode, got "
+                f"{given['autoreset_mode']!r}; leave it out, or set vectorization_mode to sync or async"
+            ) from error
     return NonStationaryVector(
         env,
         changes,

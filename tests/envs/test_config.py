@@ -55,10 +55,6 @@ def test_config_holds_schedules_and_curriculum_in_their_yaml_form():
             ("env.vectorization_mode", "native", "sync", "async", "null"),
         ),
         ({"autoreset_mode": "Never"}, ("env.autoreset_mode", "NextStep", "SameStep", "Disabled", "null")),
-        (
-            {"autoreset_mode": "SameStep", "vectorization_mode": "native"},
-            ("env.vectorization_mode", "sync", "async"),
-        ),
     ],
 )
 def test_config_with_a_wrong_value_names_it(arguments, said):

@@ -173,8 +173,6 @@ def test_make_vec_native_passes_vector_kwargs():
     kwargs = {"autoreset_mode": "SameStep"}
     env = make_vec("Acrobot-v1", 2, vectorization_mode="native", vector_kwargs=kwargs)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    with pytest.raises(TypeError, match="autoreset_mode"):
-        make_vec("CartPole-v1", 2, vectorization_mode="native", vector_kwargs=kwargs)
 
 
 def test_make_vec_native_of_an_environment_without_one_raises_an_error():
@@ -221,3 +219,15 @@ def test_parts_of_observations_change_in_vectors_and_agents_learn(mode):
     assert 20.0 < max(spreads) < 40.0
     assert A2C(env, seed=0).learn(20).num_timesteps >= 20
     env.close()
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_make_from_config_native_environment_takes_the_autoreset_mode(mode):
+    config = EnvConfig(id="Pendulum-v1", num_envs=2, vectorization_mode="native", autoreset_mode=mode)
+    env = make_from_config(config, seed=0)
+    assert env.metadata["autoreset_mode"] is AutoresetMode(mode)
+
+
+def test_make_vec_native_environment_without_autoreset_modes_raises():
+    with pytest.raises(ValueError, match=naming("CartPole-v1", "autoreset_mode", "SameStep", "sync")):
+        make_vec("CartPole-v1", 2, vectorization_mode="native", vector_kwargs={"autoreset_mode": "SameStep"})

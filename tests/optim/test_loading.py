@@ -130,6 +130,7 @@ def test_load_state_dict_with_a_wrong_option_names_it(option, value, found):
         (None, ("state_dict", "dictionary")),
         ([], ("state_dict", "dictionary")),
         ({}, ("'state'", "'param_groups'")),
+        ({"state": {}, "param_groups": []}, ("different number of parameter groups",)),
         ({"state": {}, "param_groups": [3]}, ("dictionary", "'params'")),
         ({"state": {}, "param_groups": [{"params": [[], []]}]}, ("dictionary", "'params'")),
         (

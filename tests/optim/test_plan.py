@@ -605,13 +605,6 @@ def test_collect_with_a_plan_that_is_never_valid_raises_runtime_error(monkeypatc
         collect_batches(None, groups_of([parameter(2)]), defaultdict(dict))
 
 
-def test_step_of_a_sparse_gradient_names_the_shape_and_the_fix():
-    param = parameter(2)
-    param.grad = torch.ones(2).to_sparse()
-    with pytest.raises(RuntimeError, match=naming("sparse", "(2,)", "sparse=False")):
-        RMSprop([param]).step()
-
-
 def test_step_of_a_capturable_group_on_a_cpu_names_the_devices():
     with pytest.raises(RuntimeError, match=naming("capturable=True", "cuda", "cpu")):
         RMSprop([parameter(2)], capturable=True).step()

@@ -179,24 +179,12 @@ def test_two_names_of_the_decay_raise(decay, given):
         ({"lr": -0.1}, ("lr", ">= 0", "-0.1")),
         ({"lr": torch.tensor(-0.1)}, ("lr", ">= 0", "tensor")),
         ({"lr": torch.ones(2)}, ("lr", "one element", "(2,)")),
-        ({"eps": -1e-8}, ("eps", ">= 0", "-1e-08")),
-        ({"weight_decay": -1}, ("weight_decay", ">= 0", "-1")),
         ({"momentum": float("nan")}, ("momentum", "> -1", "nan")),
-        ({"momentum": -1.0}, ("momentum", "> -1", "-1.0")),
-        ({"optimism": -0.5}, ("optimism", ">= 0", "-0.5")),
-        ({"initial_second_moment": -1.0}, ("initial_second_moment", ">= 0")),
         ({"rho": 1.0}, ("rho", "[0, 1)", "1.0")),
         ({"alpha": 1.5}, ("alpha", "[0, 1)", "1.5")),
         ({"half_life": -3}, ("half_life", "> 0")),
         ({"half_life": "3 episodes"}, ("half_life", "'3 episodes'")),
-        (
-            {"bias_correction": True, "initial_second_moment": 1.0},
-            ("bias_correction=True", "initial_second_moment=1.0"),
-        ),
-        ({"foreach": True, "differentiable": True}, ("foreach=True", "differentiable=True")),
         ({"nesterov": True}, ("nesterov=True", "momentum=0")),
-        ({"cautious": True}, ("cautious", "momentum")),
-        ({"max_update_rms": 0}, ("max_update_rms", "> 0", "None")),
     ],
 )
 def test_constructor_with_a_wrong_option_names_it(options, message):
@@ -461,12 +449,6 @@ def test_load_state_dict_of_older_torch_is_accepted():
         assert state["initial_weight"] == pytest.approx(0.9**5)
 
 
-def test_load_state_dict_of_other_groups_raises_value_error():
-    optimizer = RMSprop(parameters())
-    with pytest.raises(ValueError, match="different number of parameter groups"):
-        optimizer.load_state_dict({"state": {}, "param_groups": []})
-
-
 def test_load_state_dict_pre_hook_may_replace_the_state():
     saved = RMSprop(parameters(torch.float16))
     step(saved)
@@ -480,29 +462,6 @@ def test_load_state_dict_pre_hook_may_replace_the_state():
 
 
 # -- conventions of torch ---------------------------------------------------------------------------------
-
-
-def test_step_with_a_closure_returns_its_loss():
-    param, optimizer = one_parameter()
-
-    def closure():
-        optimizer.zero_grad()
-        loss = (param - 3).square().sum()
-        loss.backward()
-        return loss
-
-    assert optimizer.step(closure).item() == 9.0
-    assert param.item() == pytest.approx(0.1)
-    assert optimizer.step() is None
-
-
-def test_step_calls_hooks():
-    _, optimizer = one_parameter()
-    seen = []
-    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
-    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
-    optimizer.step()
-    assert seen == ["before", "after"]
 
 
 def test_step_keeps_parameters_without_gradient():
@@ -544,21 +503,6 @@ def test_learning_rate_as_a_tensor_is_used(lr, foreach):
     assert_close(ours, same, 1e-5)
 
 
-def test_learning_rate_schedulers_set_the_rate():
-    param, optimizer = one_parameter(lr=0.1, bias_correction=True, eps=0)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    for _ in range(3):
-        optimizer.step()
-        scheduler.step()
-    assert param.item() == pytest.approx(-(0.1 + 0.05 + 0.025))
-
-
-def test_constructor_with_named_parameters_keeps_names():
-    layer = torch.nn.Linear(2, 1)
-    optimizer = RMSprop(layer.named_parameters())
-    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
-
-
 @pytest.mark.parametrize(
     "guard",
     [
@@ -576,15 +520,9 @@ def test_step_with_sparse_gradients_raises(guard):
     embedding = torch.nn.Embedding(10, 3, sparse=True)
     optimizer = RMSprop(embedding.parameters(), **guard)
     embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(RuntimeError, match=naming("sparse", "(10, 3)")):
+    with pytest.raises(RuntimeError, match=naming("sparse", "(10, 3)", "sparse=False")):
         optimizer.step()
     assert not optimizer.state
-
-
-def test_capturable_on_the_cpu_raises():
-    _, optimizer = one_parameter(capturable=True)
-    with pytest.raises(RuntimeError, match=naming("capturable=True", "cpu")):
-        optimizer.step()
 
 
 def test_capturable_state_has_tensors_instead_of_numbers():
@@ -656,18 +594,6 @@ def test_compiled_step_with_bias_correction_equals_the_rule():
         v = 0.99 * v + 0.01 * (1.0 + t) ** 2
         expected -= 0.01 * (1.0 + t) / ((v / (1 - 0.99 ** (t + 1))) ** 0.5 + 1e-8)
     assert param.item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_foreach_with_several_precisions_equals_the_single_path():
-    def mixed():
-        return [
-            torch.nn.Parameter(torch.ones(3, dtype=dtype)) for dtype in (torch.float64, torch.float32, torch.half)
-        ]
-
-    plain, foreach = RMSprop(mixed()), RMSprop(mixed(), foreach=True)
-    for optimizer in (plain, foreach):
-        step(optimizer, 5)
-    assert_close(plain, foreach, 1e-6)
 
 
 def test_foreach_default_depends_on_the_device(monkeypatch):

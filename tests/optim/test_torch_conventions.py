@@ -1114,6 +1114,7 @@ def test_step_calls_the_closure_once_with_gradients_enabled(path, caller):
         with caller():
             enabled = torch.is_grad_enabled()
             assert all(optimizer.step(closure) is losses[-1] for _ in range(3))
+            assert optimizer.step() is None
             assert torch.is_grad_enabled() == enabled
         assert len(losses) == 3
         return torch.stack(losses), weights(model)

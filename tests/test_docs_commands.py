@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from rl_rms.cli.main import COMMANDS
+from tests.pages import PAGES, ROOT, blocks, name
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages whose commands take only seconds.
 QUICK = {"README.md", "docs/howto/my_environment.md"}
 # Commands that are not run, with the reason. `test_readme.py` checks their names, keys and files.
@@ -34,14 +33,6 @@ LEFT_OUT = {
 }
 # Modules that the commands of a page need; the commands are not run without them.
 NEEDED = {"docs/howto/any_environment.md": ("minigrid", "moviepy")}
-
-
-def name(page):
-    return page.relative_to(ROOT).as_posix()
-
-
-def blocks(page):
-    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands(text):

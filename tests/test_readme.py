@@ -15,12 +15,9 @@ from rl_rms.cli.config import find_config, read_config
 from rl_rms.cli.federation import read_federation
 from rl_rms.cli.main import COMMANDS, main
 from rl_rms.cli.search import read_search
+from tests.pages import PAGES, ROOT, blocks, name
 
-ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-DOCS = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [README, *DOCS]
 # Training runs with more env steps are configured but not run.
 SMALL = 20_000
 # Modules that the blocks of a page import; the blocks are not run without them.
@@ -32,14 +29,6 @@ NEEDED = {
 }
 # The pattern of run names in pages. These runs do not exist here.
 DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
-
-
-def name(page):
-    return page.relative_to(ROOT).as_posix()
-
-
-def blocks(page):
-    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def lines(text):

@@ -4,6 +4,8 @@ import csv
 import sys
 from pathlib import Path
 
+from torch.utils.tensorboard import SummaryWriter
+
 from rl_rms.agents.config_file import CONFIG
 from rl_rms.agents.metrics import METRICS
 from rl_rms.cli.config import parse_config
@@ -40,6 +42,19 @@ def write_run(folder: Path, returns, *, every=100, rows=(), **config) -> Path:
         writer.writeheader()
         writer.writerows(logged)
     return folder
+
+
+def write_events(folder: Path, returns=(1.0,), *, tag="rollout/ep_rew_mean", every=100) -> Path:
+    """Write the event file of a run of Stable-Baselines3 or another library."""
+    with SummaryWriter(folder) as writer:
+        for number, value in enumerate(returns, start=1):
+            writer.add_scalar(tag, value, every * number)
+    return folder
+
+
+def write_clean_rl(folder: Path, returns) -> Path:
+    """Write the event file of a run of CleanRL, with an episode every 10 env steps."""
+    return write_events(folder, returns, tag="charts/episodic_return", every=10)
 
 
 def regime(number, end, first, last, recovery=None):

@@ -2,10 +2,9 @@ import json
 import sys
 
 import pytest
-from torch.utils.tensorboard import SummaryWriter
 
 from rl_rms.cli.main import main
-from tests.cli.runs import write_run
+from tests.cli.runs import write_events, write_run
 from tests.naming import mentions
 
 # Mean returns at env steps 100, 200 and 300, by seed.
@@ -92,8 +91,7 @@ def test_compare_repeated_and_unknown_seeds_have_no_pairs(tmp_path):
     write_run(tmp_path / "a" / "0", [1.0], agent={"half_life": 5})
     for half_life in (6, 7):
         write_run(tmp_path / "b" / str(half_life), [1.0], agent={"half_life": half_life})
-    with SummaryWriter(tmp_path / "c" / "A2C_0") as writer:
-        writer.add_scalar("rollout/ep_rew_mean", 3.0, 100)
+    write_events(tmp_path / "c" / "A2C_0", [3.0])
     words = [f"a={tmp_path}/a/*", f"b={tmp_path}/b/*", tmp_path / "c"]
     _, repeated, unknown = compared(tmp_path, *words)["groups"]
     assert (repeated["seeds"], unknown["seeds"]) == ([0, 0], [None])

@@ -1,16 +1,9 @@
 import numpy as np
 import pytest
 from stable_baselines3 import A2C
-from torch.utils.tensorboard import SummaryWriter
 
 from rl_rms.cli.events import read_events
-
-
-def clean_rl(folder, returns):
-    with SummaryWriter(folder) as writer:
-        for number, value in enumerate(returns, start=1):
-            writer.add_scalar("charts/episodic_return", value, 10 * number)
-    return folder
+from tests.cli.runs import write_clean_rl, write_events
 
 
 def test_read_run_of_stable_baselines3_has_its_returns(tmp_path):
@@ -25,7 +18,7 @@ def test_read_run_of_stable_baselines3_has_its_returns(tmp_path):
 
 
 def test_read_run_of_cleanrl_averages_a_hundred_episodes(tmp_path):
-    log = read_events(clean_rl(tmp_path / "CartPole-v1__ppo__3__1690000000", range(150)))
+    log = read_events(write_clean_rl(tmp_path / "CartPole-v1__ppo__3__1690000000", range(150)))
     steps, returns = log.series("rollout/ep_rew_mean")
     assert (log.library, log.name, log.env_id) == ("CleanRL", "ppo", "CartPole-v1")
     assert steps[:2] == [10.0, 20.0]
@@ -47,9 +40,7 @@ def test_read_run_of_cleanrl_averages_a_hundred_episodes(tmp_path):
     ],
 )
 def test_common_name_of_seed_folders_drops_the_seed(folder, name, tmp_path):
-    with SummaryWriter(tmp_path / folder) as writer:
-        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
-    assert read_events(tmp_path / folder).name == name
+    assert read_events(write_events(tmp_path / folder)).name == name
 
 
 @pytest.mark.parametrize(
@@ -62,6 +53,4 @@ def test_common_name_of_seed_folders_drops_the_seed(folder, name, tmp_path):
     ],
 )
 def test_read_events_takes_the_seed_from_the_folder(folder, seed, tmp_path):
-    with SummaryWriter(tmp_path / folder) as writer:
-        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
-    assert read_events(tmp_path / folder).seed == seed
+    assert read_events(write_events(tmp_path / folder)).seed == seed

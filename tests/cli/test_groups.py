@@ -3,14 +3,13 @@
 import os
 
 import pytest
-from torch.utils.tensorboard import SummaryWriter
 
 from rl_rms.agents import A2C
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import find_groups, newest_run
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PoissonJumps
-from tests.cli.runs import write_run
+from tests.cli.runs import write_clean_rl, write_events, write_run
 from tests.naming import mentions, naming
 
 
@@ -130,22 +129,13 @@ def test_find_groups_folder_with_an_equals_sign_is_a_folder(tmp_path, monkeypatc
     assert names(find_groups(["rho=0.9", "rho=0.9"])) == {"rho=0.9": ["rho=0.9"]}
 
 
-def clean_rl(folder, returns):
-    with SummaryWriter(folder) as writer:
-        for number, value in enumerate(returns, start=1):
-            writer.add_scalar("charts/episodic_return", value, 10 * number)
-    return folder
-
-
 def test_find_groups_of_other_libraries_groups_their_seeds(tmp_path):
     for seed in (1, 2):
-        clean_rl(tmp_path / f"CartPole-v1__ppo__{seed}__169000000{seed}", [1.0])
+        write_clean_rl(tmp_path / f"CartPole-v1__ppo__{seed}__169000000{seed}", [1.0])
     write_run(tmp_path / "ours" / "run", [1.0])
     for number in (1, 2, 3):
-        with SummaryWriter(tmp_path / f"PPO_{number}") as writer:
-            writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
-        with SummaryWriter(tmp_path / f"dqn-seed{number}" / "DQN_1") as writer:
-            writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+        write_events(tmp_path / f"PPO_{number}")
+        write_events(tmp_path / f"dqn-seed{number}" / "DQN_1")
     assert {group.name: len(group.logs) for group in find_groups([str(tmp_path)])} == {
         "CleanRL ppo": 2,
         "Stable-Baselines3 DQN": 3,
@@ -157,13 +147,12 @@ def test_find_groups_of_other_libraries_groups_their_seeds(tmp_path):
 def test_plot_empty_run_names_it(tmp_path):
     empty = write_run(tmp_path / "empty", [])
     assert mentions(refused(empty), str(empty), "episode returns")
-    with SummaryWriter(tmp_path / "losses") as writer:
-        writer.add_scalar("loss", 1.0, 1)
-    assert mentions(refused(tmp_path / "losses"), "episode returns", "rollout/ep_rew_mean")
+    losses = write_events(tmp_path / "losses", tag="loss")
+    assert mentions(refused(losses), "episode returns", "rollout/ep_rew_mean")
 
 
 def test_plot_runs_of_different_environments_raises(tmp_path):
     pole = write_run(tmp_path / "pole", [1.0])
-    other = clean_rl(tmp_path / "Acrobot-v1__dqn__1__1690000000", [1.0])
+    other = write_clean_rl(tmp_path / "Acrobot-v1__dqn__1__1690000000", [1.0])
     message = refused(pole, other)
     assert f"all runs must have the same environment, got CartPole-v1 ({pole}) and Acrobot-v1 ({other})" in message

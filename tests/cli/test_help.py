@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import importlib
+import re
 import shlex
 
 import pytest
@@ -86,3 +87,10 @@ def test_help_examples_run(command, place, monkeypatch, capsys):
         listed = "--list" in words or "--prepare" in words
         assert bool(done) == (words[0] in WORK and not listed), line
         done.clear()
+
+
+def test_help_has_a_summary_of_every_command(capsys):
+    text = help_of(None, capsys)
+    for name, summary in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)
+        importlib.import_module(f"rl_rms.cli.{name.replace('-', '_')}")

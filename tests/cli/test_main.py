@@ -1,11 +1,8 @@
-import contextlib
-import importlib
-import re
 import subprocess
 
 import pytest
 
-from rl_rms.cli.main import COMMANDS, main
+from rl_rms.cli.main import main
 from tests.cli.runs import command
 from tests.naming import mentions
 
@@ -55,19 +52,3 @@ def test_command_prints_a_warning_as_one_sentence(tmp_path, monkeypatch):
     assert said.startswith("rl-rms: warning: ")
     assert "\x1b" not in done.stderr
     assert ".py:" not in done.stderr
-
-
-def help_of(command, capsys):
-    if command is None:
-        assert main(["--help"]) == 0
-    else:
-        with contextlib.suppress(SystemExit):
-            assert main([command, "--help"]) == 0
-    return capsys.readouterr().out
-
-
-def test_help_has_a_summary_of_every_command(capsys):
-    text = help_of(None, capsys)
-    for name, summary in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)
-        importlib.import_module(f"rl_rms.cli.{name.replace('-', '_')}")

@@ -16,7 +16,7 @@ from rl_rms.cli.report import (
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import Following
 from tests.browser import chromium
-from tests.cli.runs import regime, write_run
+from tests.cli.runs import regime, write_events, write_run
 from tests.naming import mentions
 
 # A name without a place for a line break.
@@ -140,14 +140,11 @@ def test_report_escapes_names(tmp_path):
 
 
 def test_report_of_old_logs_or_other_libraries_leaves_out_unknown_values(tmp_path):
-    from torch.utils.tensorboard import SummaryWriter
-
     rows = [{"time/total_timesteps": 50, "optim/half_life_updates": 20.0}]
     old = write_run(tmp_path / "old", [1.0], rows=rows)
-    with SummaryWriter(tmp_path / "PPO_1") as writer:
-        writer.add_scalar("rollout/ep_rew_mean", 1.0, 100)
+    other = write_events(tmp_path / "PPO_1")
     output = tmp_path / "report.html"
-    assert main(["report", str(old), str(tmp_path / "PPO_1"), "--output", str(output)]) == 0
+    assert main(["report", str(old), str(other), "--output", str(output)]) == 0
     page = output.read_text()
     assert len(sections(page)) == 3
     assert "does not show how the second moment v tracked the squared gradients." in page

@@ -1,4 +1,3 @@
-import json
 from collections import deque
 
 import gymnasium as gym
@@ -6,6 +5,7 @@ import numpy as np
 import pytest
 
 from rl_rms.envs.layers import Layers, OtherWrappersError, check_wrappers, lost_sentence
+from tests.envs.lives import through_json
 from tests.naming import mentions, naming
 
 
@@ -40,10 +40,6 @@ def layers(*wrappers):
     for wrap in wrappers:
         env = wrap(env)
     return env, Layers(env, inner)
-
-
-def through_json(state):
-    return json.loads(json.dumps(state, allow_nan=False))
 
 
 def test_load_state_dict_restores_each_kind_of_attribute():

@@ -6,12 +6,8 @@ import pytest
 from rl_rms.envs.curricula import (
     ALPGMM,
 )
+from tests.envs.curricula.episodes import begin
 from tests.naming import naming
-
-
-def begin(curriculum, task, drawn, env_index=0):
-    """Begin an episode with a given task instead of a drawn task."""
-    curriculum.load_state_dict({**curriculum.state_dict(), "begun": [[env_index, task, drawn]]})
 
 
 def test_alp_gmm_draws_tasks_whose_returns_change():

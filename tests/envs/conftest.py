@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+pytest.register_assert_rewrite("tests.envs.schedules.tables")
+
 
 class Probe(gym.Env):
     """The reward is the parameter ``level``, the observation counts the steps, and the action is stored."""

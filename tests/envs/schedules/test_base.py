@@ -48,6 +48,7 @@ from rl_rms.envs.schedules import (
     stream_of,
 )
 from rl_rms.envs.schedules.derived import part_keys
+from tests.envs.schedules.tables import error_test
 from tests.examples import fewer
 from tests.naming import naming
 
@@ -445,32 +446,26 @@ def test_any_arguments_make_a_schedule_or_are_named(config, t):
     assert Schedule.from_config(schedule.to_config()) == schedule
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Schedule.from_config({"sum": []}), ("Sum", "schedules", "[]")),
-        (lambda: Schedule.from_config({"product": 3}), ("product", "by name", "3")),
-        (
-            lambda: Schedule.from_config({"sum": [1, {"clip": {"schedule": {"step": {"at": 3}}}}]}),
-            ("Sum", "Clip", "step", "before", "after"),
-        ),
-        (
-            lambda: Schedule.from_config("9.8"),
-            ("schedule", "constant", "'9.8'"),
-        ),
-        (lambda: Schedule.from_config({"sinusiod": {}}), ("constant", "step", "sinusiod")),
-        (lambda: Schedule.from_config({"step": 3}), ("step", "by name", "3")),
-        (lambda: Schedule.from_config({"linear": {"start": 0}}), ("linear", "end", "over")),
-        (
-            lambda: as_schedules({"gravity": {"sinusoid": {"ampltude": 4}}}),
-            ("changes.gravity", "sinusoid", "'ampltude'", "mean", "amplitude", "period", "phase"),
-        ),
-        (lambda: as_schedules([1]), ("changes", "[1]")),
-    ],
+test_wrong_argument_is_named = error_test(
+    (lambda: Schedule.from_config({"sum": []}), ("Sum", "schedules", "[]")),
+    (lambda: Schedule.from_config({"product": 3}), ("product", "by name", "3")),
+    (
+        lambda: Schedule.from_config({"sum": [1, {"clip": {"schedule": {"step": {"at": 3}}}}]}),
+        ("Sum", "Clip", "step", "before", "after"),
+    ),
+    (
+        lambda: Schedule.from_config("9.8"),
+        ("schedule", "constant", "'9.8'"),
+    ),
+    (lambda: Schedule.from_config({"sinusiod": {}}), ("constant", "step", "sinusiod")),
+    (lambda: Schedule.from_config({"step": 3}), ("step", "by name", "3")),
+    (lambda: Schedule.from_config({"linear": {"start": 0}}), ("linear", "end", "over")),
+    (
+        lambda: as_schedules({"gravity": {"sinusoid": {"ampltude": 4}}}),
+        ("changes.gravity", "sinusoid", "'ampltude'", "mean", "amplitude", "period", "phase"),
+    ),
+    (lambda: as_schedules([1]), ("changes", "[1]")),
 )
-def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        make()
 
 
 KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)

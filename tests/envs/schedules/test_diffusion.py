@@ -12,7 +12,7 @@ from rl_rms.envs.schedules import (
     bridges,
 )
 from rl_rms.envs.schedules.diffusion import fold
-from tests.naming import naming
+from tests.envs.schedules.tables import decay_test, error_test, timescale_test, values_test
 
 KEY = Key(seed=7, stream=3)
 
@@ -107,53 +107,27 @@ def test_timescale_of_the_smallest_steps_is_infinite():
     assert RandomWalk(start=0, std=0.5, low=-1, high=1).timescale == 16 / 6
 
 
-@pytest.mark.parametrize(
-    ("schedule", "clocks", "expected"),
-    [(RandomWalk(3, 0, low=0), [0, 99], [3, 3]), (OrnsteinUhlenbeck(3, 0, tau=5), [0, 99], [3, 3])],
+test_values_equal_hand_computed_values = values_test(
+    (RandomWalk(3, 0, low=0), [0, 99], [3, 3]), (OrnsteinUhlenbeck(3, 0, tau=5), [0, 99], [3, 3])
 )
-def test_values_equal_hand_computed_values(schedule, clocks, expected):
-    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
-    assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
-
-@pytest.mark.parametrize(
-    ("schedule", "timescale", "amplitude"),
-    [
-        (OrnsteinUhlenbeck(9, 2, tau=30), 30, 2),
-        (OrnsteinUhlenbeck(9, 0, tau=30), math.inf, 0),
-        (RandomWalk(1, std=0.1, low=0, high=6), 600, 3),
-        (RandomWalk(1, std=0.1, low=0), math.inf, math.inf),
-        (RandomWalk(1, std=0), math.inf, 0),
-    ],
-    ids=repr,
+test_timescale_and_amplitude_equal_hand_computed_values = timescale_test(
+    (OrnsteinUhlenbeck(9, 2, tau=30), 30, 2),
+    (OrnsteinUhlenbeck(9, 0, tau=30), math.inf, 0),
+    (RandomWalk(1, std=0.1, low=0, high=6), 600, 3),
+    (RandomWalk(1, std=0.1, low=0), math.inf, math.inf),
+    (RandomWalk(1, std=0), math.inf, 0),
 )
-def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
-    assert schedule.timescale == pytest.approx(timescale)
-    assert schedule.amplitude == pytest.approx(amplitude)
 
-
-@pytest.mark.parametrize(
-    "schedule", [OrnsteinUhlenbeck(0, 1, tau=40), RandomWalk(0.5, std=0.02, low=0, high=1)], ids=repr
+test_timescale_equals_the_initial_decay_of_the_autocovariance = decay_test(
+    OrnsteinUhlenbeck(0, 1, tau=40), RandomWalk(0.5, std=0.02, low=0, high=1)
 )
-def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
-    values = schedule.values(np.arange(2_000_000), KEY)
-    change = np.mean(np.diff(values) ** 2)
-    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau). The relative difference of these two values is about 1
-    # / (2 tau).
-    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: OrnsteinUhlenbeck(0, -1, tau=3), ("std", ">= 0", "-1")),
-        (lambda: OrnsteinUhlenbeck(0, 1, tau=0), ("tau", "> 0")),
-        (lambda: RandomWalk(0, 1, low=1, high=1), ("low=1.0", "high=1.0")),
-        (lambda: RandomWalk(5, 1, high=1), ("start=5.0", "low", "high")),
-        (lambda: RandomWalk(0, 1).half_life(steps_per_update=1, snr=1), ("variance", "low", "high")),
-        (lambda: (RandomWalk(0, 1) + 1).half_life(steps_per_update=1, snr=1), ("variance",)),
-    ],
+test_wrong_argument_is_named = error_test(
+    (lambda: OrnsteinUhlenbeck(0, -1, tau=3), ("std", ">= 0", "-1")),
+    (lambda: OrnsteinUhlenbeck(0, 1, tau=0), ("tau", "> 0")),
+    (lambda: RandomWalk(0, 1, low=1, high=1), ("low=1.0", "high=1.0")),
+    (lambda: RandomWalk(5, 1, high=1), ("start=5.0", "low", "high")),
+    (lambda: RandomWalk(0, 1).half_life(steps_per_update=1, snr=1), ("variance", "low", "high")),
+    (lambda: (RandomWalk(0, 1) + 1).half_life(steps_per_update=1, snr=1), ("variance",)),
 )
-def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        make()

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from rl_rms.envs.schedules import Burst, Key, PoissonJumps, Redraw, stream_of
-from tests.naming import naming
+from tests.envs.schedules.tables import decay_test, error_test, timescale_test, values_test
 
-KEY = Key(seed=7, stream=3)
+KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
 
 
 def test_random_bursts_begin_at_their_rate():
@@ -24,9 +24,6 @@ def test_bursts_longer_than_a_block_continue_in_the_next_blocks():
     burst = Burst(0, 1, duration=10**6, rate=0.1)
     assert burst.values(np.array([5_000, 10**5, 10**9]), KEY).tolist() == [1, 1, 1]
     assert burst.events(5_000, 50_000, KEY).size == 0
-
-
-KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
 
 
 def test_redraw_holds_each_level_and_covers_the_interval_evenly():
@@ -75,59 +72,31 @@ def test_autocovariance_of_poisson_jumps_falls_with_the_timescale():
     assert correlation == pytest.approx(np.exp(-np.array([10, 20, 40]) / schedule.timescale), abs=0.04)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "clocks", "expected"),
-    [(Burst(0, 5, duration=3, every=10), [0, 3, 9, 10, 12, 13, 20, 23], [0, 0, 0, 5, 5, 0, 5, 0])],
+test_values_equal_hand_computed_values = values_test(
+    (Burst(0, 5, duration=3, every=10), [0, 3, 9, 10, 12, 13, 20, 23], [0, 0, 0, 5, 5, 0, 5, 0])
 )
-def test_values_equal_hand_computed_values(schedule, clocks, expected):
-    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
-    assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
-
-@pytest.mark.parametrize(
-    ("schedule", "timescale", "amplitude"),
-    [
-        (Burst(0, 1, duration=10, every=100), 9, 0.5),
-        (Burst(0, 1, duration=2, rate=0.5), 0.75 / 0.5, 0.5),
-        (Redraw(0.3, 0.9, every=100), 80, 0.3),
-        (Redraw(values=[1, 5, 2], every=10), 8, 2),
-        (PoissonJumps(0, 3, mean_dwell=70), 70, 1.5),
-    ],
-    ids=repr,
+test_timescale_and_amplitude_equal_hand_computed_values = timescale_test(
+    (Burst(0, 1, duration=10, every=100), 9, 0.5),
+    (Burst(0, 1, duration=2, rate=0.5), 0.75 / 0.5, 0.5),
+    (Redraw(0.3, 0.9, every=100), 80, 0.3),
+    (Redraw(values=[1, 5, 2], every=10), 8, 2),
+    (PoissonJumps(0, 3, mean_dwell=70), 70, 1.5),
 )
-def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
-    assert schedule.timescale == pytest.approx(timescale)
-    assert schedule.amplitude == pytest.approx(amplitude)
 
-
-@pytest.mark.parametrize(
-    "schedule",
-    [PoissonJumps(0, 1, mean_dwell=40), Burst(0, 1, duration=30, every=100), Burst(0, 1, duration=30, rate=0.01)],
-    ids=repr,
+test_timescale_equals_the_initial_decay_of_the_autocovariance = decay_test(
+    PoissonJumps(0, 1, mean_dwell=40), Burst(0, 1, duration=30, every=100), Burst(0, 1, duration=30, rate=0.01)
 )
-def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
-    values = schedule.values(np.arange(2_000_000), KEY)
-    change = np.mean(np.diff(values) ** 2)
-    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau). The relative difference of these two values is about 1
-    # / (2 tau).
-    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Burst(0, 1, duration=3), ("every=None", "rate=None")),
-        (lambda: Burst(0, 1, duration=3, every=3), ("duration=3", "every=3")),
-        (lambda: Burst(0, 1, duration=3, rate=1), ("rate", "> 0", "< 1")),
-        (lambda: Redraw(0, 1), ("Redraw", "every", ">= 1", "None")),
-        (lambda: Redraw(every=5), ("Redraw", "low", "high", "values")),
-        (lambda: Redraw(low=0, every=5), ("low=0", "high=None")),
-        (lambda: Redraw(0, 1, 5, values=[1]), ("Redraw", "low", "high", "values")),
-        (lambda: Redraw(1, 0, every=5), ("Redraw", "low=1.0", "high=0.0")),
-        (lambda: Redraw(values=[], every=5), ("values", "[]")),
-        (lambda: PoissonJumps(0, 1, mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
-    ],
+test_wrong_argument_is_named = error_test(
+    (lambda: Burst(0, 1, duration=3), ("every=None", "rate=None")),
+    (lambda: Burst(0, 1, duration=3, every=3), ("duration=3", "every=3")),
+    (lambda: Burst(0, 1, duration=3, rate=1), ("rate", "> 0", "< 1")),
+    (lambda: Redraw(0, 1), ("Redraw", "every", ">= 1", "None")),
+    (lambda: Redraw(every=5), ("Redraw", "low", "high", "values")),
+    (lambda: Redraw(low=0, every=5), ("low=0", "high=None")),
+    (lambda: Redraw(0, 1, 5, values=[1]), ("Redraw", "low", "high", "values")),
+    (lambda: Redraw(1, 0, every=5), ("Redraw", "low=1.0", "high=0.0")),
+    (lambda: Redraw(values=[], every=5), ("values", "[]")),
+    (lambda: PoissonJumps(0, 1, mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
 )
-def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        make()

@@ -10,7 +10,7 @@ from rl_rms.envs.schedules import (
     Markov,
     bridges,
 )
-from tests.naming import naming
+from tests.envs.schedules.tables import decay_test, error_test, timescale_test
 
 KEY = Key(seed=7, stream=3)
 
@@ -53,47 +53,26 @@ def test_deterministic_markov_chain_alternates_at_any_clock():
     assert chain.values(clocks, KEY).tolist() == [abs(first - clock % 2) for clock in clocks.tolist()]
 
 
-@pytest.mark.parametrize(
-    ("schedule", "timescale", "amplitude"),
-    [
-        (Markov([0, 1], mean_dwell=100), 50, 0.5),
-        (Markov([0, 1, 2], transitions=[[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]), 20 / 3, 1),
-        (Markov([2, 2], mean_dwell=100), math.inf, 0),
-    ],
-    ids=repr,
+test_timescale_and_amplitude_equal_hand_computed_values = timescale_test(
+    (Markov([0, 1], mean_dwell=100), 50, 0.5),
+    (Markov([0, 1, 2], transitions=[[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]), 20 / 3, 1),
+    (Markov([2, 2], mean_dwell=100), math.inf, 0),
 )
-def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
-    assert schedule.timescale == pytest.approx(timescale)
-    assert schedule.amplitude == pytest.approx(amplitude)
 
-
-@pytest.mark.parametrize(
-    "schedule", [Markov([0, 1, 4], transitions=[[0.9, 0.1, 0], [0, 0.98, 0.02], [0.05, 0, 0.95]])], ids=repr
+test_timescale_equals_the_initial_decay_of_the_autocovariance = decay_test(
+    Markov([0, 1, 4], transitions=[[0.9, 0.1, 0], [0, 0.98, 0.02], [0.05, 0, 0.95]])
 )
-def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
-    values = schedule.values(np.arange(2_000_000), KEY)
-    change = np.mean(np.diff(values) ** 2)
-    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau). The relative difference of these two values is about 1
-    # / (2 tau).
-    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
 
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Markov([1], mean_dwell=3), ("values", "two")),
-        (lambda: Markov(3, mean_dwell=3), ("Markov", "values", "3")),
-        (lambda: Markov([1, 2]), ("mean_dwell=None", "transitions")),
-        (lambda: Markov([1, 2], mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
-        (lambda: Markov([1, 2], transitions=[[1, 0]]), ("transitions", "2 rows", "2 probabilities")),
-        (lambda: Markov([1, 2], transitions=[[1, 0.5], [1, 0]]), ("sum to 1", "[1.0, 0.5]", "1.5")),
-        (lambda: Markov([1, 2], transitions=[[1, 0], [1, 0]]), ("number 1", "number 0")),
-        (
-            lambda: Markov([1, 2], transitions=[[2, -1], [1, 0]]),
-            ("transitions", ">= 0", "-1"),
-        ),
-    ],
+test_wrong_argument_is_named = error_test(
+    (lambda: Markov([1], mean_dwell=3), ("values", "two")),
+    (lambda: Markov(3, mean_dwell=3), ("Markov", "values", "3")),
+    (lambda: Markov([1, 2]), ("mean_dwell=None", "transitions")),
+    (lambda: Markov([1, 2], mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
+    (lambda: Markov([1, 2], transitions=[[1, 0]]), ("transitions", "2 rows", "2 probabilities")),
+    (lambda: Markov([1, 2], transitions=[[1, 0.5], [1, 0]]), ("sum to 1", "[1.0, 0.5]", "1.5")),
+    (lambda: Markov([1, 2], transitions=[[1, 0], [1, 0]]), ("number 1", "number 0")),
+    (
+        lambda: Markov([1, 2], transitions=[[2, -1], [1, 0]]),
+        ("transitions", ">= 0", "-1"),
+    ),
 )
-def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        make()

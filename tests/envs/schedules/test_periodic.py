@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import pytest
 
 from rl_rms.envs.schedules import (
     Key,
@@ -10,7 +9,7 @@ from rl_rms.envs.schedules import (
     Square,
     stream_of,
 )
-from tests.naming import naming
+from tests.envs.schedules.tables import decay_test, error_test, timescale_test, values_test
 
 KEY = Key(seed=7, stream=stream_of("gravity"), env_index=0)
 
@@ -20,58 +19,32 @@ def test_sinusoid_spectrum_has_its_period():
     assert np.argmax(np.abs(np.fft.rfft(values - values.mean()))) == 4_096 // 128
 
 
-@pytest.mark.parametrize(
-    ("schedule", "clocks", "expected"),
-    [
-        (Square(-1, 1, period=10), [0, 4, 5, 9, 10, 10**12], [1, 1, -1, -1, 1, 1]),
-        (Square(0, 1, period=10, duty=0.25), [0, 1, 2, 9], [1, 1, 0, 0]),
-        (Square(0, 1, period=10, duty=0.001), [0, 1, 9, 10], [1, 0, 0, 1]),
-        (Square(0, 1, period=10, duty=0.999), [0, 8, 9, 10], [1, 1, 0, 1]),
-        (Sawtooth(2, 4, period=8), [0, 1, 7, 8, 10**12 + 4], [2, 2.25, 3.75, 2, 3]),
-        (Sinusoid(1, 2, period=8), [0, 1, 2, 4, 6, 8], [1, 1 + math.sqrt(2), 3, 1, -1, 1]),
-        (Sinusoid(0, 1, period=8, phase=math.pi / 2), [0, 2, 4], [1, 0, -1]),
-    ],
+test_values_equal_hand_computed_values = values_test(
+    (Square(-1, 1, period=10), [0, 4, 5, 9, 10, 10**12], [1, 1, -1, -1, 1, 1]),
+    (Square(0, 1, period=10, duty=0.25), [0, 1, 2, 9], [1, 1, 0, 0]),
+    (Square(0, 1, period=10, duty=0.001), [0, 1, 9, 10], [1, 0, 0, 1]),
+    (Square(0, 1, period=10, duty=0.999), [0, 8, 9, 10], [1, 1, 0, 1]),
+    (Sawtooth(2, 4, period=8), [0, 1, 7, 8, 10**12 + 4], [2, 2.25, 3.75, 2, 3]),
+    (Sinusoid(1, 2, period=8), [0, 1, 2, 4, 6, 8], [1, 1 + math.sqrt(2), 3, 1, -1, 1]),
+    (Sinusoid(0, 1, period=8, phase=math.pi / 2), [0, 2, 4], [1, 0, -1]),
 )
-def test_values_equal_hand_computed_values(schedule, clocks, expected):
-    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
-    assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
 
-
-@pytest.mark.parametrize(
-    ("schedule", "timescale", "amplitude"),
-    [
-        (Square(0, 1, period=100), 25, 0.5),
-        (Square(3, 0, period=100, duty=0.1), 9, 1.5),
-        (Sawtooth(0, 1, period=60), 10, 0.5),
-        (Sinusoid(9.8, 4, period=20_000), 20_000 / (2 * math.pi), 4),
-        (Sinusoid(9.8, 0, period=20_000), math.inf, 0),
-    ],
-    ids=repr,
+test_timescale_and_amplitude_equal_hand_computed_values = timescale_test(
+    (Square(0, 1, period=100), 25, 0.5),
+    (Square(3, 0, period=100, duty=0.1), 9, 1.5),
+    (Sawtooth(0, 1, period=60), 10, 0.5),
+    (Sinusoid(9.8, 4, period=20_000), 20_000 / (2 * math.pi), 4),
+    (Sinusoid(9.8, 0, period=20_000), math.inf, 0),
 )
-def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
-    assert schedule.timescale == pytest.approx(timescale)
-    assert schedule.amplitude == pytest.approx(amplitude)
 
-
-@pytest.mark.parametrize("schedule", [Square(0, 1, period=200, duty=0.2), Sawtooth(0, 1, period=240)], ids=repr)
-def test_timescale_equals_the_initial_decay_of_the_autocovariance(schedule):
-    values = schedule.values(np.arange(2_000_000), KEY)
-    change = np.mean(np.diff(values) ** 2)
-    # 1 - correlation at lag 1 is 1/tau or 1 - exp(-1/tau). The relative difference of these two values is about 1
-    # / (2 tau).
-    assert 2 * values.var() / change == pytest.approx(schedule.timescale, rel=0.04)
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Square(0, 1, period=1), ("Square", "period", ">= 2", "1")),
-        (lambda: Square(0, 1, period=4, duty=1), ("duty", "> 0", "< 1")),
-        (lambda: Sawtooth("a", 1, period=4), ("Sawtooth", "low", "'a'")),
-        (lambda: Sinusoid(9.8, 4, 0), ("Sinusoid", "period", "> 0")),
-        (lambda: Sinusoid(9.8, -4, 10), ("Sinusoid", "amplitude", ">= 0", "-4")),
-    ],
+test_timescale_equals_the_initial_decay_of_the_autocovariance = decay_test(
+    Square(0, 1, period=200, duty=0.2), Sawtooth(0, 1, period=240)
 )
-def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        make()
+
+test_wrong_argument_is_named = error_test(
+    (lambda: Square(0, 1, period=1), ("Square", "period", ">= 2", "1")),
+    (lambda: Square(0, 1, period=4, duty=1), ("duty", "> 0", "< 1")),
+    (lambda: Sawtooth("a", 1, period=4), ("Sawtooth", "low", "'a'")),
+    (lambda: Sinusoid(9.8, 4, 0), ("Sinusoid", "period", "> 0")),
+    (lambda: Sinusoid(9.8, -4, 10), ("Sinusoid", "amplitude", ">= 0", "-4")),
+)

@@ -9,6 +9,7 @@ from rl_rms.envs.schedules import (
     Schedule,
     Trace,
 )
+from tests.envs.schedules.tables import error_test, timescale_test, values_test
 from tests.naming import naming
 
 KEY = Key(seed=7, stream=3)
@@ -56,35 +57,19 @@ def test_trace_of_another_file_names_it(name, content, said, tmp_path, monkeypat
         Trace(name)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "clocks", "expected"),
-    [
-        (Trace([1, 4, 2], every=2), [0, 1, 2, 5, 6, 99], [1, 1, 4, 2, 2, 2]),
-        (Trace([1, 4, 2], every=2, end="repeat"), [4, 5, 6, 8], [2, 2, 1, 4]),
-        (Trace([1, 4, 2], every=2, between="linear"), [0, 1, 2, 3, 4, 5, 99], [1, 2.5, 4, 3, 2, 2, 2]),
-        (Trace(np.array([1, 4, 2]), every=2, between="linear", end="repeat"), [4, 5, 6, 7], [2, 1.5, 1, 2.5]),
-    ],
+test_values_equal_hand_computed_values = values_test(
+    (Trace([1, 4, 2], every=2), [0, 1, 2, 5, 6, 99], [1, 1, 4, 2, 2, 2]),
+    (Trace([1, 4, 2], every=2, end="repeat"), [4, 5, 6, 8], [2, 2, 1, 4]),
+    (Trace([1, 4, 2], every=2, between="linear"), [0, 1, 2, 3, 4, 5, 99], [1, 2.5, 4, 3, 2, 2, 2]),
+    (Trace(np.array([1, 4, 2]), every=2, between="linear", end="repeat"), [4, 5, 6, 7], [2, 1.5, 1, 2.5]),
 )
-def test_values_equal_hand_computed_values(schedule, clocks, expected):
-    assert schedule.values(np.array(clocks), KEY) == pytest.approx(expected, abs=1e-12)
-    assert schedule.value(clocks[-1], KEY) == pytest.approx(expected[-1], abs=1e-12)
+
+test_timescale_and_amplitude_equal_hand_computed_values = timescale_test((Trace([5, 5, 5]), math.inf, 0))
 
 
-@pytest.mark.parametrize(("schedule", "timescale", "amplitude"), [(Trace([5, 5, 5]), math.inf, 0)], ids=repr)
-def test_timescale_and_amplitude_equal_hand_computed_values(schedule, timescale, amplitude):
-    assert schedule.timescale == pytest.approx(timescale)
-    assert schedule.amplitude == pytest.approx(amplitude)
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Trace([[1, 2]]), ("finite", "(1, 2)")),
-        (lambda: Trace([1, "a"]), ("finite",)),
-        (lambda: Trace([1], between="cubic"), ("between", "hold", "linear", "'cubic'")),
-        (lambda: Trace([1], end="stop"), ("end", "hold", "repeat", "'stop'")),
-    ],
+test_wrong_argument_is_named = error_test(
+    (lambda: Trace([[1, 2]]), ("finite", "(1, 2)")),
+    (lambda: Trace([1, "a"]), ("finite",)),
+    (lambda: Trace([1], between="cubic"), ("between", "hold", "linear", "'cubic'")),
+    (lambda: Trace([1], end="stop"), ("end", "hold", "repeat", "'stop'")),
 )
-def test_wrong_argument_is_named(make, said):
-    with pytest.raises(ValueError, match=naming(*said)):
-        make()

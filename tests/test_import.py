@@ -23,6 +23,12 @@ def test_import_of_the_optimizer_needs_only_torch():
     assert imported_after("from rl_rms import RMSprop") == ["torch"]
 
 
+def test_configurations_and_schedules_need_no_heavy_dependency():
+    used = "(OrnsteinUhlenbeck(0, 1, 5) + 1).value(9, Key(0))"
+    assert imported_after(f"from rl_rms.envs.schedules import *; {used}") == []
+    assert imported_after("import rl_rms.envs.config, rl_rms.envs.drift") == []
+
+
 def test_submodules_are_imported_at_their_first_use():
     assert imported_after("import rl_rms; rl_rms.envs.make_vec; rl_rms.laws.matched_half_life") == ["gymnasium"]
     assert "stable_baselines3" in imported_after("import rl_rms; rl_rms.sb3.HalfLifeCallback")

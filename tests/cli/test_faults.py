@@ -157,7 +157,10 @@ def test_train_deleted_run_folder_continues_in_a_new_one(tmp_path, started):
 def test_train_runs_dir_without_write_access_raises_at_the_start(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["train", "cartpole_a2c", f"--runs_dir={tmp_path / 'file'}", "--progress=none"]) == 2
-    assert mentions(capsys.readouterr().err, "rl-rms: error", "folder", str(tmp_path / "file"), "Not a directory")
+    error = capsys.readouterr().err
+    assert mentions(
+        error, "rl-rms: error", "cannot make the run's folder", str(tmp_path / "file"), "Not a directory"
+    )
 
 
 def test_ctrl_c_before_the_training_prints_one_line(capsys, monkeypatch):

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 
 import pytest
@@ -60,12 +58,6 @@ def test_config_holds_schedules_and_curriculum_in_their_yaml_form():
 def test_config_with_a_wrong_value_names_it(arguments, said):
     with pytest.raises(ValueError, match=naming(*said)):
         EnvConfig(**arguments)
-
-
-def test_configurations_and_schedules_load_without_gymnasium():
-    program = "import sys, rl_rms.envs.config, rl_rms.envs.drift; print('gymnasium' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """The lines in plots of schedules."""
 
-import subprocess
-import sys
-
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -102,14 +99,3 @@ def test_wrong_arguments_are_named():
         Constant(1).plot(seeds=0)
     with pytest.raises(ValueError, match=naming("until", ">= 1", "0")):
         Constant(1).plot(until=0)
-
-
-def test_schedules_load_without_matplotlib_or_gymnasium():
-    program = (
-        "import sys\n"
-        "from rl_rms.envs.schedules import *\n"
-        "(OrnsteinUhlenbeck(0, 1, 5) + 1).value(9, Key(0))\n"
-        "print({'matplotlib', 'gymnasium', 'torch'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -21,7 +21,7 @@ from rl_rms.agents.env_state import find_changing
 from rl_rms.agents.losses import distribution_of
 from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules import Constant, Key, Schedule, stream_of
-from rl_rms.envs.transforms import is_float_box
+from rl_rms.envs.spaces import is_float_box
 
 Array = npt.NDArray[Any]
 # The random numbers of a random strength do not depend on the random numbers of the environment's changes.

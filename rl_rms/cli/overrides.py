@@ -91,8 +91,8 @@ def _parts(key: str) -> list[str]:
         return parts
     end = 4
     if parts[2] == "observation":
-        # The module rl_rms.envs.transforms imports Gymnasium, which other keys do not need.
-        from rl_rms.envs.transforms import NEUTRAL
+        # The module rl_rms.envs.targets imports Gymnasium, which other keys do not need.
+        from rl_rms.envs.targets import NEUTRAL
 
         # The key of an entry of a Dict observation comes before the name of the transform.
         end = next((i for i in range(4, len(parts) + 1) if f"observation.{parts[i - 1]}" in NEUTRAL), 4)

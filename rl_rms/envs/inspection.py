@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from rl_rms.envs import transforms
 from rl_rms.envs.parameters import NoEffectError, Parameter, find_parameter, parameter_names
 from rl_rms.envs.parameters.paths import number_paths
+from rl_rms.envs.targets import NEUTRAL, all_transform_targets
 from rl_rms.envs.verification import copy_env, why_unverified
 
 # Number of random env steps. A number that these env steps or a reset change counts as state.
@@ -127,8 +127,7 @@ def _value(env: Any, name: str) -> float | None:
 
 
 def _transforms(env: gym.Env[Any, Any]) -> Iterator[Target]:
-    for name in transforms.transform_names(env.observation_space):
-        value = transforms.NEUTRAL[transforms.transform_of(name) or name]
-        needed = transforms.misfit(name, env.observation_space, env.action_space)
+    for target in all_transform_targets(env.observation_space):
+        needed = target.misfit(env.observation_space, env.action_space)
         known = "yes" if needed is None else f"no: it needs {' '.join(needed.split())}"
-        yield Target(name, "transform", value, known)
+        yield Target(target.name, "transform", NEUTRAL[target.kind], known)

@@ -1,6 +1,6 @@
 """The backend of native vector environments."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from rl_rms.envs.layers import Layers, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
-from rl_rms.envs.transforms import transform_of
+from rl_rms.envs.target_transforms import TargetTransforms
+from rl_rms.envs.targets import parse_targets
 
 
 class Native(Backend):
@@ -23,16 +24,17 @@ class Native(Backend):
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
         super().__init__()
         self._env = env
-        part = next((one for one in targets if transform_of(one) is not None and transform_of(one) != one), None)
+        part = next((one for one in parse_targets(targets) if one.keys), None)
         if part is not None:
             raise ValueError(
-                f"{part!r} changes a part of the observations, which {type(env.unwrapped).__name__} cannot do; "
-                'use vectorization_mode="sync"'
+                f"{part.name!r} changes a part of the observations, which {type(env.unwrapped).__name__} cannot "
+                'do; use vectorization_mode="sync"'
             )
         self._layers = Layers(env, env.unwrapped)
-        self._setter = ParameterSetter(
-            env, targets, env.single_observation_space, env.single_action_space, arrays, env.num_envs
+        self._transforms = TargetTransforms(
+            targets, env.single_observation_space, env.single_action_space, env.num_envs
         )
+        self._setter = ParameterSetter(env, targets, self._transforms, arrays)
         self.episodic = self._setter.episodic
         if self.episodic:
             raise ValueError(
@@ -41,11 +43,11 @@ class Native(Backend):
                 'vectorization_mode="sync"'
             )
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
-        self.moves_observations = self._setter.moves_observations
+        self.moves_observations = self._transforms.observation is not None
         self.late = self._setter.late
-        self.needs_valid = self._setter.moves
-        self.has_noise = self._setter.has_noise
-        self.is_drawn = self._setter.is_drawn
+        self.needs_valid = bool(self._transforms)
+        self.has_noise = self._transforms.has_noise
+        self.is_drawn = self._transforms.is_drawn
 
     def set(self, columns: tuple[Column, ...]) -> None:
         """Set the vector environment's own parameters."""
@@ -53,7 +55,7 @@ class Native(Backend):
 
     def place(self, noise_key: NoiseKey) -> None:
         """Set the environments and clock readings for which random numbers are drawn."""
-        self._setter.place(noise_key)
+        self._transforms.draws.noise_key = noise_key
 
     def current(self) -> tuple[float, ...]:
         """Return the current values of the targets."""
@@ -65,9 +67,9 @@ class Native(Backend):
         beginning = np.ones(self._env.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
         observations, infos = check_reset(self._env.reset(seed=seed, options=options))
         self._setter.again()
-        self._setter.begin(np.flatnonzero(beginning).tolist())
-        if self.moves_observations:
-            moved = self._setter.observation(observations, first=beginning)
+        self._transforms.begin(np.flatnonzero(beginning).tolist())
+        if self._transforms.observation is not None:
+            moved = self._transforms.observation(observations, first=beginning)
             if not beginning.all():
                 # Sub-environments that are not reset keep their last observations.
                 moved[~beginning] = self.last[~beginning]
@@ -77,20 +79,21 @@ class Native(Backend):
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
         """Make a vector step. A step that only starts an episode keeps its reward, which is not transformed."""
-        setter = self._setter
-        if setter.moves_actions:
-            setter.begin(np.flatnonzero(~valid).tolist())
-            actions = setter.action(actions)
+        transforms = self._transforms
+        if transforms.action is not None:
+            transforms.begin(np.flatnonzero(~valid).tolist())
+            actions = transforms.action(actions)
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
-        if setter.moves_rewards:
-            rewards = np.where(valid, setter.reward(np.asarray(rewards, dtype=np.float64)), rewards)
-        if setter.moves_observations:
+        if transforms.reward is not None:
+            rewards = np.where(valid, transforms.reward(np.asarray(rewards, dtype=np.float64)), rewards)
+        if transforms.observation is not None:
             if "final_obs" in infos:
-                infos = {**infos, "final_obs": self._final(infos["final_obs"], observations)}
+                final = _moved_final(transforms.observation, infos["final_obs"], observations)
+                infos = {**infos, "final_obs": final}
             first = np.logical_or(terminated, truncated) if self._same_step else ~valid
-            observations = setter.observation(observations, first)
+            observations = transforms.observation(observations, first)
         if self._same_step:
-            setter.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
+            transforms.begin(np.flatnonzero(np.logical_or(terminated, truncated)).tolist())
         self.last = observations
         return observations, rewards, terminated, truncated, infos
 
@@ -112,7 +115,7 @@ class Native(Backend):
         if lost:
             self._warn_of_lost(lost)
             return None
-        delayed = encode(self._setter.delayed)
+        delayed = encode(self._transforms.delayed)
         try:
             known = known_state(self._env)
         except ValueError as error:
@@ -135,15 +138,16 @@ class Native(Backend):
         check_wrappers(snapshot["wrappers"], self._layers.names)
         restore_known_state(self._env, snapshot["known"])
         self._layers.load_state_dict(snapshot["wrappers"])
-        self._setter.delayed = decode(snapshot["delayed"])
+        self._transforms.delayed = decode(snapshot["delayed"])
         self.last = decode(snapshot["last"])
 
-    def _final(self, final: Any, observations: Any) -> Any:
-        """Transform the final observations of ended episodes; None for the other sub-environments."""
-        ended = [i for i in range(len(final)) if final[i] is not None]
-        batch = np.zeros_like(observations)
-        batch[ended] = [final[i] for i in ended]
-        moved = np.full(len(final), None, dtype=object)
-        for i, observation in zip(ended, self._setter.observation(batch)[ended], strict=True):
-            moved[i] = observation
-        return moved
+
+def _moved_final(transform: Callable[[Any], Any], final: Any, observations: Any) -> Any:
+    """Transform the final observations of ended episodes; None for the other sub-environments."""
+    ended = [i for i in range(len(final)) if final[i] is not None]
+    batch = np.zeros_like(observations)
+    batch[ended] = [final[i] for i in ended]
+    moved = np.full(len(final), None, dtype=object)
+    for i, observation in zip(ended, transform(batch)[ended], strict=True):
+        moved[i] = observation
+    return moved

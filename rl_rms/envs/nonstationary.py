@@ -102,8 +102,8 @@ class NonStationary(Changing, Parametrized):
             self.observation_space = self._observer.space
         # A plain environment has no curriculum, adversary or observer, no target that ends episodes, and no target
         # that needs random numbers. Each step of a plain environment only sets the values of the schedules.
-        setter = self._setter
-        is_plain = not (self._feedback.is_needed or setter.episodic or setter.is_drawn or self._observer)
+        is_drawn, episodic = self._transforms.is_drawn, self._setter.episodic
+        is_plain = not (self._feedback.is_needed or episodic or is_drawn or self._observer)
         self._passes_on = self._is_passive = self._is_passive and is_plain
         self._regime_shown = 0
         self.last_observation: Any = None
@@ -235,6 +235,6 @@ class NonStationary(Changing, Parametrized):
         return observer.add(observation, self.parameter_values, self._clock.reading, changed)
 
     def _set(self) -> None:
-        if self._setter.is_drawn:
-            self._setter.place(self._clock.noise_key)
+        if self._transforms.is_drawn:
+            self._transforms.draws.noise_key = self._clock.noise_key
         self._setter.set(self._clock.values + self._task)

@@ -11,7 +11,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from rl_rms.envs.config import check_observe
-from rl_rms.envs.transforms import Array, Space, is_float_box
+from rl_rms.envs.spaces import Space, is_float_box
+from rl_rms.envs.transforms import Array
 
 
 class Observer:

@@ -19,7 +19,8 @@ from rl_rms.envs.snapshots import (
     known_state,
     restore_known_state,
 )
-from rl_rms.envs.transforms import moved_space
+from rl_rms.envs.target_transforms import TargetTransforms
+from rl_rms.envs.targets import moved_space
 
 Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
@@ -38,8 +39,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], targets: Sequence[str]) -> None:
         RecordConstructorArgs.__init__(self, targets=targets)
         gym.Wrapper.__init__(self, env)
-        self._setter = ParameterSetter(env, targets, env.observation_space, env.action_space)
-        if self._setter.moves_observations:
+        self._transforms = TargetTransforms(targets, env.observation_space, env.action_space)
+        self._setter = ParameterSetter(env, targets, self._transforms)
+        if self._transforms.observation is not None:
             self.observation_space = moved_space(env.observation_space, targets)
         self._layers = Layers(env, env.unwrapped)
         # If the episode is replayed, the replay also restores wrappers whose state cannot be saved.
@@ -54,10 +56,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._last_observation: Any = None
         # Values of the next episode, before the step that truncates the current episode; else None.
         self._upcoming: tuple[float, ...] | None = None
-        setter = self._setter
-        self._is_passive = self._episode is None and not (
-            setter.moves_actions or setter.moves_rewards or setter.moves_observations
-        )
+        self._is_passive = self._episode is None and not self._transforms
         # Whether the next step only calls ``env.step``.
         self._passes_on = self._is_passive
 
@@ -74,11 +73,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     @property
     def parameter_noise_key(self) -> NoiseKey:
         """The key of the noise's random numbers; see `NoiseKey`."""
-        return self._setter.noise_key
+        return self._transforms.draws.noise_key
 
     @parameter_noise_key.setter
     def parameter_noise_key(self, noise_key: NoiseKey) -> None:
-        self._setter.place(noise_key)
+        self._transforms.draws.noise_key = noise_key
 
     @property
     def parameter_targets(self) -> tuple[str, ...]:
@@ -136,7 +135,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._problem = None
         if not self._has_begun:
             return None
-        delayed = encode(self._setter.delayed)
+        delayed = encode(self._transforms.delayed)
         try:
             if self._episode is None:
                 wrappers, inside = self._layers.state_dict(), {"known": known_state(self.env)}
@@ -179,7 +178,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                     f"{type(self.unwrapped).__name__} was not restored exactly, because the replay of its episode "
                     "gave other transitions; the environment continues from the end of the replay"
                 )
-        self._setter.delayed = decode(snapshot["delayed"])
+        self._transforms.delayed = decode(snapshot["delayed"])
         self._has_begun = True
 
     @property
@@ -209,9 +208,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._last_observation, self._has_begun = observation, True
         # Some environments overwrite the values of targets when they are reset.
         self._setter.again()
-        self._setter.begin()
-        if self._setter.moves_observations:
-            observation = self._setter.observation(observation, first=True)
+        self._transforms.begin()
+        if self._transforms.observation is not None:
+            observation = self._transforms.observation(observation, first=True)
         return observation, info
 
     def step(self, action: Any) -> Transition:
@@ -222,22 +221,22 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             return transition
         if self._upcoming is not None:
             return self._last_step(action)
-        setter = self._setter
-        if setter.moves_actions:
-            action = setter.action(action)
+        transforms = self._transforms
+        if transforms.action is not None:
+            action = transforms.action(action)
         if self._episode is None:
             transition = self.env.step(action)
         else:
-            self._episode.add(action, setter.values)
+            self._episode.add(action, self._setter.values)
             transition = self.env.step(action)
             self._last_observation = transition[0]
-        if not (setter.moves_rewards or setter.moves_observations):
+        if transforms.reward is None and transforms.observation is None:
             return transition
         observation, reward, terminated, truncated, info = transition
-        if setter.moves_rewards:
-            reward = float(setter.reward(check_reward(reward)))
-        if setter.moves_observations:
-            observation = setter.observation(observation)
+        if transforms.reward is not None:
+            reward = float(transforms.reward(check_reward(reward)))
+        if transforms.observation is not None:
+            observation = transforms.observation(observation)
         return observation, reward, terminated, truncated, info
 
     def _last_step(self, action: Any) -> Transition:

@@ -7,7 +7,6 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
-from rl_rms.envs import transforms
 from rl_rms.envs.backend import OTHERWISE, Backend, Transitions
 from rl_rms.envs.checks import check_reset
 from rl_rms.envs.clocks import Column, Mask
@@ -17,6 +16,7 @@ from rl_rms.envs.layers import Layers, State, WrapperStates, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parametrized import Parametrized, find_parametrized
 from rl_rms.envs.resilient_sync import continue_sync
+from rl_rms.envs.targets import parse_targets
 
 
 class SubEnvs(Backend):
@@ -50,8 +50,10 @@ class SubEnvs(Backend):
         is_reached = isinstance(base, SyncVectorEnv) or all(base.call("has_wrapper_attr", "wrapper_states"))
         self._can_save = self._is_ready and is_reached
         self._columns: tuple[Column | None, ...] = (None,) * len(targets)
-        self.moves_observations = any(target.startswith("observation.") for target in targets)
-        self.has_noise, self.is_drawn = transforms.has_noise(targets), transforms.is_drawn(targets)
+        transforms = parse_targets(targets)
+        self.moves_observations = any(one.group == "observation" for one in transforms)
+        self.has_noise = any(one.has_noise for one in transforms)
+        self.is_drawn = any(one.is_drawn for one in transforms)
         self.episodic = self._get("parameter_episodic")[0] if targets else ()
         self.late = self._get("parameter_late")[0] if targets else ()
         self.needs_valid = bool(self.episodic)

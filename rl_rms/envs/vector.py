@@ -27,7 +27,7 @@ from rl_rms.envs.observers import Observer
 from rl_rms.envs.phase_clocks import PhaseClocks
 from rl_rms.envs.schedules import Ints, Schedule, as_schedules
 from rl_rms.envs.seeds import first_seed
-from rl_rms.envs.transforms import moved_space
+from rl_rms.envs.targets import moved_space
 
 _REGIME_MASK = f"_{REGIME}"
 _CLOCKS: dict[str, Callable[..., Clock]] = {

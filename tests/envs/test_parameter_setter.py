@@ -5,28 +5,30 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
 
 from rl_rms.envs import NonStationary, make_vec
-from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
 from rl_rms.envs.schedules import PoissonJumps, Step
+from rl_rms.envs.target_transforms import TargetTransforms
 from tests.naming import naming
 
 
-def setter_of(env, targets, **kwargs):
-    return ParameterSetter(env, targets, env.observation_space, env.action_space, **kwargs)
+def setter_of(env, targets):
+    return ParameterSetter(env, targets, TargetTransforms(targets, env.observation_space, env.action_space))
 
 
 def test_set_writes_only_the_values_that_differ(probe):
     env = probe()
-    setter = setter_of(env, ["level", "reward.offset"])
+    targets = ["level", "reward.offset"]
+    transforms = TargetTransforms(targets, env.observation_space, env.action_space)
+    setter = ParameterSetter(env, targets, transforms)
     assert (setter.values, setter.current()) == ((None, None), (1.0, 0.0))
     setter.set((3.0, 5.0))
-    assert (env.level, setter.values, setter.reward(1.0)) == (3.0, (3.0, 5.0), 6.0)
+    assert (env.level, setter.values, transforms.reward(1.0)) == (3.0, (3.0, 5.0), 6.0)
     env.level = 7.0
     setter.set((3.0, 6.0))
-    assert (env.level, setter.reward(1.0)) == (7.0, 7.0)
+    assert (env.level, transforms.reward(1.0)) == (7.0, 7.0)
     setter.again()
     assert env.level == 3.0
 
@@ -37,101 +39,14 @@ def test_set_does_not_write_none(probe):
     assert env.level == 1.0
 
 
-def test_observation_gain_and_offset_change_every_component(probe):
-    setter = setter_of(probe(), ["observation.gain", "observation.offset"])
-    setter.set((2.0, -1.0))
-    moved = setter.observation(np.array([1.0, 4.0], np.float32))
-    assert (moved.tolist(), moved.dtype) == ([1.0, 7.0], np.float32)
-
-
-def test_observation_mask_of_one_gives_zeros(probe):
-    setter = setter_of(probe(), ["observation.mask"])
-    setter.set((1.0,))
-    assert setter.observation(np.array([1.0, 4.0], np.float32)).tolist() == [0.0, 0.0]
-
-
-def test_observation_of_uint8_is_rounded_and_clipped(probe):
-    env = probe()
-    env.observation_space = Box(0, 255, (1, 3), np.uint8)
-    image = np.array([[10, 101, 250]], np.uint8)
-    setter = setter_of(env, ["observation.gain", "observation.offset"])
-    setter.set((1.5, -20.0))
-    moved = setter.observation(image)
-    assert (moved.tolist(), moved.dtype) == ([[0, 132, 255]], np.uint8)
-    noisy = setter_of(env, ["observation.noise"])
-    noisy.set((20.0,))
-    noise = noisy.observation(np.full((1, 3), 100, np.uint8)).astype(int) - 100
-    assert (noise < 0).any() or (noise > 0).any()
-    assert np.abs(noise).max() < 120
-
-
-PARTS = gym.spaces.Dict(
-    {"camera": gym.spaces.Tuple([Box(0, 255, (2, 2), np.uint8)]), "joints": Box(-1.0, 1.0, (2,))}
-)
-
-
-def test_part_of_an_observation_changes_without_the_others(probe):
-    env = probe()
-    env.observation_space = PARTS
-    setter = setter_of(env, ["observation.camera.0.offset", "observation.joints.noise"])
-    setter.set((3.0, 0.0))
-    seen = {"camera": (np.ones((2, 2), np.uint8),), "joints": np.zeros(2, np.float32)}
-    moved = setter.observation(seen)
-    assert (moved["camera"][0].tolist(), moved["joints"].tolist()) == ([[4, 4], [4, 4]], [0.0, 0.0])
-    assert seen["camera"][0].tolist() == [[1, 1], [1, 1]]
-    setter.set((3.0, 1.0))
-    assert 0.0 not in setter.observation(seen)["joints"].tolist()
-
-
-def test_part_with_drawn_offsets_needs_their_scale(probe):
-    env = probe()
-    env.observation_space = PARTS
-    with pytest.raises(ValueError, match=naming("observation.joints.offsets_draw", "observation.joints.offsets")):
-        setter_of(env, ["observation.joints.offsets_draw"])
-
-
-def test_action_delay_executes_earlier_actions_after_idle_ones(probe):
-    setter = setter_of(probe(), ["action.delay"])
-    setter.set((1.0,))
-    given = [np.full(2, value, np.float32) for value in (0.25, 0.5)]
-    assert [setter.action(one).tolist() for one in given] == [[0.0, 0.0], [0.25, 0.25]]
-    setter.begin()
-    assert setter.action(given[0]).tolist() == [0.0, 0.0]
-
-
-def test_restored_delay_gives_the_same_actions(probe):
-    setter, other = (setter_of(probe(), ["action.delay"]) for _ in range(2))
-    for one in (setter, other):
-        one.set((1.0,))
-    setter.action(np.full(2, 0.25, np.float32))
-    other.delayed = setter.delayed
-    assert other.action(np.zeros(2, np.float32)).tolist() == [0.25, 0.25]
-
-
-def test_noise_depends_on_the_noise_key(probe):
-    setter, other = (setter_of(probe(), ["reward.noise"]) for _ in range(2))
-    assert setter.has_noise
-    for one in (setter, other):
-        one.set((1.0,))
-        one.place(NoiseKey(3, (0,), (0,), (17,)))
-    assert setter.reward(0.0) == other.reward(0.0) != 0.0
-    other.place(NoiseKey(3, (0,), (0,), (18,)))
-    assert setter.reward(0.0) != other.reward(0.0)
-
-
 def test_arrays_of_a_vector_environment_change_each_row():
     env = gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point").unwrapped
-    setter = ParameterSetter(
-        env,
-        ["length", "observation.offset"],
-        env.single_observation_space,
-        env.single_action_space,
-        arrays=["length", "observation.offset"],
-        num_envs=2,
-    )
+    targets = ["length", "observation.offset"]
+    transforms = TargetTransforms(targets, env.single_observation_space, env.single_action_space, num_envs=2)
+    setter = ParameterSetter(env, targets, transforms, arrays=targets)
     setter.set((np.array([0.5, 0.25]), np.array([0.0, 1.0])))
     assert env.length.tolist() == [0.5, 0.25]
-    moved = setter.observation(np.zeros((2, 4), np.float32))
+    moved = transforms.observation(np.zeros((2, 4), np.float32))
     assert moved[:, 0].tolist() == [0.0, 1.0]
 
 
@@ -159,41 +74,11 @@ def test_pickled_setter_sets_the_values_again():
     assert (copied.values, copied.current()) == ((0.25,), (0.25,))
 
 
-@pytest.mark.parametrize(
-    ("target", "named"),
-    [
-        ("nothing", ("'nothing'", "length", "reward.scale")),
-        ("observation.permut", ("'observation.permut'", "observation.permute")),
-        ("observation.offsets_draw", ("'observation.offsets_draw'", "'observation.offsets'")),
-    ],
-)
-def test_unknown_target_is_named_with_the_choices(probe, target, named):
-    with pytest.raises(ValueError, match=naming(*named)):
-        setter_of(probe(), [target])
-
-
-@pytest.mark.parametrize(
-    ("target", "space", "named"),
-    [
-        ("observation.gain", Discrete(3), "Box of floats"),
-        ("observation.permute", Box(0.0, 1.0, (1,)), "more than one"),
-    ],
-)
-def test_target_that_does_not_fit_the_space_names_both(probe, target, space, named):
-    env = probe()
-    with pytest.raises(ValueError, match=naming(f"'{target}'", named)):
-        ParameterSetter(env, [target], space, env.action_space)
-
-
-def test_value_out_of_bounds_names_target_and_value(probe):
-    setter = setter_of(probe(), ["observation.mask"])
-    with pytest.raises(ValueError, match=naming("observation.mask", "[0, 1]", "1.5")):
-        setter.set((1.5,))
-
-
 def test_arrays_in_an_unbatched_environment_name_the_remedy(probe):
+    env = probe()
+    transforms = TargetTransforms([], env.observation_space, env.action_space, num_envs=2)
     with pytest.raises(ValueError, match=naming("'level'", 'vectorization_mode="sync"', "batched=True")):
-        setter_of(probe(), ["level"], arrays=["level"], num_envs=2)
+        ParameterSetter(env, ["level"], transforms, arrays=["level"])
 
 
 class Damped(gym.RewardWrapper):

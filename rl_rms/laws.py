@@ -245,7 +245,8 @@ def least_error_half_life(
         return math.inf
     if best == 0:
         return octaves[0]
-    # The result is the vertex of the parabola through the errors of the best octave and its two neighbors.
+    # Over log2 of the half-life, a parabola fits the errors of the best power of two and its two neighbors. The
+    # result is the half-life at the minimum of the parabola.
     before, at, after = errors[best - 1 : best + 2]
     return octaves[best] * math.exp(0.5 * LN2 * (before - after) / (before - 2.0 * at + after))
 

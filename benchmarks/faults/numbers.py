@@ -1,8 +1,8 @@
 """Rewards, observations and gradients that are nan, infinite or huge, for each value of `on_nonfinite`.
 
-The benchmark injects a reward or an observation at a random step of a short training run, or a value into a random
-coordinate of one gradient. The training uses a random autoreset mode and a random entry of `KINDS`, such as A2C in
-numpy, REINFORCE in autograd, or A2C with normalizers.
+In each short training run, such a value replaces a reward or one coordinate of an observation at a random env
+step, or one coordinate of a gradient. The training uses a random autoreset mode and a random entry of `KINDS`,
+such as A2C in numpy, REINFORCE in autograd, or A2C with normalizers.
 
 - With "skip", a value that is nan or infinite counts as lost in three cases: the value ends the training; the
   training does not count the value; or a parameter, a statistic of a normalizer or a return becomes nonfinite.

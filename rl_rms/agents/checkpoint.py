@@ -100,7 +100,7 @@ def constructor_arguments(
         config = config_class.from_dict(contents["config"], **changed)
     module = None if isinstance(policy, PolicyConfig) else policy
     if contents["user_policy"] and module is None:
-        raise ValueError(f"{path} was saved with a user's policy module; pass this module as policy=...")
+        raise ValueError(f"{path} has the weights of your own policy module; pass such a module as policy=...")
     if isinstance(policy, PolicyConfig) and policy != config.policy:
         raise ValueError(
             f"{path} was saved with policy={config.policy}, got policy={policy}; pass the saved policy"

@@ -39,7 +39,7 @@ class Collector:
 
     Args:
         env: The vector environment.
-        mask_actions: Whether to read the valid actions from ``info["action_mask"]`` or, in a Dict observation,
+        mask_actions: Whether to mask invalid actions with ``info["action_mask"]`` or, in a Dict observation,
             from ``action_mask``.
         log_info: Entries of ``info`` whose means are logged.
         on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.

@@ -104,7 +104,8 @@ def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> 
         policy: The argument ``policy``.
 
     Raises:
-        TypeError: If an argument has a wrong type. The message names the replacement.
+        TypeError: If ``env`` or ``policy`` is the name of a policy, there are several positional arguments, or
+            ``policy`` has a wrong type. The message names the replacement.
     """
     policies = [one for one in (*given[:1], env, policy) if isinstance(one, str) and one.endswith("Policy")]
     if policies:

@@ -98,7 +98,7 @@ def newest_run(words: Sequence[str]) -> Path:
     """Find the run that was started or resumed last in the folders that command-line words name.
 
     Raises:
-        UserError: If a folder does not exist, contains no run, or contains only logs of scripts.
+        UserError: If a word matches no folder, or none of the folders is a run of ``rl-rms train``.
     """
     folders = [folder for word in words for folder in _folders(word)[1]]
     ours = [folder for folder in folders if (folder / CONFIG).is_file()]

@@ -111,7 +111,7 @@ def one_sentence(message: str) -> str:
         return text
     known = _TYPE.findall(kinds)
     if not key or _TYPE.sub("", kinds).strip(", "):
-        # The parser of a nested class leaves out the prefix of its keys.
+        # For a nested class, jsonargparse's error names the key without its prefix, which is added here.
         joint = "." if re.match(r"\w+ must be ", reason) else ": "
         return f"{key}{joint}{reason}" if key else str(reason)
     names = [_KINDS.get(one) or f"one of {one[len('typing.Literal[') : -1]}" for one in known]

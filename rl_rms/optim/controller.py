@@ -31,8 +31,8 @@ class HalfLifeController:
     """Converts the half-life of a parameter group to its current decay.
 
     The group's entry ``"alpha"`` is the decay, or None before it is known. The group's entry ``"half_life"`` is
-    None for a fixed decay, a string such as ``"50_000 steps"`` for a half-life in env steps, ``"match"`` or
-    ``"auto"``. `rl_rms.RMSprop` describes the arguments.
+    ``"match"``, ``"auto"``, a half-life in env steps such as ``"50_000 steps"``, or None for a fixed decay. A
+    half-life in updates is a fixed decay. `rl_rms.RMSprop` describes the arguments.
 
     Raises:
         ValueError: If an argument is out of its range.

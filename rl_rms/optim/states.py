@@ -30,7 +30,8 @@ def checked_state(
         param: The parameter.
         group: The options of its group.
         name: The parameter's name in error messages.
-        needed: The options whose averages must be present. Averages of other options start at 0.
+        needed: Options, such as ``momentum``, whose state entries must be present. Missing entries of other
+            options start at 0.
 
     Returns:
         A new state whose tensors share no memory with the given state.

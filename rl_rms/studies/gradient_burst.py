@@ -161,7 +161,7 @@ def returns(results: Results, event: str, **which: Any) -> Floats:
 
 
 def lost(results: Results, event: str, **which: Any) -> Estimate:
-    """Return the loss of return by an event, paired by seed."""
+    """Estimate by how much an event lowers the agent's return, paired by seed."""
     return interquartile_mean(returns(results, "none", **which) - returns(results, event, **which))
 
 
@@ -187,7 +187,7 @@ def tables(results: Results) -> Sequence[Table]:
     for which in contenders(results):
         plain = str(interquartile_mean(returns(results, "none", **which)))
         earned.append([f"A2C, {_named(which)}", plain, *(_cost(results, event, which) for event in HARM)])
-    losses = [f"loss of return by {event}; growth of root v" for event in HARM.values()]
+    losses = [f"return lost after {event}; growth of root v" for event in HARM.values()]
     return [
         Table(["burst and optimizer", "longest step / lr", "updates until recovery", "steps lost"], rows),
         Table(["agent", "return without event", *losses], earned),

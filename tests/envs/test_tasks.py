@@ -50,7 +50,7 @@ def test_checkers_warn_only_of_the_inner_environment(name, check):
     new = {
         message
         for message in said(check, make_task(name)) - of_the_base
-        # The checker warns of every wrapper, and of unbounded observations under an offset.
+        # Gymnasium's checker warns about every wrapper, and about infinite bounds of the `Offset` tasks.
         if "is different from the unwrapped version" not in message
         and not (name.startswith("Offset") and "infinity" in message)
     }

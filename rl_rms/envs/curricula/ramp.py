@@ -57,7 +57,7 @@ class LinearRamp(Curriculum):
 
     def _draw(self) -> tuple[Task, Any]:
         share = self.difficulty
-        # The formula gives exactly the values of start and end at the ends of the ramp.
+        # Unlike ``low + share * (end - low)``, this sum has no rounding error at the ends of the ramp.
         return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:

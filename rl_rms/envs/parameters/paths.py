@@ -1,4 +1,4 @@
-"""Targets that are numbers anywhere inside an environment, named by paths such as ``"model.opt.gravity[2]"``.
+"""Targets that are attributes anywhere inside an environment, named by paths such as ``"model.opt.gravity[2]"``.
 
 A name is an attribute of an object, or a key of a dictionary. An index in brackets selects an element.
 """

@@ -90,7 +90,7 @@ class AdversarialBurst(Schedule):
         """Return the schedule with one more burst.
 
         Args:
-            clock: First clock of the burst in env steps, not before the end of the last burst.
+            clock: Clock reading at which the burst begins, in env steps, at or after the end of the last burst.
             value: ``low`` or ``high``.
 
         Raises:

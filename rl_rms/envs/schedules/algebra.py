@@ -193,7 +193,7 @@ class _Limited(Derived):
 
     @property
     def center(self) -> float:
-        """The middle of finite bounds, else the schedule's center within the limits."""
+        """The middle of the bounds if both are finite, else the schedule's center, moved into the limits."""
         return center_of(self.bounds, float(self._limit(np.array([self.schedule.center]))[0]))
 
     @property

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 
-# The ends of a block are drawn one by one, and the values between them at once. A drift requests values in such
-# blocks.
+# The ends of a block are drawn one by one, and the values between them at once. `rl_rms.envs.drift` requests the
+# values of blocks of the same length.
 _LEVELS = 12
 BLOCK = 2**_LEVELS
 # Number of blocks from clock 0 to the last clock.

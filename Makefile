@@ -126,7 +126,7 @@ newest:
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python $(INSTALL) --upgrade $(TORCH) -e '.[dev,docs,$(EXTRAS)]'
 
-# The lowest versions do not affect the documentation tools, so they are not installed.
+# The documentation tools are not installed, because the lowest versions do not affect them.
 .venv-lowest/installed: constraints-lowest.txt pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python $(INSTALL) -c constraints-lowest.txt -e '.[dev,$(EXTRAS)]'

@@ -147,8 +147,8 @@ class Agent:
             self.learner.set_timescale(self.session.changing.timescale)
         self.training = TrainingState()
         self.episodes = self.training.episodes
-        # The callbacks of the current or last training, and the saved states that a loaded agent's first `learn`
-        # restores.
+        # The callbacks of the current or last training run, and the saved states that a loaded agent's first
+        # `learn` restores.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
 
@@ -275,7 +275,7 @@ class Agent:
             try:
                 trainer.train(self, callbacks, logger, log_interval)
             except BaseException:
-                # A Ctrl-C that ended this training must not end the next training.
+                # A Ctrl-C that ended this training run must not end the next one.
                 self.training.is_interrupted = False
                 raise
             finally:

@@ -61,8 +61,9 @@ class EvalCallback(Periodic):
         clocks: Clock readings, in env steps, at which the agent is evaluated, with tags
             ``eval/mean_reward/at_<clock>``. None evaluates at the current reading of the agent's environment, or
             in a separate environment whose clock starts at 0.
-        best_path: File for the agent with the best mean return over all clocks so far; None saves no agent.
-        stop_at: Mean return over all clocks at which the training stops; None for no such limit.
+        best_path: File for the agent with the best mean return over all clock readings so far; None saves no
+            agent.
+        stop_at: Mean return over all clock readings at which the training stops; None for no such limit.
         patience: Evaluations in a row without a better mean return after which the training stops, >= 1; None for
             no such limit.
         at_end: Whether to evaluate also after the rollout that reaches the ``total_timesteps`` of `Agent.learn`.
@@ -73,7 +74,7 @@ class EvalCallback(Periodic):
         progress: Function that is called after each evaluation episode with the number of finished episodes and
             the number of all episodes; None for no function. `ProgressCallback` sets this function.
         results: All evaluations since this callback was made.
-        best_mean_reward: The best mean return over all clocks; it is ``-inf`` before the first evaluation.
+        best_mean_reward: The best mean return over all clock readings; it is ``-inf`` before the first evaluation.
 
     Raises:
         ValueError: If an argument is out of its range; or at the start of the training, if ``env`` is None and the

@@ -2,7 +2,7 @@
 
 In every round the server sends the policy's parameters p to the clients. Client i takes some updates by plain
 gradient descent in its own environment and reports the direction ``g_i``, the mean gradient of these updates.
-`Placement` names the owner of RMSprop's second moment v:
+`rl_rms.agents.federated_config.Placement` names the owner of RMSprop's second moment v:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           as in FedAdam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i

@@ -157,7 +157,9 @@ class Learner(ABC):
             FloatingPointError: If a gradient is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         if not totals.env_steps:
-            return Update({})  # The rollouts contain only reset frames, which change no statistics.
+            # The rollouts contain only reset frames and failed steps, which change no statistics.
+            self.scaling.end_returns(rollout.done.any(axis=0))
+            return Update({})
         self.scaling.set_span(self.env_steps_per_update(totals))
         batch = self.batch(rollout, state, num_timesteps)
         result = Update({})

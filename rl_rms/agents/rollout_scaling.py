@@ -5,10 +5,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from rl_rms.agents.checkpoint_checks import check_like
 from rl_rms.agents.normalize import ObservationNormalizer, RewardNormalizer
 from rl_rms.agents.rollout import Rollout
 from rl_rms.agents.workers import Workers
+
+Bools = npt.NDArray[np.bool_]
 
 
 class RolloutScaling:
@@ -64,6 +69,11 @@ class RolloutScaling:
         before = self._observation.num_jumps
         self._observation.update(rollout.observations, rollout.known, workers)
         return self._observation.num_jumps != before
+
+    def end_returns(self, ended: Bools) -> None:
+        """Restart the discounted returns of the sub-environments whose episodes ended, shape ``(num_envs,)``."""
+        if self._reward is not None:
+            self._reward.returns = np.where(ended, 0.0, self._reward.returns)
 
     def restart_returns(self) -> None:
         """Restart the discounted returns, because all sub-environments begin new episodes."""

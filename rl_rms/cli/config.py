@@ -374,7 +374,11 @@ def read_file_of(kind: str, name: str, keys: Sequence[str], *required: str) -> t
 
 
 def read_beside(path: Path, config: str) -> dict[str, Any]:
-    """Read a run configuration as plain data, by packaged name or by a path relative to the folder of ``path``.
+    """Read a run configuration as plain data.
+
+    Args:
+        path: File that names the configuration.
+        config: Packaged name, or path relative to the folder of ``path`` or to the working folder.
 
     Raises:
         UserError: If there is no such configuration.

@@ -85,9 +85,10 @@ def main(argv: Sequence[str]) -> int:
     )
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
     # The first sentence on each key in the docstring of its class.
-    described = re.findall(r"^ +(\w+): (.+?\.)\s", FederationConfig.__doc__ or "", re.DOTALL | re.MULTILINE)
-    for name, meaning in described:
-        text = " ".join(meaning.replace("``", "").split())
+    described = dict(re.findall(r"^ +(\w+): (.+?\.)\s", FederationConfig.__doc__ or "", re.DOTALL | re.MULTILINE))
+    names = [key.name for key in dataclasses.fields(FederationConfig)]
+    for name in names:
+        text = " ".join(described[name].replace("``", "").split())
         of_the_file.add_argument(f"--{name}", type=str, metavar="VALUE", default=SUPPRESS, help=text)
     parser.add_argument("--trust", action="store_true", help=HELP)
     arguments = parser.parse_args(list(argv))
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--workers must be >= 1, got {arguments.workers}")
     if not arguments.prepare:
         require_ray("flower", "a federation needs Flower and Ray", "flwr", "flwr.app", "ray")
-    changes = {name: read_value(arguments[name], f"--{name}") for name, _ in described if name in arguments}
+    changes = {name: read_value(arguments[name], f"--{name}") for name in names if name in arguments}
     folder = Path(arguments.federation)
     if (folder / FEDERATION).is_file():
         federation = _read_prepared(folder / FEDERATION)
@@ -111,7 +112,9 @@ def main(argv: Sequence[str]) -> int:
         federation = read_federation(arguments.federation, changes)
         folder = new_folder(Path(arguments.runs_dir), folder.stem, federation.seed)
     files.write(folder / FEDERATION, federation.to_text())
-    files.write(folder / "pyproject.toml", APP.format(folder=json.dumps(str(folder.absolute()))))
+    files.write(
+        folder / "pyproject.toml", APP.format(folder=json.dumps(str(folder.absolute()), ensure_ascii=False))
+    )
     if arguments.prepare:
         print(f"flwr run {folder}")
         return 0

@@ -17,7 +17,10 @@ KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
 KNOWN_WRAPPERS = ("minigrid.wrappers:", "stable_baselines3.common.atari_wrappers:")
 # These callbacks of the library write only into the run folder, except for EvalCallback's best_path.
 _LOCAL_CALLBACKS = ("AdaptationCallback", "EvalCallback", "HistogramCallback", "ProgressCallback")
-HELP = "Import code that the folder names, and follow its links. Use it only if you trust the folder's author."
+HELP = (
+    "Import code that the folder names, follow its links, and call callbacks that write elsewhere or send data. "
+    "Use it only if you trust the folder's author."
+)
 
 
 def see_working_folder() -> None:
@@ -35,9 +38,11 @@ def named_code(config: RunConfig) -> dict[str, str]:
     if not config.agent.optimizer.startswith(TRUSTED):
         named["agent.optimizer"] = config.agent.optimizer
     named |= {f"agent.policy.{name}": path for name, path in config.agent.policy.user_classes.items()}
-    for number, (name, _) in enumerate(named_callbacks(config.callbacks)):
+    for number, (name, arguments) in enumerate(named_callbacks(config.callbacks)):
         if ":" in name:
             named[f"callbacks.{number}"] = name
+        # EvalCallback may make an environment from an id.
+        named |= {place: text for place, text in _texts(f"callbacks.{number}", arguments) if ":" in text}
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
         named["env.curriculum.teacher.choose"] = teacher["choose"]
@@ -83,7 +88,7 @@ def _callbacks_with_effects_elsewhere(config: RunConfig) -> list[str]:
 
 
 def check_code(config: RunConfig, source: str, mend: str) -> None:
-    """Raise an error for a configuration that names code, or callbacks that may write elsewhere or send data.
+    """Raise an error for a configuration that names code.
 
     Args:
         config: The configuration.
@@ -91,31 +96,26 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
         mend: How the user can allow the code, as text for the error.
 
     Raises:
-        UserError: If the configuration names such code or callbacks.
+        UserError: If the configuration names code.
     """
     named = named_code(config)
     if named:
         listed = ", ".join(f"{key} {path!r}" for key, path in named.items())
         raise UserError(f"{source} names code that would be imported and run: {listed}; {mend}")
-    callbacks = _callbacks_with_effects_elsewhere(config)
-    if callbacks:
-        raise UserError(
-            f"{source} has callbacks that may write files outside of the folder, or send data: "
-            f"{', '.join(callbacks)}; {mend}"
-        )
 
 
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:
-    """Raise an error for code and links in a folder that is not trusted.
+    """Raise an error for code, links and callbacks with effects elsewhere in a folder that is not trusted.
 
     Args:
         config: The configuration in the folder.
         folder: The folder.
-        command: The command that would import the code.
+        command: The command. Only ``resume`` calls callbacks.
         trust: Whether the user trusts the folder. If so, imports also search the working folder.
 
     Raises:
-        UserError: If the folder is not trusted, and contains links or a configuration that `check_code` refuses.
+        UserError: If the folder is not trusted, and contains links or a configuration that names code or such
+            callbacks.
     """
     if trust:
         see_working_folder()
@@ -124,6 +124,12 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
 
     mend = f"give rl-rms {command} {folder} --trust if you trust the author of the folder"
     check_code(config, str(folder), mend)
+    callbacks = _callbacks_with_effects_elsewhere(config) if command == "resume" else []
+    if callbacks:
+        raise UserError(
+            f"{folder} has callbacks that may write files outside of the folder, or send data: "
+            f"{', '.join(callbacks)}; {mend}"
+        )
     try:
         files.check_no_links(folder)
     except ValueError as error:

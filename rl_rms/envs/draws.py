@@ -43,7 +43,7 @@ class Draws:
 
         Args:
             target: Name of the target.
-            numbers: Number of the draw: a scalar, or shape ``(num_envs,)``. Fractions are rounded.
+            numbers: Index of the draw, a scalar or shape ``(num_envs,)``. Fractions are rounded.
             size: Number of components.
 
         Returns:

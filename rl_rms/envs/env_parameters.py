@@ -25,7 +25,7 @@ class EnvParameter:
     example: Any
 
     def setter(self) -> Callable[[Any], None]:
-        """Return the function that sets the parameter; without effect as long as the parameter does not exist."""
+        """Return the function that sets the parameter. It has no effect until the parameter exists."""
         return self.parameter.setter(self.owner) if self.example is self.owner else self._set_if_it_exists
 
     def value(self) -> float:

@@ -115,7 +115,7 @@ def make_vec(
         try:
             env = gym.make_vec(native(find_spec(id)) or id, num_envs, vectorization_mode=mode, **given)
         except TypeError as error:
-            if "'autoreset_mode'" not in str(error):
+            if "unexpected keyword argument 'autoreset_mode'" not in str(error) or "autoreset_mode" not in given:
                 raise
             raise ValueError(
                 f"the native vector environment of {id} does not have the argument autoreset_mode, got "

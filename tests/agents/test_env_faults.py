@@ -110,7 +110,7 @@ def check_resume(make_agent, make_env, path):
 
 
 class Stumbling(Faulty):
-    """Fails at random. The random generator is part of the state, so a resumed training repeats the failures."""
+    """Fails at random. The random generator is part of the state, so a resumed run repeats the failures."""
 
     def step(self, action):
         observation, *others = super().step(action)
@@ -234,3 +234,19 @@ def test_a2c_restart_with_a_native_environment_id_uses_sync():
     agent = A2C("CartPole-v1", seed=0, on_env_error="restart")
     assert isinstance(agent.env, ResilientSyncVectorEnv)
     assert not isinstance(A2C("CartPole-v1", seed=0).env, ResilientSyncVectorEnv)
+
+
+def test_failed_step_in_a_rollout_of_its_own_ends_the_discounted_return():
+    made = []
+
+    def make():
+        made.append(Faulty("raise", at=2 if not made else None))
+        return made[-1]
+
+    agent = A2C(ResilientSyncVectorEnv([make]), n_steps=1, normalize_reward=True, on_env_error="restart", seed=0)
+    returns = []
+    agent.learn(4, lambda trained: returns.append(trained.reward_normalizer.returns.item()))
+    assert len(made) == 2
+    # Step 1, the failed step, the reset frame, and three more steps.
+    assert returns == pytest.approx([1.0, 0.0, 0.0, 1.0, 1.99, 1 + 0.99 * 1.99][: len(returns)])
+    assert len(returns) > 3

@@ -42,7 +42,7 @@ def test_federate_twice_in_a_second_makes_two_folders(federation_folder):
     assert len(list(Path("runs/mine").iterdir())) == 3
 
 
-@pytest.mark.parametrize("parent", ["runs", 'a "b" \\c é'])
+@pytest.mark.parametrize("parent", ["runs", 'a "b" \\c é 😀'])
 def test_prepare_writes_a_flower_app(federation_folder, capsys, parent):
     import tomllib
 

@@ -5,9 +5,11 @@ import glob
 import importlib
 import re
 import shlex
+from dataclasses import fields
 
 import pytest
 
+from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.cli.main import COMMANDS, main
 
 # The size of a terminal, in lines and columns.
@@ -94,3 +96,9 @@ def test_help_has_a_summary_of_every_command(capsys):
     for name, summary in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)
         importlib.import_module(f"rl_rms.cli.{name.replace('-', '_')}")
+
+
+def test_federate_help_explains_every_key(capsys):
+    shown = " ".join(help_of("federate", capsys).split())
+    for one in fields(FederationConfig):
+        assert re.search(rf"--{one.name} VALUE [A-Z]\w+", shown), one.name

@@ -13,8 +13,7 @@ from rl_rms.cli.seeds import parse_seeds, train_seeds
 from tests.cli.runs import command
 from tests.naming import mentions
 
-# A script in place of a training run. The script fails if it already runs in another process, and always for seed
-# 1.
+# A script in place of a training run. The script fails for seed 1, and if it already runs in another process.
 STAND_IN = """
 import json, os, sys
 seed = int(sys.argv[sys.argv.index("--seed") + 1])

@@ -4,7 +4,7 @@ import pytest
 
 from rl_rms.cli.config import parse_config, read_config
 from rl_rms.cli.main import main
-from rl_rms.cli.trust import check_code, named_code
+from rl_rms.cli.trust import check_folder, named_code
 
 MODULE = """
 from pathlib import Path
@@ -46,6 +46,7 @@ NAMED = {
     "agent.optimizer": {"agent": {"optimizer": "strangers.Mine"}},
     "env.curriculum.teacher.choose": {"env": {"curriculum": TEACHER}},
     "env.wrappers.1": {"env": {"wrappers": ["FlattenObservation", {"strangers:Damp": {}}]}},
+    "callbacks.0.env": {"callbacks": [{"EvalCallback": {"env": "strangers:Mine-v0"}}]},
     "env.kwargs.inner.0": {"env": {"kwargs": {"inner": ["strangers:Mine-v0"]}}},
     "env.kwargs.no_id": {"env": {"kwargs": {"no_id": "strangers:$"}}},
     "env.kwargs.by_id": {"env": {"kwargs": {"by_id": {"strangers:Mine-v0": 1}}}},
@@ -92,7 +93,6 @@ def test_run_folder_that_names_code_without_trust_raises(command, key, working_f
     assert not (working_folder / "imported").exists()
 
 
-@pytest.mark.parametrize("command", ["resume", "evaluate"])
 @pytest.mark.parametrize(
     "callback",
     [
@@ -103,24 +103,26 @@ def test_run_folder_that_names_code_without_trust_raises(command, key, working_f
     ],
     ids=str,
 )
-def test_run_folder_with_a_callback_that_writes_elsewhere_without_trust_raises(
-    command, callback, working_folder, capsys
-):
+def test_resume_with_a_callback_that_writes_elsewhere_without_trust_raises(callback, working_folder, capsys):
     write_run(working_folder / "run", {"callbacks": [callback]})
     (working_folder / "victim").mkdir()
     (working_folder / "victim" / "final.safetensors").write_text("precious")
-    assert main([command, "run"]) == 2
+    assert main(["resume", "run"]) == 2
     said = capsys.readouterr().err
     name = callback if isinstance(callback, str) else next(iter(callback))
-    for named in (name, "outside of the folder", f"rl-rms {command} run --trust"):
+    for named in (name, "outside of the folder", "rl-rms resume run --trust"):
         assert named in said
     assert [path.name for path in (working_folder / "victim").iterdir()] == ["final.safetensors"]
     assert (working_folder / "victim" / "final.safetensors").read_text() == "precious"
 
 
-def test_check_code_callbacks_without_effects_elsewhere_are_accepted():
+def test_check_folder_callbacks_without_effects_elsewhere_are_accepted(tmp_path):
     callbacks = ["AdaptationCallback", {"EvalCallback": {"every": 100}}, {"HistogramCallback": {"every": 100}}]
-    check_code(parse_config({"callbacks": callbacks}), "run", "")
+    check_folder(parse_config({"callbacks": callbacks}), tmp_path, "resume", trust=False)
+
+
+def test_check_folder_callbacks_that_write_elsewhere_are_accepted_by_evaluate(tmp_path):
+    check_folder(parse_config({"callbacks": ["WandbCallback"]}), tmp_path, "evaluate", trust=False)
 
 
 @pytest.mark.parametrize("key", NAMED)

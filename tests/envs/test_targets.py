@@ -51,7 +51,7 @@ def test_all_transform_targets_have_names_that_parse():
     }
 
 
-def test_neutral_values_are_those_of_the_group():
+def test_neutral_values_of_a_group_change_nothing():
     assert neutral_values("reward") == {"reward.scale": 1.0, "reward.offset": 0.0, "reward.noise": 0.0}
 
 

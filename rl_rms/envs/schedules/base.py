@@ -47,7 +47,7 @@ class Schedule(
         """Return the values at the given clock readings.
 
         Args:
-            t: Clocks in env steps, integers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
+            t: Clock readings in env steps, integers >= 0 and below ``2**62`` in any order, shape ``(n,)``.
             key: Stream of random numbers; only random schedules use it.
 
         Returns:
@@ -131,15 +131,15 @@ class Schedule(
         return matched_half_life(self.timescale / steps_per_update, snr)
 
     def value(self, t: int, key: Key) -> float:
-        """Value at one clock."""
+        """Value at one clock reading."""
         return float(self.values(np.array([t]), key)[0])
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
         """Return the clock readings at which the value jumps.
 
         Args:
-            t0: Clock before the first clock of the interval, in env steps.
-            t1: Last clock of the interval, in env steps.
+            t0: Clock reading before the interval, in env steps.
+            t1: Last clock reading of the interval, in env steps.
             key: Stream of random numbers.
 
         Returns:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _POINTS = 2_000
 _TITLE = 90
-# Clock readings are below 2**62. A float has 53 digits, so this is the largest float below 2**62.
+# Clock readings are below 2**62. A float has 53 binary digits, so this is the largest float below 2**62.
 _LONGEST = 2.0**62 - 2.0**9
 
 

@@ -27,7 +27,7 @@ def table(found: dict[str, list[list[Any]]]) -> str:
         "`python benchmarks/torture.py` injects the faults. The modules in `benchmarks/faults` define which "
         "faults count as lost. After SIGKILL, SIGINT or SIGTERM, the training is resumed, or started again if it "
         "has no checkpoint. Its last checkpoint is bit-identical to the last checkpoint of an uninterrupted "
-        "training.",
+        "training run.",
         "",
         "| fault | injected | survived | lost |",
         "|---|---:|---:|---:|",

@@ -158,7 +158,7 @@ class Learner(ABC):
         """
         if not totals.env_steps:
             # The rollouts contain only reset frames and failed steps, which change no statistics.
-            self.scaling.end_returns(rollout.done.any(axis=0))
+            self.scaling.end_returns(rollout.done)
             return Update({})
         self.scaling.set_span(self.env_steps_per_update(totals))
         batch = self.batch(rollout, state, num_timesteps)

@@ -70,10 +70,14 @@ class RolloutScaling:
         self._observation.update(rollout.observations, rollout.known, workers)
         return self._observation.num_jumps != before
 
-    def end_returns(self, ended: Bools) -> None:
-        """Restart the discounted returns of the sub-environments whose episodes ended, shape ``(num_envs,)``."""
+    def end_returns(self, done: Bools) -> None:
+        """Restart the discounted returns of the sub-environments whose episodes ended in a rollout.
+
+        Args:
+            done: Whether the transition was its episode's last, shape ``(num_steps, num_envs)``.
+        """
         if self._reward is not None:
-            self._reward.returns = np.where(ended, 0.0, self._reward.returns)
+            self._reward.returns = np.where(done.any(axis=0), 0.0, self._reward.returns)
 
     def restart_returns(self) -> None:
         """Restart the discounted returns, because all sub-environments begin new episodes."""

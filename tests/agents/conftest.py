@@ -3,10 +3,17 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode
 
 from rl_rms.agents.collector import Collector
 from rl_rms.envs import ResilientSyncVectorEnv
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Seeds torch's global random generator, so that modules have the same initial weights in every run."""
+    torch.manual_seed(0)
 
 
 class Counting(gym.Env):

@@ -16,7 +16,7 @@ medians and quartiles of these ratios over rounds.
 - SBX, which uses JAX: PPO with one epoch and one minibatch in a DummyVecEnv, because SBX has no A2C
 - gymnax: the training loop and the environments as one compiled function in JAX
 
-The benchmark skips libraries that are not installed.
+The benchmark needs Stable-Baselines3, and skips the other libraries if they are not installed.
 """
 
 import argparse

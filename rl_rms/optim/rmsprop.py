@@ -73,8 +73,8 @@ class RMSprop(Optimizer):
         differentiable: Whether autograd can differentiate the step, also with respect to a tensor ``lr``.
         half_life: ``69`` or ``"69 updates"`` (optimizer steps), ``"20_000 steps"`` (environment steps, summed over
             all sub-environments), a `HalfLife`, ``"match"`` or ``"auto"``.
-        rho: Decay of v per update, in [0, 1). If neither ``half_life``, ``rho`` nor ``alpha`` is given, the
-            preset's value is used, for torch 0.99 (a half-life of 69 updates).
+        rho: Decay of v per update, in [0, 1). Without ``half_life``, ``rho`` and ``alpha``, the preset determines
+            the decay. The preset ``"torch"`` has rho = 0.99, a half-life of 69 updates.
         steps_per_update: Environment steps that an update spans; None if unknown. The attribute may be set later.
         timescale: Autocorrelation time of the environment's changes, for ``half_life="match"``:
             ``"50_000 steps"`` (environment steps), a number of updates, or a `Timescale`; None if unknown. The

@@ -93,8 +93,8 @@ def tables(results: Results) -> Sequence[Table]:
                     *(f"{swing:.2f}" for swing in swings),
                 ]
             )
-    behind = [f"loss, {360 * phase:.0f}° behind" for phase in PHASES]
-    fluctuation = [f"fluctuation, {360 * phase:.0f}° behind" for phase in (IN, AGAINST)]
+    behind = [f"loss at {360 * phase:.0f}°" for phase in PHASES]
+    fluctuation = [f"fluctuation at {360 * phase:.0f}°" for phase in (IN, AGAINST)]
     return [Table(["optimizer and period in updates", *behind, "loss at 0° / loss at 180°", *fluctuation], rows)]
 
 

@@ -1,6 +1,6 @@
 """Saves and restores the state of MiniGrid's environments within an episode: the agent, the grid and its objects.
 
-An object may be in several places, such as the grid and the target of the mission. Each object is saved once.
+The grid, the agent and the mission may refer to the same object. Each object is saved once.
 """
 
 import importlib
@@ -30,15 +30,14 @@ CLASSES = (
     f"{_ENVS}.unlock:UnlockEnv",
     f"{_ENVS}.unlockpickup:UnlockPickupEnv",
 )
-"""Names of the classes whose `step` uses only saved attributes. The state of other MiniGrid environments is
-restored by replaying the episode."""
+"""Names of the classes whose state within an episode consists of the grid and the attributes in `_ATTRIBUTES`."""
 _ATTRIBUTES = (
     "agent_pos",
     "agent_dir",
     "step_count",
     "mission",
     "carrying",
-    # Targets of missions.
+    # Attributes that only some of the classes have.
     "obj",
     "door",
     "red_door",
@@ -67,7 +66,8 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
     """Restore a state that `read` returned.
 
     Raises:
-        ValueError: If the grid has another size, or an attribute or a class of an object is unknown.
+        ValueError: If the number of cells of the grid differs, an attribute of the environment is unknown, or an
+            object's class is not a class of MiniGrid.
     """
     if len(state["grid"]) != len(env.grid.grid):
         raise ValueError(
@@ -91,10 +91,10 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
 
 
 class _Objects:
-    """Replaces objects of the grid by their indices.
+    """Replaces MiniGrid's objects by indices into a list of the objects.
 
     Attributes:
-        packed: The class and the attributes of each object, in the order of the indices.
+        packed: The list, with the class and the attributes of each object.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class _Objects:
         self._class: Any = importlib.import_module("minigrid.core.world_object").WorldObj
 
     def pack(self, value: Any) -> Any:
-        """Replace the objects in a value or a list."""
+        """Return an object's index, a list with its objects replaced, or any other value unchanged."""
         if isinstance(value, list):
             return [self.pack(one) for one in value]
         if not isinstance(value, self._class):

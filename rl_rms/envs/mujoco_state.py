@@ -17,7 +17,7 @@ def is_mujoco(env: Any) -> bool:
 
 
 def read(env: Any) -> dict[str, Any]:
-    """Read the state from which the next step starts, and the arrays that the last step computed."""
+    """Read MuJoCo's integration state, from which the next step starts, and the writeable arrays of its data."""
     mujoco: Any = importlib.import_module("mujoco")
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -38,7 +38,7 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
 
 
 def _arrays(env: Any) -> list[tuple[str, npt.NDArray[Any]]]:
-    """Return the arrays of MuJoCo's data by name."""
+    """Return the non-empty, writeable arrays of MuJoCo's data and their names."""
     arrays = [(name, getattr(env.data, name)) for name in dir(env.data) if not name.startswith("_")]
     return [
         (name, one) for name, one in arrays if isinstance(one, np.ndarray) and one.size and one.flags.writeable

@@ -1,4 +1,4 @@
-"""The backend of native vector environments."""
+"""The backend of native vector environments, which compute all sub-environments at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from rl_rms.envs.targets import parse_targets
 
 
 class Native(Backend):
-    """The backend of a native vector environment."""
+    """The backend of a vector environment that is neither a SyncVectorEnv nor an AsyncVectorEnv."""
 
     def __init__(self, env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Native(Backend):
         self.is_drawn = self._transforms.is_drawn
 
     def set(self, columns: tuple[Column, ...]) -> None:
-        """Set the vector environment's own parameters."""
+        """Set the targets' values."""
         self._setter.set(columns)
 
     def place(self, noise_key: NoiseKey) -> None:
@@ -78,7 +78,7 @@ class Native(Backend):
         return observations, infos
 
     def step(self, actions: Any, valid: Mask) -> Transitions:
-        """Make a vector step. A step that only starts an episode keeps its reward, which is not transformed."""
+        """Make a vector step. The rewards of sub-environments that only start an episode are not transformed."""
         transforms = self._transforms
         if transforms.action is not None:
             transforms.begin(np.flatnonzero(~valid).tolist())

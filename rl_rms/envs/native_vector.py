@@ -59,7 +59,8 @@ class NativeVectorEnv(VectorEnv):
         if max_episode_steps is not None:
             self.max_episode_steps = check_int("max_episode_steps", max_episode_steps, least=1)
         self.render_mode = render_mode
-        # The single environment provides the spaces and the parameters, and renders.
+        # The single environment provides the spaces and the metadata. Subclasses may also read its parameters and
+        # render with it.
         self._single: Any = self._make(render_mode=render_mode, **kwargs)
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self._single.metadata, "render_modes": ["rgb_array"], "autoreset_mode": self._mode}
@@ -106,6 +107,7 @@ class NativeVectorEnv(VectorEnv):
 
         Raises:
             ValueError: If the number of seeds, the mask or an option is wrong.
+            gymnasium.error.ResetNeeded: If the first reset has a mask that leaves out a sub-environment.
         """
         n = self.num_envs
         if seed is None or isinstance(seed, (int, np.integer)):
@@ -131,7 +133,8 @@ class NativeVectorEnv(VectorEnv):
 
         Raises:
             ValueError: If the shape of the actions is wrong, or a discrete action is not in the action space.
-            gymnasium.error.ResetNeeded: If a sub-environment needs a reset.
+            gymnasium.error.ResetNeeded: If there was no reset yet, or if autoreset is disabled and an episode has
+                ended.
         """
         actions = self._checked(actions)
         begins = self.ended
@@ -234,7 +237,7 @@ def _with_masks(values: Mapping[str, Array], rows: Mask) -> dict[str, Any]:
 
 
 def _final(observations: Array, values: Mapping[str, Array], ended: Mask) -> dict[str, Any]:
-    """Return the last observations and infos of episodes, as a SyncVectorEnv reports them."""
+    """Return the last observations and infos of the episodes that ``ended``, in the format of a SyncVectorEnv."""
     final = np.full(len(ended), None, dtype=object)
     for row in np.flatnonzero(ended):
         final[row] = observations[row]

@@ -1,8 +1,9 @@
-"""Random numbers for noise and permutations: pure functions of seed, target, environment and clock.
+"""Random numbers for noise, vectors and permutations, as pure functions of a seed, a target and a counter.
 
-The generator is Philox, as in `rl_rms.envs.schedules`. The key is (seed, target), and the counter is (env index,
-clock, lane). The random numbers of an environment at a clock reading are therefore equal in a single environment,
-a worker, a row of a batch and a resumed run.
+The generator is Philox, as in `rl_rms.envs.schedules`. The key is (seed, target). The counter is (env index,
+clock, lane) for noise, and (drift, number of the draw, lane) for vectors and permutations. The noise of an
+environment at a clock reading is therefore equal in a single environment, a worker, a row of a batch and a resumed
+run.
 """
 
 import math
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from rl_rms.envs.schedules import Floats, Ints, stream_of
 from rl_rms.envs.schedules.rng import philox
 
-# Separate lanes for transitions, for first observations of episodes, and for draws made once per drift.
+# Separate lanes for noise in transitions, for noise in first observations of episodes, and for vectors and
+# permutations.
 _TRANSITION, _FIRST, _ONCE = 0, 1, 2
 
 
@@ -25,10 +27,9 @@ class NoiseKey(NamedTuple):
 
     Attributes:
         seed: Seed of the drift, >= 0.
-        drifts: Index of each environment's drift. Environments with the same drift share the draws that are made
-            once per drift.
+        drifts: Index of each environment's drift. Environments with the same drift share vectors and permutations.
         env_indices: Index of each environment.
-        clocks: Clock of each environment, in env steps.
+        clocks: Clock reading of each environment, in env steps.
     """
 
     seed: int
@@ -38,7 +39,9 @@ class NoiseKey(NamedTuple):
 
 
 def normals(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Draw independent standard normal numbers by the Box-Muller transform ``sqrt(-2 ln u) (cos, sin)(2 pi u')``.
+    """Draw independent standard normal numbers.
+
+    The Box-Muller transform ``sqrt(-2 ln(1 - u)) (cos, sin)(2 pi u')`` makes them from uniform ``u`` and ``u'``.
 
     Args:
         target: Name of the target; each target has its own numbers.
@@ -59,21 +62,21 @@ def uniforms(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool])
 
 @lru_cache(maxsize=1024)
 def vector(target: str, seed: int, drift: int, number: int, size: int) -> Floats:
-    """Draw standard normal numbers, shape ``(size,)``, always the same for the same arguments."""
+    """Draw a vector of standard normal numbers, shape ``(size,)``. Equal arguments give equal vectors."""
     words = 2 * math.ceil(size / 2)
     return _frozen(_normal(_draw(target, seed, number, _ONCE, drift, 1, words))[0, :size])
 
 
 @lru_cache(maxsize=1024)
 def permutation(target: str, seed: int, drift: int, number: int, size: int) -> Ints:
-    """Draw a permutation of ``range(size)``, the same for the same arguments; the identity if ``number`` is 0."""
+    """Draw a permutation of ``range(size)``, the identity for number 0. Equal arguments give equal results."""
     if number == 0:
         return _frozen(np.arange(size))
     return _frozen(np.argsort(_draw(target, seed, number, _ONCE, drift, 1, size)[0], kind="stable"))
 
 
 def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) -> Floats:
-    """Draw uniform numbers for each environment, with one generator for all environments at the same clock."""
+    """Draw uniform numbers for each environment, with one call of `_draw` per clock reading and lane."""
     rows = np.empty((len(noise_key.clocks), size))
     groups: dict[tuple[int, bool], list[int]] = {}
     for row, when in enumerate(zip(noise_key.clocks, map(bool, first), strict=True)):
@@ -88,7 +91,7 @@ def _rows(target: str, noise_key: NoiseKey, size: int, first: Sequence[bool]) ->
 
 
 def _draw(target: str, seed: int, clock: int, lane: int, start: int, count: int, size: int) -> Floats:
-    """Draw uniform numbers in [0, 1) of the environments ``start`` to ``start + count - 1``, one row each."""
+    """Draw uniform numbers in [0, 1) for the indices ``start`` to ``start + count - 1``, one row per index."""
     # A separate stream makes the numbers independent of the target's schedule.
     key = (seed % 2**64, _stream(target) << 32)
     # Each increment of the counter's first word yields four numbers.

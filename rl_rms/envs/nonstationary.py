@@ -52,7 +52,7 @@ class NonStationary(Changing, Parametrized):
 
     Raises:
         ValueError: If an argument is invalid, the environment does not have a target, a change of a target would
-            have no effect, or both changes and curriculum set a target.
+            have no effect, or changes and curriculum set the same target.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step
@@ -92,7 +92,7 @@ class NonStationary(Changing, Parametrized):
         self._has_own_seed = seed is not None
         self._clock = SingleClock(schedules, first_seed(seed), env_index)
         self._feedback = Feedback(schedules, curriculum, (env_index,))
-        # Before the first episode, the curriculum has not set any target.
+        # Before the first episode, the targets of the curriculum have the environment's own values.
         self._task = self.current_values()[len(schedules) :]
         self._feedback.tasks = np.array(self._task, dtype=np.float64)[:, None]
         self._observer: Observer | None = None
@@ -147,12 +147,13 @@ class NonStationary(Changing, Parametrized):
         return seed, options
 
     def step(self, action: Any) -> Transition:
-        """Make a transition, then advance the clock by one."""
+        """Make a transition, then advance the clock by one unless the clock is frozen."""
         clock = self._clock
         if not self._passes_on or clock.is_frozen:
             return self._complete(*Parametrized.step(self, action))
         transition: Transition = self.env.step(action)
-        # The loop does the work of `_complete` without function calls, which would take most of the time.
+        # The loop runs at most once. It does the work of `_complete` without function calls, which would take most
+        # of the time.
         for now in clock.ahead:
             clock.now, setter = now, self._setter
             if now != setter.now:
@@ -210,10 +211,10 @@ class NonStationary(Changing, Parametrized):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned, with ``last_observation``.
+        """Restore a state that `state_dict` returned.
 
-        If the state does not include the wrapped environment, the environment continues its episode, and a
-        curriculum counts only the rest of this episode.
+        If the state includes the wrapped environment, ``last_observation`` is also restored. Otherwise the
+        environment continues its episode, and a curriculum counts only the rest of this episode.
 
         Raises:
             ValueError: If the state belongs to an environment that was made with different arguments.

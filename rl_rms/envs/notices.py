@@ -1,10 +1,10 @@
-"""Issues each warning at most once, even if Python's warning filters allow repetitions."""
+"""Issues each warning at most once per object, even if Python's warning filters allow repetitions."""
 
 import warnings
 
 
 class Notices:
-    """Issues each warning at most once per object."""
+    """Issues warnings, and remembers which warnings were issued."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()

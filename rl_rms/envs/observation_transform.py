@@ -88,7 +88,7 @@ class PartsTransform:
         self._parts = parts
 
     def __call__(self, observation: Any, first: First = False) -> Any:
-        """Return the transformed observations, with the arguments of `BoxTransform`."""
+        """Return the transformed observations. The arguments are the same as in ``BoxTransform.__call__``."""
         for keys, transform in self._parts.items():
             observation = with_part(observation, keys, partial(transform, first=first))
         return observation

@@ -1,4 +1,4 @@
-"""Adds the parameters, the time or a change of the regime to observations.
+"""Adds the parameters, the time or a flag for a regime change to observations.
 
 A one-dimensional Box of floats gets additional components. Any other observation becomes an entry of a Dict.
 """
@@ -22,7 +22,7 @@ class Observer:
     entry       added value
     ==========  ====================================================================================
     params      the value of each target for the next transition
-    time        the clock in timescales of the drift; in env steps without a drift
+    time        the clock divided by ``timescale``; in env steps if ``timescale`` is infinite
     change      1 if the regime has changed since the last observation, else 0
     ==========  ====================================================================================
 
@@ -30,7 +30,7 @@ class Observer:
         observe: One or more entries of the table, in the order in which they are added.
         space: The space of one observation without the entries.
         num_targets: Number of targets.
-        timescale: The drift's timescale in env steps.
+        timescale: The shortest timescale of a schedule, in env steps; infinite if the schedules are constant.
 
     Attributes:
         space: The space of one observation with the entries.

@@ -67,10 +67,10 @@ class ParameterSetter:
         return (self.now,) if self._is_single else self.now
 
     def set(self, values: tuple[Any, ...]) -> None:
-        """Set each target whose value has changed.
+        """Set the targets whose values have changed. If a target has arrays, equal values may also be set again.
 
         Args:
-            values: Values in the order of the targets: a scalar, or shape ``(num_envs,)``.
+            values: Value of each target, in the order of the targets: a scalar, or shape ``(num_envs,)``.
         """
         now = values[0] if self._is_single else values
         # Setting an array is cheaper than comparing it.

@@ -1,4 +1,4 @@
-"""A wrapper that sets an environment's parameters between two steps, and saves and restores its state."""
+"""A wrapper that sets an environment's parameters, and saves and restores the state within an episode."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 
 
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Sets an environment's targets, and saves and restores its state within an episode.
+    """Sets an environment's targets, and saves and restores the state within an episode.
 
     If a target ``observation.*`` changes a Box of floats, the wrapper's Box has no bounds, because the changed
     observations may lie outside the declared bounds. A pickled or copied environment continues its episode. Only
@@ -52,9 +52,9 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._has_begun = False
         self._problem: str | None = None
         self._notices = Notices()
-        # The last observation of a replayed environment, before targets ``observation.*`` changed the observation.
+        # The last observation before targets ``observation.*`` changed it, used if episodes are replayed.
         self._last_observation: Any = None
-        # Values of the next episode, before the step that truncates the current episode; else None.
+        # Values to set after the next step, if the next step truncates the episode; else None.
         self._upcoming: tuple[float, ...] | None = None
         self._is_passive = self._episode is None and not self._transforms
         # Whether the next step only calls ``env.step``.
@@ -72,7 +72,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def parameter_noise_key(self) -> NoiseKey:
-        """The key of the noise's random numbers; see `NoiseKey`."""
+        """The key of the transforms' random numbers."""
         return self._transforms.draws.noise_key
 
     @parameter_noise_key.setter
@@ -116,7 +116,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def inner_wrapper_states(self) -> State:
-        """The present state of the inner wrappers."""
+        """The current state of the inner wrappers."""
         return self._layers.state_dict()
 
     @inner_wrapper_states.setter
@@ -127,10 +127,10 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def parameter_snapshot(self) -> dict[str, Any] | None:
         """The state within the episode as plain JSON data, from which another environment continues the episode.
 
-        The state is None before the first reset, and if it cannot be saved, for example because a replayed episode
-        is too long or a part of the state cannot be written as JSON. An environment that was made with the same
-        arguments restores a state that is assigned to this property. If a state was not saved, or not restored
-        exactly, `parameter_problem` contains the reason.
+        The state is None before the first reset. It is also None if it cannot be saved, for example because an
+        episode is too long to be replayed or a part of the state cannot be written as JSON. Assign a state to
+        restore it in an environment that was made with the same arguments. If a state could not be saved, or not
+        be restored exactly, `parameter_problem` contains the reason.
         """
         self._problem = None
         if not self._has_begun:
@@ -176,7 +176,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             if not is_exact:
                 self._problem = (
                     f"{type(self.unwrapped).__name__} was not restored exactly, because the replay of its episode "
-                    "gave other transitions; the environment continues from the end of the replay"
+                    "ended with another observation; the environment continues from the end of the replay"
                 )
         self._transforms.delayed = decode(snapshot["delayed"])
         self._has_begun = True
@@ -240,7 +240,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
     def _last_step(self, action: Any) -> Transition:
-        """Make a transition that truncates the episode, then set the next values."""
+        """Make the last transition of the episode, truncated unless it terminates, then set the next values."""
         upcoming, self._upcoming = self._upcoming, None
         assert upcoming is not None
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
@@ -266,7 +266,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 def find_parametrized(env: Any) -> Parametrized:
-    """Return the `Parametrized` wrapper inside other wrappers."""
+    """Return the outermost `Parametrized` wrapper."""
     while not isinstance(env, Parametrized):
         env = env.env
     return env

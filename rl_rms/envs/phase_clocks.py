@@ -13,14 +13,16 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 class PhaseClocks(SharedClock):
     """One clock for all sub-environments, which see the same drift at evenly spaced phases.
 
-    In sub-environment ``i`` of ``n``, each target is ahead of the clock by ``i / n`` of the target's cycle. For a
-    target without a cycle, the timescale replaces the cycle. Constant targets are equal in all sub-environments.
+    In sub-environment ``i`` of the ``n`` of all processes, each target is ahead of the clock by ``i / n`` of the
+    target's cycle. For a target without a cycle, the timescale replaces the cycle. A target with an infinite
+    timescale, such as a constant, is equal in all sub-environments.
     """
 
-    # For each sub-environment: the regime before the computed readings, and the regime changes at these readings.
+    # For each sub-environment: the regime before the current block of readings, and the readings of the block at
+    # which the regime changes.
     _before: Ints
     _events: list[Ints]
-    # The regimes at readings before `_next_event`.
+    # The regimes from the last change in any sub-environment until the reading `_next_event`.
     _regime: Ints
     _next_event: int
 
@@ -39,7 +41,7 @@ class PhaseClocks(SharedClock):
     @property
     def values(self) -> tuple[Column, ...]:
         """The current values of each target, shape ``(num_envs,)``."""
-        # Values are not computed in blocks, because each vector step advances the clock by many readings.
+        # The values are not computed for blocks of readings, because each vector step skips many readings.
         return tuple(
             schedule.values(self.reading + self._offsets[target], Key(self.seed, stream_of(target)))
             for target, schedule in self._changes.items()
@@ -67,7 +69,7 @@ class PhaseClocks(SharedClock):
         """Do nothing, because there are no blocks of values."""
 
     def _load(self, *, is_next: bool) -> None:
-        """Find each sub-environment's regime before ``_start``, and its regime changes from ``_start`` on."""
+        """Find each sub-environment's regime before ``_start``, and its regime changes in the block from there."""
         first, last = self._start - 1, self._start + self._span - 1
         if is_next:
             self._before = self._before + np.array([events.size for events in self._events])
@@ -79,6 +81,6 @@ class PhaseClocks(SharedClock):
 
 
 def _phases(schedule: Schedule, shares: Floats) -> Ints:
-    """Return phases in env steps: shares of a schedule's cycle or, without a cycle, of its timescale if finite."""
+    """Return shares of a schedule's cycle or, without a cycle, of its timescale, in env steps; 0 if infinite."""
     span = schedule.cycle if math.isfinite(schedule.cycle) else schedule.timescale
     return np.rint(shares * (span if math.isfinite(span) else 0.0)).astype(np.int64)

@@ -19,10 +19,10 @@ _NO_DELAY = encode(None)
 
 
 class PlainSync:
-    """The state of a SyncVectorEnv within its episodes.
+    """Saves and restores the state of a SyncVectorEnv within its episodes.
 
     Attributes:
-        last: The last observations; None before the first reset.
+        last: The last observations, which the caller sets; None before the first reset.
     """
 
     def __init__(self, env: VectorEnv) -> None:
@@ -81,7 +81,8 @@ class PlainSync:
 
         Raises:
             OtherWrappersError: If the state was saved with other wrappers.
-            ValueError: If the state belongs to another kind of environment.
+            ValueError: If the state belongs to another kind of vector environment, or to another number of
+                sub-environments.
         """
         each = snapshot.get("each", ())
         if len(each) != len(self._layers) or not all("known" in one for one in each):

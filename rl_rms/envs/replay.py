@@ -1,8 +1,8 @@
 """Replays of episodes, for environments or wrappers whose state cannot be read.
 
-The saved state consists of the seed of the episode's reset (without a seed, the random generator before the
-reset), the options of the reset, and the actions and parameter values since the reset. Another environment repeats
-the actions with the same parameter values. A replay is exact if all random numbers come from ``np_random`` and the
+The saved state consists of the seed of the episode's reset (without a seed, the random generator's state before
+the reset), the options of the reset, and the actions and parameter values since the reset. Another environment
+repeats the reset and the actions. A replay is exact if all random numbers come from ``np_random`` and the
 episode does not depend on earlier episodes. Box2D needs replays, because the contacts of its solver cannot be read
 or set. Loading a state repeats all env steps of the episode. An episode of more than `LONGEST` env steps is not
 saved.
@@ -65,10 +65,11 @@ class Replay:
             self._actions.append(action.copy() if isinstance(action, np.ndarray) else action)
 
     def state_dict(self, shown: Any) -> dict[str, Any]:
-        """Return the episode as plain JSON data.
+        """Return the episode, and a hash of the last observation ``shown``, as plain JSON data.
 
         Raises:
-            ValueError: If the episode is longer than `LONGEST`, or a part of it cannot be written as JSON.
+            ValueError: If the episode is longer than `LONGEST`, its random generator could not be read, or a part
+                cannot be written as JSON.
         """
         if self._obstacle is not None:
             raise ValueError(self._obstacle)
@@ -86,7 +87,7 @@ class Replay:
         """Repeat a saved episode in this environment.
 
         Returns:
-            The last observation, and whether it equals the saved observation.
+            The last observation, and whether its hash equals the saved hash.
         """
         settings = {number: tuple(values) for number, values in decode(state["settings"])}
         arguments = decode(state["arguments"])
@@ -113,6 +114,6 @@ def _fingerprint(observation: Any) -> str:
 
 
 def _stacked(actions: list[Any]) -> Any:
-    """Join actions of one dtype and shape into one array, which needs much less space than a list."""
+    """Join actions of one dtype and shape into one array, which needs much less space than the list."""
     kinds = {(one.dtype, one.shape) if isinstance(one, (np.ndarray, np.generic)) else None for one in actions}
     return np.stack(actions) if len(kinds) == 1 and None not in kinds else actions

@@ -1,7 +1,7 @@
 """Applies an agent's settings for failing sub-environments to the agent's vector environment.
 
-Only the library's own vector environments restart sub-environments. In other vector environments, the traceback or
-the dead workers show which sub-environment failed.
+Only `ResilientSyncVectorEnv` and `ResilientAsyncVectorEnv` restart sub-environments. In another SyncVectorEnv or
+AsyncVectorEnv, the traceback or the dead workers show which sub-environment failed.
 """
 
 from types import TracebackType
@@ -34,7 +34,8 @@ def set_reaction(
         The counters of faults and restarts; None if the environment has no counters.
 
     Raises:
-        ValueError: If the environment cannot restart sub-environments or end workers.
+        ValueError: If the environment cannot restart sub-environments and ``on_env_error`` is ``"restart"``, or
+            cannot end workers and ``env_timeout`` is given.
     """
     base: Any = env.unwrapped
     kind = type(base).__name__

@@ -1,4 +1,4 @@
-"""A vector environment in workers that handles failing and hanging sub-environments and saves their state."""
+"""An AsyncVectorEnv that handles failing and hanging workers, and saves the states of the sub-environments."""
 
 import math
 import os
@@ -68,10 +68,10 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._errors: dict[int, tuple[Exception, str]] = {}
         # New workers whose next step is a reset, because their last transition was truncated in NEXT_STEP mode.
         self._due: set[int] = set()
-        # First observations and infos that the next step returns, of workers that started between two steps.
+        # The first observation and info of each worker that started between two steps. The next step returns them.
         self._started: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._has_given_up = False
-        # The last values of INHERITED attributes, for new workers.
+        # The last values of the attributes in INHERITED, which new workers get.
         self._inherited: dict[str, list[Any]] = {name: [None] * len(env_fns) for name in INHERITED}
         super().__init__([partial(_in_a_worker, make, os.getpid()) for make in env_fns], **kwargs)
         gymnasium_internals.check_attributes(self)
@@ -220,7 +220,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return answer if is_good else self._error(i)
 
     def _error(self, i: int) -> Fault:
-        """Return the error that a worker reported."""
+        """Return a fault with the error that a worker reported."""
         while i not in self._errors:
             try:
                 index, _, error, trace = self.error_queue.get(timeout=GRACE)
@@ -233,7 +233,6 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return Fault.of(error, trace)
 
     def _batch(self, observations: Sequence[Any]) -> Any:
-        """Return the batch of observations."""
         if not self.shared_memory:
             self.observations = concatenate(self.single_observation_space, observations, self.observations)
         return deepcopy(self.observations) if self.copy else self.observations
@@ -305,7 +304,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         return answer
 
     def _give_up(self, faults: dict[int, Fault]) -> None:
-        """End all workers."""
+        """Kill the failed workers, and close the other workers."""
         for i in faults:
             self._end(i)
         self.close_extras(timeout=GRACE)

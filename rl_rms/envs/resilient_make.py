@@ -1,4 +1,4 @@
-"""Makes resilient vector environments from ids, specifications and functions."""
+"""Makes vector environments that can restart failing sub-environments, from ids, specifications and functions."""
 
 import builtins
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,9 @@ def make_resilient_vec(
     wrappers: Sequence[Wrap] = (),
     **kwargs: Any,
 ) -> ResilientSyncVectorEnv | ResilientAsyncVectorEnv:
-    """Make a resilient vector environment, with the arguments of ``gymnasium.make_vec``.
+    """Make a `ResilientAsyncVectorEnv` for the mode ``"async"``, and a `ResilientSyncVectorEnv` for other modes.
+
+    The arguments are the same as in ``gymnasium.make_vec``, but ``id`` may also be a function.
 
     Raises:
         ValueError: If ``id`` is a function that returns the same environment at several calls, except in the mode

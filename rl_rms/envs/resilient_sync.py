@@ -1,4 +1,4 @@
-"""A vector environment in this process that handles failing sub-environments and saves their state."""
+"""A SyncVectorEnv that handles failing sub-environments, and saves the states of the sub-environments."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,7 +33,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
     sub-environment's first observation. ``info``, or ``final_info`` in SAME_STEP mode, contains
     ``rl_rms.restarted``.
 
-    Each sub-environment gets a wrapper that saves its state within an episode.
+    Each sub-environment gets a `Parametrized`, which saves the state within an episode, unless it already has one.
 
     Args:
         env_fns: Functions that make the sub-environments.
@@ -145,7 +145,7 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
         self._pending = np.array(pending, dtype=np.bool_)
 
     def _due(self) -> list[bool] | None:
-        """Sub-environments that begin an episode in this step; None for none.
+        """Whether each sub-environment begins an episode in this step; None if none does.
 
         Raises:
             ResetNeeded: If autoreset is disabled and an episode has ended.
@@ -211,7 +211,7 @@ def continue_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np
 
 
 def _made_like(model: Env, make: Callable[[], Env]) -> Env:
-    """Make a new sub-environment with the parameter values of another sub-environment."""
+    """Make a new sub-environment with the attributes in `INHERITED` of another sub-environment."""
     env = make()
     for name in INHERITED:
         value = model.get_wrapper_attr(name)

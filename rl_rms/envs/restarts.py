@@ -24,11 +24,11 @@ def check_restartable(env: Any) -> None:
     """Raise an error if a sub-environment cannot be replaced by a new one.
 
     Raises:
-        ValueError: If a sub-environment cannot be replaced.
+        ValueError: If a sub-environment is a NonStationary, or ``max_concurrency`` is set.
     """
     if any(env.call("has_wrapper_attr", "schedules")):
         raise ValueError(
-            "on_env_error='restart' does not work with sub-environments that are each a NonStationary, because a "
+            "on_env_error='restart' does not work with sub-environments that are a NonStationary, because a "
             'restart would lose their clocks; make them with rl_rms.envs.make_vec(..., sharing="independent")'
         )
     if getattr(env, "max_concurrency", None) is not None:

@@ -26,7 +26,7 @@ def derive_seeds(entropy: int | Sequence[int], count: int = 1) -> list[int]:
         count: Number of seeds.
 
     Returns:
-        Seeds below 2**30, because simulators store a seed as a signed 32-bit integer and vector environments add
-        an index.
+        Seeds below 2**30, because some simulators store a seed as a signed 32-bit integer, and vector environments
+        add the index of the sub-environment.
     """
     return [int(word) % 2**30 for word in np.random.SeedSequence(entropy).generate_state(count)]

@@ -90,7 +90,7 @@ def known_state(env: Any) -> dict[str, Any]:
 
 
 def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
-    """Restore the state of an environment of the same kind.
+    """Restore a state that `known_state` returned for an environment of the same class.
 
     Raises:
         ValueError: If an attribute is not registered, or an array's shape differs from the environment's.
@@ -147,7 +147,7 @@ def generator_state(env: Any) -> dict[str, Any]:
 
 
 def set_generator(env: Any, state: Mapping[str, Any]) -> None:
-    """Restore the state of a random generator that the function `generator_state` returned."""
+    """Restore a state that the function `generator_state` returned."""
     if hasattr(type(env), "generator_state"):
         env.generator_state = state
     elif isinstance(env.np_random, np.random.RandomState):

@@ -48,7 +48,7 @@ def part_space(space: Space, keys: tuple[str, ...]) -> Space | None:
 
 
 def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
-    """Change one part of the observation by a function. The other parts are not copied."""
+    """Return the observation with one part changed by a function. The other parts are not copied."""
     if not keys:
         return change(observation)
     if isinstance(observation, tuple):
@@ -60,7 +60,7 @@ def with_part(observation: Any, keys: tuple[str, ...], change: Callable[[Any], A
 
 
 def without_bounds(space: Space, keys: tuple[str, ...]) -> Space:
-    """Return a space whose part with these keys has no bounds if the part is a Box of floats."""
+    """Return the space, in which the part with the given keys has no bounds if it is a Box of floats."""
     if not keys:
         is_float = is_float_box(space)
         return Box(-np.inf, np.inf, space.shape, space.dtype) if is_float else space  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def native(spec: EnvSpec) -> EnvSpec | None:
     """Return a specification with a native vector environment that rl_rms provides.
 
     The result is None if rl_rms provides no native vector environment, or if the specification already has one.
-    For Atari games, the result has ale-py's native vector environment in a wrapper of rl_rms.
+    Atari games are an exception: rl_rms replaces ale-py's native vector environment by a wrapper around it.
     """
     name = _NATIVE.get(str(spec.entry_point))
     if spec.entry_point == ATARI:

@@ -76,7 +76,7 @@ class SubEnvs(Backend):
         return sorted({*self._lost_outer_wrappers(), *(name for names in inner for name in names)})
 
     def _lost_outer_wrappers(self) -> set[str]:
-        """Return the names of the wrappers around `Parametrized` whose state cannot be saved."""
+        """Return the names of the vector wrappers and wrappers around `Parametrized` that cannot be saved."""
         if isinstance(self._base, SyncVectorEnv):
             each = [layers.lost for layers in self._sub_layers]
         else:
@@ -155,8 +155,7 @@ class SubEnvs(Backend):
         if not self._can_save:
             self._notices.give(
                 "the state of the AsyncVectorEnv's sub-environments within their episodes cannot be saved; make "
-                "the "
-                'vector environment with rl_rms.envs.make_vec(..., vectorization_mode="async") or '
+                'the vector environment with rl_rms.envs.make_vec(..., vectorization_mode="async") or '
                 "rl_rms.envs.ResilientAsyncVectorEnv",
             )
             return None
@@ -243,7 +242,7 @@ def _same(new: Column, old: Column | None) -> bool:
 
 
 def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -> bool:
-    """Ensure that each sub-environment has a `Parametrized` for the targets and does not drift itself.
+    """Ensure that each sub-environment has a `Parametrized` for the targets and is not a NonStationary.
 
     Returns:
         False if there is no target and the sub-environments of workers lack a `Parametrized`; otherwise True.
@@ -265,8 +264,7 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
             return False
         raise ValueError(
             "the sub-environments of an AsyncVectorEnv are in other processes and must be prepared there; make "
-            "the "
-            'vector environment with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
+            'the vector environment with rl_rms.envs.make_vec(id, num_envs, changes, vectorization_mode="async")'
         )
     ready_for = env.call("parameter_targets")[0]
     if ready_for != targets:

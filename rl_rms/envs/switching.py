@@ -1,7 +1,7 @@
 """An environment that contains several environments. Its parameter ``task`` selects the active environment.
 
-A schedule or a curriculum can set the task. A change of the task truncates the episode in progress and does not
-terminate it, so that learners bootstrap from the last observation.
+A schedule or a curriculum of `NonStationary` can set the task. If a schedule changes the task, `NonStationary`
+truncates the episode in progress, so agents bootstrap from its last observation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,7 @@ class TaskSwitch(gym.Env[Any, Any]):
 
     @property
     def generator_state(self) -> dict[str, Any]:
-        """The random generators of all tasks, and the seeds for their next resets, as plain JSON data."""
+        """The state of each task's random generator, and the seed for the next reset, as plain JSON data."""
         states = [env.unwrapped.np_random.bit_generator.state for env in self.envs]
         return {"each": states, "seeds": list(self._seeds)}
 

@@ -1,4 +1,4 @@
-"""Makes the transforms of rewards, observations and actions from the names of targets, and sets their values."""
+"""Makes transforms of rewards, observations and actions from names of targets, and sets the targets' values."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -92,7 +92,7 @@ class TargetTransforms:
 
     @property
     def delayed(self) -> list[list[Any]] | None:
-        """The delayed actions for `rl_rms.envs.encoding.encode`; None if no target delays actions."""
+        """The delayed actions, which `rl_rms.envs.encoding.encode` accepts; None if no target delays actions."""
         return None if self._delays is None else self._delays.state_dict()
 
     @delayed.setter

@@ -22,7 +22,7 @@ from rl_rms.envs.spaces import (
     without_bounds,
 )
 
-# For each kind of target, the value at which the target has no effect.
+# For each kind of target, the value at which the target has no effect (for ``offsets_draw``, the first draw).
 NEUTRAL = {
     "reward.scale": 1.0,
     "reward.offset": 0.0,

@@ -1,8 +1,8 @@
 """Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
-The environments simulate no physics, so a run takes seconds. Methods of the environments compute the optimal
-reward or policy, so the regret can be computed exactly. `rl_rms.envs.NonStationary` can change the parameters,
-which are plain attributes.
+The environments simulate no physics, so an env step takes little time. Methods compute the optimal reward or
+policy, so the regret can be computed exactly. `rl_rms.envs.NonStationary` can change the parameters, which are
+attributes.
 """
 
 from typing import Any
@@ -72,10 +72,10 @@ class TwoStates(gym.Env[Observation, np.int64]):
     """Two states and two actions: action 0 stays in the state, and action 1 goes to the other state.
 
     A transition to state i has the reward ``reward_i``. With probability ``slip`` the other action is executed. If
-    the two rewards are swapped, the best action changes in both states. A converged policy has small gradients.
-    After a swap of the rewards, an optimizer whose second moment is small makes large steps, and the policy can
-    collapse. Dohare, Lan and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL 2023),
-    study policy collapse with another two-state process.
+    two different rewards are swapped, the best action changes in both states, unless ``slip`` is 0.5. A converged
+    policy has small gradients. After a swap, an optimizer whose second moment is small makes large steps, and the
+    policy can collapse. Dohare, Lan and Mahmood, "Overcoming policy collapse in deep reinforcement learning" (EWRL
+    2023), study policy collapse with another two-state process.
 
     The observation is the state as a one-hot vector. Targets that can change: ``reward_0``, ``reward_1`` and
     ``slip``.
@@ -83,7 +83,7 @@ class TwoStates(gym.Env[Observation, np.int64]):
     Args:
         reward_0: Reward of a transition to state 0.
         reward_1: Reward of a transition to state 1.
-        slip: Probability in [0, 1] that the other action is taken.
+        slip: Probability in [0, 1] that the other action is executed.
 
     Raises:
         ValueError: If an argument is out of its range.

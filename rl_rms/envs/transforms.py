@@ -5,14 +5,14 @@
     action'      = gain * permute(+-action of `delay` env steps ago) + bias + noise * z, within the bounds
 
 ``z`` is standard normal and drawn for each component at each env step. ``vector`` is drawn once for each value of
-``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the share of
-env steps with a random action. Permutations are numbered, and number 0 is the identity.
-``mask`` is the share of an observation's components that are set to 0. Observations of uint8 are rounded and
-clipped to their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of
-a part of a Tuple is its index. Random numbers come from `rl_rms.envs.noise`.
+``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the probability
+of a random action. Permutations are numbered, and number 0 is the identity. ``mask`` is the share of an
+observation's components that are set to 0. Observations of uint8 are rounded and clipped to their bounds.
+``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of a part of a Tuple is its
+index. Random numbers come from `rl_rms.envs.noise`.
 
-`reward`, `observation` and `action` transform one element with scalars, or a batch with scalars or arrays of shape
-``(num_envs,)``.
+The functions `reward`, `observation` and `action` transform one reward, observation or action with scalars, or a
+batch with scalars or arrays of shape ``(num_envs,)``.
 """
 
 from typing import Any
@@ -80,7 +80,7 @@ def hide(batch: Array, ranks: Array, share: Any) -> Array:
 
 
 def action(action: Any, space: Space, flip: Any, gain: Any, shift: Any = 0.0) -> Any:
-    """Mirror actions if ``flip >= 0.5``, then clip ``gain * action + shift`` to the bounds.
+    """Mirror actions if ``flip >= 0.5``. For a Box, also clip ``gain * action + shift`` to the bounds.
 
     Mirroring turns an action ``a`` of ``Discrete(n)`` into ``n - 1 - a``, and an action ``a`` of a Box into
     ``-a``.
@@ -118,12 +118,12 @@ def relabel(actions: Array, space: Discrete, orders: Array) -> Array:
 
 
 def replace(actions: Array, space: Discrete, share: Any, uniforms: Array) -> Array:
-    """Replace a share of Discrete actions by uniformly random actions.
+    """Replace Discrete actions by uniformly random actions with a given probability.
 
     Args:
         actions: Actions, shape ``(num_envs,)``.
         space: The space of one action.
-        share: Scalar, or shape ``(num_envs,)``.
+        share: The probability: scalar, or shape ``(num_envs,)``.
         uniforms: Random numbers in [0, 1), shape ``(num_envs, 2)``. The first number decides whether to replace
             the action, and the second number selects the new action.
     """
@@ -137,6 +137,6 @@ def column(value: Any) -> Array:
 
 
 def _spread(value: Any, batch: Array) -> Array:
-    """Convert a value to the batch's dtype, and reshape it so that it multiplies the batch's rows."""
+    """Convert a value to the batch's dtype, and reshape it for broadcasting over the batch's rows."""
     spread = np.asarray(value, dtype=batch.dtype)
     return spread.reshape(spread.shape + (1,) * (batch.ndim - spread.ndim)) if spread.ndim else spread

@@ -1,4 +1,4 @@
-"""The wrapper whose vector environment drifts, jumps or follows a curriculum on a clock of env steps."""
+"""The wrapper that changes a vector environment by schedules and a curriculum, on a clock of env steps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -67,7 +67,7 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     Raises:
         ValueError: If an argument is invalid, the environment does not have a target, a change of a target would
-            have no effect, both changes and curriculum set a target, or the vector environment does not support
+            have no effect, changes and curriculum set the same target, or the vector environment does not support
             the changes.
 
     Examples:
@@ -172,7 +172,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         return self._observed(observations), self._with_regime(infos)
 
     def step(self, actions: Any) -> Transitions:
-        """Make a vector step, then advance the clock by the number of true transitions."""
+        """Make a vector step, then count its true transitions unless the clock is frozen."""
         begins = int(np.count_nonzero(self._resetting))
         if begins and self._feedback.is_needed:
             self._begin(self._resetting)
@@ -218,7 +218,7 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     @property
     def wrapper_states(self) -> WrapperStates:
-        """The state of each sub-environment's wrappers inside and around the drift, as plain JSON data."""
+        """The states of the wrappers inside and around each `Parametrized`, as plain JSON data."""
         return self._backend.wrapper_states
 
     @wrapper_states.setter
@@ -277,7 +277,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._set()
 
     def _begin(self, beginning: Mask) -> None:
-        """Begin to count the episodes, and get their tasks from the curriculum."""
+        """Begin to count the episodes, and get their tasks from the curriculum; nothing if the clock is frozen."""
         if self._feedback.is_needed and not self._clock.is_frozen:
             self._feedback.begin(np.flatnonzero(beginning).tolist())
 
@@ -292,7 +292,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._begin(done)
 
     def _announce(self, valid: Mask) -> None:
-        """End the episodes in which an episodic target changes after the next transition."""
+        """Let the backend truncate the episodes in which an episodic target changes after the next transition."""
         now, then = self._values(), (*self._clock.values_after(valid), *self._feedback.tasks)
         ending = np.zeros_like(valid)
         for index in self._backend.episodic:
@@ -350,7 +350,7 @@ def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
     if not isinstance(mode, AutoresetMode):
         raise ValueError(
             f"env.metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, got {mode!r}; set it, "
-            "because the clock must distinguish transitions from reset frames"
+            "because the clock does not count steps that only reset a sub-environment"
         )
     return mode
 

@@ -52,7 +52,7 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
     `MujocoVectorEnv`, the first sub-environment is verified.
 
     Raises:
-        ValueError: If a parameter has no effect, cannot be set, or has no effect other than errors.
+        ValueError: If a parameter cannot be read or set, or if no tried value has an effect other than an error.
 
     Warns:
         UserWarning: If an effect cannot be verified, because the environment cannot be copied or two copies with
@@ -106,8 +106,8 @@ def why_unverified(env: Any, target: str, parameter: Parameter, others: Sequence
 
     Raises:
         NoEffectError: If the parameter has no effect.
-        ValueError: If the parameter cannot be set, or no value has an effect and the environment fails with some
-            values.
+        ValueError: If the parameter cannot be read or set, or if no value has an effect and the environment raises
+            an error with some values.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # extreme values may cause warnings in a copy

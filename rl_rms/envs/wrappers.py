@@ -16,10 +16,10 @@ from gymnasium.error import DependencyNotInstalled
 Wrap = Callable[[Any], gym.Env[Any, Any]]
 WrapperLike = str | Mapping[str, Any] | Sequence[Any] | Callable[..., gym.Env[Any, Any]]
 """Name of a Gymnasium wrapper such as ``"FlattenObservation"``, import path ``"module:Class"``, class or function.
-With arguments, the form is ``{name: arguments}`` or ``(name, arguments)``."""
+With arguments, the form is ``{name: arguments}`` or ``(wrapper, arguments)``."""
 
 DRIFT = "drift"
-"""The entry of a list of wrappers that separates the wrappers inside the drift from the outer wrappers."""
+"""The entry of a list of wrappers that marks the place of the wrapper that changes the parameters."""
 # Gymnasium's wrappers that are not allowed, and what to use instead.
 _INSTEAD = {
     "Autoreset": "vector environments begin the next episode themselves, see autoreset_mode",
@@ -77,11 +77,12 @@ def as_wrappers(wrappers: Iterable[WrapperLike]) -> tuple[list[Wrap], list[Wrap]
     """Find wrappers, and return functions that wrap an environment, from the innermost to the outermost wrapper.
 
     Returns:
-        The wrappers inside the drift, and the wrappers around the drift. The entry ``"drift"`` separates the two
-        groups. Without this entry, all wrappers are around the drift.
+        The wrappers before the entry ``"drift"``, which go inside `NonStationary`, and the wrappers after this
+        entry, which go around `NonStationary`. Without the entry, all wrappers go around `NonStationary`.
 
     Raises:
-        ValueError: If a wrapper cannot be found, an argument is unknown or missing, or ``"drift"`` occurs twice.
+        ValueError: If an entry has a wrong form, a wrapper cannot be found, an argument is unknown or missing, or
+            ``"drift"`` occurs twice.
     """
     items = _items("wrappers", wrappers)
     made: list[Wrap] = []

@@ -1,8 +1,7 @@
-"""Native vector environments for Gymnasium's MuJoCo tasks, which step the sub-environments in several threads.
+"""Native vector environments for MuJoCo tasks of Gymnasium, which step the sub-environments in several threads.
 
 A SyncVectorEnv with the same seed and actions makes bit-identical transitions. `rl_rms.envs.make_vec` makes native
-vector environments with ``vectorization_mode="native"``. MuJoCo tasks need the
-packages of ``rl_rms[mujoco]``.
+vector environments with ``vectorization_mode="native"``. MuJoCo tasks need the packages of ``rl_rms[mujoco]``.
 """
 
 from rl_rms.envs.mujoco.base import MujocoVectorEnv

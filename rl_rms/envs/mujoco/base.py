@@ -38,7 +38,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         ValueError: If an argument is out of its range.
     """
 
-    # Makes a sub-environment.
+    # Class of the sub-environments.
     _SINGLE: ClassVar[Callable[..., Any]]
 
     envs: Sequence[Any] = ()

@@ -30,7 +30,7 @@ class _AsMade:
         self.model = model
         self.values: dict[str, npt.NDArray[np.float64]] = {}
         self.scales: dict[str, float] = {}
-        self.mass_of = np.ones(model.nbody)  # scale of each single body's mass
+        self.mass_of = np.ones(model.nbody)  # scale of each body's mass without mass_scale
         self._scratch: Any = None
 
     def __getitem__(self, field: str) -> npt.NDArray[np.float64]:
@@ -147,7 +147,7 @@ def _body_mass(body: str, env: Any) -> float:
 
 @cache
 def _mass_of(target: str, body: str) -> Parameter:
-    """Return the parameter for a body's mass in kg without ``mass_scale``. The inertia scales with the mass."""
+    """Return the parameter for a body's mass in kg, without ``mass_scale``, and for its proportional inertia."""
     return Parameter(target, set=partial(_set_body_mass, body), get=partial(_body_mass, body), above=0)
 
 
@@ -237,7 +237,7 @@ def _register_private(name: str, effect: Effect = "step", low: float = -math.inf
         setattr(env, attribute, value)
 
     def inert(env: Any) -> str | None:
-        return None if hasattr(env, attribute) else "it has none"
+        return None if hasattr(env, attribute) else "the environment does not have this parameter"
 
     register_parameter(
         _MUJOCO,

@@ -1,4 +1,4 @@
-"""One parameter of a kind of environment: how to read and write it, and its allowed values."""
+"""One parameter of a class of environments: how to read and write the parameter, and its allowed values."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class NoEffectError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """Writes and reads a parameter of an unwrapped environment.
+    """Writes and reads a parameter of an unwrapped environment or of a wrapper.
 
     Attributes:
         name: The parameter's name. Without ``set`` or ``get``, this name is also the attribute's name.

@@ -22,7 +22,8 @@ _PATH = re.compile(rf"{_STEP}(?:\.{_STEP})*")
 _OPAQUE = (gym.Space, np.random.Generator, type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 # Attributes of Gymnasium's base class, which `number_paths` does not list.
 _BASE = frozenset({*vars(gym.Env), "spec", "metadata", "render_mode"})
-# `number_paths` lists the numbers in objects that are at most this many attributes away from the environment.
+# `number_paths` lists the numbers in objects that are at most this many attributes, keys or list indices away from
+# the environment.
 _DEPTH = 4
 # Maximum number of elements that `number_paths` lists one by one.
 _SHORT = 10
@@ -108,7 +109,7 @@ def find_path(env: Any, text: str) -> AttributePath | None:
 
 
 def number_paths(env: Any) -> Iterator[tuple[str, int]]:
-    """Yield each path to a number in an environment's public attributes, and the number of elements it represents.
+    """Yield paths to numbers in an environment's public attributes, and how many elements each path represents.
 
     If an array or list has more than 10 elements, the path to its first element represents all elements. Any other
     path represents one element.

@@ -1,18 +1,20 @@
 """Federated reinforcement learning: clients with different environments train one policy and share no transitions.
 
-In every round the server sends the policy's parameters p to the clients. Client i takes some updates by plain
-gradient descent in its own environment and reports the direction ``g_i``, the mean gradient of these updates.
-`rl_rms.agents.federated_config.Placement` names the owner of RMSprop's second moment v:
+In every round the server sends the policy's parameters p to the participating clients. Client i takes some updates
+by plain gradient descent in its own environment and reports the direction ``g_i``, the mean gradient of these
+updates. The setting ``placement`` says who normalizes with RMSprop's second moment v, a decaying average of
+squares:
 
-    server   p <- p - lr d / sqrt(v),  d = mean g_i,  v from d*d           as in FedAdam
-    pooled   p <- p - lr d / sqrt(v),  d = mean g_i,  v from mean g_i*g_i
-    client   p <- p - lr d,            d = mean g_i / sqrt(v_i),           each client keeps its v_i over rounds
-    none     p <- p - lr d,            d = mean g_i                        federated averaging
+    server   p <- p - lr d / sqrt(v),  d = mean g_i,              v averages d*d         as in FedAdam
+    pooled   p <- p - lr d / sqrt(v),  d = mean g_i,              v averages mean g_i*g_i
+    client   p <- p - lr d,            d = mean g_i / sqrt(v_i),  v_i averages g_i*g_i   client i keeps v_i
+    none     p <- p - lr d,            d = mean g_i                                      federated averaging
 
-The constant ``eps`` is added to each root.
+The constant ``eps`` is added to each root. The mean over clients is weighted by their env steps if ``weighted`` is
+set.
 
-``none`` equals federated averaging if lr is ``local_learning_rate * local_updates``: p is then the mean of the
-clients' parameters.
+``none`` equals federated averaging if lr is ``local_learning_rate`` times the number of each client's updates: p
+is then the mean of the clients' parameters.
 
 Sources: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", 2017, for
 federated averaging; Reddi et al., "Adaptive federated optimization", 2021, for adaptive servers such as FedAdam.
@@ -46,8 +48,8 @@ class Report:
     """A client's result of one round.
 
     Attributes:
-        direction: Mean gradient by parameter name, divided by the root of the client's second moment if the
-            placement is ``client``.
+        direction: Mean gradient of the round's updates, by parameter name. With the placement ``client``, the mean
+            gradient is divided by ``sqrt(v_i) + eps``.
         metrics: ``env_steps``, ``episodes`` and ``mean_return`` (nan without episodes).
     """
 
@@ -106,7 +108,7 @@ class Client:
         for group in agent.optimizer.param_groups:
             group["lr"] = config.local_learning_rate
         agent.learn(10**12, count, log_interval=10**9)
-        # PPO takes several updates at a time.
+        # PPO can take more than local_updates, because it completes the updates on its last rollout.
         total_rate = config.local_learning_rate * (agent.num_updates - before)
         direction = {name: (params[name] - param.detach()) / total_rate for name, param in own.items()}
         if config.placement == "client":
@@ -164,7 +166,7 @@ class Server:
         params: The policy's parameters by name.
         config: The federation's settings.
         most_env_steps: Maximum env steps of a client in one round. `check` rejects a report with more env steps.
-        state: Second moments by parameter name if the placement is ``server`` or ``pooled``.
+        state: Second moments by parameter name if the placement is ``server`` or ``pooled``; otherwise empty.
         round: Rounds so far.
         rejected: Rejected reports so far.
     """
@@ -180,14 +182,14 @@ class Server:
         """Check a report's names, shapes, dtypes and ranges.
 
         Raises:
-            ValueError: If the report is invalid. The message names the wrong part and its value.
+            ValueError: If the report is invalid. The message names the invalid part.
         """
         check_direction(report.direction, self.params)
         if not isinstance(report.metrics, Mapping):
             raise ValueError(f"the metrics must be numbers by name, got {shown(report.metrics)}")
         missing = [name for name in ("env_steps", "episodes", "mean_return") if name not in report.metrics]
         if missing:
-            raise ValueError(f"the metrics lack {', '.join(missing)}")
+            raise ValueError(f"the metrics lack {', '.join(missing)}; report env_steps, episodes and mean_return")
         env_steps, episodes = report.metrics["env_steps"], report.metrics["episodes"]
         check_int("env_steps", env_steps, least=1)
         check_number("env_steps", env_steps, most=self.most_env_steps)
@@ -200,15 +202,17 @@ class Server:
     def step(self, reports: Sequence[Report], *, unreadable: int = 0) -> dict[str, float]:
         """Take one step from a round's reports.
 
-        Reports that fail `check` or exceed ``max_norm_ratio`` are rejected.
+        The server rejects a report that fails `check`, and a direction that is too large according to the setting
+        ``max_norm_ratio``. If all reports are rejected, the parameters stay unchanged.
 
         Args:
             reports: Reports of the clients that answered.
             unreadable: Number of answers without a readable report. These answers count as rejected.
 
         Returns:
-            The numbers of accepted reports (``clients``) and of ``rejected`` reports, the step's ``update_norm``,
-            and the unweighted mean of the accepted clients' ``mean_return`` (NaN without episodes).
+            The numbers of accepted reports (``clients``) and of ``rejected`` reports, the norm of the parameters'
+            change (``update_norm``), and the unweighted mean of the accepted clients' ``mean_return`` (NaN without
+            episodes).
         """
         self.round += 1
         accepted = self._accepted(reports)
@@ -252,10 +256,10 @@ class Server:
         return True
 
     def _normalized(self, direction: Params, grads: Params) -> Params:
-        """Update the second moment with the squares of ``grads``. Divide the direction by the moment's root."""
+        """Update v with the squares of ``grads``, and return the direction divided by ``sqrt(v) + eps``."""
         config = self.config
         self.state = self.state or rmsprop_init(direction)
-        # lr=0, because only the second moment is needed.
+        # Only the new second moment is needed, so lr is 0.
         _, self.state = rmsprop_update(grads, grads, self.state, lr=0.0, half_life=config.half_life)
         return {
             name: g
@@ -275,7 +279,8 @@ class Server:
         """Load a state from `state_dict`.
 
         Raises:
-            ValueError: If a part is missing, has a wrong shape, is not finite or is below its range.
+            ValueError: If a part is missing or belongs to another policy, a value is not finite, or a count or a
+                second moment is below 0.
         """
         missing = [name for name in ("params", "state", "round", "rejected") if name not in state]
         if missing:

@@ -1,4 +1,4 @@
-"""Checks of the parameters and second moments that the clients and the server of a federation exchange."""
+"""Checks of parameters, directions and second moments that a federation receives or loads."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import Tensor
 from rl_rms.envs.checks import shown
 from rl_rms.optim.rule import State, rmsprop_init
 
-# Squares of larger values can overflow float32, and an infinite second moment stays infinite.
+# Squares of larger values can overflow float32.
 _LARGEST_DIRECTION = 1e18
 
 
@@ -35,7 +35,9 @@ def check_direction(direction: Any, params: Mapping[str, Tensor]) -> None:
                 f"{tuple(param.shape)}, got {got}"
             )
         if not bool((value.abs() <= _LARGEST_DIRECTION).all()):  # false for nan
-            raise ValueError(f"direction of {name} must be finite and within {_LARGEST_DIRECTION:g}")
+            raise ValueError(
+                f"direction of {name} must be finite, with magnitudes of at most {_LARGEST_DIRECTION:g}"
+            )
 
 
 def _kind(tensor: Tensor) -> tuple[Any, ...]:
@@ -43,14 +45,14 @@ def _kind(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Check names, shapes and finiteness of parameters.
+    """Check names, shapes and values of parameters.
 
     Args:
         given: The parameters by name.
         own: The policy's own parameters by name.
 
     Raises:
-        ValueError: If a name or a shape differs, or a value is not finite.
+        ValueError: If a name or a shape differs, or a value is not a finite floating point number.
     """
     if (
         not isinstance(given, Mapping)
@@ -67,10 +69,10 @@ def check_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
 
 
 def checked_state(given: Any, own: Mapping[str, Tensor]) -> dict[str, State]:
-    """Check loaded second moments, and return them by parameter name; empty before the first round.
+    """Check loaded second moments, and return them by parameter name.
 
     Args:
-        given: The loaded second moments.
+        given: The loaded second moments; empty before the first round.
         own: The policy's own parameters by name.
 
     Raises:

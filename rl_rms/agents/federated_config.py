@@ -18,15 +18,16 @@ class FederationConfig:
         local_updates: Updates of each client in a round, >= 1. PPO also completes the updates on its last rollout.
         local_learning_rate: Learning rate of the clients' plain gradient descent, > 0.
         placement: Owner of RMSprop's second moment: ``server``, ``pooled``, ``client`` or ``none``. With
-            ``pooled``, the server computes it from the mean of the clients' squared directions.
+            ``pooled``, the server averages the squares of the clients' directions instead of the square of their
+            mean.
         learning_rate: Learning rate of the server's step, > 0.
         half_life: Half-life of the second moment, in rounds, > 0.
         eps: Constant added to the root of the second moment, >= 0.
-        weighted: Whether clients are weighted by the env steps of their round; otherwise equally.
+        weighted: Whether clients are weighted by their env steps in the round; otherwise equally.
         participation: Share of the clients that take part in a round, in (0, 1].
-        max_norm_ratio: The server rejects a direction whose norm is larger than this ratio times the round's
-            median norm, > 1. The limit does not apply in a round with fewer than three valid reports. null means
-            no limit.
+        max_norm_ratio: The server rejects a direction whose norm is larger than this ratio times the median norm
+            of the round's valid reports, > 1. The limit does not apply in a round with fewer than three valid
+            reports. null means no limit.
     """
 
     rounds: int = 50

@@ -13,7 +13,8 @@ UNFINISHED = ".part"
 LOCK, OWNER = ".lock", ".owner"
 # A training run or a log begins only if the folder's disk has this many free bytes.
 _ROOM = 4096
-# Flags that prevent following links, translating line ends and passing the file to child programs.
+# Flags that prevent following links, translating line ends and passing the file to child programs. A flag that the
+# system lacks is 0.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _MENDS = {
     errno.ELOOP: "remove the link at this path",
@@ -32,21 +33,21 @@ class UnwritableError(OSError):
 
 
 class TakenError(RuntimeError):
-    """A folder that another process writes to; the message names the folder and the process."""
+    """A folder that another process writes to; the message names the folder and, if known, the process."""
 
 
 def write(path: Path, content: bytes | str) -> None:
     """Write to a new file in the same folder, flush it to the disk, and rename it.
 
     An earlier file stays complete until the new file is renamed. The new file has a random name and is created
-    exclusively. No link is followed, and two processes that write one path do not mix their contents.
+    with ``O_EXCL``, so no link is followed, and two processes that write one path do not mix their contents.
 
     Args:
         path: Path of the file; its folder is made. A link at this path is replaced, not followed.
         content: Bytes, or text that is encoded as UTF-8.
 
     Raises:
-        UnwritableError: If the file cannot be written; no unfinished file is left.
+        UnwritableError: If the file cannot be written. The unfinished file is removed if possible.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
@@ -71,7 +72,7 @@ def append(path: Path, content: bytes | str) -> None:
     """Append bytes, or text encoded as UTF-8, to a file. A missing file is made.
 
     Raises:
-        UnwritableError: If the file cannot be written or is a link.
+        UnwritableError: If the file cannot be written or, where the system has ``O_NOFOLLOW``, is a link.
     """
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _SAFELY, 0o666), "wb") as file:
@@ -121,10 +122,10 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process. The process may lock the folder several times.
+    """Lock a folder for this process until the context ends. The process may lock the folder several times.
 
-    The system releases the lock when the process ends, even if the process is killed. On file systems without
-    locks, such as some network file systems, a warning replaces the lock.
+    If the process is killed, the system releases the lock. On file systems without locks, such as some network
+    file systems, a warning replaces the lock.
 
     Args:
         folder: The folder. A missing folder is made.

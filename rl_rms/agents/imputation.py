@@ -24,7 +24,7 @@ TAME = 1e38
 
 
 def are_tame(observations: Tree) -> bool:
-    """Whether the sum of squares is below `TAME`, so that all values are finite."""
+    """Whether every array of floats has a sum of squares below `TAME`, and therefore only finite values."""
     if isinstance(observations, np.ndarray):
         if observations.dtype.kind != "f":
             return True
@@ -35,7 +35,7 @@ def are_tame(observations: Tree) -> bool:
 
 
 def leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
-    """A tree's arrays with their indices, such as ``['camera'][0]``."""
+    """Yield a tree's arrays, each after ``name`` and its indices, such as ``['camera'][0]``."""
     if isinstance(tree, (Mapping, tuple)):
         for key, part in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
             yield from leaves(part, f"{name}[{key!r}]")
@@ -59,7 +59,7 @@ class Found:
         env_index: Index of the sub-environment.
         value: The first non-finite value.
         count: Number of non-finite values.
-        size: Number of all values.
+        size: Number of values of the sub-environment in the array.
     """
 
     what: str
@@ -77,7 +77,7 @@ def find(what: str, tree: Tree) -> list[Found]:
     """Find each sub-environment's first array with a non-finite value.
 
     Args:
-        what: Name of the tree.
+        what: Name of the tree in errors.
         tree: Arrays of shape ``(num_envs, ...)``.
     """
     found: dict[int, Found] = {}
@@ -160,15 +160,20 @@ class Imputer:
     def check_step(
         self, rewards: Array, finals: Finals, observations: Tree, before: Tree, valid: Bools, starts: Bools
     ) -> tuple[Array, Finals, Tree, Bools | None]:
-        """Check and impute the rewards and observations of a step. Also return a mask of the imputed transitions.
+        """Check and impute the rewards and observations of a step.
 
         Args:
             rewards: Shape ``(num_envs,)``.
-            finals: Final observations by sub-environment.
+            finals: Pairs of a sub-environment's index and its final observation.
             observations: Shape ``(num_envs, *observation)``.
             before: The observations before the step, shape ``(num_envs, *observation)``.
             valid: False for steps that reset or fail, shape ``(num_envs,)``.
             starts: Whether each observation begins an episode, shape ``(num_envs,)``.
+
+        Returns:
+            The rewards, finals and observations without non-finite values, and a mask of the transitions in which
+            the observation before the step, the reward or the final observation was imputed; None if there are
+            none.
 
         Raises:
             NonfiniteError: If a value is not finite and ``on_nonfinite`` is ``"raise"``.
@@ -183,7 +188,7 @@ class Imputer:
         return rewards, finals, observations, masked
 
     def _impute_rewards(self, rewards: Array, valid: Bools, masked: Bools | None) -> tuple[Array, Bools | None]:
-        # The reward of a step that resets belongs to no transition.
+        # A step that resets or fails is no transition, so its reward does not count.
         rewards = np.where(valid, rewards, 0.0)
         found = find("the reward", rewards)
         if not found:

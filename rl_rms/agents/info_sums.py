@@ -17,8 +17,8 @@ class InfoSums:
     """Adds up entries of ``info`` over the transitions of a vector environment.
 
     Args:
-        names: The entries. ``"episode.r"`` is the entry ``r`` of the dictionary ``info["episode"]``.
-
+        names: The entries. ``"episode.r"`` is the entry ``r`` of the dictionary ``info["episode"]``, unless
+            ``info`` itself has an entry of that name.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -74,8 +74,8 @@ class InfoSums:
             numbers = None
         if numbers is None or numbers.ndim != 1:
             self._notices.give(
-                f"log_info has {name!r}, whose value {values[where][0]!r} in info is not a number, so it is not "
-                "logged; remove it from log_info"
+                f"log_info has {name!r}, but its value in info must be a number, got {values[where][0]!r}; remove "
+                "the name from log_info"
             )
             return
         self._sums[:, column] += numbers.sum(), len(numbers)
@@ -90,10 +90,10 @@ class InfoSums:
 
 
 def _find(info: Mapping[str, Any], name: str) -> tuple[npt.NDArray[Any], Bools | None] | None:
-    """An entry's values, and the sub-environments that have a value; None if there is no such entry."""
+    """An entry's values and the mask of the sub-environments with a value (None for all), or None if missing."""
     *path, last = [name] if name in info else name.split(".")
     part: Any = info
-    # Gymnasium's vector wrappers have a single mask for a whole dictionary.
+    # Gymnasium's vector wrappers give a dictionary a single mask for all of its entries.
     mask: Any = None
     for key in path:
         if not isinstance(part, Mapping):

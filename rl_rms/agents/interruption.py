@@ -44,7 +44,8 @@ def first_waits(ask: Callable[[], None]) -> Iterator[None]:
 def signals_deferred() -> Iterator[None]:
     """Defer SIGINT and SIGTERM to the end of the context, so that they cannot interrupt the start of processes.
 
-    At the end, the earlier handler of the first signal is called. Outside the main thread, nothing is deferred.
+    At the end, only the first of the received signals is raised again. Outside the main thread, nothing is
+    deferred.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

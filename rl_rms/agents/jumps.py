@@ -27,8 +27,8 @@ class JumpDetector:
     are correlated, so the variance of block means is far larger than ``variance / block length``. The detector
     therefore measures the variance of block means. The detector averages over blocks with a half-life of 30
     blocks. ``m`` is the average of block means. ``b``, with the weight ``n``, is the average of the block means'
-    squared deviations from ``m``. ``w`` is the average of the variances within blocks. After two blocks, the
-    detector fires if both conditions hold for a coordinate:
+    squared deviations from ``m``. ``w`` is the average of the variances within blocks, including the new block.
+    From the third block after a restart, the detector fires if both conditions hold for a coordinate:
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
       Five blocks of variance ``(b + w) / 8`` are the prior.
@@ -101,7 +101,7 @@ class JumpDetector:
         return restarts
 
     def _is_far(self, deviation: Array, variance: Array) -> bool:
-        # The variance of the block itself is included, so that the first change of a constant coordinate is not a
+        # The variance of the block itself is included, so that a constant coordinate can begin to vary without a
         # jump.
         within = self._within + (variance - self._within) / (self._weight + 1.0)
         total = within + self._between + _EPSILON
@@ -113,7 +113,7 @@ class JumpDetector:
         return bool((is_relevant & (deviation > _SIGNIFICANT**2 * usual)).any())
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages as plain data."""
+        """The counters, the averages and the unfinished block as plain data."""
         return {
             "num_jumps": self.num_jumps,
             "num_blocks": self._num_blocks,
@@ -128,7 +128,7 @@ class JumpDetector:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the averages from `state_dict`.
+        """Load a state from `state_dict`.
 
         Raises:
             ValueError: If a weight or a variance is below 0.

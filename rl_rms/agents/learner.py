@@ -46,7 +46,7 @@ class Update:
     Attributes:
         metrics: The metrics of the loss and the gradient by TensorBoard tag.
         num_nonfinite: Optimizer steps whose gradients were not finite.
-        has_jump: Whether the observation normalizer forgot earlier values at a jump.
+        has_jump: Whether the observation normalizer detected a jump and forgot earlier values.
     """
 
     metrics: dict[str, float]
@@ -67,7 +67,7 @@ class Learner(ABC):
 
     Attributes:
         reward_normalizer: Scales rewards; None leaves them unchanged.
-        scaling: The observation normalizer and the reward normalizer.
+        scaling: Applies and updates both normalizers.
         meta: Adapts the optimizer's hyperparameters; None leaves them unchanged.
         workers: The processes that train the policy together.
         sync: Whether workers clip and normalize the mean gradient (``"global"``) or their own gradients
@@ -104,8 +104,8 @@ class Learner(ABC):
         self.is_half_stepped = False
         self._regime_changes = RegimeChangeHandler(config, optimizer)
         self._ent_coef = as_schedule(config.ent_coef)
-        # The schedule of each parameter group, or None for a constant rate, which the user may change in the
-        # optimizer.
+        # The learning rate schedule of each parameter group, or None for a constant rate, which the user may
+        # change in the optimizer.
         rates = [as_schedule(rate) for rate in group_rates(config)]
         self._rates: list[Schedule | None] = [None if isinstance(rate, Constant) else rate for rate in rates]
         # A timescale that the user has set is kept.
@@ -273,7 +273,7 @@ class Learner(ABC):
             num_nonfinite = self._guarded_step(share, metrics)
             self._regime_changes.after_update()
             self.num_updates += 1
-        except FloatingPointError as error:  # raised by the guard before any weight changes
+        except FloatingPointError as error:  # raised before any weight changes
             raise FloatingPointError(self._name_cause(batch, num_timesteps, str(error))) from None
         except BaseException:
             self.is_half_stepped = True
@@ -333,7 +333,7 @@ class Learner(ABC):
         """
         if self.is_half_stepped:
             raise RuntimeError(
-                "the agent was interrupted within an optimizer step, so only some weights have changed; load "
+                "the agent was interrupted within an optimizer step, so only some weights may have changed; load "
                 "its last checkpoint"
             )
         return {

@@ -1,6 +1,6 @@
 """Logs a run's scalars to TensorBoard events and to ``metrics.csv``, without buffering.
 
-Errors while writing, such as a full disk or a deleted folder, do not end training.
+Once training has begun, a full disk or a deleted folder does not end the training.
 """
 
 import csv
@@ -69,7 +69,7 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     """The layout of TensorBoard's Custom Scalars tab: for each heading, charts by title.
 
     A chart is included if the run has at least one of the chart's tags. An included chart lists all of the chart's
-    tags, because TensorBoard shows charts with different tags separately.
+    tags, because TensorBoard draws two runs in one chart only if both layouts list equal tags.
 
     Args:
         tags: Tags of the run.
@@ -136,7 +136,7 @@ class Logger:
 
     Args:
         folder: Folder for ``events.out.tfevents.*`` and ``metrics.csv``; None writes no files. The folder is
-            created if missing, and locked against other processes until the logger closes.
+            created if missing, and locked against other processes until the logger's context ends.
         resumed_at: Env steps at which the training continues. A log in the folder is continued after
             ``resumed_at`` env steps; later rows are dropped with a warning. With 0, a log in the folder belongs to
             another training run and is moved to ``earlier1``, ``earlier2``, ... with a warning.
@@ -260,8 +260,8 @@ class Logger:
 
         Args:
             num_timesteps: Env steps so far.
-            event: The event.
-            response: The agent's response.
+            event: The event, such as ``"regime 2"``.
+            response: The agent's response, such as ``"forget"``.
         """
         self.text(num_timesteps, "events/changes", f"{event}: {response}")
 
@@ -300,7 +300,7 @@ class Logger:
 
         Args:
             values: Hyperparameters by name.
-            results: Tags that the run's callbacks log, for the Custom Scalars tab.
+            results: Tags that the run's callbacks will log, for the layout of the Custom Scalars tab.
         """
         self._promised = list(results)
         self._hyperparameters = {

@@ -1,4 +1,7 @@
-"""The loss of advantage actor-critic, ``-mean(A log pi) - ent_coef * H + vf_coef * mean((R - V)**2)``."""
+"""The loss of advantage actor-critic, ``-mean(A log pi) - ent_coef * mean(H) + vf_coef * mean((R - V)**2)``.
+
+A is the advantage, H the entropy of the action distribution, R the critic's target and V its value.
+"""
 
 import dataclasses
 import math
@@ -20,7 +23,7 @@ from rl_rms.agents.workers import ALONE, Workers
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-# Bound of the rounding error of a short sum, in multiples of the largest term's machine epsilon.
+# Bound of a subtraction's rounding error, in multiples of the operands' magnitude times the machine epsilon.
 _ROUNDING = 16
 
 
@@ -139,7 +142,7 @@ def plain_targets(batch: Batch, values: Floats | None, final_values: Floats | No
 
 
 def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) -> Floats:
-    """``(A - mean) / deviation`` over all workers, computed in float64.
+    """``(A - mean) / (deviation + 1e-8)`` over all workers, computed in float64.
 
     Equal advantages become 0. Advantages count as equal if their deviation does not exceed the rounding error of
     the subtraction ``returns - values``.
@@ -150,7 +153,7 @@ def standardized(advantages: Floats, returns: Floats, workers: Workers = ALONE) 
         workers: The processes whose transitions are standardized together.
 
     Returns:
-        Standardized advantages, same shape; unchanged if there are fewer than two transitions.
+        Standardized advantages, same shape; unchanged if all workers together have fewer than two transitions.
     """
     values, sizes = advantages.astype(np.float64), np.hypot(returns, returns - advantages, dtype=np.float64)
     count, total, squared_size = workers.sum(np.array([len(values), values.sum(), np.square(sizes).sum()]))
@@ -223,7 +226,7 @@ def actor_critic_loss(
 
 @torch.no_grad()
 def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
-    """The first non-finite parameter or part of the loss, as a phrase; empty if all are finite.
+    """Name the first non-finite parameter, log-probability, value or advantage; empty text if all are finite.
 
     Args:
         policy: See `actor_critic_loss`.
@@ -275,10 +278,10 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 
 
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
-    """The inputs of actor and critic in rows: observations with an action first, observations without last.
+    """The inputs of actor and critic, one row per observation: with an action, and without an action.
 
-    The observations after the last step and the final observations of truncated episodes have no action.
-    Observations without an action give only bootstrap values, so their inputs have no autograd graph.
+    The observations after the last step and those in ``final_observations`` have no action. They only give
+    bootstrap values, so their inputs have no autograd graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

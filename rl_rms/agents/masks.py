@@ -35,7 +35,7 @@ def as_action_masks(masks: Any, space: gym.Space[Any], num_rows: int, name: str)
     if array.size != num_rows * size:
         raise ValueError(
             f"{name} must have shape ({num_rows}, {size}), one row per observation and {size} entries for "
-            f"{space}, got shape {array.shape}; pass one entry per action"
+            f"{space}, got shape {array.shape}; pass {size} entries per observation"
         )
     return array.reshape(num_rows, size)
 
@@ -91,15 +91,15 @@ def read_action_masks(
 ) -> Bools:
     """The masks of the valid actions after a step, from the observations or from infos.
 
-    All actions count as valid in a sub-environment that resets in the next step, because the reset ignores the
-    action.
+    A sub-environment without a new mask keeps its mask. All actions count as valid in a sub-environment that
+    resets in the next step, because the reset ignores the action.
 
     Args:
         masks: The masks before the step, shape ``(num_envs, action_mask_size(space))``.
         observations: The observations after the step.
         infos: Infos of the vector step and of the reset after it, in this order.
-        starts: Sub-environments whose observation is their episode's first.
-        resetting: Sub-environments that reset in the next step.
+        starts: True for sub-environments whose observation is their episode's first, shape ``(num_envs,)``.
+        resetting: True for sub-environments that reset in the next step, shape ``(num_envs,)``.
         space: Action space of one environment.
         first_index: Number that errors give to the first sub-environment.
 

@@ -10,10 +10,10 @@ p_k are the parameters and s_k RMSprop's state after k of the K repeated updates
 critic. L_policy is the policy's loss on rollouts that none of these updates used, and c is ``fluctuation``. A
 separate RMSprop optimizer updates x with ``dJ/dx``. The policy's own optimizer trains the policy as usual.
 
-L_policy excludes the critic's loss. The gradient of the critic's loss dominates, and larger steps decrease this
-loss even if the policy gets worse. L_policy standardizes the advantages. Without standardization, an inaccurate
-critic can give all advantages the same sign. Equal signs favor larger steps for any policy, and the learning rate
-can diverge.
+L_policy excludes the critic's loss. The gradient of the critic's loss would dominate, and larger steps decrease
+this loss even if the policy gets worse. L_policy standardizes the advantages. Without standardization, an
+inaccurate critic can give all advantages the same sign. The meta-gradient then favors larger steps for any policy,
+and the learning rate can diverge.
 
 Source: Xu, van Hasselt and Silver, "Meta-gradient reinforcement learning", 2018, for the objective on later data;
 Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, for windows of 1.
@@ -51,14 +51,15 @@ class MetaGradient:
     Attributes:
         logs: Logarithms of the ratios of the adapted hyperparameters to their configured values.
         path: ``logs`` after each meta-gradient step.
-        scalars: The loss and norm of the last meta-gradient, and the first group's hyperparameters, by TensorBoard
-            tag. ``meta/agreement/NAME`` is the mean of the hyperparameter's gradients over the last evaluation
-            rollouts, divided by the root mean square of these gradients. The value is -1 or 1 if all gradients are
-            equal, and about 0 for noise. A positive value means that a smaller hyperparameter decreases the loss.
-        saved_bytes: Largest memory of the saved tensors of a window's graph, in bytes.
+        scalars: The last J, the norm of its gradient, and the first group's hyperparameters, by TensorBoard tag.
+            ``meta/agreement/NAME`` is the running mean of the hyperparameter's gradients on evaluation rollouts,
+            divided by the root of their running mean square. The value is -1 or 1 if all gradients are equal, and
+            about 0 for noise. A positive value means that a smaller hyperparameter decreases the loss.
+        saved_bytes: Largest number of bytes that autograd has saved for a window's graph.
 
     Raises:
-        ValueError: If the optimizer's updates of the policy cannot be repeated differentiably.
+        ValueError: If the optimizer is not `RMSprop`, or its updates of the policy cannot be repeated
+            differentiably.
     """
 
     def __init__(self, policy: nn.Module, optimizer: Optimizer, config: MetaConfig) -> None:
@@ -102,7 +103,10 @@ class MetaGradient:
         return dict(zip(self._config.adapt, self.logs.exp().tolist(), strict=True))
 
     def learns_from(self, batch: Batch) -> bool:
-        """Whether the policy learns from a batch; otherwise the batch only evaluates the hyperparameters.
+        """Take the next batch, and return whether the policy learns from it.
+
+        After ``window`` updates, the next ``num_eval_rollouts`` batches evaluate the hyperparameters, and the
+        hyperparameters are adapted. Of the evaluation batches, the policy learns only from the last one.
 
         Args:
             batch: A batch of a rollout of the current policy. No other object may change the batch's arrays.
@@ -214,6 +218,8 @@ class MetaGradient:
     def unroll(self, ratios: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Repeat the window's updates as differentiable functions of the ratios.
 
+        If the graph would exceed ``memory_mb``, its earlier updates are detached.
+
         Args:
             ratios: Ratio of each adapted hyperparameter to its configured value.
 
@@ -227,8 +233,8 @@ class MetaGradient:
         saved = SavedTensors()
         before = 0
         for update in self._window:
-            # An update probably saves as many bytes as the previous update. The graph always contains the last
-            # update.
+            # An update probably saves as many bytes as the previous update. The graph is cut before an update, so
+            # it always contains the last update.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
                 states = {
@@ -289,7 +295,7 @@ class MetaGradient:
         """Load a state from `state_dict`.
 
         Raises:
-            ValueError: If the structure of a part differs from the structure in this object.
+            ValueError: If a part has a wrong type, structure or value.
         """
         own = self.state_dict()
         for name in ("path", "window", "eval_batches", "scalars"):

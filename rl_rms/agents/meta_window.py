@@ -1,4 +1,4 @@
-"""The updates that a meta-gradient repeats: loss, form in checkpoints, and memory of the autograd graph."""
+"""The updates that a meta-gradient repeats: loss, form in checkpoints, and memory of their autograd graph."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ class Update:
     Attributes:
         batch: The batch of the update.
         groups: The arguments of `rl_rms.optim.rule.rmsprop_update` for each parameter group, with the configured
-            hyperparameters.
+            hyperparameters; empty for a batch that only evaluates the hyperparameters.
     """
 
     batch: Batch
@@ -73,7 +73,7 @@ class SavedTensors:
 
 
 def to_plain(update: Update) -> dict[str, Any]:
-    """An update as plain data, for checkpoints."""
+    """An update as plain data, for checkpoints; without the rollout's episodes."""
     batch = update.batch
     arrays = {field.name: getattr(batch.rollout, field.name) for field in dataclasses.fields(batch.rollout)}
     arrays["episodes"] = []

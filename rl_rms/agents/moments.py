@@ -1,4 +1,4 @@
-"""Running mean and variance of a stream of rollouts, with a half-life."""
+"""Running mean and variance of the values of rollouts, with a half-life."""
 
 import math
 from typing import Any, NamedTuple

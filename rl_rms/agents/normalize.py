@@ -1,4 +1,4 @@
-"""Running statistics with a half-life that scale rewards and observations.
+"""Normalizes rewards and observations by running statistics with a half-life.
 
 The statistics exclude reset frames, in every autoreset mode. Discounted returns restart at the end of an episode.
 """
@@ -66,7 +66,7 @@ class ForgettingMeanVariance(RunningMeanVariance):
         return floats
 
     def update(self, batch: Array, weighting: Weighting, workers: Workers = ALONE) -> RunningMeanVariance:
-        """Update the statistics. At a jump, only the statistics of the detector's last block remain."""
+        """Update the statistics. At a jump and one block later, only the detector's last block remains."""
         merged = super().update(batch, weighting, workers)
         recent = None if self.detector is None else self.detector.update(merged, weighting)
         if recent is not None:
@@ -168,9 +168,9 @@ class ObservationNormalizer:
 
     The result is ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in
     which the policy acted, except in transitions with imputed values. The statistics change only between rollouts,
-    so learning uses the same values as acting. Before the first rollout the mean is 0 and the variance 1. Each
-    part of Dict and Tuple observations has its own statistics. Images and discrete observations are not
-    normalized.
+    so acting and learning use the same statistics. Before the first rollout the mean is 0 and the variance 1. Each
+    part of Dict and Tuple observations has its own statistics. Images, action masks and observations of other
+    spaces than Box are not normalized.
 
     Args:
         space: Observation space of one sub-environment.
@@ -246,11 +246,12 @@ def make_observation_normalizer(
 ) -> ObservationNormalizer | None:
     """Make the normalizer of an observation space.
 
-    The result is None for False. The result is also None for True if no part of the space can be normalized.
-
     Args:
         space: Observation space of one sub-environment.
         normalize: Hyperparameter ``normalize_observation``.
+
+    Returns:
+        The normalizer; None for False, or for True if no part of the space can be normalized.
 
     Raises:
         ValueError: If a half-life or a configuration is given, and no part of the space can be normalized.

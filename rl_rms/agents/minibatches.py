@@ -57,7 +57,7 @@ class Minibatches:
         self._num_sequences = max(1, batch_size // len(loss_mask)) if whole_rollouts else None
 
     def epochs(self, n_epochs: int, generator: np.random.Generator) -> Iterator[Part]:
-        """Yield the minibatches of all epochs. Each epoch has every transition once.
+        """Yield the minibatches of all epochs. Each epoch has every transition of the loss once.
 
         Args:
             n_epochs: Number of epochs.

@@ -2,7 +2,7 @@
 
 For a few thousand weights, most of the time of a torch operation is overhead, and autograd doubles this time. This
 backend shares memory with the torch module, and writes gradients to the parameters' ``grad``. `gradients` and
-`evaluate` reuse the activations that the actor computed during the rollout. The backend implements
+`evaluate` reuse the activations that the actor computed during the rollout. The backend computes the gradients of
 `rl_rms.agents.losses.actor_critic_loss` and `rl_rms.agents.clipped_loss.clipped_loss`. Tests compare the backend's
 gradients with autograd's.
 """
@@ -35,17 +35,18 @@ Array = npt.NDArray[Any]
 
 # For networks with at most this many weights, numpy on one thread is faster than torch.
 _MOST_WEIGHTS = 200_000
-# The backend computes what these methods of the policy and its layers compute.
+# The backend replaces these methods of the policy and its layers, so it would ignore a user's own versions of
+# them.
 _METHODS = {"forward", "encode", "actor", "critic"}
 
 
 def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
-    """Whether `NumpyBackend` can run a policy, and is faster than torch.
+    """Whether `NumpyBackend` can run a policy that is small enough to be faster in numpy than in torch.
 
     `NumpyBackend` supports float32 `ActorCriticPolicy` networks on a CPU, with at most 200,000 weights and
     Discrete or Box actions. Actor and critic must be multilayer perceptrons (`is_perceptron`) without common
     layers or weights. The policy must not have hooks, replaced methods, frozen or additional parameters, squashed
-    actions, a shared trunk, a recurrent cell, or an encoder with parameters.
+    actions, a shared trunk, a recurrent cell, or another encoder than `Flatten` or `OneHot`.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False
@@ -111,9 +112,9 @@ class NumpyBackend:
         state: Tensor | None,
         random: RandomSource,
     ) -> tuple[Array, Tensor | None]:
-        """Draw actions, and keep the activations for `gradients`. See `Backend.act`.
+        """Draw actions, and keep the activations for `gradients` and `evaluate`. See `Backend.act`.
 
-        The generator is called as in `rl_rms.agents.distributions`, so both backends draw the same actions.
+        The generator is called as in `rl_rms.agents.distributions`, so both backends draw the same random numbers.
         """
         if t == 0:
             self._shared.refresh()
@@ -200,7 +201,7 @@ class NumpyBackend:
         surrogate = ratio * minibatch.advantages
         clipped = np.clip(ratio, 1.0 - clip_range, 1.0 + clip_range) * minibatch.advantages
         weights = np.full(num, 1.0 / num, np.float32)
-        # A clipped ratio has no gradient.
+        # If the clipped term is the minimum, the loss does not depend on the ratio.
         weighted = np.where(clipped < surrogate, np.float32(0.0), surrogate * weights)
         self._actor.backward(inputs, actor_room, actions.slopes(weighted, weights, coefficients.ent_coef))
 
@@ -273,7 +274,7 @@ class NumpyBackend:
         return encoded
 
     def _make_room(self, t: int, num_envs: int) -> None:
-        """Make the arrays at least twice as long, and copy the first ``t`` steps."""
+        """Make arrays for ``2 * t`` steps, at least 8, and copy the first ``t`` steps."""
         num_steps = max(2 * t, 8)
         before, passes = self._inputs, self._passes
         self._inputs = np.empty((num_steps + 1, num_envs, self._encoder.num_features), np.float32)

@@ -64,7 +64,7 @@ class CategoricalActions:
 
 
 class GaussianActions:
-    """Actions drawn from independent normals.
+    """Actions drawn from independent normal distributions.
 
     Args:
         mean: Shape ``(batch, size)``.

@@ -40,7 +40,10 @@ class SharedParameters:
         self.grads: list[Floats] = []
 
     def refresh(self) -> None:
-        """Update the views, because optimizers and users may have replaced parameters or gradients."""
+        """Update the views, because optimizers and users may have replaced parameters or gradients.
+
+        Gradients of zeros replace missing and non-contiguous gradients.
+        """
         params = self._params
         places = list(map(torch.Tensor.data_ptr, params))
         if places != self._places:

@@ -42,7 +42,7 @@ def _check_step(chosen: type[Optimizer]) -> None:
     if needed:
         raise ValueError(
             f"optimizer must take a step without arguments, got {optimizer_path(chosen)}, whose step needs "
-            f"{' and '.join(needed)}; choose another, such as {DEFAULT_OPTIMIZER} or torch.optim.Adam"
+            f"{' and '.join(needed)}; choose another optimizer, such as {DEFAULT_OPTIMIZER} or torch.optim.Adam"
         )
 
 
@@ -56,8 +56,8 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         optimizer: The class, or its import path; None uses the configuration's optimizer.
 
     Raises:
-        ValueError: If the class or its arguments are wrong, or a half-life is given for a class without a
-            half-life.
+        ValueError: If the class or its arguments are wrong, or the configuration has a half-life and the class is
+            not `RMSprop`.
     """
     if isinstance(optimizer, type):
         chosen = optimizer
@@ -103,8 +103,9 @@ def _groups(policy: nn.Module, config: AgentConfig) -> list[dict[str, Any]]:
     critic = [param for name, param in named if name.startswith("critic")]
     if not critic:
         raise ValueError(
-            f"critic_learning_rate needs parameters whose names begin with critic; {type(policy).__name__} has "
-            f"{', '.join(name for name, _ in named)}"
+            "critic_learning_rate needs parameters whose names begin with critic, but the parameters of "
+            f"{type(policy).__name__} are {', '.join(name for name, _ in named)}; rename the critic's parameters, "
+            "or leave critic_learning_rate out"
         )
     return [
         {"params": [param for name, param in named if not name.startswith("critic")], "lr": rates[0]},

@@ -97,7 +97,8 @@ class ActorCriticPolicy(nn.Module):
             self.log_std = nn.Parameter(torch.full(action_space.shape, float(config.log_std_init)))
         if config.squash_actions and not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ValueError(
-                f"squash_actions needs Box actions with finite bounds, got {action_space}; leave it out"
+                f"squash_actions needs Box actions with finite bounds, got {action_space}; leave squash_actions "
+                "out"
             )
         gains = (0.01, 1.0) if config.orthogonal_init else (None, None)
         self.actor_network = _mlp([num_features, *actor_sizes], num_outputs, config, gains[0])

@@ -3,8 +3,9 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-``A_t`` are generalized advantages and ``R_t`` are the critic's targets. ``A_t`` and ``R_t`` are computed with the
-policy that collected the rollout. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+``A_t`` are generalized advantages and ``R_t`` are the critic's targets, both computed with the policy that
+collected the rollout. ``H_t`` is the entropy of the policy's distribution, and c is ``clip_range``. Source:
+Schulman et al., "Proximal policy optimization algorithms", 2017.
 """
 
 import math
@@ -93,7 +94,7 @@ class PPOLearner(A2CLearner):
         return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
 
     def _is_too_far(self, part: Part, metrics: Scalars) -> bool:
-        """Whether the mean KL divergence of the minibatch, over all workers, exceeds the limit."""
+        """Whether the minibatch's approximate KL divergence, over all workers, exceeds ``1.5 * target_kl``."""
         target = self.config.target_kl
         if target is None:
             return False
@@ -121,9 +122,9 @@ class PPOLearner(A2CLearner):
 
         Args:
             log: The minibatches with their metrics.
-            batch: The batch.
+            batch: The batch of this worker's rollout.
             played: Values and targets from the policy that collected the batch.
-            share: This worker's share of the batch.
+            share: This worker's share of the transitions in the loss.
         """
         own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)]).astype(np.float64)
         values, returns, in_loss = np.concatenate(self.workers.all_gather(own), axis=1)

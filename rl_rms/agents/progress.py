@@ -122,15 +122,16 @@ class ProgressCallback(Callback):
     By default, a terminal shows a live view of the env steps, the mean return of the last 100 episodes, a
     sparkline of the return, and the current half-life. For a changing environment, the view also
     has a table with the returns and the half-life of each of the last five regimes. Outside a terminal, and in a
-    terminal that cannot move its cursor, the output is a plain line every five seconds.
+    terminal that cannot move its cursor, the output is a plain line about every five seconds.
 
     JSON output has one object per line. The ``event`` of an object is ``start``, ``progress`` (once in ``every``
     rollouts), ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env
     steps), ``total``, ``fps`` (env steps per second), ``return`` (mean over the last 100 episodes), ``half_life``
     (updates) and ``regime`` (index of the regime). A value is null if it is unknown or not finite. ``start`` and
     ``end`` events have the run's ``folder``, and a ``start`` event has the ``device`` and a text with all
-    ``half_lives``. In a ``regime`` event, ``start`` is the regime's first env step, ``return`` is the mean return
-    in the regime, and ``first_tenth`` and ``last_tenth`` are the mean returns in these parts of the regime.
+    ``half_lives``. A ``regime`` event describes the regime that ended: ``start`` is the env steps at the regime's
+    first update, ``return`` is the mean return in the regime, and ``first_tenth`` and ``last_tenth`` are the mean
+    returns in these parts of the regime.
 
     Args:
         console: The output; the standard output by default.

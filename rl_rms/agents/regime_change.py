@@ -1,4 +1,4 @@
-"""Resets the optimizer's state or shortens RMSprop's half-life when the environment's regime changes."""
+"""Resets the optimizer's state, or shortens RMSprop's half-life, when the environment's regime changes."""
 
 from typing import Any
 

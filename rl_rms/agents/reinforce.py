@@ -61,7 +61,8 @@ def whole_episodes(rollout: Rollout, episodes_per_env: int) -> npt.NDArray[np.bo
     Returns:
         Mask of shape ``(num_steps, num_envs)``, without transitions that contain imputed values.
     """
-    # If a sub-environment fails, its episode ends with the transition before the failure.
+    # If a sub-environment fails, the transition before the failure ends its episode, so the failed step must not
+    # count as another end.
     done = (rollout.done & rollout.valid).astype(np.int64)
     finished_before = np.cumsum(done, axis=0) - done
     return rollout.known & (finished_before < episodes_per_env)

@@ -45,8 +45,8 @@ class Rollout:
     Observations may be trees of arrays, see `rl_rms.agents.trees`.
 
     Attributes:
-        observations: Shape ``(num_steps + 1, num_envs, *observation)``; the last row follows step
-            ``num_steps``.
+        observations: Shape ``(num_steps + 1, num_envs, *observation)``; the last row has the observations after
+            the last step.
         actions: The policy's actions, shape ``(num_steps, num_envs, *action)``.
         rewards: Shape ``(num_steps, num_envs)``.
         terminated: Whether the transition terminated its episode, shape ``(num_steps, num_envs)``.

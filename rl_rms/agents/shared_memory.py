@@ -26,6 +26,7 @@ Array = npt.NDArray[Any]
 Address = tuple[int, int, str]
 """Process id, file descriptor and name of a shared memory."""
 
+# Bytes of a slot.
 _SLOT = 1 << 18
 # Counters are on different cache lines.
 _LINE = 64
@@ -37,7 +38,7 @@ class SharedMemory:
     """Memory that the processes of one machine share.
 
     Every process calls the same methods in the same order, with arrays of the same shape and type. The methods
-    raise RuntimeError if another process has ended, or does not answer in time.
+    raise RuntimeError if another process ends or does not answer in time.
 
     Args:
         fd: File descriptor from `create` or `open_address`. The caller may close the descriptor afterwards.
@@ -106,7 +107,7 @@ class SharedMemory:
                 os.sched_yield()
                 continue
             ended = [self._rank_of[pidfd] for pidfd, _ in self._processes.poll(1)]
-            # A process that has ended may have reached the turn before.
+            # A process may have reached the turn before it ended.
             lost = [rank for rank in ended if self._is_late(rank)]
             if lost:
                 raise RuntimeError(f"worker {lost[0]} has ended")
@@ -139,7 +140,7 @@ def open_address(address: Address) -> int:
     """Open memory that a process of this machine has created, and return its file descriptor.
 
     Raises:
-        OSError: If this memory does not exist on this machine.
+        OSError: If this memory does not exist on this machine, or cannot be opened.
     """
     pid, fd, name = address
     path = f"/proc/{pid}/fd/{fd}"

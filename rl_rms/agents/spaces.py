@@ -40,7 +40,7 @@ def is_image(space: gym.Space[Any]) -> bool:
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[bool, tuple[int, int, int]]:
-    """Return whether the channels are the last axis of an image shape, and the channels, height and width."""
+    """Return whether an image shape has the channels last, and the channels of all frames, height and width."""
     if len(shape) == 2:
         return False, (1, *shape)
     *frames, a, b, c = shape
@@ -158,7 +158,7 @@ def space_to_dict(space: gym.Space[Any], name: str = "space") -> dict[str, Any]:
     if isinstance(space, spaces.Dict):
         for key in space:
             if not isinstance(key, (str, int)):
-                raise ValueError(f"keys of a Dict space must be strings or integers, got {key!r}; rename it")
+                raise ValueError(f"keys of a Dict space must be strings or integers, got {key!r}; rename this key")
         parts = [[key, space_to_dict(part, f"{name}[{key!r}]")] for key, part in space.items()]
         return {"kind": "Dict", "parts": parts}
     if isinstance(space, spaces.Tuple):
@@ -182,7 +182,7 @@ def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.array(plain["nvec"]), dtype=dtype, start=np.array(plain["start"]))
     space = spaces.Box(plain["low"].numpy(), plain["high"].numpy(), dtype=dtype)
-    # An unbounded Box of integers has the bounds of its dtype.
+    # The bounds of an unbounded Box of integers are finite, so a Box made from them counts as bounded.
     space.bounded_below, space.bounded_above = plain["bounded_below"].numpy(), plain["bounded_above"].numpy()
     return space
 
@@ -194,7 +194,7 @@ def checked_spaces(
     *,
     mask_actions: bool,
 ) -> tuple[gym.Space[Any], gym.Space[Any]]:
-    """Return an agent's observation space and action space.
+    """Check and return an agent's observation space and action space.
 
     Args:
         env: The environment, whose spaces are returned; None returns the given spaces.

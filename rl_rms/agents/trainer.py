@@ -133,7 +133,7 @@ class Trainer:
             stops: Whether this worker should stop.
 
         Returns:
-            The totals; None if any worker should stop.
+            The totals; None if any of several workers should stop or was interrupted.
         """
         training, workers, collector = self._training, self._workers, self._session.collector
         env_steps, episodes = rollout.env_steps, rollout.episodes

@@ -43,14 +43,15 @@ def to_floats(rows: Sequence[Scalars]) -> list[dict[str, float]]:
 class DeviceRollout:
     """The parts of a rollout that the policy gets, as tensors on the policy's device.
 
-    The row ``step * num_envs + env_index`` of a tensor has the values of one step of one sub-environment.
+    The row ``step * num_envs + env_index`` of the observations, actions and masks belongs to one step of one
+    sub-environment.
 
     Attributes:
         observations: Shape ``((num_steps + 1) * num_envs, *observation)``.
         final_observations: See `Rollout`; None if there are no final observations.
         actions: Shape ``(num_steps * num_envs, *action)``.
         action_masks: Shape ``(num_steps * num_envs, entries)``; None if all actions are valid.
-        starts: Shape ``(num_steps + 1, num_envs)``; None unless the policy is recurrent.
+        starts: See `Rollout`, shape ``(num_steps + 1, num_envs)``; None unless the policy is recurrent.
     """
 
     observations: Tree

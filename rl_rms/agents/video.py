@@ -90,7 +90,7 @@ class VideoCallback(Periodic):
         if problem:
             warnings.warn(
                 f"the video of env step {agent.num_timesteps:,} cannot be written to {self._folder}: {problem}; "
-                "the training does not end, but this video is missing",
+                "the training continues without this video",
                 stacklevel=2,
             )
         logger.picture(agent.num_timesteps, "eval/episode", as_gif(frames, self._recorder.frames_per_sec))
@@ -139,7 +139,7 @@ def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any] | VectorEnv) -> Non
 
 
 def as_gif(frames: Sequence[Any], fps: float) -> bytes:
-    """An animation small enough for TensorBoard: at most 100 frames of at most 320 by 320 pixels.
+    """An animated GIF small enough for TensorBoard: at most 100 frames of at most 320 by 320 pixels.
 
     Args:
         frames: Images, uint8, each of shape ``(height, width, 3)``.

@@ -37,9 +37,9 @@ class LostWorkersError(RuntimeError):
 class Workers:
     """The group of processes that train one agent together.
 
-    Every method is a collective operation: it returns after all workers have called it. If a worker does not call
-    the method, the method raises `LostWorkersError` in the other workers. In a group of one process, the method
-    returns at once.
+    Every method is a collective operation: it returns after all workers have called it. If a worker dies or does
+    not call the method in time, the method raises `LostWorkersError` in the other workers. In a group of one
+    process, the method returns at once.
 
     Args:
         rank: Rank of this worker, from 0.

@@ -75,7 +75,10 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
         )
     unknown = set(state["attributes"]).difference(_ATTRIBUTES)
     if unknown:
-        raise ValueError(f"the state of {type(env).__name__} has the unknown attributes {sorted(unknown)}")
+        raise ValueError(
+            f"the state of {type(env).__name__} has the unknown attributes {sorted(unknown)}; use a state that an "
+            "environment of this class saved"
+        )
     classes: Any = importlib.import_module("minigrid.core.world_object")
     made: list[Any] = []
     for one in state["objects"]:

@@ -34,7 +34,7 @@ class NativeVectorEnv(VectorEnv):
         **kwargs: Arguments of the single environment.
 
     Attributes:
-        steps: Number of steps of each episode, shape ``(num_envs,)``.
+        steps: Number of env steps since each episode began, shape ``(num_envs,)``.
         ended: Whether the last step ended the episode and no reset followed, shape ``(num_envs,)``.
 
     Raises:

@@ -26,8 +26,9 @@ class NoiseKey(NamedTuple):
     """The environments of a batch that draw random numbers, and their clocks.
 
     Attributes:
-        seed: Seed of the drift, >= 0.
-        drifts: Index of each environment's drift. Environments with the same drift share vectors and permutations.
+        seed: Seed of the changes, >= 0.
+        drifts: Index of each environment's drift, the course of the changes over time. Environments with the same
+            drift share vectors and permutations.
         env_indices: Index of each environment.
         clocks: Clock reading of each environment, in env steps.
     """

@@ -41,7 +41,8 @@ class NonStationary(Changing, Parametrized):
         curriculum: Rule that sets the values of its targets at the beginning of each episode; None for none.
         observe: Additions to the observations: ``"params"``, ``"time"`` or ``"change"``, or several of them; None
             for none. See `rl_rms.envs.observers`.
-        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random seed until then.
+        seed: Seed of the drift, for the random numbers of schedules and transforms, >= 0. None uses the seed of
+            ``reset(seed=s)``, and a random seed until then.
         env_index: Index of this environment among the environments with the same seed. Each index has its own
             random numbers.
         success_key: Entry of info with the success of an episode, for the curriculum and the agent's log; None
@@ -115,8 +116,9 @@ class NonStationary(Changing, Parametrized):
         """Begin an episode.
 
         Args:
-            seed: Seed of the environment, and of the drift unless the constructor got a seed. A seed also rewinds
-                the clock to 0, resets the curriculum and removes adversarial bursts, except in `frozen`.
+            seed: Seed of the environment. Except in the context of `frozen`, a seed also sets the clock to 0,
+                resets the curriculum and removes the bursts of adversarial schedules. If the constructor got no
+                seed, the seed also becomes the seed of the drift.
             options: ``"rl_rms.clock"`` sets the clock, in env steps. Other options go to the environment.
         """
         if seed is not None or options is not None or not self._is_passive:

@@ -1,7 +1,8 @@
 """Sets the targets of an environment by name to the values of schedules and curricula.
 
-This module serves single environments and native vector environments. In a vector environment, a value is a
-scalar for all sub-environments or an array of shape ``(num_envs,)``.
+A target is a parameter of the environment or of a wrapper, or one of `rl_rms.envs.transforms`. This module serves
+single environments and native vector environments. In a vector environment, a value is a scalar for all
+sub-environments or an array of shape ``(num_envs,)``.
 """
 
 from collections.abc import Callable, Sequence

@@ -28,7 +28,8 @@ Transition = tuple[Any, Any, bool, bool, dict[str, Any]]
 class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Sets an environment's targets, and saves and restores the state within an episode.
 
-    If a target ``observation.*`` changes a Box of floats, the wrapper's Box has no bounds, because the changed
+    A target is a parameter of the environment or of an inner wrapper, or one of `rl_rms.envs.transforms`. If a
+    target ``observation.*`` changes a Box of floats, the wrapper's Box has no bounds, because the changed
     observations may lie outside the declared bounds. A pickled or copied environment continues its episode. Only
     an environment that inherits from EzPickle and whose state cannot be saved begins a new episode.
 

@@ -30,7 +30,7 @@ Message = tuple[str, Any]
 
 
 class ResilientAsyncVectorEnv(AsyncVectorEnv):
-    """An AsyncVectorEnv that names or restarts sub-environments that fail, and ends workers that hang.
+    """An AsyncVectorEnv that names or restarts failing sub-environments, and ends workers after ``env_timeout``.
 
     If a worker fails, either a new worker replaces it, or all workers are ended and `EnvError` is raised. If a new
     worker starts in a step, the transition of the failed worker is truncated, with the reward 0 and the new

@@ -100,7 +100,10 @@ def restore_known_state(env: Any, state: Mapping[str, Any]) -> None:
     registered = _STATES.get(qualified(type(env)), _Registered())
     unknown = set(attributes).difference(registered.attributes)
     if unknown:
-        raise ValueError(f"the state of {type(env).__name__} has the unknown attributes {sorted(unknown)}")
+        raise ValueError(
+            f"the state of {type(env).__name__} has the unknown attributes {sorted(unknown)}; use a state that an "
+            "environment of this class saved"
+        )
     for name, value in attributes.items():
         own = getattr(env, name, None)
         if isinstance(own, np.ndarray) and value is not None and np.shape(value) != own.shape:

@@ -25,7 +25,7 @@ class SubEnvs(Backend):
     Args:
         env: The vector environment. The sub-environments of a SyncVectorEnv get a `Parametrized`, unless they
             already have one.
-        targets: The targets.
+        targets: Names of the targets, see `rl_rms.envs.targets`.
 
     Raises:
         ValueError: If the sub-environments are non-stationary already, have a `Parametrized` for other targets, or

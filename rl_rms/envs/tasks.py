@@ -5,8 +5,8 @@
 tasks. By default, `make_vec` uses one clock for all sub-environments.
 
 Most tasks suit runs of about a million env steps. In most tasks, slow drift has a period of 200,000 env steps, and
-jumps occur every 100,000 env steps. An agent can learn each task at every value that a changing parameter takes.
-The values are not tuned for an optimizer.
+jumps occur every 100,000 env steps. The values are meant to keep every task learnable, and are not tuned for an
+optimizer.
 """
 
 from collections.abc import Mapping

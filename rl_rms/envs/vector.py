@@ -51,12 +51,13 @@ class NonStationaryVector(Changing, VectorWrapper):
         changes: Targets and their schedules, as in `NonStationary`.
         curriculum: Rule that sets the values of its targets at the beginning of each episode. Episodes that end in
             the same vector step are recorded in the order of their sub-environments. With SAME_STEP autoreset, the
-            first observation of an episode still uses the previous episode's task.
+            first observation of an episode still uses the values of the previous episode.
         sharing: ``"shared"``: one clock counts the env steps of all sub-environments, and all see the same values.
             ``"phase"``: one clock, but the sub-environments have evenly spaced phases of the drift.
             ``"independent"``: each sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations, as in `NonStationary`.
-        seed: Seed of the drift, >= 0. None uses the seed of ``reset(seed=s)``, and a random seed until then.
+        seed: Seed of the drift, for the random numbers of schedules and transforms, >= 0. None uses the seed of
+            ``reset(seed=s)``, and a random seed until then.
         shard: ``(rank, size)`` of the process, if the sub-environments are divided equally among ``size``
             processes. The clock counts the env steps of all processes. All processes must use the same ``seed``,
             and make the same number of env steps.
@@ -146,10 +147,10 @@ class NonStationaryVector(Changing, VectorWrapper):
         """Begin episodes.
 
         Args:
-            seed: Seed of the environment. Except in `frozen` and with a ``reset_mask``, a seed also sets the clock
-                to 0, resets the curriculum and removes adversarial bursts. If the constructor got no seed, the
-                seed also becomes the seed of the drift. From a list, the drift uses the first seed that is not
-                None.
+            seed: Seed of the environment. Except in the context of `frozen` and with a ``reset_mask``, a seed also
+                sets the clock to 0, resets the curriculum and removes the bursts of adversarial schedules. If the
+                constructor got no seed, the seed also becomes the seed of the drift. From a list, the drift uses
+                the first seed that is not None.
             options: ``"rl_rms.clock"`` sets the clock, in env steps of all sub-environments together. Other
                 options go to the environment. ``"reset_mask"`` selects the sub-environments to reset.
         """

@@ -1,6 +1,6 @@
 """Checks that changing a parameter has an effect on an environment.
 
-Two copies of the environment are stepped with the same seed and actions, and the value is changed in one copy.
+Two copies of the environment are stepped with the same seed and actions, and the parameter is changed in one copy.
 If all observations, rewards, terminations and truncations are equal, the change counts as having no effect. For
 example, an attribute that the physics does not read, or friction without contact, has no effect.
 """
@@ -226,7 +226,7 @@ def _longest_episode(parameter: Parameter) -> int:
 def _try_value(
     usual: Any, moved: Any, parameter: Parameter, before: float, value: float, others: Sequence[Parameter]
 ) -> tuple[_Outcome, Exception | None]:
-    """Set ``value`` in ``moved`` and ``others`` in both copies, and compare the transitions of the copies.
+    """Set ``value`` in ``moved``, change ``others`` in both copies, and compare the transitions of the copies.
 
     Returns:
         The outcome, and the error if the outcome is CRASHED or REFUSED.

@@ -5,7 +5,7 @@ because an attribute of a wrapper would only shadow the environment's attribute.
 ``"WrapperClass.name"`` is written to a wrapper. If a change must set several attributes, or if a parameter has
 bounds, the parameter is in the registry, under its environment's class. Gymnasium's Box2D, classic control, MuJoCo
 and toy text environments have one module each. Users register parameters of their own environments with
-`register_parameter`. All other numbers can be changed by the attribute's name or by a path such as
+`register_parameter`. Other numeric attributes can be changed by name, or by a path such as
 ``"model.opt.gravity[2]"``.
 """
 

@@ -1,4 +1,4 @@
-"""REINFORCE, A2C and PPO agents for Gymnasium's vector environments, with a half-life for RMSprop."""
+"""REINFORCE, A2C and PPO agents for Gymnasium environments, with a half-life for RMSprop."""
 
 if __name__ != "rl_rms.agents":
     raise ImportError(f"cannot import {__name__} from the repository root; import rl_rms.agents")

@@ -4,8 +4,8 @@
     A_t     = sum_l (gamma lambda)^l delta_{t+l}        to the end of the episode or the rollout
     loss    = -mean(A_t log pi(a_t | o_t)) - ent_coef mean(H_t) + vf_coef mean((A_t + V(o_t) - V(o_t))^2)
 
-In the last term only the second ``V(o_t)`` has a gradient. Source: Mnih et al., "Asynchronous methods for deep
-reinforcement learning", 2016.
+``H_t`` is the entropy of ``pi(. | o_t)``. In the last term only the second ``V(o_t)`` has a gradient. Source: Mnih
+et al., "Asynchronous methods for deep reinforcement learning", 2016.
 """
 
 from typing import Any, ClassVar

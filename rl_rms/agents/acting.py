@@ -1,4 +1,4 @@
-"""Draws a policy's actions, and stores the policy's recurrent state and the random generator."""
+"""Draws a policy's actions, and stores the policy's recurrent state and the agent's random generator."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Actor:
         num_envs: Number of sub-environments.
         normalizer: Standardizes the observations; None leaves them unchanged.
         mask_actions: Whether `predict` without ``action_masks`` reads ``action_mask`` of a Dict observation.
-        seed: Seed of the actions.
+        seed: Seed of the random generator.
         device: The policy's device.
 
     Attributes:
@@ -65,7 +65,7 @@ class Actor:
         self.state = self._initial_state(num_envs)
 
     def join(self, workers: Workers) -> None:
-        """Join the other workers. After this call, a worker uses only its rows of all workers' random numbers."""
+        """Join the other workers. Each worker then draws all workers' random numbers, and uses its own rows."""
         self._random = self.generator if workers.alone else SharedRandomSource(self.generator, workers)
 
     def act(
@@ -143,7 +143,7 @@ class Actor:
         """Return the observation as a batch, and whether the argument is a single observation.
 
         Raises:
-            ValueError: If the argument is neither one observation of the space nor a batch of observations.
+            ValueError: If the observation's first array is missing or has a wrong shape.
         """
         space = self._observation_space
         tree = tree_map(np.asarray, observation)

@@ -1,4 +1,4 @@
-"""Returns of an agent in each regime, and the env steps until a return recovers after a change.
+"""Returns of an agent in each regime, and the env steps until the return recovers after a change.
 
 A regime is the time between two abrupt changes of the environment, such as jumps of a parameter or changes of a
 curriculum's stage.
@@ -46,8 +46,8 @@ class Returns:
         """Mean return of the episodes that ended in an interval of env steps.
 
         Args:
-            after: The agent's env steps before the interval, which excludes this number.
-            upto: The agent's env steps at the end of the interval, which includes this number.
+            after: Start of the interval in the agent's env steps, exclusive.
+            upto: End of the interval in the agent's env steps, inclusive.
 
         Returns:
             The mean; NaN if no episode ended in the interval.
@@ -129,15 +129,15 @@ def _recovery(episodes: Sequence[Episode], start: int, end: int, before: float) 
 
 
 class AdaptationCallback(Callback):
-    """Logs the returns of a regime at each change of regime and at the end of the training.
+    """Logs the returns of the regime that ends, at each change of regime and at the end of the training.
 
     The tags begin with ``adaptation/``: ``regime`` (the regime's index), ``mean``, ``first_tenth``,
-    ``last_tenth``, ``worst_mean`` (the lowest mean so far), and ``recovery_steps``. NaN and infinite values are
-    not logged. The callback reads the regime once per rollout. The metrics are not informative if regimes are
-    shorter than rollouts or episodes.
+    ``last_tenth``, ``worst_mean`` (the lowest ``mean`` of the regimes so far), and ``recovery_steps``. NaN and
+    infinite values are not logged. The callback reads the regime once per rollout. The metrics are not informative
+    if regimes are shorter than rollouts or episodes.
 
     Attributes:
-        regimes: The finished regimes.
+        regimes: The finished regimes. The end of the training also finishes a regime.
 
     Raises:
         ValueError: At the start of the training, if the agent's environment has no regimes.
@@ -163,7 +163,7 @@ class AdaptationCallback(Callback):
         )
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
-        """Start to record the current regime."""
+        """Record the current regime, unless the callback continues an earlier regime."""
         self._before_end = None
         number = self._number_of(agent)
         if self._number is None:

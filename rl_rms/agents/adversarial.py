@@ -16,7 +16,7 @@ from rl_rms.agents.config import A2CConfig
 from rl_rms.envs.checks import check_int, check_one_of
 
 Array = npt.NDArray[Any]
-# Maps observations to actions of the environment's action space.
+# Maps a batch of observations to one player's actions.
 Rival = Callable[[Any], Array]
 Turns = Literal["simultaneous", "alternating"]
 
@@ -127,7 +127,7 @@ class RobustTraining:
             total_timesteps: Env steps of the protagonist, all sub-environments together.
 
         Returns:
-            The training itself.
+            This object.
 
         Raises:
             ValueError: If ``total_timesteps`` is not a whole number >= 1.

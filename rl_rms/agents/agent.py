@@ -71,7 +71,7 @@ class Agent:
     Raises:
         TypeError: If an argument has an unknown name or the wrong type, or ``config`` belongs to another
             algorithm.
-        ValueError: If an argument is out of its range.
+        ValueError: If the value of an argument is not allowed, or does not fit the other arguments.
     """
 
     algorithm: ClassVar[str]
@@ -173,11 +173,11 @@ class Agent:
         return self.training.new_episodes
 
     def describe_half_life(self) -> str | None:
-        """Describe all half-lives in updates and env steps; None without half-lives."""
+        """Describe the finite half-lives of optimizer and normalizers; None without such half-lives."""
         return describe_half_lives(self.config, self.optimizer, self.learner.steps_per_update)
 
     def join(self: Self, workers: Workers, sync: Sync = "global") -> Self:
-        """Join the other processes that train the same agent. Each process has its own sub-environments.
+        """Join the other workers: processes that train the same agent, each in its own sub-environments.
 
         Every worker makes the agent with the same arguments and seed, and with an equal share of the
         sub-environments (see ``shard`` of `rl_rms.envs.NonStationaryVector`). Every worker then calls `join`, and
@@ -188,15 +188,16 @@ class Agent:
 
         Args:
             workers: The processes.
-            sync: ``"global"`` averages the workers' gradients, then clips and normalizes the mean gradient. With
-                ``"local"`` each worker clips and normalizes its own gradient, then the workers' steps are
-                averaged.
+            sync: With ``"global"``, the optimizer takes its step with the clipped mean of the workers' gradients.
+                With ``"local"``, each worker's optimizer takes a step with the worker's own clipped gradient, and
+                the mean of these steps changes the weights.
 
         Returns:
             The agent itself.
 
         Raises:
-            ValueError: If the agent cannot train in several processes, or ``sync`` is unknown.
+            ValueError: If the agent cannot train in several processes, episodes are in progress, or ``sync`` is
+                unknown.
         """
         check_one_of("sync", sync, get_args(Sync))
         self.session.check_workers(workers)
@@ -206,7 +207,9 @@ class Agent:
         return self
 
     def prepare(self) -> None:
-        """Reset the environment, unless episodes are in progress. `learn` also resets the environment itself.
+        """Reset the environment and restore a loaded state, unless episodes are in progress.
+
+        The call is optional, because `learn` resets the environment too.
 
         Raises:
             ValueError: If there is no environment, or the agent cannot train in the environment.
@@ -226,9 +229,9 @@ class Agent:
         The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. An agent that is
         saved after the updates can resume its training bit-identically. A second Ctrl-C raises KeyboardInterrupt
         at once. A rollout or an evaluation that waits for episodes to end can raise KeyboardInterrupt earlier, at
-        every 1,000th vector step.
-        Call `interrupt`, for example in the handler of another signal, to stop the training after the updates on
-        the rollout in progress.
+        every 1,000th vector step. Several workers raise KeyboardInterrupt at the end of a rollout, without updates
+        on this rollout. Call `interrupt`, for example in the handler of another signal, to stop the training as
+        the first Ctrl-C does.
 
         Args:
             total_timesteps: Env steps of all sub-environments together. The training ends after the rollout that
@@ -250,7 +253,8 @@ class Agent:
                 environment.
             FloatingPointError: If a reward, an observation or a gradient is not finite, and ``on_nonfinite`` is
                 ``"raise"``.
-            EnvError: If a sub-environment failed. A file saved after an EnvError has no episodes in progress.
+            EnvError: If a sub-environment failed and was not restarted. A file saved after an EnvError has no
+                episodes in progress.
             KeyboardInterrupt: If the training was interrupted.
             rl_rms.agents.files.UnwritableError: If ``log_dir`` cannot be written to at the beginning.
             rl_rms.agents.files.TakenError: If another process logs into ``log_dir``.
@@ -284,9 +288,10 @@ class Agent:
         return self
 
     def interrupt(self) -> None:
-        """Make `learn` raise KeyboardInterrupt in all workers after the updates on the rollout in progress.
+        """Make `learn` raise KeyboardInterrupt in all workers.
 
-        Signal handlers may call this method.
+        A single process raises KeyboardInterrupt after the updates on the rollout in progress. Several workers
+        raise it at the end of the rollout, without the updates. Signal handlers may call this method.
         """
         self.training.is_interrupted = True
 
@@ -300,7 +305,7 @@ class Agent:
     ) -> tuple[Array, Array | None]:
         """Compute the policy's action for one observation or a batch of observations.
 
-        Arguments and result are as in Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
+        Arguments and results have the order of Stable-Baselines3, whose ``evaluate_policy`` accepts these agents.
 
         Args:
             observation: An observation, or a batch of observations.
@@ -334,7 +339,7 @@ class Agent:
 
         Raises:
             rl_rms.agents.files.UnwritableError: If the file cannot be written. An earlier file is unchanged.
-            RuntimeError: If an optimizer step was interrupted, so that only some weights have moved.
+            RuntimeError: If an optimizer step was interrupted, so that only some weights may have changed.
         """
         fields = {
             "algorithm": self.algorithm,
@@ -371,7 +376,7 @@ class Agent:
                 the saved configuration. Passing a `PolicyConfig` allows `load` to import the user's classes that
                 the file names.
             optimizer: The optimizer's class; needed unless the class is from ``torch.optim`` or this library.
-            device: A torch device; None keeps the saved device.
+            device: A torch device; None uses the saved hyperparameter ``device``.
 
         Raises:
             FileNotFoundError: If the file does not exist.
@@ -393,6 +398,9 @@ class Agent:
         return [self.actor, self.session, self.training, self.learner]
 
     def make_trainer(self) -> Trainer:
-        """Make a trainer for one call of `learn`. Users may freeze parameters or hook modules between calls."""
+        """Make a trainer for one call of `learn`.
+
+        Each call chooses the backend again, because the user may have frozen parameters or hooked modules.
+        """
         backend = choose_backend(self.policy, self.device, self.config)
         return Trainer(self.session, self.actor, self.learner, self.training, backend)

@@ -37,7 +37,7 @@ class FGSMAttack(VectorWrapper):
 
     Args:
         env: A vector environment of `rl_rms.envs.make_vec`, with or without wrappers. A schedule of the strength
-            reads the environment's clock, also in a resumed training run.
+            reads the environment's clock, so a resumed training run continues the schedule.
         strength: Size of the change of each component, in the observation's unit, >= 0: a number, or a schedule
             over the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``.
 
@@ -97,7 +97,7 @@ class FGSMAttack(VectorWrapper):
         """Take one vector step.
 
         Returns:
-            The environment's transition. The observations and ``info["final_obs"]`` are attacked.
+            The environment's transition, with perturbed observations and ``info["final_obs"]``.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         if "final_obs" in infos:
@@ -127,7 +127,8 @@ class FGSMAttack(VectorWrapper):
 def adversarial_direction(agent: Agent, observations: Array) -> Array:
     """The sign of the gradient of ``-log pi(a | x)`` with respect to x, for the most likely action a at x.
 
-    The function differentiates at the normalized observations. Positive scaling does not change a gradient's sign.
+    The function differentiates with respect to the normalized observations. The normalizer divides by a positive
+    standard deviation, which does not change the gradient's sign.
 
     Args:
         agent: The agent whose policy and observation normalizer are used.

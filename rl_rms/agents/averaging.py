@@ -8,14 +8,14 @@ from torch.optim import Optimizer
 from rl_rms.agents.workers import Workers
 
 Sync = Literal["global", "local"]
-"""Whether workers clip and normalize the mean gradient or their own gradients, see `Agent.join`."""
+"""Whether optimizers use the mean of the workers' gradients or each worker's gradient, see `Agent.join`."""
 
 
 def average_step(policy: nn.Module, optimizer: Optimizer, share: float, workers: Workers) -> None:
     """Take a step of the optimizer, then replace this step by the weighted mean of all workers' steps.
 
     Args:
-        policy: The policy whose parameters the optimizer moves. All workers have the same parameters.
+        policy: The policy. Before the call, its parameters are equal in all workers.
         optimizer: This worker's optimizer.
         share: Weight of this worker's step, which is the worker's share of the transitions.
         workers: The workers.

@@ -54,7 +54,7 @@ class Backend(Protocol):
         """Write the gradients of `rl_rms.agents.losses.actor_critic_loss` to the parameters.
 
         Args:
-            batch: The last rollout of `act`, with its loss mask and coefficients.
+            batch: The rollout whose actions `act` drew last, with its loss mask and coefficients.
             workers: The processes whose advantages are standardized together.
             with_metrics: Whether the metrics are needed.
 
@@ -67,8 +67,8 @@ class Backend(Protocol):
         """Compute the values, log-probabilities, advantages and returns that PPO's loss treats as constants.
 
         Args:
-            batch: The last rollout of `act`, with its loss mask and coefficients, before any optimizer step on
-                this rollout.
+            batch: The rollout whose actions `act` drew last, with its loss mask and coefficients. The policy has
+                taken no optimizer step on this rollout yet.
         """
         ...
 

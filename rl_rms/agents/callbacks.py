@@ -1,4 +1,4 @@
-"""The interface of callbacks, and a callback that calls several others."""
+"""The base classes of callbacks, and a list of callbacks that is a callback itself."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -152,7 +152,7 @@ class Periodic(Callback):
 
 
 def as_callbacks(callback: CallbackLike | Iterable[CallbackLike] | None) -> list[Callback]:
-    """Make a list of callbacks from any number of callbacks or functions."""
+    """Make a list of callbacks from one or several callbacks or functions; None gives an empty list."""
     if callback is None:
         return []
     parts = [callback] if isinstance(callback, Callback) or callable(callback) else callback

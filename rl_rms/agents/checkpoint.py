@@ -35,8 +35,8 @@ def save(path: Path, fields: Mapping[str, Any], parts: Iterable[Part]) -> Path:
 
     Args:
         path: The file; ``.safetensors`` is added unless the path already ends in this suffix.
-        fields: Further fields. No field has the same name as a field of a part.
-        parts: The agent's parts. No two parts have a field of the same name.
+        fields: Further fields. Their names must differ from the names of the parts' fields.
+        parts: The agent's parts. No two parts may have a field of the same name.
 
     Returns:
         The file's path.
@@ -92,8 +92,8 @@ def constructor_arguments(
         device: A torch device; None keeps the saved device.
 
     Raises:
-        ValueError: If a field is damaged, the policy differs from the saved one, or the file names a class that is
-            not trusted.
+        ValueError: If a field is damaged, the policy is missing or differs from the saved policy, or
+            `rl_rms.agents.checkpoint_checks.check_trusted` rejects a class that the file names.
     """
     with damage_named(f"{path}, config,"):
         changed = {} if device is None else {"device": device}

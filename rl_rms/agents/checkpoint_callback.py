@@ -37,7 +37,8 @@ class CheckpointCallback(Periodic):
         folder: Folder of the files ``step_<env steps>.safetensors`` and ``final.safetensors``.
         every: Env steps between two checkpoints.
         keep: Number of the newest ``step_...`` files to keep; None keeps all. Files with more env steps than the
-            agent has at the start belong to another training run and are kept.
+            agent has at the start count as files of another training run, and are kept. For a new agent, all
+            existing files are kept.
 
     Attributes:
         error: The error of the checkpoint at the end of the training; None without an error.

@@ -45,7 +45,7 @@ def _is_episode(value: Any) -> bool:
     return isinstance(numbers[0], float) and all(map(_is_count, numbers[1:])) and success in (None, True, False)
 
 
-# Counters and mean squares in the states of torch's optimizers.
+# Counters, mean squares and sums of squares in the states of torch's optimizers.
 _AT_LEAST_0 = {"step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta", "sum"}
 
 
@@ -136,6 +136,7 @@ def check_like(name: str, value: Any, like: Any) -> None:
         name: Name of the value in errors.
         value: The loaded value.
         like: The agent's current value. The loaded value needs the same keys, lengths, shapes and types.
+            Floating-point tensors of different precision count as one type, and so do all other tensors.
 
     Raises:
         ValueError: If the structure differs, a whole number is below 0, or a tensor or float is not finite.
@@ -255,7 +256,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
     Raises:
         ValueError: If a shape, an entry or an option does not fit the optimizer, a tensor is not finite, or a
-            counter or mean square is below 0.
+            counter, mean square or sum of squares is below 0.
     """
     check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)

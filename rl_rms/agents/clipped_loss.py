@@ -3,7 +3,8 @@
     r_t  = pi(a_t | o_t) / pi_old(a_t | o_t)
     loss = -mean(min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t)) - ent_coef mean(H_t) + vf_coef mean((R_t - V(o_t))^2)
 
-If ``clip_range_vf`` is d, the last term contains ``V_old + clip(V - V_old, -d, d)`` instead of V.
+``c`` is ``clip_range``, and ``H_t`` is the entropy of ``pi(. | o_t)``. If ``clip_range_vf`` is d, the last term
+contains ``V_old + clip(V - V_old, -d, d)`` instead of V.
 
 Sources: Schulman et al., "Proximal policy optimization algorithms", 2017, equations 7 and 9; Stable-Baselines3's
 PPO for the clipped values.

@@ -35,27 +35,27 @@ RolloutDone = Callable[[int, list[Episode]], bool]
 
 
 class Collector:
-    """Steps a vector environment with given actions, and counts env steps, returns and episodes.
+    """Steps a vector environment with given actions, counts env steps, and adds up the returns of episodes.
 
     Args:
         env: The vector environment.
-        mask_actions: Whether to mask invalid actions with ``info["action_mask"]`` or, in a Dict observation,
-            from ``action_mask``.
+        mask_actions: Whether to read masks of the valid actions, from ``info["action_mask"]`` or from the entry
+            ``action_mask`` of a Dict observation.
         log_info: Entries of ``info`` whose means are logged.
         on_nonfinite: The treatment of non-finite rewards and observations, see `AgentConfig`.
-        on_env_error: The treatment of failing sub-environments, ``"raise"`` or ``"restart"``; None keeps the
-            environment's setting (by default ``"raise"``).
-        env_timeout: Seconds that a worker of an AsyncVectorEnv may take for a step or a reset; None keeps the
-            environment's setting (by default no limit).
+        on_env_error: The treatment of failing sub-environments. ``"restart"`` restarts them; ``"raise"`` and None
+            keep the environment's setting (by default ``"raise"``).
+        env_timeout: Seconds that a worker of a `rl_rms.envs.ResilientAsyncVectorEnv` may take for a step or a
+            reset; None keeps the environment's setting (by default no limit).
 
     Attributes:
         num_timesteps: Env steps so far, all sub-environments together.
-        num_workers: Number of workers, each with equally many sub-environments. A vector step adds this worker's
-            env steps times ``num_workers`` to ``num_timesteps``.
+        num_workers: Number of processes that train together, each with equally many sub-environments. A vector
+            step adds this process's env steps times ``num_workers`` to ``num_timesteps``.
         first_index: Index of the first sub-environment in error messages.
         resetting: Whether the next step of each sub-environment is a reset, shape ``(num_envs,)``.
         starts: Whether each sub-environment's last observation begins an episode, shape ``(num_envs,)``.
-        action_masks: The valid actions, shape ``(num_envs, entries)``; None if all actions are valid.
+        action_masks: The valid actions, shape ``(num_envs, entries)``; None without ``mask_actions``.
         info_sums: The sums of the entries of ``info``; None without ``log_info``.
 
     Raises:
@@ -128,7 +128,8 @@ class Collector:
 
         Args:
             seed: Seed of the environment; None continues its random generator.
-            clock: New clock reading of a changing environment, in env steps; None does not set the clock.
+            clock: New clock reading of a changing environment, in env steps. With None, a seed sets the clock to
+                0, and a reset without a seed keeps the clock.
         """
         options = None if clock is None else {CLOCK: clock}
         self._faults.seed(seed)
@@ -296,7 +297,10 @@ class Collector:
             )
 
     def keep_observations(self) -> None:
-        """Copy the last observations, because the environment may reuse their arrays. `collect` needs no call."""
+        """Copy the last observations after `step`, because the environment may reuse their arrays.
+
+        `collect` copies the observations itself.
+        """
         self._observations = copied(self._observations)
 
     def _when(self, indices: Sequence[int]) -> str:

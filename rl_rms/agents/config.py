@@ -35,7 +35,7 @@ _NOT_IN_OPTIMIZER_KWARGS = {
     "half_life": "set half_life instead",
 }
 
-# Names of hyperparameters in Stable-Baselines3, CleanRL and torch.
+# Names of hyperparameters in other libraries, with their names here.
 SYNONYMS = {
     "lr": "learning_rate",
     "discount": "gamma",
@@ -60,8 +60,8 @@ class AgentConfig:
     Args:
         algorithm: The agent's algorithm.
         learning_rate: Step size of the optimizer: a number > 0, or a schedule over the agent's env steps such as
-            ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; env.changes lists the schedules. A resumed
-            training continues the schedule.
+            ``{linear: {start: 7.0e-4, end: 0.0, over: 1_000_000}}``; the help of env.changes lists the schedules.
+            A resumed training continues the schedule.
         critic_learning_rate: Step size of the critic's parameters, a number or a schedule; null uses
             learning_rate. Shared parameters use learning_rate.
         gamma: Discount per env step, in [0, 1].
@@ -86,36 +86,37 @@ class AgentConfig:
         on_env_error: Response to a sub-environment that raises an error or returns a value of a wrong shape or
             type, and to a worker that ends or hangs: ``raise`` ends the training and names the sub-environment;
             ``restart`` truncates the episode before the failed step, replaces the sub-environment, and continues.
-            Only the backends ``sync`` and ``async`` can restart.
-        env_timeout: Seconds after which a step or a reset of a worker of ``async`` counts as hung, > 0; null for
-            no limit.
+            Only the backends ``sync`` and ``async`` can restart. If a vector environment was itself made with
+            ``restart``, ``raise`` has no effect.
+        env_timeout: Seconds after which a step or a reset of a worker of the backend ``async`` counts as hung,
+            > 0; null for no limit.
         half_life: Half-life of RMSprop's second moment: ``69`` or ``"69 updates"``, or ``"20_000 steps"`` (env
             steps, converted with the env steps per update). ``match`` computes the half-life from the
             environment's timescale and the gradients' signal-to-noise ratio; ``auto`` computes the half-life from
-            the gradients alone. With both, the half-life stays between 32 and 10,000 updates by default. null uses
-            ``rho`` or ``alpha`` of optimizer_kwargs, by default 200 updates. Only for RMSprop.
-        on_change: Response of the optimizer's state to a change of regime: ``keep``, ``reset`` (discard the
-            averages; RMSprop keeps a half-life that it estimates) or ``forget`` (RMSprop's half-life is
-            forget_half_life for forget_updates updates).
+            the gradients alone. With ``match`` and ``auto``, the half-life stays between 32 and 10,000 updates by
+            default. null uses ``rho`` or ``alpha`` of optimizer_kwargs, by default 200 updates. Only for RMSprop.
+        on_change: Response of the optimizer's state to a change of regime, such as a jump of a parameter:
+            ``keep``, ``reset`` (discard the averages; RMSprop keeps a half-life that it estimates) or ``forget``
+            (RMSprop's half-life is forget_half_life for forget_updates updates).
         forget_half_life: Half-life after a change with on_change ``forget``, in updates, > 0.
         forget_updates: Updates for which forget_half_life holds, >= 1.
         on_nonfinite: Response to a reward, observation or gradient that is nan or infinite: ``raise`` ends the
             training and names the value; ``skip`` excludes the transition from learning, or skips the update.
-            RMSprop's own ``on_nonfinite`` gets the same value.
+            RMSprop's own ``on_nonfinite`` gets this value unless optimizer_kwargs sets it.
         meta: Adaptation of RMSprop's hyperparameters by meta-gradient, as in ``{adapt: [learning_rate, half_life],
             window: 4}``; null for none. The adaptation starts at the configured values.
         optimizer: Import path of a ``torch.optim.Optimizer`` class.
         optimizer_kwargs: Further keyword arguments of the optimizer, without ``lr``, ``params`` and ``half_life``.
             RMSprop gets ``eps=1e-5`` and ``bias_correction=True`` unless they are set here.
         policy: The policy network.
-        fused: Whether small networks of linear layers on a CPU run in numpy. numpy computes the same gradients as
-            autograd, but faster, see `rl_rms.agents.numpy_backend`. false always uses autograd.
-        device: torch device of the network; ``"auto"`` is the CPU for a network that ``fused`` runs in numpy,
-            and otherwise CUDA if there is one.
+        fused: Whether small networks of linear layers on a CPU run in numpy, see `rl_rms.agents.numpy_backend`.
+            numpy is faster than autograd, and its gradients are equal up to rounding. false always uses autograd.
+        device: torch device of the network; ``"auto"`` is the CPU for a network that ``fused`` runs in numpy.
+            For other networks, ``"auto"`` is CUDA if it is available, else the CPU.
     """
 
     default_log_interval: ClassVar[int] = 100
-    """Maximum number of rollouts between two entries of the log, as in Stable-Baselines3."""
+    """Maximum number of rollouts between two log entries without a ``log_interval``, as in Stable-Baselines3."""
 
     algorithm: str
     learning_rate: float | dict[str, Any] = 7e-4
@@ -256,7 +257,8 @@ class RolloutConfig(AgentConfig):
         algorithm: The agent's algorithm.
         n_steps: Vector steps of a rollout, >= 1. A rollout has at most ``num_envs * n_steps`` env steps. null
             means 256 divided by the number of sub-environments and rounded down, but at least 1.
-        gae_lambda: Bias-variance trade-off of the advantages, in [0, 1]; 1 is the n-step return.
+        gae_lambda: lambda of generalized advantage estimation, in [0, 1]. A larger value means less bias and more
+            variance; 1 uses n-step returns.
     """
 
     ent_coef: float | dict[str, Any] = 0.01
@@ -296,8 +298,8 @@ class PPOConfig(RolloutConfig):
             smaller. With a recurrent policy, a minibatch has the full rollouts of ``batch_size // n_steps``
             sub-environments, but at least one.
         n_epochs: Passes over each rollout, >= 1.
-        clip_range: Largest distance of the probability ratio from 1. Beyond this distance, a transition does not
-            move the ratio further away from 1. A number > 0, or a schedule, as for learning_rate.
+        clip_range: Distance from 1 at which the probability ratio is clipped. Beyond this distance, a transition
+            does not move the ratio further away from 1. A number > 0, or a schedule, as for learning_rate.
         clip_range_vf: Maximum change of the values in the value loss, in units of the scaled returns: a number or
             a schedule, as for clip_range; null for no limit.
         target_kl: Limit of the approximate KL divergence from the policy that collected the rollout, > 0. When a

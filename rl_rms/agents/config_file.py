@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rl_rms.agents.protocols import TrainedAgent
 
 CONFIG = "config.yaml"
-# The first line of the files that `learn` writes.
+# The first line of a ``config.yaml`` that `learn` wrote.
 _MARK = "# Written by learn() in a script. This file does not contain the script's wrappers and classes."
 
 
@@ -34,7 +34,7 @@ _Dumper.add_implicit_resolver(
 
 
 def to_yaml(plain: dict[str, Any]) -> str:
-    """Plain data as YAML: tuples become lists, and objects of an optimizer's arguments become text."""
+    """Convert plain data to YAML. Tuples become lists, and objects that JSON lacks become text."""
     return yaml.dump(json.loads(json.dumps(plain, default=str)), Dumper=_Dumper, sort_keys=False)
 
 
@@ -81,7 +81,8 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
         seed: Seed of the agent. A ``drift_seed`` that equals this seed is not written.
 
     Returns:
-        The keys. ``changes`` and ``curriculum`` are missing if YAML cannot represent them.
+        The keys: only ``id`` and ``num_envs`` without ``changing``, or if YAML cannot represent a schedule or the
+        curriculum.
     """
     described: dict[str, Any] = {
         "id": type(env.unwrapped).__name__ if env.spec is None else env.spec.id,

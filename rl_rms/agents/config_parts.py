@@ -27,9 +27,9 @@ class PolicyConfig:
     Args:
         encoder: The network for images, before actor and critic: ``nature_cnn`` (at least 36 by 36 pixels),
             ``small_cnn`` or ``impala`` (both at least 3 by 3), or ``mlp``, which flattens images. ``auto`` uses
-            nature_cnn, small_cnn below 36 pixels, and mlp below 3 pixels. Each image of a Dict has its own
-            network. For your own encoder, give the import path of a torch module class. The class is called with
-            the observation space.
+            nature_cnn, or small_cnn if a side is below 36 pixels, or mlp if a side is below 3 pixels. Each image
+            of a Dict has its own network. For your own encoder, give the import path of a torch module class. The
+            class is called with the observation space.
         hidden_sizes: Units of each hidden layer.
         critic_hidden_sizes: Units of each hidden layer of the critic; null uses hidden_sizes.
         shared_trunk: Whether actor and critic share the hidden layers; each has its own last layer.
@@ -42,9 +42,10 @@ class PolicyConfig:
         image_features: Features of each image, the units of a convolutional encoder's last layer.
         log_std_init: Initial logarithm of the standard deviation of continuous actions.
         squash_actions: Whether a tanh scales continuous actions to the space's bounds; otherwise they are clipped.
-        orthogonal_init: Whether weights are initially orthogonal and biases zero; otherwise torch's defaults.
-        module: Import path of a torch module class with ``actor`` and ``critic`` that replaces the network. The
-            class is called with the observation space, the action space and this configuration; null for none.
+        orthogonal_init: Whether weights are initially orthogonal and biases zero; otherwise torch's defaults. The
+            weights of a recurrent cell are always orthogonal and its biases zero.
+        module: Import path of a torch module class with ``actor`` and ``critic`` that replaces the network; null
+            for none. The class is called with the observation space, the action space and this configuration.
     """
 
     encoder: str = "auto"

@@ -55,7 +55,8 @@ def make_config(
         optimizer: An optimizer's class or import path; None for the configuration's default optimizer.
 
     Raises:
-        TypeError: If a hyperparameter has an unknown name or is stated twice, or ``config`` has a wrong class.
+        TypeError: If a hyperparameter has an unknown name, ``config`` is given together with hyperparameters, or
+            ``config`` has a wrong class.
         ValueError: If a value is out of its range.
     """
     kind = cls.__name__.removesuffix("Config")

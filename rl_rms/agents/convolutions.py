@@ -67,7 +67,7 @@ _BODIES = {
 
 
 def automatic_network(space: spaces.Box) -> str:
-    """The network for a space's images: ``mlp`` below 3 pixels, ``small_cnn`` below 36, else ``nature_cnn``."""
+    """The network for images: ``mlp`` for a side below 3 pixels, ``small_cnn`` below 36, else ``nature_cnn``."""
     _, (_, *sides) = image_layout(space.shape)
     return next((name for name in ("nature_cnn", "small_cnn") if min(sides) >= _BODIES[name].least_side), "mlp")
 

@@ -14,12 +14,13 @@ from rl_rms.optim.rmsprop import RMSprop
 
 
 def describe_half_lives(config: AgentConfig, optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """Describe the half-lives of optimizer and normalizers in updates and env steps; None without half-lives.
+    """Describe the finite half-lives of optimizer and normalizers; None without such half-lives.
 
     Args:
         config: The agent's hyperparameters.
         optimizer: The agent's optimizer.
-        steps_per_update: Env steps between two updates; None if the number varies.
+        steps_per_update: Env steps between two updates; None if the number varies. With a number, the text has
+            each fixed half-life in updates and in env steps.
     """
     described = [_describe_optimizer(optimizer, steps_per_update)]
     observation = normalizer_config(config.normalize_observation)

@@ -200,8 +200,8 @@ class DiagonalGaussian:
 class SquashedGaussian(DiagonalGaussian):
     """Independent normals u whose tanh is the action in (-1, 1).
 
-    `sample` and `mode` return u, and `log_prob` takes u, because the inverse of tanh is inexact near the bounds.
-    Log-densities and entropy refer to ``tanh(u)``.
+    `sample` returns u, `mode` returns the mean of u, and `log_prob` takes u, because the inverse of tanh is
+    inexact near the bounds. Log-densities and entropy refer to ``tanh(u)``.
     """
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ def as_distribution(given: Any) -> Distribution:
             ``Bernoulli`` support masks.
 
     Raises:
-        ValueError: If the result has another type.
+        ValueError: If the result lacks ``sample``, ``log_prob`` or ``entropy``.
     """
     while isinstance(given, torch.distributions.Independent):
         given = given.base_dist  # every distribution here sums over the components

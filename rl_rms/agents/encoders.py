@@ -1,4 +1,4 @@
-"""Encoders, which convert observations of any space to features for a policy's networks."""
+"""Encoders, which convert observations to features for a policy's networks."""
 
 import copy
 import math
@@ -37,8 +37,8 @@ def make_encoder(space: gym.Space[Any], config: PolicyConfig) -> Encoder:
     has_images = any(isinstance(module, ConvolutionalEncoder) for module in encoder.modules())
     if config.encoder in CONVOLUTIONS and not has_images:
         raise ValueError(
-            f"encoder {config.encoder!r} needs images, which are a Box of 3 axes, or of 4 for stacked frames, got "
-            f"{space}; set encoder to auto or mlp"
+            f"encoder {config.encoder!r} needs images: a Box of 3 axes, of 4 axes for stacked frames, or of 2 "
+            f"axes for grayscale uint8, got {space}; set encoder to auto or mlp"
         )
     return encoder
 

@@ -20,7 +20,7 @@ from rl_rms.envs.restarts import seeds_of
 
 Bools = npt.NDArray[np.bool_]
 
-# `OverwrittenFinals` warns after this many equal observations.
+# `OverwrittenFinals` warns after this many episodes with equal observations.
 _MANY_OVERWRITTEN = 3
 
 

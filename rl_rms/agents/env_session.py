@@ -148,7 +148,11 @@ class EnvSession:
             ) from error
 
     def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:
-        """Restore the environment's state. The result is False if the environment cannot restore its episodes."""
+        """Restore the environment's state. The result is False if the environment cannot restore its episodes.
+
+        With several workers, or with another number of sub-environments, new episodes begin at the saved clock and
+        the result is True.
+        """
         changing = self.changing
         if not self.workers.alone:
             # The saved episodes belong to one worker, so all workers begin new episodes at the saved clock.
@@ -173,7 +177,7 @@ class EnvSession:
         self._saved_place = place
 
     def set_clock(self, num_timesteps: int) -> None:
-        """Set the env steps of all workers. During a rollout, a worker only estimates this number."""
+        """Set the env steps of all workers, and the clock. During a rollout, a worker only estimates both."""
         self.collector.num_timesteps = num_timesteps
         changing = self.changing
         if changing is not None and changing.clock != self._clock_offset + num_timesteps:
@@ -242,7 +246,7 @@ class EnvSession:
         if self.started:
             return self.changing.wrapper_states if isinstance(self.changing, NonStationaryVector) else []
         saved = None if self._saved_place is None else self._saved_place["env_state"]["environment"]
-        if saved is None or "each" not in saved:  # a native environment has no separate sub-environments
+        if saved is None or "each" not in saved:  # natively vectorized, so there are no separate sub-environments
             return []
         return [(one["wrappers"], outer) for one, outer in zip(saved["each"], saved["wrappers"], strict=True)]
 

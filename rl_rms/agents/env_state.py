@@ -27,7 +27,7 @@ class EnvState:
     """Saves and restores the state of an environment, also in the middle of episodes.
 
     Args:
-        env: The agent's environment, which is not modified.
+        env: The agent's environment.
 
     Attributes:
         changing: The wrapper that makes the environment change; None without such a wrapper.
@@ -60,7 +60,7 @@ class EnvState:
         return {name for layers in self._layers for name in layers.lost}
 
     def state_dict(self, observations: Any, *, within_episodes: bool = True) -> dict[str, Any]:
-        """The state as plain JSON data. Sub-environments that cannot be saved give None and a warning.
+        """The state as plain JSON data. If sub-environments cannot be saved, a warning says so.
 
         Args:
             observations: The environment's last observations.
@@ -94,11 +94,12 @@ class EnvState:
             resetting: Whether the next step of each sub-environment is a reset, shape ``(num_envs,)``.
 
         Returns:
-            Whether the saved episodes continue. If the saved episodes do not continue, only clock, drift and
-            curriculum are restored, and the new episodes continue.
+            Whether the saved episodes continue. If they do not, only clock, drift and curriculum are restored, and
+            the episodes that the reset began continue.
 
         Raises:
-            ValueError: If the state belongs to an environment that was made differently.
+            ValueError: If the state belongs to an environment that was made differently. For different wrappers,
+                a warning is given instead.
         """
         try:
             return self._load(state, resetting)
@@ -133,7 +134,8 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
     Args:
         env: A Gymnasium id (made with one sub-environment), an environment (becomes the only sub-environment) or a
             vector environment (returned unchanged).
-        restarts: Whether failing sub-environments restart.
+        restarts: Whether the result must be able to restart failing sub-environments. A vector environment is not
+            checked.
 
     Raises:
         TypeError: If ``env`` has another type.
@@ -156,7 +158,7 @@ def as_vector_env(env: EnvLike, *, restarts: bool = False) -> VectorEnv:
 
 
 def _not_an_env(given: object) -> str:
-    """The error for an environment of an unsupported type."""
+    """The error message for an environment of an unsupported type."""
     error = f"env must be a Gymnasium id, Env or VectorEnv, got {given!r}"
     if not hasattr(given, "step_async"):
         return error

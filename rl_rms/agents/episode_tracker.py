@@ -68,7 +68,7 @@ class EpisodeTracker:
 
         Args:
             done: Sub-environments whose episode ended.
-            info: Info with the successes.
+            info: Infos of the ended episodes, which may report successes.
             num_timesteps: Env steps of the agent.
         """
         successes = successes_in(info, self._all, self._success_keys) if info else None

@@ -39,17 +39,17 @@ class Evaluated(NamedTuple):
 
 
 class EvalCallback(Periodic):
-    """Evaluates the agent in whole episodes at regular env steps and, with ``at_end``, after the last rollout.
+    """Evaluates the agent in whole episodes, at regular env steps.
 
     The callback logs ``eval/mean_reward``, ``eval/mean_ep_length`` and, if the environment reports successes,
     ``eval/success_rate``. With ``deterministic="both"``, the results of sampled actions are under
     ``eval/stochastic/``.
 
-    Evaluations use a separate environment or the agent's environment, and do not change the training. During an
-    evaluation, the clock of the agent's environment is frozen. After an evaluation, the agent's episodes continue,
-    and the agent's random generator is restored. If the state of a wrapper cannot be restored, evaluations use a
-    copy of the environment. If the environment cannot be copied, the callback warns that evaluations change the
-    training.
+    Evaluations use a separate environment or the agent's environment, and do not change the training without a
+    warning. In the agent's environment, the clock is frozen during an evaluation, and the agent's episodes
+    continue afterwards. The agent's random generator is restored. If the state of a wrapper cannot be restored,
+    evaluations use a copy of the agent's environment. If the environment cannot be copied, the callback warns that
+    evaluations change the training.
 
     Args:
         env: Separate environment with its own clock. None uses the agent's environment, which must then be a
@@ -177,7 +177,7 @@ class EvalCallback(Periodic):
         try:
             with ExitStack() as stack:
                 with warnings.catch_warnings():
-                    # The copy is closed after the evaluation, so its state need not be restored.
+                    # Warnings about states that cannot be restored do not concern the copy, which is closed.
                     warnings.simplefilter("ignore")
                     stack.enter_context(changing.frozen(clock))
                 return play(copied)

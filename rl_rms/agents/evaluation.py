@@ -73,10 +73,10 @@ def evaluate(
 
     Args:
         agent: The agent.
-        env: A Gymnasium id, environment or vector environment. The environment is reset, and its clock advances.
-            The agent's own environment continues its episodes after the evaluation. If the agent's own environment
-            cannot restore its episodes, new episodes begin. A `rl_rms.envs.NonStationaryVector` of the agent has a
-            frozen clock during the evaluation.
+        env: A Gymnasium id, environment or vector environment. The environment is reset, and a changing
+            environment's clock advances. The agent's own environment continues its episodes after the evaluation,
+            or begins new episodes if the state within episodes cannot be restored. The clock of the agent's own
+            `rl_rms.envs.NonStationaryVector` is frozen during the evaluation.
         episodes: Number of episodes, >= 1.
         deterministic: Whether to take the most likely actions instead of sampling them.
         seed: Seed of the environment; None continues its random generator.
@@ -116,7 +116,7 @@ def evaluate(
         if isinstance(env, str):
             venv.close()
         elif venv is not env:
-            venv.closed = True  # before 1.3, Gymnasium would also close the user's environment
+            venv.closed = True  # Gymnasium before 1.3 would close the user's environment when ``venv`` is deleted
     return Evaluation(
         returns=np.array([episode.ret for episode in kept]),
         lengths=np.array([episode.length for episode in kept]),

@@ -162,7 +162,7 @@ def training(
 
 
 def make_agent(env: VectorEnv, n_steps: int) -> A2C:
-    """Make an agent with the defaults of Stable-Baselines3's A2C: no entropy bonus, no normalizers."""
+    """Make an agent without entropy bonus and normalizers, as Stable-Baselines3's A2C is by default."""
     return A2C(env, n_steps=n_steps, ent_coef=0.0, seed=0, normalize_observation=False, normalize_reward=False)
 
 
@@ -322,7 +322,7 @@ def by_hand(agent: A2C) -> Callable[[], None]:
     observation, _ = env.reset(seed=agent.seed)
     actions, rewards = np.empty(shape, np.int64), np.empty(shape, np.float32)
     terminated, truncated, valid = np.empty((3, *shape), np.bool_)
-    # The backend keeps the inputs of `act`. The backend reads only the last observation.
+    # The backend keeps the inputs of `act`, so it reads only the last row of this array.
     observations = np.empty((N_STEPS + 1, *observation.shape), observation.dtype)
     starts = done = np.zeros(env.num_envs, np.bool_)
     rollout = Rollout(

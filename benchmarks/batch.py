@@ -5,12 +5,11 @@ Run: python benchmarks/batch.py run [--seeds 10] [--processes 2]
 
 A worker has 8 native CartPoles and rollouts of 8 steps, so an update of one worker spans about 64 env steps.
 Resets do not count as env steps. An update of 64 workers, simulated in one process, spans about 4,096 env steps.
-All contenders
-train A2C for 500,000 env steps: about 7,800 updates of one worker, or about 123 updates of 64 workers. One worker
-has a half-life of 200 updates (about 12,800 env steps). The 64 workers have the same half-life in updates (about
-819,200 env steps) or in env steps (about 3.1 updates). The learning rates of the grid differ by factors of 2. The
-table shows the score of each contender at its best learning rate, and the scores at the other rates. The score is
-the mean length of the episodes that end in the last fifth of the env steps.
+All contenders train A2C for 500,000 env steps: about 7,800 updates of one worker, or about 123 updates of 64
+workers. One worker has a half-life of 200 updates (about 12,800 env steps). The 64 workers have the same half-life
+in updates (about 819,200 env steps) or in env steps (about 3.1 updates). The learning rates of the grid differ by
+factors of 2. The table shows the score of each contender at its best learning rate, and the scores at the other
+rates. The score is the mean length of the episodes that end in the last fifth of the env steps.
 
 For k times the batch size, the square root scaling rule of Malladi et al. (2022, arXiv:2205.10287) multiplies
 RMSprop's learning rate by sqrt(k), here 8, and keeps the half-life in env steps.

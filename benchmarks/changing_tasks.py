@@ -42,7 +42,8 @@ class Task:
     Attributes:
         id: Gymnasium's id of the environment.
         regime: Length of a regime in env steps.
-        changes: Schedules or constant values, by target. Empty if no target changes.
+        changes: Schedules or constant values, by target, such as a parameter of the environment or
+            ``reward.scale``. Empty if no target changes.
         curriculum: First and last task of a curriculum; None without a curriculum.
         ent_coef: Entropy coefficient of the tuned agents.
         gamma: Discount of the tuned agents.
@@ -100,7 +101,7 @@ def cart_pole(regime: int) -> dict[str, Task]:
 
 
 def sinusoids(regime: int, speed: float = 1.0) -> dict[str, Schedule]:
-    """Make slow sine waves with two different periods for CartPole's length and gravity."""
+    """Make sine waves of CartPole's pole length and gravity. Their periods are 2 and 3 regimes over ``speed``."""
     return {
         "length": Sinusoid(mean=1.0, amplitude=0.9, period=2 * regime / speed),
         "gravity": Sinusoid(mean=12.0, amplitude=8.0, period=3 * regime / speed),

@@ -1,4 +1,4 @@
-"""Checks whether agents train and resume in environments of other packages, and whether targets can change there.
+"""Checks whether agents train and resume in environments of other packages, and whether parameters can change.
 
 Run: make compatibility, or python benchmarks/compatibility.py [--rows highway-env MiniGrid]
 
@@ -6,9 +6,10 @@ Each row runs in its own process with its own time limit. If a check raises an e
 the error, and the process writes the traceback to the standard error.
 
 - trains: A2C makes 160 env steps.
-- drifts: A2C makes 50 env steps with a new value of a target. The cell names the first target that changes the
-  environment. The check tries the targets of the row. In a row without targets, the check tries targets that
-  `rl-rms inspect` lists with an effect. Last, the check tries ``observation.noise`` and ``reward.scale``.
+- drifts: A2C makes 50 env steps with a new value of a target, such as a parameter of the environment. The cell
+  names the first target whose new value raises no error. The check tries the targets of the row. In a row without
+  targets, the check tries targets that `rl-rms inspect` lists with an effect, unless the vector environment is the
+  package's own. Last, the check tries ``observation.noise`` and ``reward.scale``.
 - resumes: ``bit-identical`` means that the weights after saving, loading and continuing equal the weights of an
   uninterrupted training run.
 - films: an episode of at most 30 env steps becomes a video.
@@ -52,7 +53,7 @@ such packages. The table was measured with {libraries}.
 {table}
 
 - **trains**: A2C makes 160 env steps.
-- **drifts**: the cell names a target that changes the environment. Every environment also has the target
+- **drifts**: A2C trains with a new value of the target in the cell. Every environment also has the target
   `reward.scale`.
 - **resumes**: `bit-identical` means that the weights after saving, loading and continuing equal the weights of an
   uninterrupted training run.
@@ -189,7 +190,7 @@ def drifts(row: Row) -> str:
 
 
 def _changed(row: Row, base: Any, target: str) -> float:
-    """Return a new value of a target: the current whole number plus 1, or another current number times 1.1."""
+    """Return the current value of a target plus 1 if it is a whole number, and times 1.1 otherwise."""
     from rl_rms.envs.parameters import find_parameter
     from rl_rms.envs.parameters.registry import find_owner
 

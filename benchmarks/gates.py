@@ -2,9 +2,10 @@
 
 Run: python benchmarks/gates.py [--learners 2000] [--output benchmarks/results/gates.json]
 
-Each simulated agent succeeds in each of 500 episodes independently with a fixed probability. A success has the
-return 1, a failure 0. Two gates require a success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate`
-with the mean return of the last 20 episodes. `ReturnGate` uses no confidence bound.
+A gate decides when an agent enters the next stage of a curriculum. Each simulated agent succeeds in each of 500
+episodes independently with a fixed probability. A success has the return 1, a failure 0. Two gates require a
+success rate of 0.8: `WilsonGate` with its defaults, and `ReturnGate` with the mean return of the last 20 episodes.
+`ReturnGate` uses no confidence bound.
 """
 
 import argparse
@@ -40,7 +41,13 @@ def passes_at(gate: Gate, successes: np.ndarray) -> int | None:
 
 
 def measure(rate: float, make: Callable[[], Gate], learners: int) -> dict[str, float | None]:
-    """Return the share of agents with a success rate that pass a gate, and the median episodes until they pass."""
+    """Return the share of agents that pass a gate, and the median number of episodes until they pass.
+
+    Args:
+        rate: Success rate of the agents.
+        make: Function that makes a closed gate.
+        learners: Number of agents.
+    """
     random = np.random.default_rng(0)
     passed = [passes_at(make(), random.random(EPISODES) < rate) for _ in range(learners)]
     through = [number for number in passed if number is not None]

@@ -212,9 +212,9 @@ def report() -> None:
         "",
         "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
         "half_life_runs.jsonl. The first three tables show interquartile means over 10 seeds and their 95 % "
-        "intervals, at the best learning rate of each contender. The score is the mean episode length on "
-        "CartPole, at most 500, and the percentage of episodes that reach the goal on FrozenLake. A random policy "
-        "has a mean episode length of about 22 on CartPole.",
+        "intervals, at the best learning rate of each row. The best score of a column is bold. The score is the "
+        "mean episode length on CartPole, at most 500, and the percentage of episodes that reach the goal on "
+        "FrozenLake. A random policy has a mean episode length of about 22 on CartPole.",
         f"The variants in the last {len(RETIRED)} rows of each table are no longer in the library.",
     ]
     for stretch in STRETCHES:

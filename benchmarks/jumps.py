@@ -59,7 +59,10 @@ class Stream:
     valid: NDArray[np.bool_]
 
     def moments(self, columns: slice, n_steps: int) -> Iterator[tuple[int, RunningMeanVariance, Weighting]]:
-        """Yield for each rollout the earlier env steps, the moments of its observations, and their weighting."""
+        """Yield for each rollout the number of earlier env steps, and the moments of the rollout's observations.
+
+        The third yielded value is the weighting of the moments.
+        """
         valid, values = self.valid[:, columns], self.observations[:, columns]
         num_steps, num_envs = len(valid) // n_steps * n_steps, valid.shape[1]
         weights = valid[:num_steps].reshape(-1, n_steps * num_envs, 1).astype(np.float64)
@@ -76,7 +79,7 @@ class Stream:
 
 
 def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, learns: bool) -> Stream:
-    """Record the observations of A2C. With a learning rate near 0, A2C keeps its initial policy."""
+    """Record the observations of A2C. Unless ``learns`` is set, the learning rate is too small to change A2C."""
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}
@@ -144,8 +147,8 @@ def false_alarms(env_id: str, steps: int, *, learns: bool) -> dict[str, Any]:
 def delays(seed: int) -> dict[str, Any]:
     """Count the rollouts until each change is detected, and the other detections.
 
-    The delay of a change is None if the rule or the detector does not fire within about ten rollouts. The other
-    detections are false alarms, later detections, and second detections of the same change.
+    The delay of a change is None if the change is not detected within about ten rollouts. The other detections are
+    false alarms, later detections, and second detections of the same change.
     """
     stream = record("CartPole-v1", seed, 5 * REGIME, CHANGES, learns=True)
     measured: dict[str, Any] = {"seed": seed}
@@ -170,8 +173,9 @@ def report(results: Mapping[str, Any]) -> str:
     lines = [
         "# Jumps",
         "",
-        "`python benchmarks/jumps.py`. The simple rule fires if the mean of a rollout is more than three running "
-        "standard deviations from the running mean. The detector is `rl_rms.agents.jumps.JumpDetector`.",
+        "`python benchmarks/jumps.py` measures these tables. The simple rule fires if the mean of a coordinate in "
+        "a rollout is more than three running standard deviations from the running mean. The detector is "
+        "`rl_rms.agents.jumps.JumpDetector`.",
         "",
         "## False alarms",
         "",

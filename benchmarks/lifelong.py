@@ -298,7 +298,7 @@ def _learn_theirs(
 
 
 def duel(task: str, contender: str) -> str:
-    """Do all training runs of a contender on a task, and return a line of text."""
+    """Do all training runs of a contender on a task. Return a line with the learning rate and the mean score."""
     records = Records(RUNS, train)
     chosen = CONTENDERS[contender]
     rate = chosen.start

@@ -4,9 +4,9 @@ Run: python benchmarks/optimizer.py [--threads 1] [--rounds 15] [--output benchm
 
 The benchmark measures an update in three forms:
 
-- default: the optimizer clips (torch: `clip_grad_norm_` before the step), then `zero_grad()`.
-- external clip: `clip_grad_norm_` clips for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
-- in place: the optimizer clips (torch: `clip_grad_norm_`), then `zero_grad(set_to_none=False)`.
+- default: a step that clips (torch: `clip_grad_norm_` and a step), then `zero_grad()`.
+- external clip: `clip_grad_norm_` and a step for all optimizers, then `zero_grad()`, as in Stable-Baselines3.
+- in place: a step that clips (torch: `clip_grad_norm_` and a step), then `zero_grad(set_to_none=False)`.
 
 For torch, the first two forms are the same. Each round times every contender. The table shows the medians of the
 times and the ratios of these medians. The table also shows the medians of the ratios within rounds, because a slow

@@ -14,9 +14,9 @@ sub-environments. The copies play every policy of the run, beginning 80 updates 
 episode) before the first measured update. The copies have their own random generators and do not affect the run.
 From each copy's rollout, the benchmark computes one gradient of the agent's loss. The rollouts have the same
 length as in the run, and the benchmark clips the gradients as in the run. Two errors remain. In the copies, the
-jump may be one vector step earlier or later, because reset frames do not advance the clock. The mean of the 64
-squared gradients is noisy. The noise adds the same amount to the tracking error of all half-lives, and the table
-shows this amount.
+jump may be one vector step earlier or later, because resets do not count as env steps. The mean of the 64 squared
+gradients is noisy. The noise adds the same amount to the tracking error of all half-lives, and the table shows
+this amount.
 
 *v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. One such
 accumulator receives the run's gradients for each of ten fixed half-lives, and for the half-lives of "match",
@@ -328,7 +328,7 @@ def expected_jump(number: int, clock: int, jump: int) -> int:
     Args:
         number: Index of the next update.
         clock: Env steps before the next update.
-        jump: Env step of the jump. The jump may come some updates later because of reset frames.
+        jump: Env step of the jump. The jump may come some updates later, because resets do not count as env steps.
     """
     return number + max(jump - clock, 0) // UPDATE_STEPS
 

@@ -1,6 +1,6 @@
 """Other averages of squared gradients for `benchmarks/tracking.py`: published rules and three prototypes.
 
-Every average is a class with the method ``step(g)``. The method takes the gradients of one update, shape (seeds,
+Every rule is a class with the method ``step(g)``. The method takes the gradients of one update, shape (seeds,
 coordinates), and returns the second moment v after this update. The constants of published rules are the defaults
 of their sources, except for rho in `LeftOut`.
 """

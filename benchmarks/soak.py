@@ -2,17 +2,18 @@
 
 Run: python benchmarks/soak.py [--steps 1_000_000] [--updates 10_000_000] [--output benchmarks/results/soak.json]
 
-- *training* runs A2C with the packaged ``drifting_cartpole``, TensorBoard, ``metrics.csv``, evaluations,
-  checkpoints, histograms and progress lines. A hundred times, the benchmark reads the RAM (resident set), the
-  number of open files and the number of threads of the process. The warm-up is the first fifth of the env steps.
-  Growth is the increase from the end of the warm-up to the largest later value: a percentage of the RAM, a number
-  of files or threads.
-- *optimizer* updates parameters with the same stream of gradients in three ways: by `rl_rms.RMSprop` on its fast
-  path in float32, by `rl_rms.optim.rule.rmsprop_update` in float32, and by the equations in numpy in float64. The
-  stream has 64 coordinates with scales around 1e-6 to 1e3. The scales oscillate slowly and sometimes jump. Each
-  coordinate of a gradient is 0 with a probability of 0.1. v64 and the parameters p64 are the values in float64.
-  Deviations are the largest ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all coordinates. ``max |p64|`` is
-  a coordinate's maximum over the updates so far. The tolerance of both deviations is 1e-3.
+- *training* runs A2C with the packaged configuration ``drifting_cartpole``, TensorBoard, ``metrics.csv``,
+  evaluations, checkpoints, histograms and progress lines. A hundred times, the benchmark reads the RAM (resident
+  set), the number of open files and the number of threads of the process. The warm-up is the first fifth of the
+  env steps. Growth is the increase from the end of the warm-up to the largest later value: a percentage of the
+  RAM, a number of files or threads.
+- *optimizer* updates parameters with the same stream of gradients in three ways: by `rl_rms.RMSprop` in float32 on
+  its fast path, which is ``fused=True``; by `rl_rms.optim.rule.rmsprop_update` in float32; and by the equations in
+  numpy in float64. The stream has 64 coordinates with scales around 1e-6 to 1e3. The scales oscillate slowly and
+  sometimes jump. Each coordinate of a gradient is 0 with a probability of 0.1. v64 and the parameters p64 are the
+  values in float64. Deviations are the largest ``|v - v64| / v64`` and ``|p - p64| / max |p64|`` of all
+  coordinates. ``max |p64|`` is a coordinate's maximum over the updates so far. The tolerance of both deviations is
+  1e-3.
 """
 
 import argparse
@@ -253,7 +254,7 @@ class Deviation:
 
 
 def deviations(half_life: float, updates: int) -> list[Deviation]:
-    """Measure the deviations after each power of ten of updates, beginning with BLOCK, and at the end."""
+    """Measure the deviations after 1,000, 10,000, ... updates, and after the last update."""
     torch.set_num_threads(1)
     found = []
     fast, rule, exact = FastPath(half_life), Rule(half_life), Exact(half_life)

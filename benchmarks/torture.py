@@ -1,10 +1,10 @@
-"""Injects faults into training runs and files, and counts the survived and the lost faults.
+"""Injects faults into training runs and files, and counts the faults that were survived or lost.
 
 Run: python benchmarks/torture.py [KIND ...]; or make torture
 
-Each module of benchmarks/faults has one kind of faults and defines which faults count as lost. The command injects
-the named kinds, or all of them. The command replaces the counts of these kinds in benchmarks/results/torture.json,
-and writes benchmarks/results/torture.md.
+A fault is lost if rl_rms does not handle it. Each module of benchmarks/faults injects one kind of faults, and
+defines which of them count as lost. The command injects the named kinds, or all kinds. The command replaces their
+counts in benchmarks/results/torture.json, and writes benchmarks/results/torture.md.
 """
 
 import argparse
@@ -24,10 +24,10 @@ def table(found: dict[str, list[list[Any]]]) -> str:
     lines = [
         "# Faults",
         "",
-        "`python benchmarks/torture.py` injects the faults. The modules in `benchmarks/faults` define which "
-        "faults count as lost. After SIGKILL, SIGINT or SIGTERM, the training is resumed, or started again if it "
-        "has no checkpoint. Its last checkpoint is bit-identical to the last checkpoint of an uninterrupted "
-        "training run.",
+        "`python benchmarks/torture.py` injects the faults. A fault is lost if rl_rms does not handle it. The "
+        "modules in `benchmarks/faults` define this for each fault. In the rows of SIGKILL and of SIGINT, the "
+        "training is resumed after each signal, or started again if it has no checkpoint. Its last checkpoint is "
+        "bit-identical to the last checkpoint of an uninterrupted training run.",
         "",
         "| fault | injected | survived | lost |",
         "|---|---:|---:|---:|",

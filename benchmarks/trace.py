@@ -2,7 +2,7 @@
 
 Run: python benchmarks/trace.py [--package rl_rms.agents]
 
-The output omits comprehensions and lambdas, and nested functions from Python 3.11 on.
+The output omits comprehensions and lambdas. From Python 3.11 on, the output also omits nested functions.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def trace(package: str) -> dict[str, list[str]]:
     env = gym.make("CartPole-v1")
     sys.setprofile(profile)
     try:
-        A2C(env, seed=0).learn(20)  # with other seeds, an episode may end
+        A2C(env, seed=0).learn(20)  # with other seeds, an episode may end, which calls more functions
     finally:
         sys.setprofile(None)
     return calls

@@ -1,6 +1,7 @@
 """Trains with many seeds and learning rates, records the scores and finds the best learning rate.
 
-A training run has five regimes of eight bins, and one score in each bin.
+The env steps of a training run are divided into five regimes of eight bins. The environment changes between two
+regimes, and each bin has one score.
 """
 
 import argparse
@@ -191,7 +192,7 @@ def run_or_report(
     run: Callable[[list[str], list[str], int], None],
     report: Callable[[], None],
 ) -> None:
-    """Run the command ``run`` or ``report`` of the command line.
+    """Parse the command line of a benchmark, and run its command ``run`` or ``report``.
 
     Args:
         doc: The benchmark's docstring, for ``--help``.

@@ -1,4 +1,4 @@
-"""MiniGrid with two goals. Only one goal gives a reward. The import registers ``TwoGoals-v0``."""
+"""MiniGrid with two goals. Only one goal gives a reward. Importing this module registers ``TwoGoals-v0``."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Faults of checkpoints: training runs killed while they save, truncated files, changed bits.
 
 - *kills*: A training run saves every four updates. SIGKILL ends the training at a random moment, and another
-  process continues from the newest checkpoint. This is repeated. A kill counts as lost if the newest readable
-  checkpoint has fewer env steps than the last checkpoint that was reported as saved. At the end, the last
+  process continues from the newest checkpoint, until it is killed too. A kill counts as lost if the newest
+  readable checkpoint has fewer env steps than the last checkpoint that was reported as saved. At the end, the last
   checkpoint must be bit-identical to the checkpoint of an uninterrupted training run.
 - *cuts*: A checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
   that can be read counts as lost.
@@ -64,7 +64,7 @@ def continue_training(run: Path, updates: int, pipe: int) -> None:
 
 @contextmanager
 def another_process(run: Path, updates: int) -> Iterator[tuple[int, int]]:
-    """Continue the training in another process. Yield the id of this process and a pipe with its reports."""
+    """Continue the training in a child process. Yield the child's process id and a pipe with its reports."""
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:

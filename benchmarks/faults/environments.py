@@ -30,7 +30,7 @@ from rl_rms.agents import A2C
 from rl_rms.envs import EnvError, ResilientAsyncVectorEnv, ResilientSyncVectorEnv
 
 ENVS, STEPS, LENGTH, SEED = 4, 600, 7, 11
-# Seconds that a worker may take for a step. On a busy machine, a step takes far less.
+# Seconds that a worker may take for a step. Even on a busy machine, a step that does not hang takes far less.
 TIMEOUT = 1.5
 WAYS = ("sync", "fork", "spawn")
 

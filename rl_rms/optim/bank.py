@@ -9,9 +9,9 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# A gradient is scored only if the earlier known gradients have more than this weight in the average with the
-# shortest half-life. This weight is far above the smallest float64, so the quotient of two decayed averages stays
-# precise.
+# A gradient counts in the loss only if the earlier known gradients (finite and not 0) have more than this weight
+# in the average with the shortest half-life. This weight is far above the smallest float64, so the quotient of two
+# decayed averages stays precise.
 _LEAST_WEIGHT = 1e-200
 
 
@@ -19,14 +19,14 @@ class Bank(HalfLifeEstimator):
     """The geometric mean of several half-lives, weighted by how well each predicts the next squared gradient.
 
     Each half-life h_k has a second moment v_k of each probe. The probes are the coordinates whose gradients the
-    estimator observes. The loss of h_k is the negative log-likelihood (QLIKE, Patton 2011), averaged over the
-    probes with known gradients:
+    estimator observes. The loss of h_k is the Gaussian negative log-likelihood (QLIKE, Patton 2011) with a bounded
+    quotient, averaged over the probes whose gradient is finite and not 0:
 
         l_k = 1/2 [ln v_k + min(g**2 / v_k, 100)]        with v_k from before g
 
     S_k is the decayed sum of ``num_probes * l_k`` over time, with a half-life of 256 updates. The weights are
-    ``w = softmax(-eta S)``. The estimate is ``h = exp(sum_k w_k ln h_k)``. The method is exponential weighting of
-    experts with forgetting (Herbster and Warmuth 1998).
+    ``w = softmax(-eta S)`` with eta = 0.05. The estimate is ``h = exp(sum_k w_k ln h_k)``. The method is
+    exponential weighting of experts with forgetting (Herbster and Warmuth 1998).
 
     The half-life that predicts ``E[g**2]`` best may be too short for learning. In reinforcement learning, large
     gradients occur in clusters and contain the signal. Therefore the estimate needs a lower bound.
@@ -77,7 +77,7 @@ class Bank(HalfLifeEstimator):
         total, weight = averages[:, :-1, :probes], averages[:, :-1, probes:]
         scored = known * (weight[0] > _LEAST_WEIGHT)
         losses = self._losses(grads, squares, total, weight, scored).tolist()
-        # The mean is over known gradients, so that unknown gradients do not change the scale of the losses.
+        # The mean is over the gradients that count, so that the other gradients do not change the losses' scale.
         share = self.block * self.num_probes / max(float(scored.sum()), 1.0)
         decay = self._score_decay
         self._scores = [decay * score + share * loss for score, loss in zip(self._scores, losses, strict=True)]
@@ -95,7 +95,7 @@ class Bank(HalfLifeEstimator):
             squares: Squared gradients, same shape.
             total: Averages of the squares before each gradient, shape ``(half-lives, block, probes)``.
             weight: Weights of the known gradients in these averages, same shape as ``total``.
-            scored: 1 if a gradient and its average are known, else 0, shape ``(block, probes)``.
+            scored: 1 if a gradient counts in the losses, else 0, shape ``(block, probes)``.
         """
         v = (total + _LEAST_WEIGHT) / (weight + _LEAST_WEIGHT)
         surprise = (squares / v).clamp_max_(self._LARGEST_SURPRISE).add_(v.log_())
@@ -112,7 +112,7 @@ class Bank(HalfLifeEstimator):
         return self._mean_half_life
 
     def export_state(self) -> dict[str, Any]:
-        """Copy everything that `observe` changes."""
+        """Copy the averages and the scores."""
         return {"averages": self._averages.clone(), "scores": list(self._scores)}
 
     def restore_state(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Clips gradients in place by coordinate and by tensor, and names non-finite values."""
+"""Clips gradients in place by coordinate and by tensor, and describes non-finite gradients."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """The norm of all gradients together, over all processes."""
+    """The Euclidean norm of all gradients together, including the parts of a gradient in other processes."""
     if len(grads) == 1:
         return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))
@@ -54,10 +54,11 @@ def clip_by_value_(grads: list[Tensor], bound: float) -> bool:
 def clip_by_second_moment_(
     grads: list[Tensor], states: list[State], ratio: float, *, eps: float, centered: bool, bias_correction: bool
 ) -> bool:
-    """Clip every coordinate to ``ratio * sqrt(v^)``, in place. v^ does not yet contain these gradients.
+    """Clip every coordinate to the magnitude ``ratio * sqrt(v^)``, in place.
 
-    The clipping limits a burst in a single coordinate, which may hardly change the norm of all gradients. A
-    coordinate with ``sqrt(v^) <= eps`` is not clipped, because with v^ = 0 all its gradients would become 0.
+    v^ is the second moment after centering and bias correction, without these gradients. The clipping limits a
+    burst in a single coordinate, which may hardly change the norm of all gradients. A coordinate with
+    ``sqrt(v^) <= eps`` is not clipped, because with v^ = 0 all its gradients would become 0.
 
     Args:
         grads: Real gradients.

@@ -130,17 +130,27 @@ class HalfLifeController:
         return float(group["alpha"]) if group["half_life"] is None else rho_from_half_life(self.half_life(group))
 
     def latest_half_life(self, group: dict[str, Any]) -> float:
-        """The current half-life. If the current half-life is unknown, the half-life of the last update."""
+        """The current half-life. If the current half-life is unknown, the half-life of the last update.
+
+        Without an earlier update, the errors are the same as for `half_life`.
+        """
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
 
     def latest_decay(self, group: dict[str, Any]) -> float:
-        """The current decay. If the current half-life is unknown, the decay of the last update."""
+        """The current decay. If the current half-life is unknown, the decay of the last update.
+
+        Without an earlier update, the errors are the same as for `half_life`.
+        """
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)
 
     def matched(self) -> float | None:
-        """The current or initial half-life of "match", in updates; None without a known timescale."""
+        """The half-life of "match", in updates.
+
+        If no group uses "match", the value is the initial half-life of "match", or None if the timescale in
+        updates is unknown.
+        """
         if "match" in self._estimators:
             return self._estimators["match"].half_life
         if not self.is_known({"half_life": "match"}):
@@ -154,7 +164,7 @@ class HalfLifeController:
         return bool(self._estimators)
 
     def observe(self, groups: Iterable[dict[str, Any]]) -> None:
-        """Pass the gradients of an update to the estimators."""
+        """Record the probes' gradients of an update, and pass every full block of them to its estimator."""
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
                 params: list[Tensor] = [param for group in groups for param in group["params"]]

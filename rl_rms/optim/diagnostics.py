@@ -13,7 +13,7 @@ from rl_rms.optim.guard import GradientGuard
 from rl_rms.optim.rule import denominator, gathered, real, second_moment
 
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
-# Largest number of sampled coordinates, up to rounding.
+# Approximate limit of the number of sampled coordinates.
 _SAMPLE = 1024
 # To limit the memory use, parameters are joined only until they have more than this number of coordinates.
 _JOINED = 2**20
@@ -24,9 +24,9 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     """Describe the current half-life and the last step. ``optimizer.diagnostics()`` calls this function.
 
     g is the gradient, v^ is the second moment after centering and bias correction, and d is the denominator of the
-    step. Means are over all updated coordinates. Means of gradients are over the coordinates that have a gradient;
-    without gradients they are 0. ``half_life_updates``, ``half_life_steps`` and ``rho`` are missing while they
-    cannot be computed.
+    step. Means are over the coordinates of all parameters that have had an update. Means of gradients are over the
+    coordinates that have a gradient now; without gradients they are 0. ``half_life_updates``, ``half_life_steps``
+    and ``rho`` are missing while they cannot be computed.
 
     - ``half_life_updates``, ``half_life_steps``, ``rho``: half-life of the first group in updates and in env
       steps, and its decay per update.
@@ -42,7 +42,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind
       growing gradients.
     - ``containment_margin``: 1 minus the largest ratio of ``lr * |g| / d`` to its bound, which is
-      ``lr / sqrt(1 - rho)`` without bias correction; missing if centered or without gradients.
+      ``lr * sqrt(w / (1 - rho))``. w is the weight of the gradients in v with bias correction, and 1 without.
+      The value is missing if centered or without gradients.
     - ``eps_dominance``: share of coordinates in which eps is more than half of the denominator. With
       ``eps_in_sqrt``, the share in which eps is more than half of the term under the root.
     - ``gradient_norm``: global norm of the gradients. The value is the norm before clipping if ``max_grad_norm``
@@ -113,8 +114,8 @@ def distributions(optimizer: Optimizer) -> dict[str, Tensor]:
 
     Returns:
         - ``log10_second_moment``: logarithm of v^, float, shape (coordinates,), without zeros.
-        - ``log10_step``: logarithm of ``lr * |g| / d`` in the last step, without momentum, optimism, weight decay
-          and zeros; empty without gradients.
+        - ``log10_step``: logarithm of ``lr * |g| / d`` in the last step, before momentum, optimism, weight decay
+          and ``max_update_rms``; float, without zeros; empty without gradients.
     """
     moments, steps = [torch.empty(0)], [torch.empty(0)]
     for group, param, v_hat, d in _updated(optimizer):
@@ -143,7 +144,7 @@ def _updated(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Ten
 
 
 def _batches(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor | None, float]]:
-    """The updated parameters. Small parameters are joined, because one operation on a large tensor is faster.
+    """The updated parameters. Small parameters are joined, because few operations on large tensors are faster.
 
     Yields:
         The group; v^, the denominator and the gradient (None if there is none), each flat; and the weight of the

@@ -1,8 +1,8 @@
-"""The interface of estimators of the half-life, for ``half_life="match"`` and ``half_life="auto"``.
+"""The interface of half-life estimators, for ``half_life="match"`` and ``half_life="auto"``.
 
 The optimizer passes the clipped gradients of a few fixed coordinates, the probes, to an estimator. Before every
-update the optimizer reads the estimator's half-life. The time of an estimate does not depend on the network's
-size.
+update the optimizer reads the estimator's half-life. The time that an estimate takes does not depend on the size
+of the network.
 """
 
 import math
@@ -18,7 +18,7 @@ class HalfLifeEstimator(ABC):
 
     Attributes:
         block: Updates between two calls of `observe`.
-        num_probes: Number of coordinates to observe.
+        num_probes: Largest number of coordinates to observe.
         timescale: Autocorrelation time of the environment's changes, in updates. The optimizer sets this attribute
             for ``half_life="match"``; for ``"auto"`` the timescale stays infinite.
 
@@ -59,8 +59,8 @@ class HalfLifeEstimator(ABC):
         """Observe the probes' gradients since the last call.
 
         Args:
-            grads: Gradients of shape (block, at most num_probes), oldest first. Zeros (of dead units) and
-                non-finite values must be ignored.
+            grads: Gradients of shape (block, at most num_probes), oldest first. An estimator must ignore
+                non-finite values, and zeros, which dead units have.
         """
 
     @abstractmethod
@@ -78,7 +78,8 @@ class HalfLifeEstimator(ABC):
             state: State of the same class, with any number of probes.
 
         Raises:
-            ValueError: If the state belongs to another class or is incomplete.
+            ValueError: If the state belongs to another class, or an entry is missing, or has the wrong type or
+                shape.
         """
         name, own = state.get("estimator"), type(self).__name__
         if name != own:
@@ -104,7 +105,7 @@ class HalfLifeEstimator(ABC):
 
     @abstractmethod
     def export_state(self) -> dict[str, Any]:
-        """Copy everything that `observe` changes: tensors, numbers, strings and lists of numbers."""
+        """Copy everything that `restore_state` needs: tensors, numbers, strings and lists of numbers."""
 
     @abstractmethod
     def restore_state(self, state: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Games: each player's optimizer minimizes the player's loss. A loss depends on all players' parameters.
 
-Simultaneous gradient steps rotate around an equilibrium and may not converge. Alternating and extragradient steps
-damp the rotation (Gidel et al., "A variational inequality perspective on generative adversarial networks",
+Simultaneous gradient steps may rotate around an equilibrium without converging. Alternating and extragradient
+steps damp the rotation (Gidel et al., "A variational inequality perspective on generative adversarial networks",
 arXiv:1802.10551).
 """
 

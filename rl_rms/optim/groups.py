@@ -49,14 +49,14 @@ def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) ->
         losses: Loss of each sample, such as ``-log_prob * advantage + vf_coef * value_loss``, shape
             ``(num_samples,)``.
         groups: Group of each sample, whole numbers, shape ``(num_samples,)``.
-        params: The optimizer's parameters, in the same order.
+        params: The optimizer's parameters, in the optimizer's order.
 
     Returns:
         Gradients by group, in the order of ``params``; None for a parameter that is frozen or on which the group's
         losses do not depend. The parameters' ``.grad`` does not change.
 
     Raises:
-        ValueError: If not both shapes are ``(num_samples,)``, or the groups are not whole numbers.
+        ValueError: Unless both shapes are ``(num_samples,)`` and the groups are whole numbers.
 
     Examples:
         >>> weight = torch.tensor(2.0, requires_grad=True)

@@ -98,7 +98,7 @@ class GradientGuard:
             )
 
     def in_use(self) -> list[str]:
-        """The arguments that are set."""
+        """Names of the arguments that are not None."""
         return [name for name in (*_CLIPS, "on_nonfinite") if getattr(self, name) is not None]
 
     @property
@@ -211,14 +211,15 @@ class GradientGuard:
         self.clip_share += (clipped - self.clip_share) / min(self.num_updates, _RECENT)
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts, as numbers."""
+        """``num_updates``, ``num_nonfinite`` and ``clip_share``."""
         return {name: getattr(self, name) for name in _COUNTS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a `state_dict`.
 
         Raises:
-            ValueError: If a count is missing, or is not a number >= 0.
+            ValueError: If an entry is missing, ``clip_share`` is not a number >= 0, or another entry is not a
+                whole number >= 0.
         """
         for name in _COUNTS:
             if not isinstance(state, dict) or name not in state:
@@ -226,7 +227,8 @@ class GradientGuard:
             kind = (float, int) if name == "clip_share" else int
             value = state[name]
             if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} in the state of the guard must be a number >= 0, got {value!r}")
+                wanted = "a number >= 0" if name == "clip_share" else "a whole number >= 0"
+                raise ValueError(f"{name} in the state of the guard must be {wanted}, got {value!r}")
         for name in _COUNTS:
             setattr(self, name, state[name])
 

@@ -23,11 +23,11 @@ class Matched(HalfLifeEstimator):
 
         gamma(k) - gamma(1) = S (phi(1) - phi(k)),   phi(k) = exp(-(k / tau)**p / Gamma(p + 1))
 
-    Least squares over the observed lags up to 2 tau and a prior give S. The smoothness p is 1 (jumps), 1.5 or 2
-    (smooth changes); the estimator uses the p with the best fit. For lags above 16 updates, the semivariogram uses
-    means of ``ln g**2`` over blocks of 16 updates. `rl_rms.laws.least_error_half_life` gives the half-life for
-    Gaussian noise. The estimator forgets observations with a half-life of 16 tau, but at least 2048 updates. The
-    prior is S = 1.
+    S is the least-squares fit to a prior and to the observed lags up to 2 tau; the lag of 2 updates is always
+    used. The smoothness p is 1 (jumps), 1.5 or 2 (smooth changes); the estimator uses the p with the best fit. For
+    lags above 16 updates, the semivariogram uses means of ``ln g**2`` over blocks of 16 updates.
+    `rl_rms.laws.least_error_half_life` gives the half-life for Gaussian noise. The estimator forgets observations
+    with a half-life of 16 tau, but at least 2048 updates. The prior is S = 1.
     """
 
     _LAGS = (1, 2, 4, 8, 16)  # lags in updates; the longest lag is a block
@@ -62,7 +62,7 @@ class Matched(HalfLifeEstimator):
         return super().half_life
 
     def observe(self, grads: Tensor) -> None:
-        """Add a block to the semivariogram. Fit the signal, at growing intervals."""
+        """Add a block to the semivariogram. Fit the signal at growing intervals, and after a new timescale."""
         grads, known = known_gradients(grads)
         logs = grads.square().div_(known).log_()  # NaN, from 0 / 0, if the gradient is unknown
         if self._previous.shape != logs.shape:

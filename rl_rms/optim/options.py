@@ -49,7 +49,7 @@ def check_options(group: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: If an option is out of its range, or two options contradict each other. The message names the
-            option, the value received and the fix.
+            option and the value received.
     """
     _check_ranges(group)
     _check_decay(group)
@@ -135,5 +135,5 @@ def takes_tensor_means(group: Mapping[str, Any]) -> bool:
 
 
 def as_scalar(lr: Scalar) -> Scalar:
-    """Convert a learning rate that is a tensor with one element to a scalar tensor."""
+    """Convert a learning rate that is a tensor with one element to a scalar tensor. Return a number unchanged."""
     return lr.reshape(()) if isinstance(lr, Tensor) else lr

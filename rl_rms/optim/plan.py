@@ -39,7 +39,7 @@ class Plan:
 
     Raises:
         ValueError: If a group has ``fused=True`` and a parameter with a gradient cannot be part of a uniform
-            batch.
+            batch, or if a state has a wrong entry.
     """
 
     def __init__(self, param_groups: Groups, state: States) -> None:
@@ -79,6 +79,7 @@ class Plan:
 
         Raises:
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.
+            ValueError: If a state has a wrong entry.
         """
         # The keys of ``state`` are not compared, because hashing the tensors would take longer than the rest of a
         # step.
@@ -127,8 +128,8 @@ def collect_batches(plan: Plan | None, param_groups: Groups, state: States) -> t
 
     Raises:
         ValueError: As in `Plan`.
-        RuntimeError: If gradients or states change during the call, a gradient is sparse, or ``capturable`` is set
-            for a parameter on a CPU.
+        RuntimeError: If parameters, gradients or states change during the call, a gradient is sparse, or
+            ``capturable`` is set for a parameter on a CPU.
     """
     batches = None if plan is None else plan.collect(param_groups, state)
     if plan is None or batches is None:

@@ -81,14 +81,14 @@ class RMSprop(Optimizer):
             attribute may be set later.
         half_life_bounds: Shortest and longest half-life, in updates, of "match" and "auto". None uses
             ``(32, 10_000)``, or the bounds of ``estimator``.
-        max_step: Longest allowed step of a parameter, > 0. ``max_step`` limits the half-life of "match" and "auto"
-            to ``ln 2 * (max_step / lr)**2``. None sets no limit.
+        max_step: Longest step of a coordinate, > 0. To respect this length, the half-life of "match" and "auto" is
+            at most ``ln 2 * (max_step / lr)**2``. Other half-lives are not limited. None sets no limit.
         estimator: The estimator of "auto"; None uses `rl_rms.optim.bank.Bank`.
         like: The implementation that gives conventions, and defaults for arguments that are not given: ``"torch"``
             (the default of Stable-Baselines3's A2C), ``"rmsprop_tf_like"`` (Stable-Baselines3's
             ``RMSpropTFLike``), ``"tf1"``, ``"keras"`` or ``"optax"``; see `rl_rms.optim.presets`.
-        bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered``, the
-            first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``.
+        bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered`` and
+            with eps = 0, the first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``.
         eps_in_sqrt: Whether the denominator is ``sqrt(v + eps)``. None uses the preset's value.
         initial_second_moment: First value of v, >= 0. None uses the preset's value.
         decoupled_weight_decay: Whether weight decay multiplies parameters by ``1 - lr * weight_decay`` instead of

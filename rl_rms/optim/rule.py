@@ -122,13 +122,13 @@ def rmsprop_update(
         weight_decay: Weight decay, added to the gradient as ``weight_decay * p``, or decoupled.
         momentum: Decay of the momentum buffer, in (-1, 1) for a stable buffer. Negative momentum damps the
             rotation in games (Gidel et al., arXiv:1807.04740).
-        optimism: Coefficient of the change since the previous update. The value 1 gives the optimistic gradient
-            ``2 u - u'`` for games (Daskalakis et al., arXiv:1711.00141).
+        optimism: Coefficient of the change of u since the previous update. The value 1 gives the optimistic
+            gradient ``2 u - u'`` for games (Daskalakis et al., arXiv:1711.00141).
         centered: Whether v - m*m, which estimates the gradient's variance, replaces v in the denominator.
-        bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered``, the
-            first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``. v must start at 0.
-            When centered, the difference v - m*m is divided as a whole, because dividing v and m separately would
-            make the difference 0 in the first update.
+        bias_correction: Whether to divide v by the total weight of the gradients in it. Without ``centered`` and
+            with eps = 0, the first step of a coordinate then has length lr instead of ``lr / sqrt(1 - rho)``. v
+            must start at 0. When centered, the difference v - m*m is divided as a whole, because dividing v and m
+            separately would make the difference 0 in the first update.
         eps_in_sqrt: Whether eps is under the root, as in TensorFlow.
         decoupled_weight_decay: Whether the parameter is multiplied by ``1 - lr * weight_decay``, independently of
             its gradients (AdamW, arXiv:1711.05101).

@@ -104,7 +104,7 @@ def _average(value: Any, param: Tensor, name: str, key: str) -> Tensor:
 
 
 def has_whole_state(state: State, param: Tensor, group: Mapping[str, Any]) -> bool:
-    """Whether a state has all entries for an update, in the parameter's shape and precision."""
+    """Whether a state has all entries for an update, with the right shape, precision and device."""
     if "initial_weight" not in state or "step" not in state or "square_avg" not in state:
         return False
     if any(group[option] and key not in state for option, key in _NEEDED_BY.items()):
@@ -118,7 +118,7 @@ def complete_state(state: State, param: Tensor, group: dict[str, Any]) -> State:
     """Complete a parameter's state in place, so that the state has all entries for an update.
 
     Returns:
-        The same state.
+        ``state``.
 
     Raises:
         ValueError: If the shape, type or range of an entry is wrong.
@@ -153,7 +153,7 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
 
 def make_capturable_(state: State, device: torch.device) -> None:
-    """Convert ``step`` and ``initial_weight`` to tensors on the device; a captured graph cannot change numbers."""
+    """Convert ``step`` and ``initial_weight`` to tensors. A captured graph cannot change Python numbers."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
 

@@ -99,7 +99,7 @@ class UniformBatch(Batch):
         self._is_gathered = False
 
     def collect(self) -> bool:
-        """Read the gradients, and check everything that fused kernels do not check.
+        """Read the gradients, and check the layouts of parameters and gradients, which fused kernels do not check.
 
         Returns:
             Whether the batch is still valid for its parameters, gradients and states. An invalid batch must not be

@@ -1,7 +1,7 @@
 """The update rule on lists of tensors, with few kernel launches.
 
-This kernel supports all options except ``differentiable``, ``max_update_rms`` and ``cautious`` with momentum.
-``max_update_rms`` and ``cautious`` need a mean over each tensor.
+This kernel supports all options except ``differentiable``, ``max_update_rms`` and ``cautious``. The last two need
+a mean over each tensor.
 """
 
 from collections import defaultdict
@@ -132,8 +132,8 @@ def _advance_(
         lr: Learning rate.
 
     Returns:
-        u of `rl_rms.optim.rule` for each gradient, ``lr u`` with ``lr_in_momentum``. The result may share memory
-        with a state.
+        u of `rl_rms.optim.rule` for each gradient, or ``lr u`` with ``lr_in_momentum``. The results may share
+        memory with the states.
     """
     rho, momentum, optimism = group["alpha"], group["momentum"], group["optimism"]
     dtype = grads[0].dtype

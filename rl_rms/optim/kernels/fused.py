@@ -30,7 +30,7 @@ _LEAST_LR = 1e-290
 
 
 class FusedKernel:
-    """Updates all parameters of a uniform batch in one call, without ``centered`` and ``optimism``."""
+    """Updates a uniform batch with one call of AdamW. ``centered`` and ``optimism`` are not supported."""
 
     def supports(self, batch: Batch, group: Options) -> bool:
         """Whether AdamW computes the rule with a group's options, in the precision of the batch."""
@@ -120,7 +120,7 @@ def _move(
         foreach_addcmul_(squares, grads, grads, value=1.0 - rho)
 
 
-# At this step count, AdamW's bias correction is 1 for every rho that `FusedKernel.supports`.
+# At this step count, AdamW's bias correction is 1 for every rho that `FusedKernel` supports.
 _STEP = torch.tensor(1e18)
 
 

@@ -304,11 +304,12 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
     versions["mujoco"] = metadata.version("mujoco")
     output.write_text(json.dumps({"versions": versions, "env_steps_per_second": results}, indent=1) + "\n")
     output.with_suffix(".md").write_text(
-        "# Env steps a second of training A2C in native vector environments\n\n"
-        f"`python benchmarks/agents.py --native --rounds {rounds} --updates {updates}`, medians of CPU time with "
-        "one thread, except for the last column; "
+        "# Env steps per second of A2C training in native vector environments\n\n"
+        f"`python benchmarks/agents.py --native --rounds {rounds} --updates {updates}` measures these medians per "
+        "second of CPU time in one thread, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f".\n\n{native_table(results)}\n"
+        + ". The last column has ratios of wall times with two threads.\n\n"
+        + f"{native_table(results)}\n"
     )
 
 
@@ -404,10 +405,12 @@ def measure_bookkeeping(rounds: int, output: Path) -> None:
     versions = {"python": platform.python_version(), "numpy": np.__version__, "gymnasium": gym.__version__}
     output.write_text(json.dumps({"versions": versions, "cpu_seconds_per_update": results}, indent=1) + "\n")
     text = (
-        "# Share of bookkeeping in the time of training A2C\n\n"
-        f"`python benchmarks/agents.py --bookkeeping --rounds {rounds}`, medians of CPU time; "
+        "# Share of bookkeeping in the time of A2C training\n\n"
+        f"`python benchmarks/agents.py --bookkeeping --rounds {rounds}` measures these medians of CPU time in one "
+        "thread, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f", one thread.\n\n{bookkeeping_table(results)}\n"
+        + ". The share of bookkeeping is the share of the time that the minimal loop saves.\n\n"
+        + f"{bookkeeping_table(results)}\n"
     )
     output.with_suffix(".md").write_text(text)
     print(text)
@@ -465,16 +468,17 @@ def main() -> None:
         print(table({name: results[name]}).splitlines()[-1], flush=True)
     grown = growth(arguments.memory_steps)
     span = f"from {arguments.memory_steps // 10:,} to {arguments.memory_steps:,} env steps"
-    sentence = f"Growth of the process's peak RAM {span} of CartPole, 64 native: {grown:.1f} MB."
+    sentence = f"With 64 native CartPoles, the peak RAM of the process grows by {grown:.1f} MB {span}."
     versions = {"python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__}
     versions["stable-baselines3"] = stable_baselines3.__version__
     contents = {"versions": versions, "env_steps_per_second": results, "memory_growth_mb": grown}
     arguments.output.write_text(json.dumps(contents, indent=1) + "\n")
     text = (
-        "# Env steps a second of training A2C\n\n"
-        f"`python benchmarks/agents.py --rounds {arguments.rounds}`, medians; "
+        "# Env steps per second of A2C training\n\n"
+        f"`python benchmarks/agents.py --rounds {arguments.rounds}` measures these medians in one thread, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f", one thread.\n\n{table(results)}\n\n{sentence}\n"
+        + ". The ratio divides the speed of rl_rms by the speed of Stable-Baselines3 in the same round.\n\n"
+        + f"{table(results)}\n\n{sentence}\n"
     )
     arguments.output.with_suffix(".md").write_text(text)
     print(f"\n{text}")

@@ -124,9 +124,10 @@ def report() -> None:
     scores = read()
     seeds = len({seed for _, _, seed in scores})
     text = (
-        "# The batch of 64 workers\n\n`python benchmarks/batch.py run`, then `python benchmarks/batch.py report`; "
-        f"raw scores in batch_runs.jsonl. The table shows interquartile means over {seeds} training runs of "
-        f"{TOTAL_TIMESTEPS:,} env steps, and the 95 % intervals of these means.\n\n{table(scores)}\n"
+        "# The batch of 64 workers\n\n`python benchmarks/batch.py run` trains the agents, and "
+        "`python benchmarks/batch.py report` writes this page. The raw scores are in batch_runs.jsonl. The table "
+        f"shows interquartile means over {seeds} training runs of {TOTAL_TIMESTEPS:,} env steps, and the 95 % "
+        f"intervals of these means.\n\n{table(scores)}\n"
     )
     TABLE.write_text(text)
     print(text)

@@ -101,7 +101,7 @@ def cart_pole(regime: int) -> dict[str, Task]:
 
 
 def sinusoids(regime: int, speed: float = 1.0) -> dict[str, Schedule]:
-    """Make sine waves of CartPole's pole length and gravity. Their periods are 2 and 3 regimes over ``speed``."""
+    """Make sine waves of CartPole's length and gravity, with periods of 2 and 3 regimes, divided by ``speed``."""
     return {
         "length": Sinusoid(mean=1.0, amplitude=0.9, period=2 * regime / speed),
         "gravity": Sinusoid(mean=12.0, amplitude=8.0, period=3 * regime / speed),

@@ -89,7 +89,12 @@ def main() -> None:
         low, high = np.percentile(ratios, [25, 75])
         lines.append(f"| {name} | {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f}) |")
     command = f"python benchmarks/denormals.py --rounds {arguments.rounds}"
-    text = f"# Denormal numbers\n\n`{command}`, CPU time of one thread.\n\n" + "\n".join(lines) + "\n"
+    text = (
+        f"# Subnormal numbers\n\n`{command}` measures CPU times of one thread. A ratio divides the time with "
+        "subnormal numbers by the time without, unless the optimizer replaces subnormal numbers by 0.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
     arguments.output.write_text(text)
     print(text)
 

@@ -210,11 +210,12 @@ def report() -> None:
     lines = [
         "# Effect of the half-life on returns",
         "",
-        "`python benchmarks/half_life.py run`, then `python benchmarks/half_life.py report`; raw scores in "
-        "half_life_runs.jsonl. The first three tables show interquartile means over 10 seeds and their 95 % "
-        "intervals, at the best learning rate of each row. The best score of a column is bold. The score is the "
-        "mean episode length on CartPole, at most 500, and the percentage of episodes that reach the goal on "
-        "FrozenLake. A random policy has a mean episode length of about 22 on CartPole.",
+        "`python benchmarks/half_life.py run` trains the agents, and `python benchmarks/half_life.py report` "
+        "writes this page. The raw scores are in half_life_runs.jsonl. The first three tables show interquartile "
+        "means over 10 seeds and their 95 % intervals. Each cell has the best learning rate of its row and "
+        "column. The best score of a column is bold. The score is the mean episode length on CartPole, at most "
+        "500, and the percentage of episodes that reach the goal on FrozenLake. A random policy has a mean "
+        "episode length of about 22 on CartPole.",
         f"The variants in the last {len(RETIRED)} rows of each table are no longer in the library.",
     ]
     for stretch in STRETCHES:
@@ -233,8 +234,8 @@ def report() -> None:
             lines.append(f"| {contender} | {' | '.join(cells)} |")
     lines += ["", f"## Whole life, difference from {REFERENCE} updates (rho = 0.99)", ""]
     lines += [
-        "Mean difference over paired seeds and its 95 % bootstrap interval, in bold if the interval excludes 0. "
-        "The last column is the mean over all tasks on CartPole.",
+        "Cells contain the mean difference over paired seeds and its 95 % bootstrap interval, in bold if the "
+        "interval excludes 0. The last column is the mean over all tasks on CartPole.",
         "",
         f"| half-life | {' | '.join(tasks)} | all CartPole |",
         "|---|" + "---:|" * (len(tasks) + 1),

@@ -215,7 +215,8 @@ def measure(case: Case, stated: str, seed: int = 0) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the measurements as Markdown."""
     lines = [
-        "Half-life in env steps: the measured env steps until v of a weight with the gradient 0 has halved.",
+        "The table has measured half-lives: the number of env steps until v of a weight with the gradient 0 "
+        "halves.",
         "",
         f"| algorithm | environments | {' | '.join(STATED.values())} |",
         "|---|---|---|---|",

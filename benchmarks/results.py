@@ -424,8 +424,9 @@ def report() -> None:
         "this page. The raw returns are in results_runs.jsonl. The score of a seed is the mean return of 100 "
         "episodes of the final deterministic policy. A cell contains the interquartile mean of the scores with "
         "its 95 % interval, the number of seeds, and the number of seeds that fell. With fewer than "
-        f"{_FEWEST_SEEDS} seeds, it contains the mean without an interval. A seed fell if its score is below the "
-        "midpoint between the return of a random policy and the best evaluation of the seed during training.",
+        f"{_FEWEST_SEEDS} seeds, the cell contains the mean without an interval. A seed fell if its score is "
+        "below the midpoint between the return of a random policy and the best evaluation of the seed during "
+        "training.",
     ]
     for algorithm, recipes in RECIPES.items():
         lines += [

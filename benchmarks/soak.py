@@ -290,8 +290,8 @@ def table(readings: Sequence[Reading], found: Sequence[Deviation]) -> str:
         "|---|---:|---:|---:|",
         *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in held.items()),
         "",
-        "Largest deviations of all coordinates from float64, on one stream of gradients. The docstring of the "
-        "benchmark defines them:",
+        "The next table has the largest deviations of all coordinates from float64 on one stream of gradients. "
+        "The docstring of the benchmark defines the deviations.",
         "",
         "| half-life | updates | v, fast path | v, the rule | parameters, fast path | parameters, the rule |",
         "|---:|---:|---:|---:|---:|---:|",

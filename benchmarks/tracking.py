@@ -311,11 +311,12 @@ def main() -> None:
     if arguments.output.exists():
         keep_retired(results, json.loads(arguments.output.read_text()), sizes)
     text = (
-        "Kullback-Leibler error of v, divided by the error of the best fixed half-life. A ratio below 1 is better "
-        f"than every fixed half-life. The streams have {arguments.seeds} seeds, {size['coordinates']} coordinates "
-        f"and {size['updates']} updates. Jumps, sinusoids and the ramp change the variance by the factor R = 25 "
-        "unless the column says otherwise, and bursts by the factor 100. A cell shows the mean ± half the width of "
-        "the 95 % interval. `benchmarks/tracking.py` describes the contenders.\n\n"
+        "The table has the Kullback-Leibler error of v, divided by the error of the best fixed half-life. A ratio "
+        f"below 1 is better than every fixed half-life. The streams have {arguments.seeds} seeds, "
+        f"{size['coordinates']} coordinates and {size['updates']} updates. Jumps, sinusoids and the ramp change "
+        "the variance by the factor R = 25 unless the column says otherwise, and bursts by the factor 100. A cell "
+        "shows the mean ± half the width of the 95 % interval. `benchmarks/tracking.py` describes the "
+        "contenders.\n\n"
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = {**sizes, "streams": rounded(results)}

@@ -68,7 +68,7 @@ def test_engine_limit_subtracts_the_time_of_env_steps_outside_mujoco(benchmark, 
         def measure():
             began = clock()
             env.step(env.action_space.sample())
-            now[0] += 100.0  # the agent
+            now[0] += 100.0  # the time of the agent
             return clock() - began
 
         return measure

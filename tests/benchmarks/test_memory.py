@@ -38,7 +38,7 @@ def test_marker_reads_the_decay_of_the_optimizer_of_torch(benchmark):
 def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, algorithm, monkeypatch):
     monkeypatch.setattr(benchmark, "HALF_LIFE", 1000)
     few, many = (benchmark.Case(algorithm, num_envs) for num_envs in (4, 8))
-    # -ln 2 / ln 0.99 is 68.97 updates of 5 steps in each environment. Reset frames are no env steps.
+    # -ln 2 / ln 0.99 is 68.97 updates of 5 steps in each environment. Resets do not count as env steps.
     assert benchmark.measure(few, "rho") == pytest.approx(68.97 * 20, rel=0.06)
     assert benchmark.measure(many, "rho") == pytest.approx(68.97 * 40, rel=0.06)
     for case in (few, many):

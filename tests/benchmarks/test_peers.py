@@ -8,7 +8,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "peers.py"
 
 @pytest.fixture
 def installed(benchmark, monkeypatch):
-    """The benchmark with the peers that need no packages of their own, and short measurements."""
+    """The benchmark with short measurements, and with the peers whose packages the tests need anyway."""
     names = ("rl_rms, native", "rl_rms, Sync", "Stable-Baselines3", "CleanRL's style")
     monkeypatch.setattr(benchmark, "PEERS", {name: benchmark.PEERS[name] for name in names})
     monkeypatch.setattr(benchmark, "SECONDS", 0.01)

@@ -37,12 +37,12 @@ def test_gradient_of_each_part_equals_that_of_the_agent(benchmark, mode):
     env = make_vec("CartPole-v1", 12, vector_kwargs=vector_kwargs, max_episode_steps=14)
     options = {"gae_lambda": 0.95, "n_steps": 8, "normalize_observation": False, "normalize_reward": False}
     agent = A2C(env, ent_coef=1.0, seed=0, **options)
-    with torch.no_grad():  # a nearly deterministic policy, because the entropy of a uniform one has no gradient
+    with torch.no_grad():  # a nearly deterministic policy, because the entropy of a uniform policy has gradient 0
         agent.policy.actor_network[-1].weight *= 100.0
     trainer = agent.make_trainer()
     trainer.collect()
     rollout, _ = trainer.collect()
-    # NextStep has reset frames, and SameStep has final observations.
+    # With NextStep, the vector steps that reset a sub-environment are not valid. SameStep has final observations.
     assert rollout.valid.all() == (mode == "SameStep") == (len(rollout.final_index) > 0)
     gradients = benchmark.gradients_of_parts(agent, rollout, 3)
     for part in range(3):

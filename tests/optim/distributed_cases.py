@@ -2,9 +2,9 @@
 
 Run: python distributed_cases.py RANK FOLDER
 
-Each case returns weights or diagnostics of `rl_rms.RMSprop`, and the values of a reference, which must be equal.
-The reference is torch's RMSprop in the same process group, or `rl_rms.RMSprop` in one process. Every process
-trains on the same data.
+Each case returns two lists, which must be equal: weights or diagnostics of `rl_rms.RMSprop`, and the values of a
+reference. The reference is torch's RMSprop in the same process group, or `rl_rms.RMSprop` in one process. Every
+process trains on the same data.
 """
 
 import sys
@@ -59,7 +59,7 @@ def weights(model) -> Weights:
 
 
 def zero(make, *, as_bucket_view) -> Weights:
-    # torch warns of its own deprecated functions here.
+    # This import is not at the top of the file, because it warns of deprecated functions of torch.
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     model = nn.parallel.DistributedDataParallel(network())
@@ -102,7 +102,7 @@ def fsdp2_of_one_parameter(make) -> Weights:
 
 
 def diagnosed(make_model) -> Weights:
-    """Diagnostics of the optimizer."""
+    """Train, and return the optimizer's diagnostics instead of weights."""
     model = make_model()
     optimizer = OURS(model.parameters())
     train(model, optimizer)

@@ -184,7 +184,8 @@ def test_quantiles_cover_positive_v_of_all_parameters():
     values = optimizer.diagnostics()
     assert "log10_second_moment_median" not in values
     assert values["median_rate"] == pytest.approx(0.2)
-    # The quantiles use a sample of many coordinates. The values of v that are not 0 are log-uniform from 1 to 100.
+    # With this many coordinates, the quantiles are of a sample. The positive values of v are log-uniform from 1 to
+    # 100.
     values = stepped([10.0 ** (i / 9_000) for i in range(9_000)], [0.0] * 5_000, rho=0.0).diagnostics()
     assert values["log10_second_moment_low"] == pytest.approx(0.2, abs=0.02)
     assert values["log10_second_moment_median"] == pytest.approx(1.0, abs=0.02)

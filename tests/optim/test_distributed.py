@@ -1,4 +1,4 @@
-"""Distributed training (ZeRO, FSDP, state dicts) equals torch's optimizer and training in one process."""
+"""Distributed training (ZeRO, FSDP, state dicts) equals torch's optimizer, or training in one process."""
 
 import importlib.util
 import subprocess

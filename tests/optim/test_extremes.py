@@ -26,7 +26,7 @@ PATHS = {
 
 
 def by_float64(grads, **options):
-    """Parameters after every step of the rule in float64, in which the squares do not overflow."""
+    """Parameter and state after every step of the rule in float64, in which the squares do not overflow."""
     param = torch.zeros(grads[0].shape, dtype=torch.float64)
     state = rmsprop_init(param)
     for grad in grads:

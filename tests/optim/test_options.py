@@ -1,4 +1,4 @@
-"""Options out of range or in conflict raise errors that name the option, the value and the fix."""
+"""Options out of range or in conflict raise errors that name the option and the value."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A step equals the plain rule after any change of parameters, gradients and states."""
+"""A step equals the plain rule, also after changes of parameters, gradients, states and options."""
 
 import copy
 import gc

@@ -335,7 +335,7 @@ def test_zero_grad_of_missing_gradients_and_graphs_equals_torch(path, set_to_non
         model = network()
         optimizer = make(model.parameters())
         train(model, optimizer)
-        # backward() would warn of the cycle that these gradients make.
+        # backward() would warn of the reference cycle between the parameters and gradients with a graph.
         grads = torch.autograd.grad(loss_of(model), list(model.parameters()), create_graph=True)
         for param, grad in zip(model.parameters(), grads, strict=True):
             param.grad = grad.clone()

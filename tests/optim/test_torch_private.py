@@ -1,4 +1,4 @@
-"""torch has the private names that `rl_rms.optim.torch_private` uses, with the same behaviour."""
+"""torch has the private names that `rl_rms.optim.torch_private` uses, and they behave as expected."""
 
 import importlib
 
@@ -39,7 +39,7 @@ NAMES = [
 def test_private_name_of_torch_exists(path):
     module, name = path.rsplit(".", 1)
     assert hasattr(importlib.import_module(module), name), (
-        f"torch {torch.__version__} has no {path} any more: give rl_rms/optim/torch_private.py its successor"
+        f"torch {torch.__version__} has no {path}; use its successor in rl_rms/optim/torch_private.py"
     )
 
 

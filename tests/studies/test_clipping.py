@@ -22,8 +22,8 @@ def test_burst_in_any_coordinate_is_contained_only_by_the_coordinate_clip(quick)
 def test_pollution_equals_the_equation_of_the_accumulator(quick):
     # v is 5 % below its limit at update 300, so the ratio is about 3 % above the expected square root.
     assert pollution(quick, "none", "all") == pytest.approx(np.sqrt(0.99 + 0.01 * 1e6), rel=0.1)
-    # A gradient that is clipped to three times the root of v changes v to
-    # rho v + 9 (1 - rho) v, up to bias correction.
+    # A gradient that is clipped to three times the root of v changes v to rho v + 9 (1 - rho) v, up to bias
+    # correction.
     assert pollution(quick, "max_grad_ratio", "small") == pytest.approx(np.sqrt(0.99 + 0.09), rel=0.02)
 
 

@@ -8,7 +8,11 @@ OFFSETS, SCALE = CHANGES
 
 
 def results(*lengths):
-    """Results of four seeds for three settings: reference, observations that forget, rewards with a half-life."""
+    """Results of four seeds for each change in three settings.
+
+    The settings are the reference, normalized observations that forget at jumps, and normalized rewards with a
+    half-life.
+    """
     settings = [REFERENCE, {**REFERENCE, "observations": "jumps"}, {**REFERENCE, "rewards": "5_000 steps"}]
     found = [{"changes": changes, **one} for changes in (OFFSETS, SCALE) for one in settings]
     return Results(

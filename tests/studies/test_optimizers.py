@@ -19,7 +19,6 @@ def test_ladder_of_rates_equals_separate_runs(name):
         for grad in grads[:, i : i + 1]:
             alone = one.step(alone, grad, factor=rate)
         assert torch.allclose(together[i : i + 1], alone)
-    # Hand-computed SGD.
     if name == "SGD":
         assert torch.allclose(together[1], 1 - 0.3 * grads[:, 1].sum(0))
 

@@ -24,6 +24,6 @@ def test_study_writes_page_data_and_events(tmp_path):
     assert again.values("curve", by="b", size=2.0).tolist() == results.values("curve", by="b", size=2.0).tolist()
     events = EventAccumulator(str(tmp_path / "events" / "line" / "by=b,size=2.0")).Reload()
     assert [one.value for one in events.Scalars("line/curve")] == [2.0, 3.5]
-    assert events.Tags()["scalars"] == ["line/number", "line/curve"]  # nonfinite values are not drawn
+    assert events.Tags()["scalars"] == ["line/number", "line/curve"]  # without "line/unknown", which is nan
     whole = EventAccumulator(str(tmp_path / "events" / "line")).Reload()
     assert whole.Tags()["images"] == ["figure"]

@@ -80,7 +80,7 @@ def tf1(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterato
 
 
 def keras_rmsprop(start: Arrays, gradients: list[Arrays], arguments: Arguments) -> Iterator[Arrays]:
-    """``keras.optimizers.RMSprop`` on TensorFlow, which rounds ``weight_decay``, but not 0.25, to float32."""
+    """``keras.optimizers.RMSprop`` on TensorFlow, which rounds ``weight_decay`` to float32; 0.25 stays exact."""
     optimizer = keras.optimizers.RMSprop(**arguments)
     lr = float(optimizer.learning_rate)
     params = [keras.Variable(array) for array in start]

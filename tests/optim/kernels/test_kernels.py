@@ -1,4 +1,4 @@
-"""Every kernel equals `rmsprop_update` for every option that it supports, in every precision."""
+"""Kernels equal `rmsprop_update` for the options that they support, in several precisions."""
 
 import itertools
 
@@ -152,7 +152,7 @@ def assert_same(ours, expected, tolerance):
 )
 def test_update_of_every_kernel_and_option_equals_the_rule(kernel, options, dtype):
     if dtype is torch.float32 and options.get("centered"):
-        options = {**options, "eps": 0.1}  # a small eps would show rounding errors of v - m*m
+        options = {**options, "eps": 0.1}  # a small eps would amplify rounding errors of v - m*m
     assert_same(*advance(kernel, dtype, options), TOLERANCES[dtype])
 
 

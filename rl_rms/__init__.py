@@ -1,8 +1,8 @@
 """Reinforcement learning for environments that change.
 
-The optimizer `RMSprop` has a half-life that the user chooses. `rl_rms.envs` has environments that drift, jump and
-follow curricula on a known clock. `rl_rms.agents` has agents that learn in such environments. ``import rl_rms``
-does not import torch, so that the command line and the environments start quickly.
+The half-life of the optimizer `RMSprop` is given in updates or env steps, or estimated. `rl_rms.envs` changes the
+parameters of Gymnasium environments by schedules and curricula. `rl_rms.agents` trains agents in these
+environments. ``import rl_rms`` does not import torch, so that the command line and the environments start quickly.
 """
 
 from importlib import import_module

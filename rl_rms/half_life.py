@@ -29,7 +29,8 @@ _LONGEST = 1e15
 _ALLOWED = 'a number of updates > 0 (69), "69 updates" or "20_000 steps"'
 
 EstimatedHalfLife = Literal["match", "auto"]
-"""Estimated half-lives: ``"match"`` uses a timescale and the gradients, ``"auto"`` only the gradients."""
+"""Estimated half-lives: ``"match"`` uses the environment's timescale and the gradients, ``"auto"`` only the
+gradients."""
 
 
 def is_number(value: Any) -> bool:
@@ -39,7 +40,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_positive(name: str, value: Any, unset: str) -> None:
-    """Raise an error for a value that is neither a number above 0 nor None.
+    """Check that an argument is None or a number above 0.
 
     Args:
         name: Name of the argument in the error.
@@ -97,15 +98,15 @@ def half_life_from_rho(rho: float) -> float:
 
 @dataclass(frozen=True)
 class Duration:
-    """A number of updates or env steps.
+    """A number of updates or env steps. Subclasses check the number.
 
     Attributes:
-        value: Number of units, > 0.
+        value: Number of updates or env steps.
         unit: ``"updates"`` (optimizer steps) or ``"steps"`` (env steps: transitions, without reset frames, of all
             sub-environments together).
 
     Raises:
-        ValueError: If the value is out of its range, or the unit is unknown.
+        ValueError: If the subclass does not allow the value, or the unit is unknown.
     """
 
     value: float
@@ -124,8 +125,8 @@ class Duration:
         """Read ``69``, ``"69 updates"`` or ``"20_000 steps"``.
 
         Args:
-            spec: A number of updates, a string with a number and its unit, or an object of this class (returned
-                unchanged).
+            spec: A number of updates, a string with a number and its unit (updates by default), or an object of
+                this class (returned unchanged).
 
         Returns:
             The duration.
@@ -156,7 +157,7 @@ class Duration:
             steps_per_update: Env steps between two updates; needed for a finite number of env steps.
 
         Raises:
-            ValueError: If ``steps_per_update`` is needed and missing, or not above 0.
+            ValueError: If ``steps_per_update`` is needed, and is missing or not above 0.
         """
         if self.unit == "updates" or math.isinf(self.value):
             return self.value
@@ -178,7 +179,7 @@ class Duration:
         return steps_per_update
 
     def _check(self) -> None:
-        """Raise a ValueError if the value is out of its range."""
+        """Raise a ValueError for a value that the subclass does not allow."""
 
     def __str__(self) -> str:
         # Twelve digits hide the rounding errors of half-lives that are computed from rho.
@@ -190,7 +191,7 @@ class HalfLife(Duration):
     """A half-life with its unit: the updates or env steps after which a squared gradient's weight has halved.
 
     Attributes:
-        value: Number of units, > 0.
+        value: Number of units, in (0, 1e15].
         unit: ``"updates"`` or ``"steps"``, see `Duration`.
 
     Raises:

@@ -57,10 +57,11 @@ def matched_half_life(timescale: float, snr: float) -> float:
 def jump_half_life(dwell: float, variance_ratio: float) -> float:
     """The best half-life for Gaussian gradients whose variance jumps: ``h = (ln 2 / 2) sqrt(8 T / (ln R)**2)``.
 
-    The error after a jump is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds``. Let ``alpha = ln 2 / h`` and
-    ``C = (ln R)**2 / 8``. The mean of this integral over jumps up and down is exactly ``C / alpha``. The noise
-    adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h nearly equals `matched_half_life` with ``S = (ln
-    R)**2 / 4`` and ``tau = T / 2``.
+    After a jump, the error of the average v is ``integral 1/2 [sigma**2/v - ln(sigma**2/v) - 1] ds`` over the
+    updates s. Let ``alpha = ln 2 / h`` and ``C = (ln R)**2 / 8``. The mean of the integrals for a jump up and a
+    jump down is exactly ``C / alpha``. The noise adds ``alpha / 4`` in each update. For ``T (ln R)**2 >> 8``, h
+    nearly equals `matched_half_life` with ``S = (ln R)**2 / 4``, ``tau = T / 2`` and the noise of Gaussian
+    gradients.
 
     Args:
         dwell: Updates T between two jumps, > 0; ``inf`` if there are no jumps.
@@ -146,10 +147,10 @@ def longest_half_life(max_step: float, lr: float) -> float:
     """The longest half-life that keeps every step within a limit: ``h = ln 2 (max_step / lr)**2``.
 
     Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)`` for all
-    gradients. For long half-lives, ``1 - rho`` is nearly ``ln 2 / h``.
+    gradients. The formula replaces ``1 - rho`` by ``ln 2 / h``, which is accurate for long half-lives.
 
     Args:
-        max_step: Largest change of a parameter in one update, > 0.
+        max_step: Largest allowed change of a parameter in one update, > 0.
         lr: Learning rate, > 0.
 
     Returns:
@@ -168,20 +169,21 @@ def tracking_error(
 ) -> float:
     """Expected Kullback-Leibler error ``E 1/2 [sigma**2/v - 1 - ln(sigma**2/v)]`` of a second moment v.
 
-    The variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of such a two-level
-    signal lies between the levels. The distance of the average from the previous level, divided by the distance
-    between the levels, has the distribution ``Beta(kappa + 1, kappa)`` with ``kappa = 1/2 (theta / tau)**p``
-    (Wonham and Fuller, "Probability densities of the smoothed random telegraph signal", 1958). The formula also
-    includes the noise of v. Like RMSprop's step, the formula uses v after the update with the current gradient.
-    For small S and ``p = 1``, `matched_half_life` gives the half-life with the least error.
+    In the model, the variance alternates between ``exp(+-sqrt(S))`` at random times. An exponential average of
+    such a two-level signal lies between the levels. The distance of the average from the previous level, divided
+    by the distance between the levels, has the distribution ``Beta(kappa + 1, kappa)`` with
+    ``kappa = 1/2 (theta / tau)**p`` (Wonham and Fuller, "Probability densities of the smoothed random telegraph
+    signal", 1958). The formula also includes the noise of v. Like RMSprop's step, the formula uses v after the
+    update with the current gradient. For small S and ``p = 1``, `matched_half_life` with ``snr = S / noise`` gives
+    nearly the half-life with the least error.
 
     Args:
-        half_life: Half-life of v in updates, > 0.
-        timescale: Autocorrelation time tau of ``ln sigma**2``, > 0.
+        half_life: Half-life of v in updates, finite and > 0.
+        timescale: Autocorrelation time tau of ``ln sigma**2``, finite and > 0.
         signal: Variance S of ``ln sigma**2`` over time, >= 0.
         noise: ``Var(g**2 / sigma**2)``, > 0.
-        smoothness: Exponent p. The semivariogram of ``ln sigma**2`` grows like ``k**p``. p is 1 for jumps and
-            random walks, and 2 for smooth changes. For p = 2, the formula is an approximation. The formula
+        smoothness: Exponent p: at short lags k, the semivariogram of ``ln sigma**2`` grows like ``k**p``. p is 1
+            for jumps and random walks, and 2 for smooth changes. For p = 2, the formula is an approximation that
             replaces the smooth changes by jumps whose lag has the same variance.
 
     Returns:
@@ -252,9 +254,9 @@ def least_error_half_life(
 
 
 def _divergence(ratio: float, freedom: float, stationary_freedom: float) -> float:
-    """``E 1/2 [r/c - 1 - ln(r/c)]`` for r = sigma**2 / E v and the random c = v / E v with mean 1.
+    """``E 1/2 [r/c - 1 - ln(r/c)]`` for r = sigma**2 / E v and the random variable c = v / E v, whose mean is 1.
 
-    Let n be twice the inverse relative variance of v. For large n, ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n``.
+    Let ``n = 2 (E v)**2 / Var(v)``. For large n, approximately ``E[1/c] = 1 + 2/n`` and ``E[ln c] = -1/n``.
     The corrections for small n are fitted to simulated exponential averages of Gaussian squares with half-lives
     from 1/2 to 64. The chi-square formula ``E[1/c] = n / (n - 2)`` has a pole, but ``E[1/c]`` of such averages is
     finite. In an average over two levels, a few large squares make n small, but many small squares keep the

@@ -72,7 +72,7 @@ def _missing_extra(config: RunConfig, error: BaseException) -> str | None:
 
 
 def check_video(config: RunConfig, agent: "Agent") -> None:
-    """Check that a run's videos can be recorded.
+    """Check that the videos of a run can be recorded, if the configuration asks for videos.
 
     Raises:
         UserError: If moviepy is missing, the environment cannot render, or its spaces differ from the agent's.

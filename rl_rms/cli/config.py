@@ -56,19 +56,22 @@ class RunConfig:
         checkpoint_every: Env steps between two checkpoints; null saves only at the end.
         keep_checkpoints: Number of newest intermediate checkpoints to keep; null keeps all.
         eval_every: Env steps between two evaluations; null for no evaluations. The last evaluation is at the end
-            of the training. Evaluations use the environment of the run with a frozen clock, and do not affect the
-            training. The best agent is saved in ``checkpoints/best.safetensors``.
+            of the training. Evaluations use the environment of the run with a frozen clock. If they affect the
+            training, a warning says so. The best agent is saved in ``checkpoints/best.safetensors``.
         eval_episodes: Episodes of each evaluation.
-        eval_deterministic: Whether to take the most likely actions; ``both`` also evaluates sampled actions.
+        eval_deterministic: Whether evaluations take the most likely actions or sample them; ``both`` does both.
         eval_clocks: Clock readings, in env steps, at which to evaluate; null for the current clock reading.
-        stop_at: Mean return of an evaluation at which the training stops; null for no such limit.
-        patience: Evaluations in a row without a better mean return after which the training stops; null for no
+        stop_at: The training stops when the mean return of an evaluation is at least this number; null for no
             such limit.
-        histogram_every: Env steps between two histograms of log10 v and log10 step in TensorBoard; null for none.
+        patience: The training stops after this number of evaluations in a row without a better mean return; null
+            for no such limit.
+        histogram_every: Env steps between two histograms in TensorBoard of the logarithms of the second moment
+            and of the optimizer's steps; null for none.
         video_every: Env steps between two videos of an episode, saved in ``videos``; null for none. Needs the
             extra ``video``.
-        callbacks: Callbacks of the training: names of rl_rms.agents and import paths, ``module:Class``, alone or
-            with arguments, as in ``[my_callbacks:Plain, {my_callbacks:Mine: {every: 1000}}]``.
+        callbacks: Callbacks of the training, named by a class of rl_rms.agents or an import path
+            ``module:Class``. Arguments follow the name, as in ``[my_callbacks:Plain, {my_callbacks:Mine: {every:
+            1000}}]``.
         num_threads: Threads of torch; more than one slows small networks down.
         runs_dir: Parent folder of the run's folder.
         progress: Form of the progress on standard output: ``auto`` (a live view in a terminal, otherwise
@@ -191,7 +194,8 @@ def parse_config(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
     """
     _check_address(tree)
     words = [word for word in overrides if word != _PRINT]
-    # All algorithms parse the text of a key in the same way. Later, _make_config rejects keys of other algorithms.
+    # The annotations only tell which keys are strings, and all algorithms have the same string keys. _make_config
+    # rejects keys that the chosen algorithm lacks.
     changed = with_words(tree, words, _annotations("a2c"))
     config = _make_config(changed)
     if len(words) < len(overrides):
@@ -244,7 +248,7 @@ def _annotations(algorithm: str) -> dict[str, Any]:
 
 
 def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str = "") -> None:
-    """Raise an error for unknown keys, and for sections that are not mappings.
+    """Check the names of all keys, and that sections are mappings.
 
     Raises:
         UserError: If a key is unknown, or a section is not a mapping.
@@ -309,14 +313,19 @@ def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _too_large(tree: Mapping[str, Any]) -> str:
-    """Find the key of an integer that is too large for a float."""
+    """Find the key of an integer that is too large for a float; empty if there is none."""
     return next(
         (key for key, value in walk(tree) if isinstance(value, int) and abs(value) > sys.float_info.max), ""
     )
 
 
 def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
-    """Read the algorithm from a tree and command-line words. The last word that sets the algorithm wins."""
+    """Return the algorithm that the last command-line word sets; without such a word, the algorithm of the tree.
+
+    Args:
+        tree: Plain data of a configuration file.
+        overrides: Words of the command line.
+    """
     chosen = [text for key, text in read_words(overrides) if key == "agent.algorithm"]
     agent = tree.get("agent")
     of_tree = agent.get("algorithm", "a2c") if isinstance(agent, dict) else "a2c"
@@ -324,7 +333,7 @@ def algorithm_of(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> str:
 
 
 def packaged_configs(kind: str = "") -> dict[str, Path]:
-    """Return the packaged files by name.
+    """Return the paths of the packaged YAML files by name.
 
     Args:
         kind: ``"sweep"`` or ``"federation"``; empty for configurations of runs.

@@ -1,4 +1,4 @@
-"""The error for wrong input, which ends a command with a message and exit status 2."""
+"""`UserError`, which ends a command with a message and exit status 2, and parts of its messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib import import_module
 
 
 class UserError(Exception):
-    """Wrong input of a user. The message names the argument, its value and the fix."""
+    """Wrong input, or a failure that the user can fix. The message says what is wrong and how to fix it."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -19,9 +19,9 @@ def require(extra: str, need: str, *modules: str) -> None:
     """Check that an extra of this package is installed.
 
     Args:
-        extra: The extra.
+        extra: Name of the extra, such as ``"sweep"``.
         need: The feature and the packages that it needs, such as ``"sweeps need Optuna"``.
-        *modules: Modules of the packages.
+        *modules: Import names of the packages.
 
     Raises:
         UserError: If a module cannot be imported.

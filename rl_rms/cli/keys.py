@@ -15,7 +15,7 @@ KEYS = {
     "--total_timesteps N": "env steps to train for, all sub-environments together",
     "--seed N": "seed of the network, the actions and the environment",
     "--eval_every N": "env steps between two evaluations",
-    "--checkpoint_every N": "env steps between two checkpoints; one is always saved at the end",
+    "--checkpoint_every N": "env steps between two checkpoints; the last one is saved at the end",
     "--video_every N": "env steps between two videos; needs the extra video",
     "--scale.engine ray": "train in several processes (--scale.workers N); or use torchrun",
     "--progress HOW": "auto, lines, json (for scripts) or none (only the run's folder)",

@@ -1,4 +1,4 @@
-"""``rl-rms COMMAND``: runs the command's module. Wrong input ends the command with exit status 2."""
+"""``rl-rms COMMAND``: runs the command's module, and ends with an exit status."""
 
 import os
 import re
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after ``rl-rms``; by default the arguments of the process.
 
     Returns:
-        Exit status: 0 for success, 1 for a failed seed or a file that cannot be read or written, 2 for wrong
-        input, 130 after Ctrl-C, 143 after SIGTERM.
+        Exit status: 0 for success, 1 for a failed seed or a file that cannot be read or written, 2 for a
+        `UserError` such as wrong input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     if "_ARGCOMPLETE" in os.environ:
         from rl_rms.cli.completion import complete
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
-    """Print warnings without their source location and without ANSI colors."""
+    """Print warnings without their source location, ANSI colors and Gymnasium's prefix ``WARN:``."""
 
     def sentence(message: Warning | str, *_: Any, **__: Any) -> str:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).removeprefix("WARN: ")

@@ -82,7 +82,7 @@ class Parser(ArgumentParser):
         return super().format_help(*given) + (f"\nexamples:\n{shown}" if shown else "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Raise a `UserError` with the message in one sentence."""
+        """Raise a `UserError` with a plain message and, for a misspelled option, a suggestion."""
         raise UserError(self._with_suggestion(one_sentence(message)))
 
     def _with_suggestion(self, message: str) -> str:
@@ -97,7 +97,10 @@ class Parser(ArgumentParser):
 
 
 def one_sentence(message: str) -> str:
-    """Convert an error message of jsonargparse to one plain sentence."""
+    """Convert a message of jsonargparse about a wrong value to one plain sentence.
+
+    Other messages only lose their line breaks.
+    """
     text = " ".join(message.split())
     key = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     alternatives = re.search(r"Subtypes: \[(.*?)\] Errors: - (.+?) (?:- |Given value).*Given value: (.+)", text)

@@ -30,7 +30,7 @@ _SUMMARY: dict[str, type | tuple[type, ...]] = {
 
 
 def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
-    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If the folder exists, append a number.
+    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If it exists, append a number to the new name.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -115,10 +115,10 @@ def read_run(folder: str | Path) -> Run:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Find the undamaged checkpoint with the most env steps. ``best`` is not considered.
+    """Find the undamaged checkpoint with the most env steps, except ``best.safetensors``.
 
     Returns:
-        The checkpoint, ``final`` if several have equal env steps; None if there is no checkpoint.
+        The checkpoint, ``final.safetensors`` if several have equal env steps; None if there is no checkpoint.
 
     Raises:
         UserError: If there are checkpoints, but all are damaged.
@@ -143,7 +143,7 @@ def require_checkpoint(folder: Path) -> None:
     """Check that a run has a checkpoint to resume from.
 
     Raises:
-        UserError: If the run has no checkpoint except ``best``.
+        UserError: If the run has no checkpoint, or only ``best.safetensors``.
     """
     if not _checkpoints(folder):
         raise UserError(f"{folder} has no checkpoint to resume from{_mend(folder)}")
@@ -160,7 +160,7 @@ def best_checkpoint(folder: Path) -> Path:
 
 
 def _mend(folder: Path) -> str:
-    """Return the fix in error messages about a run without a usable checkpoint."""
+    """Return the end of an error message: how to go on without a usable checkpoint."""
     best = best_checkpoint(folder)
     if best.is_file():
         return f"; copy {best} to {best.with_stem('final')} to resume from the best evaluation"
@@ -168,7 +168,7 @@ def _mend(folder: Path) -> str:
 
 
 def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
-    """Find the newest unfinished run of a configuration in a folder; None if there is none."""
+    """Find the newest unfinished run of a configuration in a folder of runs; None if there is none."""
     text = config.to_yaml()
     for folder in sorted(parent.glob("*/"), reverse=True):
         file = folder / CONFIG
@@ -178,7 +178,7 @@ def find_unfinished(parent: Path, config: RunConfig) -> Path | None:
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether a run has a valid summary that says that its training finished."""
+    """Whether a run's summary is valid and says that the training finished."""
     try:
         return not read_summary(folder)["interrupted"]
     except UserError:

@@ -25,13 +25,13 @@ class ScaleConfig:
     Args:
         engine: ``torchrun``: start ``rl-rms train`` with torchrun. ``ray``: ``rl-rms train`` starts Ray's workers.
         workers: Processes that Ray starts, >= 1. With torchrun, set ``--nproc-per-node`` instead.
-        sync: ``global`` averages the gradients before the optimizer's step, as one process does. With ``local``,
-            each worker's optimizer uses the worker's own gradient, and the steps are averaged.
+        sync: With ``global``, the workers average their gradients before the optimizer's step. With ``local``,
+            each worker's optimizer uses the worker's own gradient, and the workers average their steps.
         timeout: Maximum time that a worker waits for the others, in seconds, > 0. The maximum must exceed the
-            duration of an evaluation.
+            duration of an evaluation, during which all workers but the first wait.
         restarts: Maximum number of restarts by Ray, from the newest checkpoint, >= 0. With torchrun, set
             ``--max-restarts`` instead.
-        address: Address of the Ray cluster, which only the command line may give; null starts Ray on this machine.
+        address: Address of the Ray cluster; null starts Ray on this machine. A file must not contain an address.
     """
 
     engine: Literal["torchrun", "ray"] = "torchrun"
@@ -58,7 +58,7 @@ class ScaleConfig:
 
 @contextmanager
 def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
-    """Yield the workers that a launcher such as torchrun started; a single worker without a launcher."""
+    """Yield the workers that Ray or a launcher such as torchrun started; without them, a single worker."""
     import torch
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
@@ -98,7 +98,7 @@ def _restarts() -> int:
 
 def require_ray(extra: str, need: str, *modules: str) -> None:
     """Check that an extra that includes Ray is installed. The arguments are as in `rl_rms.cli.errors.require`."""
-    # Disable Ray's usage reports.
+    # Ray sends usage reports unless this variable is 0.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require(extra, need, *modules)
 
@@ -116,7 +116,7 @@ def run_with_ray(scale: ScaleConfig, work: Callable[..., Any], *, folder: Path, 
     """Run ``work`` in workers of Ray Train, and restart them if one fails.
 
     Args:
-        scale: Number of workers, cluster address and allowed restarts.
+        scale: Settings of the workers and of the Ray cluster.
         work: Function that can be pickled; called in every worker, within the workers' process group.
         folder: Run folder, visible on all machines; passed to ``work`` as ``folder``.
         **arguments: Other arguments of ``work``.

@@ -273,7 +273,11 @@ def _console(config: RunConfig) -> "Console":
 
 
 def _report(config: RunConfig, trainings: Sequence[Training], status: int) -> int:
-    """Print the run folders of the seeds, and their messages on standard error."""
+    """Print the run folders of the seeds and, on standard error, messages of seeds that were not interrupted.
+
+    Returns:
+        Exit status: ``status`` if it is not 0, else 1 if a seed failed.
+    """
     console = _console(config)
     failed = []
     for one in trainings:

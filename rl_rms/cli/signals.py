@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: their exit statuses, and a clean end of the training after the current update."""
+"""SIGINT and SIGTERM: their exit statuses, and a clean end of the training after the updates on a rollout."""
 
 import os
 import signal
@@ -44,9 +44,9 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
-    """At the first SIGINT or SIGTERM, call `Agent.interrupt`, which ends the training after the current update.
+    """Call `Agent.interrupt` at the first SIGINT or SIGTERM.
 
-    The second signal ends the process.
+    The training then ends after the updates on the current rollout. A second signal ends the process.
 
     Yields:
         The received signals.
@@ -55,7 +55,7 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         Terminated: Instead of the agent's KeyboardInterrupt, if the signal was SIGTERM.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # a thread of Ray, which receives no signals
+    if threading.current_thread() is not threading.main_thread():  # Ray's thread; the main thread gets all signals
         yield received
         return
     process = os.getpid()
@@ -68,9 +68,10 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         received.append(number)
         name = signal.Signals(number).name
         # print is not safe here, because the signal may have interrupted another print.
-        os.write(
-            2, f"{name}: stopping after this update; a second signal stops at once and saves nothing\n".encode()
+        message = (
+            f"{name}: stopping after the updates on this rollout; a second signal stops at once, without saving"
         )
+        os.write(2, f"{message}\n".encode())
         agent.interrupt()
 
     earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

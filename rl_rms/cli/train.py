@@ -79,19 +79,21 @@ def main(argv: Sequence[str]) -> int:
 def train(config: RunConfig, name: str) -> int:
     """Train with a configuration in a new folder ``<runs_dir>/<name>/<date-time>-seed<seed>``.
 
-    Workers that torchrun restarted continue the newest unfinished run of this configuration instead.
+    If torchrun restarted the workers, they continue the newest unfinished run of this configuration, if there is
+    one.
 
     Returns:
         Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If the environment does not support the configuration.
+        UserError: If the environment does not support the configuration, or an error ends the training.
     """
     if config.scale.engine == "ray":
         from rl_rms.agents.workers import Workers
 
         require_ray_train()
-        # Build the parts here first, because only errors of this process are reported in one sentence.
+        # Build the environment, the agent and the callbacks here first, because Ray would report their errors with
+        # tracebacks.
         first_worker = Workers(0, config.scale.workers)
         env = make_env(config, first_worker)
         check_video(config, build(config, env, first_worker))
@@ -122,7 +124,7 @@ def train_with_ray(config: RunConfig, folder: Path) -> int:
         Exit status: 0, or 130 if the run was interrupted.
 
     Raises:
-        UserError: If the workers failed.
+        UserError: If Ray is not installed, or the workers failed.
     """
     from rl_rms.agents.progress import json_line
 
@@ -154,7 +156,8 @@ def continue_run(config: RunConfig, folder: Path, *, can_begin: bool = False) ->
         Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If the run has no checkpoint, its checkpoint cannot be read, or the run is complete.
+        UserError: If the run has no checkpoint and ``can_begin`` is False, its checkpoints cannot be read, another
+            process trains in the folder, the run is complete, or an error ends the training.
     """
     with process_group(config.scale) as workers, owned_by(workers, folder):
         checkpoint = workers.broadcast(newest_checkpoint(folder))
@@ -199,10 +202,13 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
         config: The configuration.
         agent: The agent.
         folder: The run's folder.
-        named: The callbacks that the configuration names. The first worker calls them.
+        named: The callbacks that the configuration names. Only the first worker calls them.
 
     Returns:
         Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
+
+    Raises:
+        UserError: If an error of the environment or of other workers, or a non-finite number, ends the training.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Refuses untrusted folders that name code, contain links, or have callbacks that may write files elsewhere."""
+"""Refuses untrusted folders that name code, contain links, or have callbacks that write elsewhere or send data."""
 
 import sys
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from rl_rms.cli.callbacks import named_callbacks
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.errors import UserError
 
-# Import paths of environments and wrappers in packages that this library or its extras install begin with these
-# words.
+# Environments and wrappers of packages that this library or its extras install have import paths with these
+# prefixes.
 KNOWN_ENVS = ("ale_py:", "gymnasium_robotics:", "minigrid:", "shimmy:")
 KNOWN_WRAPPERS = ("minigrid.wrappers:", "stable_baselines3.common.atari_wrappers:")
 # These callbacks of the library write only into the run folder, except for EvalCallback's best_path.
 _LOCAL_CALLBACKS = ("AdaptationCallback", "EvalCallback", "HistogramCallback", "ProgressCallback")
 HELP = (
-    "Import code that the folder names, follow its links, and call callbacks that write elsewhere or send data. "
-    "Use it only if you trust the folder's author."
+    "Import code that the folder names, and follow its links. rl-rms resume also calls callbacks that write "
+    "elsewhere or send data. Use this option only if you trust the folder's author."
 )
 
 
@@ -31,7 +31,7 @@ def see_working_folder() -> None:
 
 
 def named_code(config: RunConfig) -> dict[str, str]:
-    """Return the user code that a run of the configuration would import, by dotted key."""
+    """Return the texts of a configuration that may make a run import user code, by dotted key."""
     named = {}
     if ":" in config.env.id and not config.env.id.startswith(KNOWN_ENVS):
         named["env.id"] = config.env.id
@@ -41,7 +41,7 @@ def named_code(config: RunConfig) -> dict[str, str]:
     for number, (name, arguments) in enumerate(named_callbacks(config.callbacks)):
         if ":" in name:
             named[f"callbacks.{number}"] = name
-        # EvalCallback may make an environment from an id.
+        # EvalCallback may make an environment from an id such as module:Id, which imports the module.
         named |= {place: text for place, text in _texts(f"callbacks.{number}", arguments) if ":" in text}
     teacher = (config.env.curriculum or {}).get("teacher")
     if isinstance(teacher, dict) and isinstance(teacher.get("choose"), str):
@@ -105,7 +105,7 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
 
 
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:
-    """Raise an error for code, links and callbacks with effects elsewhere in a folder that is not trusted.
+    """Check that a folder is trusted, or that it needs no trust.
 
     Args:
         config: The configuration in the folder.
@@ -114,15 +114,15 @@ def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) 
         trust: Whether the user trusts the folder. If so, imports also search the working folder.
 
     Raises:
-        UserError: If the folder is not trusted, and contains links or a configuration that names code or such
-            callbacks.
+        UserError: If the folder is not trusted, and contains links, names code, or, for ``resume``, names
+            callbacks that may write files elsewhere or send data.
     """
     if trust:
         see_working_folder()
         return
     from rl_rms.agents import files
 
-    mend = f"give rl-rms {command} {folder} --trust if you trust the author of the folder"
+    mend = f"run rl-rms {command} {folder} --trust if you trust the author of the folder"
     check_code(config, str(folder), mend)
     callbacks = _callbacks_with_effects_elsewhere(config) if command == "resume" else []
     if callbacks:

@@ -28,11 +28,11 @@ RHOS = (0.9, 0.99, 0.999)
 
 
 def second_moments(rho: float, deviations: torch.Tensor) -> list[float]:
-    """The mean of an optimizer's v over 64 coordinates, at each update.
+    """The second moment v of an RMSprop optimizer after each update, averaged over 64 coordinates.
 
     Args:
-        rho: Decay.
-        deviations: Standard deviation of the normal gradients, by update.
+        rho: Decay of v.
+        deviations: Standard deviation of the normally distributed gradients at each update.
     """
     generator = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.zeros(64))
@@ -135,7 +135,7 @@ def mark_changes(ax: Axes, clocks: np.ndarray, regimes: np.ndarray) -> None:
 
 
 def finish(figure: plt.Figure, path: Path) -> None:
-    """Remove the frame and write the figure."""
+    """Remove the top and right lines of each frame, and write the figure."""
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
@@ -143,7 +143,7 @@ def finish(figure: plt.Figure, path: Path) -> None:
 
 
 def main(folder: Path = IMAGES) -> None:
-    """Draw all three."""
+    """Draw all three figures."""
     draw_half_life(folder)
     draw_clock(folder)
     draw_regime(folder)

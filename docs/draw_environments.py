@@ -108,7 +108,7 @@ CURRICULA: dict[str, Curriculum] = {
 
 
 def draw_curricula() -> None:
-    """Draw the tasks that each curriculum gives a simulated learner, which also improves at similar tasks."""
+    """Draw the tasks that each curriculum gives a simulated learner, and the learner's skill."""
     figure, axes = plt.subplots(3, 3, figsize=(12, 6), layout="constrained", sharex=True, sharey=True)
     for ax, (name, curriculum) in zip(axes.flat, CURRICULA.items(), strict=True):
         random, skill = np.random.default_rng(0), 0.15
@@ -117,7 +117,7 @@ def draw_curricula() -> None:
             difficulty = curriculum.task(0)["difficulty"]
             rate = 1 / (1 + np.exp(20 * (difficulty - skill - 0.1)))
             success = bool(random.random() < rate)
-            # The learner improves most at tasks of intermediate difficulty, and slowly forgets other tasks.
+            # The skill grows most at tasks that the learner solves half of the time, and decays slowly.
             skill += 0.004 * rate * (1 - rate) - 0.00005
             curriculum.record(float(success), 10, 0, success)
             given.append(difficulty)
@@ -132,7 +132,7 @@ def draw_curricula() -> None:
 
 
 def draw_schedules() -> None:
-    """Draw one panel for each schedule; random ones with three seeds."""
+    """Draw one panel for each schedule; random schedules with three seeds."""
     columns = 3
     rows = -(-len(SCHEDULES) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(12, 1.9 * rows), layout="constrained", sharex=True)
@@ -159,7 +159,7 @@ def draw_task(ax: Axes, name: str) -> None:
     clocks = np.arange(0, span, max(span // 3_000, 1))
     traces = trace(schedules, clocks, seed=0)
     if "observation.offsets_draw" in traces:
-        # The number of a draw only selects the offsets.
+        # This target only selects which offsets are drawn. The panel shows the first offset instead.
         draws = traces.pop("observation.offsets_draw")
         first = [noise.vector("observation.offsets", 0, 0, int(draw), 1)[0] for draw in draws]
         traces["observation.offsets[0]"] = traces.pop("observation.offsets") * np.array(first)
@@ -187,7 +187,7 @@ def draw_task(ax: Axes, name: str) -> None:
 
 
 def draw_tasks() -> None:
-    """Draw one panel for each environment."""
+    """Draw one panel for each ready-made environment."""
     columns = 4
     rows = -(-len(TASKS) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(14, 1.9 * rows), layout="constrained")

@@ -1,4 +1,4 @@
-"""Additions to MkDocs: links from names to their reference, the reference of the command line, and Mermaid.
+"""Additions to MkDocs: links from names to the API reference, the page about the command line, and Mermaid.
 
 `rl_rms.laws.matched_half_life` in a page or docstring, written as code, becomes a link if the reference has it.
 """
@@ -14,12 +14,12 @@ from mkdocs.structure.files import File, Files
 from rl_rms.cli import parser
 from rl_rms.cli.main import COMMANDS, main
 
-# `make docs` fetches it from npm. The theme would load it from another host.
+# `make docs` fetches Mermaid from npm. Without this copy, the theme would load Mermaid from another host.
 MERMAID = Path(__file__).resolve().parent.parent / ".venv" / "mermaid.min.js"
 
 # Characters of a line in a code block of the site.
 _WIDTH = 78
-# Links, headings and code blocks are not changed.
+# The pattern also matches links, headings and code blocks, because their names must stay as they are.
 _NAME = re.compile(r"<(a|h\d|pre)\b.*?</\1>|<code>(rl_rms(?:\.\w+)+)</code>", re.DOTALL)
 
 _COMPLETION = """\
@@ -32,7 +32,7 @@ eval "$(register-python-argcomplete rl-rms)"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the reference of the command line and Mermaid to the site."""
+    """Add Mermaid and the page about the command line to the site."""
     files.append(File.generated(config, "api/cli.md", content=command_line()))
     if MERMAID.exists():
         files.append(File.generated(config, MERMAID.name, content=MERMAID.read_bytes()))
@@ -40,7 +40,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def command_line() -> str:
-    """The reference of the command line: the help of every command."""
+    """The page about the command line: the help of every command."""
     parser.HELP_WIDTH = _WIDTH
     parts = ["# Command line", "`rl-rms COMMAND --help` prints these texts.", _COMPLETION]
     for name, summary in COMMANDS.items():

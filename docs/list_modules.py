@@ -31,7 +31,7 @@ def table() -> str:
 
 
 def with_table(page: str) -> str:
-    """The page with the table as the modules are now."""
+    """Replace the table in the page's text by the current table."""
     return _TABLE.sub(lambda _: table(), page)
 
 

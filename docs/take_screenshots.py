@@ -20,7 +20,7 @@ IMAGES = Path(__file__).resolve().parent / "images"
 sys.path.insert(0, str(IMAGES.parents[1]))
 from tests.browser import chromium, tensorboard  # noqa: E402
 
-# Tab, and width and height of its visible part.
+# Tabs of TensorBoard, and the width and height of their pictures.
 TABS = {"custom_scalars": (1_500, 2_220), "hparams": (2_300, 420), "images": (1_500, 1_000)}
 
 
@@ -45,7 +45,7 @@ def take_report(browser: Browser, run: Path, images: Path) -> None:
 
 
 def take_tensorboard(browser: Browser, runs: Path, images: Path) -> None:
-    """Start TensorBoard and take a picture of each of its tabs.
+    """Start TensorBoard and take a picture of each tab in ``TABS``.
 
     Args:
         browser: The browser that renders the pages.
@@ -58,7 +58,7 @@ def take_tensorboard(browser: Browser, runs: Path, images: Path) -> None:
             page.goto(f"{address}#{tab}&_smoothingWeight=0")
             page.reload()
             page.get_by_text("drifting_cartpole").locator("visible=true").first.wait_for()
-            page.wait_for_timeout(5_000)  # until the charts are drawn
+            page.wait_for_timeout(5_000)  # the charts appear some time after the text
             take(page, images / f"tensorboard_{tab}.png")
 
 

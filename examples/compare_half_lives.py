@@ -1,8 +1,8 @@
 """Compare several half-lives in a changing environment, with a few seeds and intervals.
 
-Runs with the same seed have the same drift, so the script compares half-lives within each seed. All runs have the
-same learning rate. A fair comparison tunes the learning rate of each half-life, as ``rl-rms sweep
-half_life_cartpole`` does.
+In all runs with one seed, the environment changes in the same way, so the script compares half-lives within each
+seed. All runs have the same learning rate. A fair comparison tunes the learning rate for each half-life, as
+``rl-rms sweep half_life_cartpole`` does.
 
 Run: python examples/compare_half_lives.py (about half a minute; needs the extra plots)
 """
@@ -32,7 +32,7 @@ def mean_episode_length(half_life: float | str, seed: int, total_timesteps: int)
 def main(
     half_lives: Sequence[float | str] = (2, 20, 200, "match"), seeds: int = 4, total_timesteps: int = 60_000
 ) -> dict[str, tuple[Estimate, Estimate]]:
-    """Train every half-life with every seed and print a table.
+    """Train an agent for every pair of half-life and seed, and print a table.
 
     Returns:
         For each half-life, the mean episode length and its difference from the length with the first half-life.

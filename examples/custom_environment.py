@@ -58,7 +58,7 @@ CHANGES = {
 
 
 def main(total_timesteps: int = 200_000) -> tuple[float, float]:
-    """Train, and compare the returns before and after.
+    """Train an agent, and compare its returns before and after the training.
 
     Returns:
         The mean episode return before and after training, with the environment parameters of the last env step.

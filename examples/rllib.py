@@ -1,7 +1,7 @@
 """Use RMSprop with a half-life in RLlib's PPO and IMPALA (Ray 2.55 and later).
 
-RLlib pins an older Gymnasium, so it needs its own virtual environment. ``make rllib`` builds it and runs this
-script, which takes some minutes.
+RLlib pins an older Gymnasium, so it needs its own virtual environment. ``make rllib`` builds this environment and
+runs this script, which takes some minutes.
 """
 
 import logging
@@ -24,7 +24,7 @@ class OwnOptimizer:
     """A mixin for RLlib's learners that builds the optimizer from ``learner_config_dict["optimizer"]``.
 
     The entry is a pair of an optimizer class and its arguments. Among the base classes, the mixin must come before
-    RLlib's learner. RLlib sets the optimizer's learning rate to ``lr`` of its configuration, also by a schedule.
+    RLlib's learner. RLlib sets the optimizer's learning rate from ``lr``, which is a number or a schedule.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:

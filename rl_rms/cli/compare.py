@@ -1,4 +1,4 @@
-"""``rl-rms compare RUN...``: a table of the returns of groups of runs and of their differences."""
+"""``rl-rms compare RUN...``: a table that compares the returns of groups of runs."""
 
 import json
 import math
@@ -174,7 +174,7 @@ def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
         f"Interquartile means over seeds, with 95 % intervals from {_FEWEST} seeds on.\n"
     )
     if len(first) > 1:
-        text += f"The reference is {first[0].group}. Differences to it are paired by seed.\n"
+        text += f"The reference is {first[0].group}. Differences from it are paired by seed.\n"
     for measure, rows in tables.items():
         cells = [["group", "seeds", f"return, {_MEASURES[measure]}"]]
         cells += [[row.group.replace("|", r"\|"), str(row.seeds), _cell(row.returns)] for row in rows]

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from rl_rms.cli.config import packaged_configs, run_parser
 
-# Commands that take the keys of a run.
+# Commands that take keys of a run's configuration as options.
 _WITH_KEYS = ("train", "resume")
 
 

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     config = replace(run.config, env=env_config)
     env = make_env(config)
     try:
-        # Building an agent also applies on_env_error and env_timeout to env, and names failures of a reset.
+        # Building an agent also applies on_env_error and env_timeout to env, and reports errors of its reset.
         agent = type(build(config, env)).load(
             folder / arguments.checkpoint,
             policy=own_policy(config),

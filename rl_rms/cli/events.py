@@ -90,12 +90,10 @@ def _name(folder: Path) -> tuple[str, str | None]:
 
 
 def _seed(folder: Path) -> int | None:
-    """Return the seed in a folder's name, or None.
+    """Return the seed in the name of a folder or of its parent, or None.
 
-    The folder's name is ``ENV__EXPERIMENT__SEED__TIME``, or the name of the folder or of its parent ends in
-    ``seed3``.
-
-    The numbers of ``A2C_1`` and ``A2C_2`` are not seeds.
+    The seed is the third part of CleanRL's ``ENV__EXPERIMENT__SEED__TIME``, or the number in ``seed3`` at the end
+    of a name. The numbers of ``A2C_1`` and ``A2C_2`` are not seeds.
     """
     parts = folder.name.split("__")
     if len(parts) == 4 and parts[2].isdecimal():

@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         help="Whether to write the folder of a Flower app for `flwr run`, and not to train.",
     )
     of_the_file = parser.add_argument_group("keys of the file, which can be overridden")
-    # The first sentence on each key in the docstring of its class.
+    # The first sentence about each key in the docstring of FederationConfig.
     described = dict(re.findall(r"^ +(\w+): (.+?\.)\s", FederationConfig.__doc__ or "", re.DOTALL | re.MULTILINE))
     names = [key.name for key in dataclasses.fields(FederationConfig)]
     for name in names:
@@ -147,7 +147,7 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
         try:
             with sigterm_raises():  # Ray's own SIGTERM handler would abort the process
-                # The command has checked the code that the federation names.
+                # `main` has checked the code that a continued federation names, and trusts the user's YAML file.
                 run_simulation(
                     server, make_client_app(trust=True), len(federation.clients), backend_config=backend
                 )

@@ -1,8 +1,9 @@
 """A federation on Flower: two apps for its simulation on one machine and its deployment on many.
 
 The server app sends the policy and the federation's configuration. A client app builds or loads an agent, trains
-the agent, and returns the mean gradient, the *direction*, and metrics. Client apps store their agents in folders,
-because Flower creates a new client app in every round.
+the agent, and returns metrics and the *direction*: the mean gradient, which the placement ``client`` divides by
+the root of the client's second moment. Client apps store their agents in folders, because Flower creates a new
+client app in every round.
 
 Flower is in the extra ``flower``; the simulation also needs Ray.
 """
@@ -18,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-# Disable Flower's usage reports.
+# Flower sends usage reports unless this variable is 0.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
@@ -171,7 +172,8 @@ class Rounds:
     def _round(self, logger: Logger) -> None:
         number = self.server.round + 1
         nodes = self._wait_for_nodes()
-        # Each round has its own seed, so that a resumed federation samples the same clients.
+        # Each round has its own seed, so that a resumed federation samples the clients that it would have sampled
+        # without the interruption.
         count = max(1, round(self.config.participation * len(nodes)))
         chosen = random.Random(f"{self.federation.seed}/{number}").sample(nodes, count)
         content = RecordDict(

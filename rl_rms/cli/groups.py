@@ -27,12 +27,12 @@ _OWN = (
     "histogram_every",
     "video_every",
 )
-# A legend has room for this many settings.
+# The name of a group in a legend has room for this many settings.
 _MOST_SETTINGS = 3
 WORDS = (
     "Folders of runs, or folders that contain runs. Runs of Stable-Baselines3 and CleanRL are read from their "
-    "TensorBoard events. Runs that differ only in their seed form a group. Of several runs with the same "
-    "configuration and seed, the newest is used. 'NAME=GLOB', in quotes, names a group."
+    "TensorBoard events. Runs of one configuration with different seeds form a group. Of several runs of rl-rms "
+    "train with one configuration and seed, only the newest is used. 'NAME=GLOB', in quotes, names a group."
 )
 NEWEST = "Folder of a run, or folders that contain runs; the newest run is used."
 
@@ -81,7 +81,7 @@ def find_groups(words: Sequence[str]) -> list[Group]:
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:
     """Return the logs; of several runs with the same configuration and seed, only the newest.
 
-    Logs of scripts and of other libraries are all kept.
+    All logs of scripts and of other libraries are kept.
     """
     runs = [log for log in logs if isinstance(log, Run) and not is_of_script(log.folder)]
     newest = {
@@ -122,7 +122,7 @@ def _started(folder: Path) -> float:
 
 
 def print_comparison(groups: Sequence[Group], output: Path) -> None:
-    """Print a file's path and the runs that it compares, on standard error. Print nothing for a single run."""
+    """Print on standard error which runs the output file compares. Print nothing for a single run."""
     count = sum(len(group.logs) for group in groups)
     if count > 1:
         listed = ", ".join(f"{group.name} ({len(group.logs)})" for group in groups)
@@ -175,7 +175,7 @@ def _identity(log: Run | EventLog) -> str:
     if isinstance(log, EventLog):
         return f"{log.library} {log.name} {log.env_id} {_seedless(log.folder.parent)}"
     settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in _OWN}
-    # The configuration of a script's run is incomplete, so the folder must also be equal.
+    # A script's config.yaml is incomplete, so the folders must also be equal except for the seed.
     place = f"{_seedless(log.folder.parent)} {without_seed(log.folder.name)}" if is_of_script(log.folder) else ""
     return f"{json.dumps(settings, sort_keys=True, default=str)} {place}"
 
@@ -186,7 +186,10 @@ def _seedless(folder: Path) -> str:
 
 
 def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
-    """Name each group by the settings that differ between the groups, or by the group's folder."""
+    """Name each group by the settings in which the groups differ; if none or too many differ, by folder.
+
+    The names of other libraries' groups consist of library and folder.
+    """
     own = [group[0] for group in groups if isinstance(group[0], Run)]
     settings = [_flat(asdict(run.config)) for run in own]
     keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _OWN)

@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     """Inspect an environment with the arguments after ``rl-rms inspect``.
 
     Raises:
-        UserError: If the environment does not exist or cannot be made.
+        UserError: If the environment does not exist or cannot be made, or the configuration is wrong.
     """
     parser = Parser(
         prog="rl-rms inspect",

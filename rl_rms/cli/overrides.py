@@ -36,7 +36,7 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a tree with its dotted key, parents before children."""
+    """Yield every value of nested mappings and lists with its dotted key, parents before children."""
     yield place, value
     pairs = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
@@ -94,7 +94,7 @@ def _parts(key: str) -> list[str]:
         # The module rl_rms.envs.targets imports Gymnasium, which other keys do not need.
         from rl_rms.envs.targets import NEUTRAL
 
-        # The key of an entry of a Dict observation comes before the name of the transform.
+        # For a Dict observation, the key of its entry comes before the name of the transform.
         end = next((i for i in range(4, len(parts) + 1) if f"observation.{parts[i - 1]}" in NEUTRAL), 4)
     return [*parts[:2], ".".join(parts[2:end]), *parts[end:]]
 

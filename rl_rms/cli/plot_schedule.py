@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         changes = config.env.schedules()
         if not changes:
             raise UserError(
-                f"{arguments.spec} has no env.changes, so nothing changes in its environment; name another "
+                f"{arguments.spec} has no env.changes, so there is no schedule to draw; name another "
                 "configuration, such as drifting_cartpole, or give a schedule"
             )
         title = f"{arguments.spec}: {config.env.id}"

@@ -25,7 +25,7 @@ _TRACE_POINTS = 2000
 _GRID_POINTS = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
-# If a tick label has more letters than this, all tick labels of the axis are slanted.
+# If a tick label of the x axis has more letters than this, all tick labels of the axis are slanted.
 _LONG_TICK = 4
 Floats = NDArray[np.float64]
 # Seven colors and four line styles make 28 combinations.
@@ -33,7 +33,7 @@ _LINES = ("-", "--", ":", "-.")
 _GREY = "#555555"
 # Estimated width of a letter in the legend, in inches.
 _LETTER = 0.075
-# Log tags of estimated half-lives that are not clipped to their bounds, and labels of their curves.
+# Log tags of estimated half-lives before they are clipped to their bounds, and the labels of their curves.
 _FOUND = {
     "optim/match_unbounded": "matched, before its bounds",
     "optim/bank_unbounded": "estimated, before its bounds",
@@ -143,7 +143,7 @@ def effective_step(run: Run) -> "Figure":
 
 
 def space_ticks(figure: "Figure") -> None:
-    """Avoid overlapping tick labels: draw fewer ticks on logarithmic axes, and slant long labels."""
+    """Avoid overlapping tick labels: draw fewer ticks on logarithmic axes, and slant long labels of x axes."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     for axes in figure.axes:
@@ -159,7 +159,7 @@ def space_ticks(figure: "Figure") -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, SVG or PDF, by the file's suffix; the output is deterministic."""
+    """Write a figure as PNG, SVG or PDF, by the file's suffix."""
     files.write(path, figure_bytes(figure, path.suffix[1:], dpi=130))
 
 

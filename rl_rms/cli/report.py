@@ -1,4 +1,4 @@
-"""``rl-rms report RUN...``: one HTML page with the returns of runs and the tracking of their second moment."""
+"""``rl-rms report RUN...``: one HTML page about the returns of runs and how RMSprop's second moment tracked."""
 
 import base64
 import math
@@ -65,16 +65,17 @@ gradients. The <b>half-life</b> is the number of updates after which the weight 
 halved.</p>
 <details><summary>How to read this page</summary>
 <p>A <b>regime</b> is the period between two abrupt changes of the environment, counted from 0.</p>
-<p><b>Return.</b> The return <b>held</b> if the mean return of a regime's first tenth, and of at least {window}
-episodes, is at least {recovered:.0%} of the mean return of the last tenth before the change, or {negative:.0%} if
-that mean return is negative. Otherwise, the return <b>recovered</b> when the mean return of {window} consecutive
-episodes reached this level. The table shows the env steps from the change until then.</p>
+<p><b>Return.</b> The return <b>held</b> if the mean return of the episodes in a regime's first tenth, but of at
+least {window} episodes, is at least {recovered:.0%} of the mean return in the last tenth of the previous regime,
+or {negative:.0%} if that mean return is negative. Otherwise, the return <b>recovered</b> when the mean return of
+{window} consecutive episodes reached this level. The table shows the env steps from the change to the
+recovery.</p>
 <p><b>Second moment.</b> After a change, the gradients may become larger or smaller. The steps are then too long or
-too short until v has adapted. v <b>lags</b> if it is off by more than a factor of 2 for more than a quarter of a
-regime. Otherwise, it <b>fluctuates</b> if its entries in the log typically differ from the mean of their two
-neighbors by more than a factor of 1.4. Otherwise, it <b>tracks</b> the squared gradients. Tracking does not decide
-the return: in ten tasks, half-lives from 20 to 2,000 updates gave similar returns. Compare runs to
-find the half-life with the highest return.</p></details>
+too short until v has adapted. v <b>lags</b> if it differs from the mean squared gradient by more than a factor of
+2 for more than a quarter of a regime. Otherwise, v <b>fluctuates</b> if its entries in the log typically differ
+from the mean of their two neighbors by more than a factor of 1.33. Otherwise, v <b>tracks</b> the squared
+gradients. Tracking does not decide the return: in ten tasks, half-lives from 20 to 2,000 updates gave similar
+returns. Compare runs to find the half-life with the highest return.</p></details>
 {sections}
 </body></html>
 """
@@ -257,7 +258,7 @@ def describe_normalizers(run: Run) -> str:
 
 
 def describe_tracking(followings: Sequence[Following]) -> str:
-    """Return a sentence about how well v tracked the squared gradients in all regimes."""
+    """Return sentences about how well v tracked the squared gradients in all regimes."""
     if not followings:
         return "The log does not show how the second moment v tracked the squared gradients."
     states = [one.state for one in followings]
@@ -281,7 +282,7 @@ def _followings(run: Run) -> list[tuple[Regime, Following | None]]:
 
 
 def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
-    """Return a table of the regimes."""
+    """Return an HTML table of the regimes; empty without regimes."""
     if not followings:
         return ""
     groups = "".join(f'<th colspan="{len(columns)}">{name}</th>' for name, columns in _COLUMNS.items())
@@ -301,7 +302,7 @@ def _regimes(followings: Sequence[tuple[Regime, Following | None]]) -> str:
 
 
 def describe_following(following: Following | None) -> list[str]:
-    """Return the cells of a regime's row that say how well v tracks the gradients."""
+    """Return the cells of a regime's row that say how well v tracked the squared gradients."""
     if following is None:
         return ["-"] * 5
     way = "too large" if following.worst > 0 else "too small"
@@ -331,7 +332,7 @@ def _recovery(regime: Regime) -> str:
 
 
 def _configuration(run: Run) -> str:
-    """Return a collapsed section with configuration and versions."""
+    """Return a collapsed HTML section with the run's configuration and the versions of packages."""
     config = escape((run.folder / CONFIG).read_text())
     versions = ""
     if (run.folder / SUMMARY).is_file():

@@ -23,7 +23,7 @@ def experimental() -> Iterator[None]:
 
 
 class SeededByTrial(samplers.BaseSampler):
-    """A sampler whose random generator gets the number of each trial as its seed.
+    """A sampler with a new seed for each trial, derived from the sweep's seed and the number of the trial.
 
     If workers shared one seed, they would all draw the same values, and a resumed sweep would repeat its first
     trials.

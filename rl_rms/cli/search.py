@@ -45,7 +45,7 @@ class Distribution:
         """Read ``[a, b, c]``, ``{choices: [a, b, c]}`` or ``{low: 1.0e-4, high: 1.0e-1, log: true}``.
 
         Raises:
-            UserError: If the value has another form or is empty.
+            UserError: If the value has another form, has no choices, or is not a valid range.
         """
         if isinstance(given, list):
             given = {"choices": given}

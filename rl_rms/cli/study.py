@@ -1,4 +1,4 @@
-"""``rl-rms study NAME``: runs a study, prints its tables and verdict, and writes its page, figure and data."""
+"""``rl-rms study NAME``: runs a study, prints its tables and verdict, and writes page, figure, data and events."""
 
 import time
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--processes", type=int, default=2, help="Processes that measure in parallel, >= 1.")
     parser.add_argument("--output", type=str, default="runs/studies", help="Folder for pages, figures and data.")
-    parser.add_argument("--runs_dir", type=str, default="runs/studies", help="Folder for TensorBoard.")
+    parser.add_argument("--runs_dir", type=str, default="runs/studies", help="Folder for TensorBoard events.")
     arguments = parser.parse_args(list(argv))
     if arguments.list:
         print("\n".join(f"{name:<21} {summary}" for name, summary in STUDIES.items()))

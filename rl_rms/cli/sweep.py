@@ -192,7 +192,7 @@ class LocalWorkers:
 
 
 def _work_until_terminated(search: Search, storage: str, parent: int) -> None:
-    """Train trials, and ignore Ctrl-C, which would make the trial fail. The parent ends this process."""
+    """Train trials, and ignore Ctrl-C, which would make the trial fail. After Ctrl-C, the parent sends SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(search, storage, parent)
 

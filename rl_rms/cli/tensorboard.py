@@ -30,7 +30,7 @@ class RunPages(Callback):
         self.config, self.folder = config, folder
 
     def on_training_start(self, agent: "TrainedAgent", logger: Logger) -> None:
-        """Write the texts and images that are known at the start."""
+        """Write configuration, command and versions and, for a new run, a plot of the schedules."""
         logger.text(agent.num_timesteps, "run/config", as_code(self.config.to_yaml(), "yaml"))
         logger.text(
             agent.num_timesteps,
@@ -43,7 +43,7 @@ class RunPages(Callback):
             logger.picture(0, "env/schedule", draw_changes(self.config))
 
     def on_update(self, agent: "TrainedAgent", logger: Logger) -> bool | None:
-        """Write the configuration again if the folder was deleted, so that the run can be resumed."""
+        """Write the configuration file again if it was deleted, so that the run can be resumed."""
         if agent.training.num_rollouts % self.config.rollouts_per_entry == 0:
             self._keep_config()
         return None
@@ -84,7 +84,7 @@ def as_code(text: str, language: str) -> str:
 
 
 def draw_changes(config: RunConfig) -> bytes:
-    """Draw a PNG of all changes of a run's environment over the run's env steps, with the run's seed."""
+    """Draw a PNG of all scheduled changes of a run's environment over the run's env steps, with their seed."""
     from rl_rms.cli.plot_schedule import drawn
     from rl_rms.studies.drawing import figure_bytes
 

@@ -5,11 +5,12 @@ that are k updates apart give the exponentially weighted mean of the squared gra
 
     m = (v_now - rho^k v_then) / (1 - rho^k),
 
-over all updates, including updates that were not logged. The *level* of the squared gradients is either m or the
-geometric mean of m over three readings of the same regime, whichever is nearer to v. With this choice, neither a
-single outlier of m nor a very short half-life counts as a lag. The *lag* of the second moment is
-``log(v / level)``. The lag is 0 if v equals the level. The lag is ``log 4`` if v is four times too large; steps
-are then half as long as they should be.
+over all updates, including updates that were not logged. The *readings* are entries that are at least 25 updates
+apart. The *level* of the squared gradients at a reading is either m or the geometric mean of m at the reading and
+its two neighbors in the regime, whichever is nearer to v. With this choice, neither a single outlier of m nor a
+very short half-life counts as a lag. The *lag* of the second moment is ``log(v / level)``. The lag is 0 if v
+equals the level. The lag is ``log 4`` if v is four times too large; steps are then half as long as they should
+be.
 
 Let the squared gradients fall by a factor R and stay there. After t updates with the half-life h, the lag is
 ``log(1 + (R - 1) 2^(-t/h))``. For R > 2, v is too large by more than a factor of 2 for ``h log2(R - 1)`` updates.
@@ -40,7 +41,8 @@ _SHARE = 0.25
 _SWING = math.log(math.sqrt(2.0))
 # Relative rounding error of a mean in single precision.
 _ROUNDING = 3e-6
-# Converts a median absolute difference between log v and the mean of its neighbors to a standard deviation.
+# Converts the median absolute difference between log v and the mean of its two neighbors to the standard deviation
+# of independent normal noise in log v.
 _TO_DEVIATION = 1.0 / (0.6745 * math.sqrt(1.5))
 
 
@@ -70,12 +72,13 @@ class Following(NamedTuple):
         half_life: Median half-life of the optimizer, in updates.
         worst: The lag with the largest absolute value.
         share_off: Share of the readings at which v was off by more than a factor of 2.
-        swing: Fluctuation of v between readings: the standard deviation of ``log v`` about the mean of its two
-            neighbors, 0 for a steady decay.
+        swing: Standard deviation of the noise in ``log v``, estimated from the differences between readings and
+            the means of their two neighbors; 0 for a steady decay.
         state: ``lags`` if v was off by more than a factor of 2 at more than a quarter of the readings; else
-            ``fluctuates`` if v swings by more than a factor of ``sqrt(2)``; else ``tracks``.
-        limit: If v lags, the longest half-life in updates with which v would not lag. If v fluctuates, the
-            shortest half-life in updates with which v would not fluctuate. NaN if v tracks.
+            ``fluctuates`` if ``swing`` exceeds ``log sqrt(2)``; else ``tracks``.
+        limit: If v lags, an estimate of the longest half-life in updates with which v would not lag. If v
+            fluctuates, an estimate of the shortest half-life in updates with which v would not fluctuate. NaN if v
+            tracks.
     """
 
     half_life: float
@@ -89,8 +92,8 @@ class Following(NamedTuple):
 def read_tracking(run: Run) -> Tracking | None:
     """Read a run's second moment and squared gradients; None if its log does not show them.
 
-    The result is None if the optimizer was not RMSprop, used ``centered`` or had another ``on_change`` than
-    ``keep``, or if there are fewer than two readings.
+    The result is None if the optimizer was not RMSprop or used ``centered``, if the agent's ``on_change`` was not
+    ``keep``, or if the log has fewer than two readings.
     """
     options, agent = run.config.agent.optimizer_kwargs, run.config.agent
     if options.get("centered") or agent.on_change != "keep":
@@ -135,7 +138,7 @@ def squares_between(updates: Floats, second_moment: Floats, rho: Floats) -> Floa
         rho: Decay at the entries. Between two entries, the geometric mean of their decays is used.
 
     Returns:
-        Shape ``(n - 1,)``; each value is at least the rounding error of single precision.
+        Shape ``(n - 1,)``; each value is at least its rounding error in single precision.
 
     >>> squares_between(np.array([1.0, 3.0]), np.array([4.0, 1.0 + 3.0]), np.array([0.5, 0.5]))
     array([4.])

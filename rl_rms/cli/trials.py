@@ -1,7 +1,7 @@
 """Trains the trials of a sweep in worker processes that share an Optuna storage.
 
-Optuna's heartbeats show which workers are alive. A trial whose worker died becomes a new trial with the same
-parameters and the results of its finished seeds, so a finished seed is not trained again.
+Optuna's heartbeats show which workers are alive. If the worker of a trial dies, a new trial with the same
+parameters replaces the trial. The new trial keeps the scores of finished seeds, which are not trained again.
 """
 
 import math
@@ -29,7 +29,7 @@ _FAILURES = (UserError, ValueError, RuntimeError, FloatingPointError)
 
 
 class _SuperfluousError(Exception):
-    """Raised if another worker trains this trial, or if no trial is left."""
+    """Raised if this trial is a second copy of a retried trial, or if the sweep has enough trials."""
 
 
 def open_study(search: Search, storage: str) -> "optuna.Study":
@@ -194,7 +194,7 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
 
     Args:
         config: Configuration of the run.
-        metric: The score.
+        metric: Return that is the score; see `rl_rms.cli.search.SweepConfig`.
         report: Function of the index of the twentieth, from 0, and the mean over the twentieths so far.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reads YAML as plain data, and raises errors for files that are not configurations."""
+"""Reads YAML as plain data, and reports malformed and too large documents as `UserError`."""
 
 import re
 from pathlib import Path

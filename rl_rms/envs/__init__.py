@@ -2,7 +2,8 @@
 
 `NonStationary` wraps an environment, and `NonStationaryVector` wraps a vector environment. `make_vec` makes a
 `NonStationaryVector`. `schedules` give a parameter's value at each reading of the clock. `curricula` choose the
-task of each episode. The first use of a wrapper imports Gymnasium, so that the command line starts quickly.
+task of each episode. Names that need Gymnasium import it at their first use, so that the command line starts
+quickly.
 """
 
 if __name__ != "rl_rms.envs":
@@ -38,7 +39,7 @@ __all__ = [
     "register_state",
     "schedules",
 ]
-# These names and their modules are imported at the first use, because most of the modules import Gymnasium.
+# The module of each name. Most of these modules import Gymnasium, so each module is imported at its first use.
 _FOUND_IN = {
     "EnvError": "faults",
     "NonStationary": "nonstationary",

@@ -1,4 +1,4 @@
-"""Transforms actions with the current values of the targets ``action.*``."""
+"""Transforms actions with the current values of the targets ``action.*``, such as ``action.delay``."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,14 +18,15 @@ class ActionTransform:
     """Transforms one action or a batch, see `rl_rms.envs.transforms`.
 
     Args:
-        targets: The targets.
+        targets: The targets ``action.*`` that change.
         space: The space of one action.
-        draws: The random numbers.
+        draws: Draws the random numbers.
         num_envs: Number of actions in a batch; None for one action.
 
     Attributes:
-        values: The value of each kind of target, including kinds without a target.
-        delays: The delayed actions; None if no target delays actions.
+        values: The current value of each target ``action.*``. A target that is not in ``targets`` keeps the value
+            that has no effect.
+        delays: Stores the delayed actions; None if no target delays actions.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ActionTransform:
         self.delays = Delays(space, num_envs or 1) if "action.delay" in self._kinds else None
 
     def __call__(self, action: Any) -> Any:
-        """Return the transformed actions."""
+        """Return the transformed action or batch."""
         values, space = self.values, self._space
         if self._is_affine:
             return transforms.action(action, space, values["action.flip"], values["action.gain"])

@@ -57,14 +57,14 @@ class Adversary:
         for bound in bounds:
             if bound not in tried:
                 return bound
-        # A bound counts as harmless until an episode has ended in one of its bursts.
+        # A bound counts as harmless until an episode has ended in a burst at this bound.
         means = {
             bound: total / count if count else math.inf for bound, (total, count) in self._burst_returns.items()
         }
         return min(bounds, key=lambda bound: means[bound])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the bursts and returns so far, as plain JSON data."""
+        """Return the bursts so far and the returns that later decisions need, as plain JSON data."""
         return {
             "strikes": [list(strike) for strike in self.schedule.strikes],
             "returns": list(self._returns),
@@ -82,8 +82,7 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """Make an adversary for each target whose schedule is an AdversarialBurst.
 
     Raises:
-        ValueError: If an AdversarialBurst is part of another schedule, which does not get the returns of
-            episodes.
+        ValueError: If an AdversarialBurst is part of another schedule.
     """
     adversaries = {}
     for target, schedule in changes.items():

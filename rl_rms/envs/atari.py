@@ -20,7 +20,7 @@ _PREPROCESSING = {
     "frameskip": 4,
     "noop_max": 30,
 }
-# Arguments that only the native vector environment has.
+# Arguments of the native vector environment that `as_single` drops.
 _VECTOR_ONLY = (
     "num_threads",
     "thread_affinity_offset",
@@ -33,12 +33,13 @@ _VECTOR_ONLY = (
 
 
 class WholeGames(VectorWrapper):
-    """Reports the return of each whole game at its end as ``info["episode"]["r"]``, and optionally clips rewards.
+    """Reports the sum of a game's unclipped rewards at its end as ``info["episode"]["r"]``, and may clip rewards.
 
     Args:
         env: ale-py's native vector environment without reward clipping.
         clips: Whether rewards are clipped to [-1, 1].
-        life_loss_info: Whether each life is an episode, after which the game continues with the next life.
+        life_loss_info: Whether each lost life ends an episode. The next episode continues the game until no life
+            is left.
     """
 
     def __init__(self, env: VectorEnv, *, clips: bool, life_loss_info: bool) -> None:
@@ -47,7 +48,7 @@ class WholeGames(VectorWrapper):
         self._returns = np.zeros(self.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin games."""
+        """Begin games in all sub-environments, or in the sub-environments that ``reset_mask`` marks."""
         result: tuple[Any, dict[str, Any]] = self.env.reset(seed=seed, options=options)
         mask = None if options is None else options.get("reset_mask")
         self._returns[slice(None) if mask is None else mask] = 0.0
@@ -70,11 +71,12 @@ class WholeGames(VectorWrapper):
 
 
 def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, **kwargs: Any) -> VectorEnv:
-    """Make ale-py's native vector environment in a wrapper that reports the return of each whole game.
+    """Make ale-py's native vector environment in a wrapper that reports the sum of each game's unclipped rewards.
 
     Args:
         reward_clipping: Whether rewards are clipped to [-1, 1].
-        life_loss_info: Whether each life is an episode, after which the game continues with the next life.
+        life_loss_info: Whether each lost life ends an episode. The next episode continues the game until no life
+            is left.
         **kwargs: Other arguments of ``ale_py.vector_env.AtariVectorEnv``.
 
     Raises:
@@ -97,12 +99,12 @@ def make_vector(*, reward_clipping: bool = True, life_loss_info: bool = False, *
 
 
 def as_single(config: EnvConfig) -> EnvConfig:
-    """Convert a configuration of the native vector environment to a single environment with Gymnasium's wrappers.
+    """Convert a configuration for the native vector environment into a configuration for Gymnasium's wrappers.
 
     Returns:
-        The converted configuration, which has the same spaces, but drops the arguments that only the native
-        environment has, such as ``reward_clipping``. A configuration that has wrappers or is not for Atari is
-        returned unchanged.
+        The converted configuration. Its environment has the same spaces, but the arguments in `_VECTOR_ONLY`, such
+        as ``reward_clipping``, are dropped. A configuration that has wrappers or is not for Atari is returned
+        unchanged.
     """
     if config.wrappers or find_spec(config.id).entry_point != ATARI:
         return config

@@ -9,14 +9,14 @@ from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.notices import Notices
 
 OTHERWISE = (
-    "the state does not fit this vector environment; make it with the same vectorization_mode and wrappers as "
-    "the saved environment"
+    "the state does not fit this vector environment; make the vector environment with the vectorization_mode and "
+    "the wrappers of the saved environment"
 )
 Transitions = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
 class Backend(ABC):
-    """Access to one kind of vector environment.
+    """Sets the targets of a vector environment, steps it, and saves and restores its state.
 
     Attributes:
         moves_observations: Whether any target transforms observations.
@@ -24,8 +24,8 @@ class Backend(ABC):
         is_drawn: Whether any target needs random numbers.
         episodic: Indices of the targets whose changes end the episodes in progress.
         late: Targets that take effect only at the next reset.
-        needs_valid: Whether a vector step needs the mask of the sub-environments that make a transition and do not
-            just start an episode.
+        needs_valid: Whether a vector step needs the mask of the sub-environments that make a transition. The other
+            sub-environments only start an episode.
         last: The last observations; None before the first reset.
         lost_wrappers: Names of the wrappers whose state cannot be saved.
     """
@@ -44,7 +44,7 @@ class Backend(ABC):
 
     @property
     def wrapper_states(self) -> WrapperStates:
-        """The state of each sub-environment's wrappers; empty for native environments."""
+        """The state of each sub-environment's wrappers; empty if unreadable, as in native environments."""
         return []
 
     @wrapper_states.setter
@@ -82,14 +82,17 @@ class Backend(ABC):
 
     @abstractmethod
     def announce(self, columns: tuple[Column, ...], ending: Mask) -> None:
-        """Make the ``ending`` sub-environments truncate their episodes and set ``columns`` in the next step."""
+        """Make the ``ending`` sub-environments truncate their episodes in the next step.
+
+        At the end of this step, these sub-environments set their targets to the values ``columns``.
+        """
 
     @abstractmethod
     def snapshot(self) -> Any:
         """Return the sub-environments' state within their episodes as plain JSON data.
 
-        The result is None before the first reset. If the state cannot be saved, the method warns and returns
-        None.
+        The result is None before the first reset. If the state cannot be saved, the method returns None, and warns
+        about each reason once.
         """
 
     @abstractmethod

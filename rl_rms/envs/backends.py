@@ -1,4 +1,4 @@
-"""The backend of each kind of vector environment."""
+"""Makes the backend that fits a vector environment."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,8 @@ def make_backend(env: VectorEnv, targets: Sequence[str], arrays: Sequence[str]) 
         arrays: Targets whose values are arrays of shape ``(num_envs,)``.
 
     Raises:
-        ValueError: If the environment cannot set a target, or its sub-environments are non-stationary already.
+        ValueError: If the environment cannot set a target, or its sub-environments are non-stationary already or
+            were made for other targets.
     """
     if isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)):
         return SubEnvs(env, targets)

@@ -1,4 +1,4 @@
-"""The base class of the wrappers for single and vector environments: clock, schedules, curriculum, freezing."""
+"""The base class of `NonStationary` and `NonStationaryVector`: clock, schedules, curriculum, freezing."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Changing")
 
 
 class Changing:
-    """An environment whose parameters follow a clock and a curriculum.
+    """An environment whose parameters follow schedules over a clock, and a curriculum.
 
     Subclasses make ``_clock`` and ``_feedback``, and implement the abstract methods.
     """
@@ -50,7 +50,10 @@ class Changing:
 
     @property
     def regime(self) -> int | Ints:
-        """The number of regime changes so far: a scalar, or shape ``(num_envs,)`` if sub-environments differ."""
+        """The number of regime changes so far: a scalar, or shape ``(num_envs,)`` if sub-environments differ.
+
+        A regime change is a clock reading at which a target jumps, or a change of the curriculum's stage.
+        """
         curriculum = self._feedback.curriculum
         return self._clock.regime if curriculum is None else self._clock.regime + curriculum.stage_changes
 
@@ -78,7 +81,8 @@ class Changing:
     def timescale(self) -> float:
         """The shortest timescale of any schedule and of the curriculum; ``inf`` if nothing changes.
 
-        The unit is env steps of all sub-environments together.
+        The unit is env steps of all sub-environments together. The timescale of a schedule is its autocorrelation
+        time.
         """
         drifting = self._clock.timescale
         return drifting if self.curriculum is None else min(drifting, self.curriculum.timescale)
@@ -105,10 +109,10 @@ class Changing:
     def frozen(self: T, clock: int | None = None) -> Iterator[T]:
         """Stop the changes while an agent is evaluated, and restore the earlier state afterwards.
 
-        In the context, the clock stops, the curriculum keeps its tasks and records nothing, and no adversarial
-        burst begins. Noise is still drawn. You can reset, seed and step the environment. On exit, the earlier
-        state and episode are restored. If the state cannot be saved (see `rl_rms.envs.snapshots.register_state`),
-        the environment must be reset afterwards.
+        In the context, the clock stops, resets keep the curriculum's current tasks, the curriculum records no
+        episodes, and no adversarial burst begins. Noise is still drawn. You can reset, seed and step the
+        environment. On exit, the earlier state and episode are restored. If the environment's state cannot be
+        saved (see `rl_rms.envs.snapshots.register_state`), reset the environment afterwards.
 
         Args:
             clock: Clock in the context, in env steps of all sub-environments together; None keeps the current
@@ -146,7 +150,7 @@ class Changing:
 
     @abstractmethod
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """Return the whole state as plain JSON data."""
+        """Return the state as plain JSON data, with the state of the wrapped environment unless excluded."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -169,14 +173,14 @@ class Changing:
             self._clock.changes = self._feedback.schedules
 
     def _changes_state(self) -> dict[str, Any]:
-        """Return the state of everything except the wrapped environment."""
+        """Return the state of the clock, the curriculum, the adversaries and the episode counters."""
         return {**self._clock.state_dict(), **self._feedback.state_dict()}
 
     def _load_changes_state(self, state: Mapping[str, Any]) -> None:
         """Restore the entries of a wrapper's state that `_changes_state` returned.
 
         Raises:
-            ValueError: If the state belongs to an environment that was made with different arguments.
+            ValueError: If the state was saved with another curriculum or other adversaries.
         """
         self._feedback.load_state_dict(state, episodes=state["environment"] is not None)
         self._replace_schedules()
@@ -185,8 +189,8 @@ class Changing:
     def _check_state(self, state: Any) -> None:
         if not isinstance(state, Mapping) or self._STATE_KEY not in state:
             raise ValueError(
-                f"this is not the state of a {type(self).__name__}, because it has no {self._STATE_KEY!r}; load a "
-                "state that state_dict() of the same class returned"
+                f"this is not the state of a {type(self).__name__}, because it has no entry {self._STATE_KEY!r}; "
+                "load a state that state_dict() of the same class returned"
             )
 
 
@@ -204,7 +208,7 @@ def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | Non
 
 
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:
-    """Return the clock in the options of a reset, or None, and a copy of the other options.
+    """Split the options of a reset into the clock, None if not given, and a copy of the other options.
 
     Raises:
         ValueError: If the clock is not a whole number >= 0.

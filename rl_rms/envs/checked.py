@@ -1,8 +1,8 @@
-"""Checks that the values that an environment returns conform to its observation space and Gymnasium's interface.
+"""Checks the values that an environment returns against its observation space and Gymnasium's interface.
 
 Without the check, a vector environment may silently broadcast or cast an observation of a wrong shape or dtype
-into the batch. A Box's bounds are not checked. A dtype is allowed if NumPy's casting rule ``"same_kind"`` can
-convert the dtype to the dtype of the space, such as float64 to float32.
+into the batch. The bounds of a Box are not checked. The dtype may differ from the dtype of the space if NumPy's
+casting rule ``"same_kind"`` allows the conversion, such as float64 to float32.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from rl_rms.envs.copying import copied
 from rl_rms.envs.layers import Layers, Names, State
 from rl_rms.envs.parametrized import Transition, find_parametrized
 
-# The usual types, which the fast path accepts.
+# The types that the fast path of `ReturnCheck.step` accepts.
 _REALS = frozenset({float, int, np.float64, np.float32})
 _BOOLS = frozenset({bool, np.bool_})
 
@@ -101,6 +101,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self._check = ReturnCheck(env.observation_space)
+        # Without a `Parametrized`, all wrappers count as wrappers around `Parametrized`.
         is_inside = env.has_wrapper_attr("parameter_targets")
         self._layers = Layers(env, find_parametrized(env) if is_inside else env.unwrapped)
         self.reset_is_due = False
@@ -150,8 +151,8 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
     as Text, Graph and Sequence.
 
     Raises:
-        ValueError: If a part is missing, a tuple has a wrong length, a shape differs, a dtype cannot be cast, or a
-            discrete value is not in its space.
+        ValueError: If a dictionary or tuple has another type, lacks a part or has a wrong length, a shape differs,
+            a dtype cannot be cast, or a discrete value is not in its space.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         parts: dict[Any, gym.Space[Any]] = dict(

@@ -1,4 +1,4 @@
-"""Checks of arguments, with errors that name the argument, the value received and the allowed values."""
+"""Checks of arguments and returned values. Errors name the argument, the value received and the allowed values."""
 
 import inspect
 import math
@@ -121,7 +121,7 @@ def check_reward(reward: Any) -> Any:
 
 
 def is_scalar(value: Any, kinds: str) -> bool:
-    """Whether a value is an array or NumPy number of shape () whose dtype has one of the NumPy ``kinds``."""
+    """Whether a value is an array or NumPy number of shape () whose ``dtype.kind`` is in ``kinds``."""
     return getattr(value, "shape", None) == () and np.asarray(value).dtype.kind in kinds
 
 

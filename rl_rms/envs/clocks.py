@@ -28,9 +28,11 @@ Column = float | npt.NDArray[np.float64]
 class Clock(ABC):
     """Counts env steps, and gives the current regime and the current value of each target.
 
+    The regime is the number of readings so far at which a target jumped.
+
     Attributes:
         seed: Seed of the drift, >= 0.
-        is_frozen: Whether env steps leave the reading unchanged. Each env step still draws new noise.
+        is_frozen: Whether env steps leave the reading unchanged. New noise is still drawn at each step.
     """
 
     seed: int
@@ -96,7 +98,7 @@ class Clock(ABC):
 
     @abstractmethod
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """Return each target's value after a transition of the ``valid`` sub-environments, as in `values`."""
+        """Return the `values` after a transition of the ``valid`` sub-environments."""
 
     @abstractmethod
     def oracle(self, readings: Ints) -> dict[str, Floats]:
@@ -112,7 +114,7 @@ class Clock(ABC):
 
 
 class SharedClock(Clock):
-    """One clock for all sub-environments.
+    """One clock for all sub-environments. The values of a whole block of readings are computed at once.
 
     Args:
         changes: Targets and their schedules.
@@ -164,7 +166,7 @@ class SharedClock(Clock):
 
     @property
     def noise_key(self) -> NoiseKey:
-        """The noise key. All sub-environments have the same drift, but separate noise."""
+        """The noise key, in which all sub-environments have the same drift but separate noise."""
         n = self._indices.size
         now = self.reading + self._frozen_steps
         return NoiseKey(self.seed, (self._env_index,) * n, tuple(self._indices.tolist()), (now,) * n)
@@ -206,7 +208,7 @@ class SharedClock(Clock):
         self.index = index
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """Return each target's value after a transition of the ``valid`` sub-environments, as in `values`."""
+        """Return the `values` after a transition of the ``valid`` sub-environments."""
         made = 0 if self.is_frozen else int(np.count_nonzero(valid)) * self._rate
         return tuple(values[..., 0] for values in self.oracle(np.array([self.reading + made])).values())
 
@@ -284,7 +286,7 @@ class SingleClock(SharedClock):
         self.now = next(self.ahead)
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:
-        """Count one transition."""
+        """Count one transition, unless the clock is frozen."""
         if not self.is_frozen:
             for now in self.ahead:
                 self.now = now

@@ -25,8 +25,9 @@ class EnvConfig:
         id: Gymnasium's id of the environment.
         num_envs: Number of sub-environments, >= 1.
         vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
-            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if this is
-            possible and faster, else ``sync``.
+            name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if there is
+            such an environment and neither wrappers nor autoreset_mode are set, else ``sync``. The native
+            environments of rl_rms also need 8 or more sub-environments with null.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; null means ``NextStep``. Some native vector environments, such as
             CartPole's, have only ``NextStep``.
@@ -41,7 +42,7 @@ class EnvConfig:
             schedules and numbers; ``clip``, ``reflect``, ``delay``, ``ahead``, ``during`` and ``then`` modify
             schedules, such as ``{clip: {schedule: {random_walk: {start: 9.8, std: 0.01}}, low: 5.0, high:
             15.0}}``. ``rl-rms plot-schedule`` plots any schedule.
-        curriculum: Rule that sets the targets' values at the beginning of each episode, such as
+        curriculum: Rule that sets the values of its targets at the beginning of each episode, such as
             ``{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400, window: 20}}``; null for none.
             Curricula are ``linear_ramp``, ``staged``, ``success_gated``, ``expanding_box``,
             ``domain_randomization``, ``learning_progress``, ``learnability``, ``prioritized_level_replay``,
@@ -49,8 +50,8 @@ class EnvConfig:
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
             ``phase``: one clock, but each sub-environment has a different phase of the drift. ``independent``:
             each sub-environment has its own clock and its own random numbers.
-        observe: Additions to the observations: a list of one or more of ``params``, ``time`` and ``change``; null
-            for none.
+        observe: Additions to the observations: a list of one or more of ``params`` (the targets' values), ``time``
+            (the clock) and ``change`` (whether the regime has changed); null for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.
         success_key: Entry of ``info`` with the success of an episode, for the curriculum, the log and evaluations;
             null uses ``is_success`` or ``success``.
@@ -138,7 +139,7 @@ def check_observe(observe: str | Sequence[str], name: str = "observe") -> tuple[
     """Check an argument ``observe``, and return its entries.
 
     Raises:
-        ValueError: If an entry is unknown or repeated.
+        ValueError: If there is no entry, or an entry is unknown or repeated.
     """
     words = (observe,) if isinstance(observe, str) else tuple(observe)
     known = get_args(Observe)

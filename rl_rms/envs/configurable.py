@@ -11,8 +11,8 @@ class Configurable:
     """Base class of schedules, curricula and gates, which a configuration names by their ``name``.
 
     The arguments of a constructor are the keys of the YAML form. A class of the library with a ``name`` is
-    registered when the class is defined. User-defined classes are not registered, so a configuration builds only
-    classes of the library.
+    registered when the class is defined, unless its arguments cannot be written as YAML. User-defined classes are
+    not registered, so a configuration builds only classes of the library.
 
     Attributes:
         name: The name of the class in YAML.
@@ -37,7 +37,7 @@ class Configurable:
             kind: Name of a new kind; None registers a class under the kind of its base class.
             example: A YAML form of the kind, for errors.
             in_yaml: False for a class whose arguments cannot be written as YAML.
-            **kwargs: Arguments of other base classes.
+            **kwargs: Arguments for other base classes.
         """
         super().__init_subclass__(**kwargs)
         if kind is not None:
@@ -76,7 +76,7 @@ class Configurable:
         return known[name](**given)
 
     def to_config(self) -> dict[str, Any]:
-        """Return the YAML form, ``{name: {argument: value}}``, without default values."""
+        """Return the YAML form, ``{name: {argument: value}}``, without arguments that have default values."""
         return {self.name: {name: plain(value) for name, value in self._given().items()}}
 
     def __repr__(self) -> str:

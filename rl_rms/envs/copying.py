@@ -7,7 +7,7 @@ import numpy as np
 
 
 def copied(value: Any) -> Any:
-    """Copy arrays and the dictionaries, lists and tuples that contain them. Other objects are not copied.
+    """Copy arrays, dictionaries, lists and tuples recursively. Objects of other types are not copied.
 
     Examples:
         >>> first = {"a": np.zeros(2)}

@@ -16,7 +16,8 @@ class Delays:
 
     With the delay ``k``, step ``j`` of an episode executes the action of step ``j - k``. Steps count from 0. The
     first ``k`` steps execute the idle action, which is 0 clipped to the bounds of a Box, or the first action of a
-    Discrete. If the delay becomes shorter, actions are dropped. If the delay becomes longer, actions are repeated.
+    Discrete. If the delay becomes shorter, some actions are skipped. If the delay becomes longer, some actions are
+    repeated.
     """
 
     def __init__(self, space: Box | Discrete, num_envs: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Random numbers of a transform: new ones at each env step, or the same until a value or the drift changes."""
+"""Draws the random numbers of a transform, at each env step or once per drift and value of a target."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,11 +39,11 @@ class Draws:
         return noise.uniforms(target, self.noise_key, size, self._each(False))
 
     def vectors(self, target: str, numbers: Any, size: int) -> Array:
-        """Draw standard normal vectors, one for each drift and number.
+        """Draw a standard normal vector for each drift in the noise key and each of ``numbers``.
 
         Args:
             target: Name of the target.
-            numbers: Index of the draw, a scalar or shape ``(num_envs,)``. Fractions are rounded.
+            numbers: Indices of the draws, a scalar or shape ``(num_envs,)``. Fractions are rounded.
             size: Number of components.
 
         Returns:
@@ -52,7 +52,7 @@ class Draws:
         return self._cached(noise.vector, target, numbers, size)
 
     def permutations(self, target: str, numbers: Any, size: int) -> Array:
-        """Draw permutations, one for each drift and number, with the arguments of `vectors`."""
+        """Draw permutations, with the arguments of `vectors`. Number 0 is the identity."""
         return self._cached(noise.permutation, target, numbers, size)
 
     def _each(self, first: npt.NDArray[np.bool_] | bool) -> list[bool]:

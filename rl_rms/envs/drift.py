@@ -1,7 +1,7 @@
 """The definition of a drift: the values and the regime at each reading of a clock.
 
 A clock counts env steps, which are the transitions of an environment across episodes. At the reading ``t`` each
-target has the value ``schedule.values(t)``, and the regime is the number of distinct readings in ``(0, t]`` at
+target has the value ``schedule.values(t, key)``. The regime is the number of distinct readings in ``(0, t]`` at
 which a target jumped. The values of a whole block of readings are computed at once, so that an env step only looks
 up values.
 """
@@ -42,7 +42,7 @@ def trace(
         changes: Targets and their schedules.
         clocks: Readings in env steps, integers >= 0 in any order, shape ``(n,)``.
         seed: Seed of the drift, >= 0.
-        env_index: Index of the sub-environment.
+        env_index: Index of the sub-environment whose random numbers the schedules use.
 
     Returns:
         The values of each target, shape ``(n,)``.

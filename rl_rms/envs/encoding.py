@@ -38,7 +38,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any) -> Any:
-    """Decode the data of `encode`."""
+    """Decode data that `encode` returned."""
     if isinstance(data, list):
         return [decode(one) for one in data]
     if not isinstance(data, Mapping):

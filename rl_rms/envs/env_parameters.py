@@ -17,7 +17,7 @@ class EnvParameter:
     Attributes:
         parameter: The parameter.
         owner: The unwrapped environment or wrapper that has the parameter, or has it after its first reset.
-        example: ``owner``, or its copy after a reset if only the reset creates the parameter.
+        example: ``owner``. If only a reset creates some of the targets, the copy of ``owner`` after a reset.
     """
 
     parameter: Parameter
@@ -57,7 +57,7 @@ def find_parameters(
         others: Returns the names of the other possible targets, for errors.
 
     Raises:
-        ValueError: If there is no such parameter, or a change of it is impossible or has no effect.
+        ValueError: If a target is not a parameter, or a change of the parameter is impossible or has no effect.
     """
     example = _find_example(env, targets)
     found = {}
@@ -77,7 +77,7 @@ def _find_example(env: Any, targets: Sequence[str]) -> Any:
     try:
         clone = copy_env(env)
         clone.reset(seed=0)
-    except Exception:  # `find_parameters` names the missing target
+    except Exception:  # the error of `find_parameters` names the missing target
         return env
     return clone if _has_all(clone, targets) else env
 
@@ -101,5 +101,5 @@ def _unknown(owner: Any, name: str, target: str, others: Iterable[str]) -> str:
     else:
         problem = f"{type(owner).__name__} has no {target!r} to change"
         if target[:1].isupper() and "." in target:
-            problem += ", and the drift is not outside a wrapper of this name"
+            problem += ", and no wrapper inside the drift has this name"
     return f"{problem}; {meant}the possible targets are {', '.join(offered)}"

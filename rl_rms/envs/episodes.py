@@ -36,8 +36,8 @@ class EpisodeCounter:
             rewards: Rewards, shape ``(num_envs,)``.
             valid: Whether each step is a transition; False for a step that only starts an episode.
             done: Whether each transition is the last of its episode.
-            successes: Whether the environment reports a success for each episode that ends; None if the
-                environment reports nothing.
+            successes: Whether each environment reports a success; None if the environment reports nothing. Only
+                the successes of episodes that end are used.
 
         Returns:
             The finished episodes in the order of their environments, without tasks.

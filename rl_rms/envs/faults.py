@@ -1,4 +1,4 @@
-"""Failing sub-environments: an error that names them, and counters of their restarts.
+"""Failing sub-environments: an error that names the sub-environments, and counters of their restarts.
 
 A sub-environment fails if it raises an error, or if it returns a value that `rl_rms.envs.checked` rejects, such as
 an observation of a wrong shape. A sub-environment in a worker also fails if the worker ends or does not answer in
@@ -36,8 +36,8 @@ class EnvError(RuntimeError):
         mend: The remedy in words.
 
     Attributes:
-        when: Text about the step in which the sub-environments failed. The caller, which counts the steps, sets
-            the text.
+        when: Text about the step in which the sub-environments failed, such as `` in step 5``. The code that
+            counts the steps sets the text.
     """
 
     def __init__(self, indices: Sequence[int], seeds: Sequence[int | None], problem: str, mend: str) -> None:
@@ -59,7 +59,7 @@ class Fault:
 
     Attributes:
         problem: The cause in words.
-        error: The error that the sub-environment raised, if it raised one.
+        error: The error that the sub-environment raised; None if it raised no error.
     """
 
     problem: str
@@ -77,8 +77,8 @@ class Fault:
             places = re.findall(r'File "(.+)", line (\d+)', trace)
         else:
             places = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(error.__traceback__)]
-        # An error raised in this library comes from a check of a returned value. The message then has no line of
-        # code.
+        # An error raised in this folder usually comes from a check of a returned value. The line of the check says
+        # nothing about the cause, so the message leaves the line out.
         is_own = not places or Path(places[-1][0]).parent == Path(__file__).parent
         where = "" if is_own else f" ({places[-1][0]}, line {places[-1][1]})"
         return cls(f"{type(error).__name__}: {error}{where}", error)
@@ -93,8 +93,9 @@ class FaultLog:
 
     Attributes:
         on_env_error: ``"raise"`` or ``"restart"``.
-        first_index: Index of the first sub-environment in errors and warnings.
-        seeds: The seed of each sub-environment's last seeded reset.
+        first_index: Index that errors and warnings give to the first sub-environment.
+        seeds: The seed of each sub-environment's last seeded reset; None if no reset was seeded. A restart
+            replaces a known seed.
         restarts: Restarts of each sub-environment.
         num_restarts: Restarts of all sub-environments together.
         in_a_row: Restarts of each sub-environment since its last valid step.
@@ -158,7 +159,7 @@ class FaultLog:
 
 
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """Return a mask of the sub-environments that failed in a transition; None if no sub-environment failed.
+    """Return a mask of the sub-environments that failed in a transition; None if none failed in a transition.
 
     Args:
         infos: Infos of the vector step.

@@ -17,11 +17,11 @@ class Feedback:
 
     Args:
         schedules: Targets and their initial schedules. An adversary adds bursts to its schedule.
-        curriculum: The curriculum; None for none.
+        curriculum: The curriculum; None if there is none.
         env_indices: Index by which the curriculum identifies each environment.
 
     Attributes:
-        curriculum: The curriculum; None for none.
+        curriculum: The curriculum; None if there is none.
         has_adversaries: Whether any schedule depends on the returns of episodes.
         is_needed: Whether there is a curriculum or an adversary.
         tasks: Values of the curriculum's targets, shape ``(num_targets, num_envs)``. New tasks are
@@ -50,7 +50,7 @@ class Feedback:
         return {**self._schedules, **{target: one.schedule for target, one in self._adversaries.items()}}
 
     def restart(self, seed: int) -> None:
-        """Reset the adversaries and the curriculum."""
+        """Reset the adversaries and the curriculum, and seed the curriculum's random generator."""
         self._adversaries = find_adversaries(self._schedules)
         if self.curriculum is not None:
             self.curriculum.restart(seed)
@@ -103,6 +103,10 @@ class Feedback:
 
     def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool) -> None:
         """Restore a state that `state_dict` returned.
+
+        Args:
+            state: The state.
+            episodes: Whether to restore the returns and lengths of the episodes in progress; False sets them to 0.
 
         Raises:
             ValueError: If the state has another curriculum or other adversaries.

@@ -50,12 +50,12 @@ def check_attributes(env: SyncVectorEnv | AsyncVectorEnv) -> None:
 
 
 def continue_plain_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np.bool_]) -> None:
-    """Restore the last vector step of a SyncVectorEnv, after its sub-environments' states were restored.
+    """Restore the observations and the pending autoresets of a SyncVectorEnv whose sub-environments are restored.
 
     Args:
         env: The vector environment.
         observations: The batch of last observations; None keeps the environment's batch.
-        pending: Sub-environments that begin an episode in the next step.
+        pending: Whether each sub-environment begins an episode in the next step, shape ``(num_envs,)``.
     """
     check_attributes(env)
     if observations is not None:
@@ -79,8 +79,8 @@ def start_worker(env: AsyncVectorEnv, i: int, make: Callable[[], gym.Env[Any, An
     """Start a worker process in place of a worker that has ended and whose pipe is closed.
 
     Returns:
-        The worker's shared memory. The caller must keep this object, because a spawned worker can open the
-        memory's lock only while the object exists.
+        The worker's shared memory; None if the workers do not use shared memory. The caller must keep this object,
+        because a spawned worker can open the memory's lock only while the object exists.
     """
     context: Any = multiprocessing.get_context(env.context)
     here, there = context.Pipe()

@@ -12,7 +12,10 @@ from rl_rms.envs.schedules import Floats, Ints, Schedule
 
 
 class IndependentClocks(Clock):
-    """One clock for each sub-environment. Clock ``i`` uses the random numbers of ``env_index=i``."""
+    """One clock for each sub-environment.
+
+    The clock of sub-environment ``i``, counted over all processes, uses the random numbers of ``env_index=i``.
+    """
 
     _readings: Ints
     # Index of each clock's reading in the concatenated values of all blocks.
@@ -86,7 +89,7 @@ class IndependentClocks(Clock):
             self._look_ahead()
 
     def values_after(self, valid: Mask) -> tuple[Column, ...]:
-        """Return each target's value after a transition of the ``valid`` sub-environments, as in `values`."""
+        """Return the `values` after a transition of the ``valid`` sub-environments."""
         clocks = self._readings if self.is_frozen else self._readings + valid
         rows = self._indices.tolist()
         each = [trace(self._changes, clocks[i : i + 1], self.seed, row) for i, row in enumerate(rows)]

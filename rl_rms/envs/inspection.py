@@ -11,7 +11,8 @@ from rl_rms.envs.parameters.paths import number_paths
 from rl_rms.envs.targets import NEUTRAL, all_transform_targets
 from rl_rms.envs.verification import copy_env, why_unverified
 
-# Number of random env steps. A number that these env steps or a reset change counts as state.
+# Number of env steps with random actions. An attribute that these env steps or a reset change counts as state, not
+# as a parameter.
 _STEPS = 20
 # gymnasium.make adds these wrappers, whose attributes have no effect on transitions.
 _ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
@@ -19,16 +20,17 @@ _ADDED_BY_MAKE = ("PassiveEnvChecker", "OrderEnforcing")
 
 @dataclass(frozen=True)
 class Target:
-    """A target that `NonStationary` may change.
+    """A possible target of `NonStationary`.
 
     Attributes:
         name: The target's name.
         kind: ``"transform"``, or the type of the value, with the number of elements if only the first element of
             an array or list is listed.
-        value: Its current value.
-        known: The effect if ``parameter`` is None; otherwise without meaning.
+        value: The target's current value; for a transform, the value that has no effect.
+        known: The result of `effect` if ``parameter`` is None; otherwise unused.
         parameter: The parameter to verify; None if the effect is known without a verification.
-        owner: The unwrapped environment, or the wrapper that holds the parameter.
+        owner: The unwrapped environment or wrapper that holds the parameter, or its copy after a reset if only the
+            copy has the parameter; unused if ``parameter`` is None.
     """
 
     name: str
@@ -76,7 +78,7 @@ def effect(target: Target) -> str:
 
 def _numbers(env: Any) -> list[Target]:
     try:
-        clone = copy_env(env)  # the copy has no renderer
+        clone = copy_env(env)
         clone.reset(seed=0)  # a reset may create attributes
     except Exception:  # the verification reports this error
         clone = None

@@ -1,9 +1,9 @@
 """Saves and restores the state of the wrappers around an environment.
 
-The state of a wrapper consists of the attributes that are numbers, arrays, strings, bytes, None, random generators
-or Gymnasium's running statistics, and of lists, tuples, dictionaries and deques of numbers, arrays, strings, bytes
-and None. Attributes of the types in `_SETTINGS`, such as functions and spaces, and the attributes in `_INHERITED`
-are not saved. The wrappers in `_STATELESS` and `_OURS` have no state.
+The saved attributes of a wrapper are numbers, arrays, strings, bytes, None, random generators, Gymnasium's
+``RunningMeanStd``, and lists, tuples, dictionaries and deques of numbers, arrays, strings, bytes and None.
+Attributes of the types in `_SETTINGS`, such as functions and spaces, and the attributes in `_INHERITED` are not
+saved. The wrappers in `_STATELESS` and `_OURS` count as wrappers without state.
 """
 
 from collections import deque
@@ -95,8 +95,8 @@ State = list[dict[str, Any]]
 WrapperStates = list[tuple[State, State]]
 """For each sub-environment, the states of the wrappers inside and around the wrapper that applies the changes."""
 Names = list[tuple[str, bool]]
-# A saved value may replace an attribute's value if both types are in the same group, or if the type of the
-# attribute's value is in no group.
+# A saved value may replace an attribute's value if both types are in the same group, if the type of the
+# attribute's value is in no group, or if the saved value is None.
 _INTERCHANGEABLE: tuple[tuple[type, ...], ...] = (
     (bool, int, float, np.generic, np.ndarray),
     (str,),
@@ -123,8 +123,8 @@ class Layers:
             if not _is_stateless(type(env)):
                 self._wrappers.append(env)
             env = env.env
-        # An attribute that still has its initial value when it is saved counts as a setting. Loading a state does
-        # not change a setting that has another initial value in this object's wrappers.
+        # An attribute that still has its initial value when the state is saved counts as a setting. If the
+        # wrappers of this object were made with another setting, loading the state keeps their own setting.
         self._first = [_read(one)[0] for one in self._wrappers]
 
     @property
@@ -184,8 +184,8 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
             return found
     own = [name for name, has_state in names if has_state]
     raise OtherWrappersError(
-        f"the state was saved with the wrappers {saved}, but this environment has {own}; make it with the same "
-        "wrappers, in the same order"
+        f"the state was saved with the wrappers {saved}, but this environment has {own}; make the environment "
+        "with the saved wrappers, in the saved order"
     )
 
 
@@ -235,7 +235,10 @@ def _pack(value: Any) -> dict[str, Any]:
 
 
 def _write(wrapper: Any, name: str, packed: Mapping[str, Any]) -> None:
-    """Set an attribute. Containers to which other objects may refer are changed in place."""
+    """Set an attribute.
+
+    Other objects may refer to deques, random generators and running statistics, so these are changed in place.
+    """
     own = getattr(wrapper, name, None)
     ((kind, data),) = packed.items()
     value = decode(data)

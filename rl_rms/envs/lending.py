@@ -1,7 +1,8 @@
 """A lending environment with two groups of applicants, one of which has noisier features.
 
-The environment knows whether an applicant would repay, but the lender does not. With equal opportunity, all groups
-have the same true positive rate, which is the share of loans among the applicants who would repay.
+The environment knows whether an applicant would repay, but the agent, which is the lender, does not. With equal
+opportunity, all groups have the same true positive rate. This rate is the share of loans among the applicants who
+would repay.
 
 Source: Hardt, Price and Srebro, "Equality of opportunity in supervised learning" (2016).
 """
@@ -43,8 +44,8 @@ class Lending(gym.Env[Observation, np.int64]):
     ``sigmoid(steepness * importance @ traits)``, in both groups. ``importance`` is proportional to
     ``num_features, ..., 2, 1`` and has the norm 1. The lender observes each trait as a feature. Features 0,
     2, 4, ... have normal noise of standard deviation ``noise_0`` in group 0 and ``noise_1`` in group 1. The other
-    features have no noise. If ``noise_0`` and ``noise_1`` differ, the best lending rule differs between the
-    groups. The reward is ``gain`` for a repaid loan, ``-loss`` for an unpaid loan, and 0 without a loan.
+    features have no noise. If ``noise_0`` and ``noise_1`` differ, the best lending rule usually differs between
+    the groups. The reward is ``gain`` for a repaid loan, ``-loss`` for an unpaid loan, and 0 without a loan.
 
     An episode never ends by itself. An action has no effect on later applicants, so use a discount factor of 0.
     The ``info`` of a step has the ``group`` of the applicant that the action decided on, and ``repays``, which
@@ -90,7 +91,7 @@ class Lending(gym.Env[Observation, np.int64]):
         self.loss = check_number("loss", loss)
         weights = np.arange(self.num_features, 0, -1.0)
         self.importance: Floats = weights / np.linalg.norm(weights)
-        # Features are unbounded, but Gymnasium's checker requires finite bounds.
+        # Features are unbounded, but Gymnasium's checker warns about infinite bounds.
         high = np.array([np.finfo(np.float32).max] * self.num_features + [1.0, 1.0], np.float32)
         low = np.array([np.finfo(np.float32).min] * self.num_features + [0.0, 0.0], np.float32)
         self.observation_space = Box(low, high)

@@ -119,7 +119,8 @@ def make_vec(
                 raise
             raise ValueError(
                 f"the native vector environment of {id} does not have the argument autoreset_mode, got "
-                f"{given['autoreset_mode']!r}; leave it out, or set vectorization_mode to sync or async"
+                f"{given['autoreset_mode']!r}; leave out autoreset_mode, or set vectorization_mode to sync or "
+                "async"
             ) from error
     return NonStationaryVector(
         env,
@@ -146,12 +147,12 @@ def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 
 
     Args:
         config: The configuration.
-        seed: Seed of the drift if the configuration has no drift_seed. The first reset seeds everything else.
+        seed: Seed of the drift if the configuration has no drift_seed. ``reset(seed=...)`` seeds the environment.
         shard: See `NonStationaryVector`. Each process gets an equal share of ``num_envs``.
 
     Raises:
         ValueError: As for `NonStationaryVector`; also if the sub-environments cannot be divided equally, or if
-            ``kwargs`` has a key that is an argument of `make_vec`.
+            the configuration's ``kwargs`` have a key that is an argument of `make_vec`.
     """
     if config.num_envs % shard[1]:
         raise ValueError(

@@ -23,8 +23,8 @@ from rl_rms.optim.rmsprop import RMSprop
 OptimizerName = Literal["policy", "actor", "critic", "ent_coef"]
 
 _KNOWN = "A2C, PPO, DQN, SAC, TD3 and DDPG"
-# After the critic's step, the backward pass of the actor's loss runs through the critic and adds to the critic's
-# gradients.
+# Diagnostics that depend on the current gradients. They would be wrong for the critic: after the critic's step,
+# the backward pass of the actor's loss runs through the critic and adds to the critic's gradients.
 _OF_GRADIENTS = (
     "effective_step",
     "step_over_lr",
@@ -39,7 +39,7 @@ _OF_OTHER_GRADIENTS: Mapping[str, frozenset[str]] = {"critic": frozenset(_OF_GRA
 def env_steps_per_update(
     model: BaseAlgorithm, optimizer: OptimizerName = "policy", *, rollout_steps: int | None = None
 ) -> float:
-    """The number of env steps between two steps of a model's optimizer, over all environments.
+    """The mean number of env steps between two steps of a model's optimizer, summed over all environments.
 
     | algorithm           | env steps per update                                                    |
     |---------------------|-------------------------------------------------------------------------|
@@ -112,8 +112,8 @@ class HalfLifeCallback(BaseCallback):
     timescale of the `rl_rms.envs.NonStationary` environments, multiplied by the number of environments, because
     each environment has its own clock.
 
-    The model's logger gets the diagnostics under ``optim/``, such as ``optim/half_life_updates``. If actor and
-    critic have separate optimizers, the names begin with ``optim/actor/`` and ``optim/critic/``.
+    The model's logger gets the diagnostics under ``optim/``, such as ``optim/half_life_updates``. With separate
+    optimizers, the names begin with ``optim/actor/``, ``optim/critic/`` or ``optim/ent_coef/``.
     `rl_rms.optim.diagnostics.diagnostics` explains the diagnostics. Diagnostics of the critic's gradient are not
     logged, because the actor's loss adds to this gradient.
 
@@ -123,7 +123,7 @@ class HalfLifeCallback(BaseCallback):
         log_interval: Least number of updates between two records of the diagnostics, >= 1. The diagnostics are
             recorded at the end of a rollout, and written when the model next writes its log.
         verbose: 1 prints the half-lives when training starts, if the env steps per update are known.
-        timescale: As in `rl_rms.RMSprop`; None uses the environments' timescale.
+        timescale: As in `rl_rms.RMSprop`; None uses the timescale of the environments if they have one.
 
     Raises:
         ValueError: If an argument is out of its range. During training, if the algorithm is unknown or never
@@ -184,7 +184,7 @@ class HalfLifeCallback(BaseCallback):
         rollout_steps = self.model.num_timesteps - self._rollout_began
         self._set_span(rollout_steps)
         if self._updates_timescale:
-            # A curriculum's timescale depends on the episodes.
+            # The timescale of a curriculum changes during the training.
             self._set_timescale(_find_timescale(self.training_env))
         spans = [optimizer.steps_per_update for optimizer in self._optimizers.values()]
         self._updates_since_record += rollout_steps / min(span for span in spans if span is not None)

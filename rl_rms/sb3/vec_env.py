@@ -23,7 +23,7 @@ from rl_rms.envs.schedules import Schedule
 from rl_rms.envs.vector import NonStationaryVector
 
 Info = dict[str, Any]
-# The first tuple has attributes of each sub-environment, the second has attributes of the vector environment.
+# Names of attributes of each sub-environment, and names of attributes of the vector environment.
 _OF_EACH = ("parameters", "regime", "timescale", "render_mode")
 _OF_ALL = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
 
@@ -71,7 +71,10 @@ class NonStationaryVecEnv(VecEnv):
             ValueError: If the sub-environments have different options.
         """
         if any(options != self._options[0] for options in self._options):
-            raise ValueError(f"all sub-environments must have the same options, got {self._options!r}")
+            raise ValueError(
+                f"all sub-environments must have the same options, got {self._options!r}; call set_options with "
+                "one dictionary"
+            )
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
         observations: VecEnvObs
         observations, self.reset_infos = self._listed.reset(seed=seeds, options=self._options[0] or None)  # type: ignore[arg-type]

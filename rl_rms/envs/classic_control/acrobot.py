@@ -70,7 +70,10 @@ class AcrobotVectorEnv(ClassicControlVectorEnv):
         )
 
     def _derivatives(self, state: Floats, torque: Floats) -> Floats:
-        """Compute the state's time derivatives, as in Sutton and Barto's book or in Sutton's 1996 paper."""
+        """Compute the state's time derivatives.
+
+        ``book_or_nips`` selects the equations of Sutton and Barto's book or of Sutton's 1996 paper.
+        """
         m1, m2, l1 = self.LINK_MASS_1, self.LINK_MASS_2, self.LINK_LENGTH_1
         c1, c2, inertia = self.LINK_COM_POS_1, self.LINK_COM_POS_2, self.LINK_MOI
         theta1, theta2, velocity1, velocity2 = state

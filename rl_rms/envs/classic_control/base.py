@@ -27,7 +27,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
 
     # Makes the single environment.
     _SINGLE: ClassVar[Callable[..., Any]]
-    # Attributes of the single environment that the dynamics read.
+    # Attributes of the single environment that the dynamics or the pictures depend on.
     _PARAMETERS: ClassVar[tuple[str, ...]]
     # Default bounds of an initial state.
     _BOUNDS: ClassVar[tuple[float, float]]
@@ -55,7 +55,7 @@ class ClassicControlVectorEnv(NativeVectorEnv):
         return tuple(self._picture(row) for row in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the window of the renderer."""
+        """Close the renderer."""
         self._single.close()
 
     def _make(self, **kwargs: Any) -> Any:

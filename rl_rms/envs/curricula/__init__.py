@@ -1,9 +1,9 @@
 """Curricula: rules that set the parameters of each episode, mostly from the results of earlier episodes.
 
-A curriculum can set any target that a schedule can set. A target cannot have both a curriculum and a schedule. A
-curriculum draws all random numbers from one seed. Distributed training does not support curricula. A curriculum
-chooses a task when an episode begins and records the result when the episode ends. Episodes that end in the same
-vector step are recorded in the order of their sub-environments.
+When an episode begins, a curriculum chooses a task, which is a value for each of the curriculum's targets. When
+the episode ends, the curriculum records the result. Episodes that end in the same vector step are recorded in the
+order of their sub-environments. The targets have the same names as the targets of schedules. A target cannot have
+both a curriculum and a schedule. Distributed training does not support curricula.
 """
 
 from rl_rms.envs.curricula.base import CURRICULA, Curriculum, Episode

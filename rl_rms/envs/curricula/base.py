@@ -11,7 +11,7 @@ from rl_rms.envs.checks import check_number
 from rl_rms.envs.configurable import Configurable
 
 Task = dict[str, float]
-# Weight of the latest span in the running mean of the spans between changes of the task distribution.
+# Weight of the latest span in the running mean of `Curriculum.timescale`.
 _RECENT = 0.3
 
 
@@ -39,7 +39,7 @@ class Curriculum(
     kind="curriculum",
     example="{staged: {stages: [{length: 1.0}, {length: 0.5}], threshold: 400}}",
 ):
-    """A rule that sets the tasks of episodes.
+    """A rule that sets the tasks of episodes. A task is a value for each target.
 
     Users write their own rule as a function for `Teacher`, or as a subclass that overrides the abstract methods.
     """
@@ -166,7 +166,7 @@ class Curriculum(
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore exactly a state that `state_dict` returned.
+        """Restore a state that `state_dict` returned.
 
         Raises:
             ValueError: If the state belongs to a curriculum of another class, or does not fit this curriculum.
@@ -216,7 +216,8 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     """Check a list of tasks, which all set the same targets to numbers.
 
     Raises:
-        ValueError: If the argument is not a list of tasks, the list is empty, or the tasks set different targets.
+        ValueError: If the argument is not a list of tasks, the list or a task is empty, the tasks set different
+            targets, or a value is not a finite number.
     """
     if (
         not isinstance(tasks, Sequence)

@@ -34,7 +34,10 @@ class Choice(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """Expected position of the drawn task in the list, from 0 for the first task to 1 for the last task."""
+        """Expected position of the drawn task in the list, from 0 for the first task to 1 for the last task.
+
+        The difficulty is 1 if there is only one task.
+        """
         if len(self.tasks) == 1:
             return 1.0
         return float(self.probabilities @ np.linspace(0.0, 1.0, len(self.tasks)))

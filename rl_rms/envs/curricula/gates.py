@@ -40,7 +40,7 @@ class Gate(Configurable, ABC, kind="gate", example="{wilson: {threshold: 0.8, su
         return math.fsum(self._last) / len(self._last) if self._last else math.nan
 
     def clear(self) -> None:
-        """Clear the recorded episodes, because another stage begins."""
+        """Clear the recorded episodes, for example when another stage begins."""
         self._last: deque[float] = deque(maxlen=self.window)
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,10 +91,11 @@ class ReturnGate(Gate):
 
 
 class WilsonGate(Gate):
-    """Opens when the success rate is at least ``threshold`` with the given confidence.
+    """Opens when a lower confidence bound of the success rate reaches ``threshold``.
 
-    The lower bound of Wilson's score interval over the last ``window`` episodes must reach the threshold (Wilson,
-    "Probable inference, the law of succession, and statistical inference", 1927).
+    The bound is the lower end of Wilson's score interval over the last ``window`` episodes (Wilson, "Probable
+    inference, the law of succession, and statistical inference", 1927). The confidence holds for one check, not
+    for repeated checks.
 
     Args:
         threshold: Success rate, in [0, 1].

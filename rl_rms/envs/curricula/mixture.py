@@ -20,14 +20,14 @@ class ALPGMM(Curriculum):
     """Draws tasks from the regions in which returns change most.
 
     The absolute learning progress of an episode is the absolute difference between its return and the return of
-    the earlier episode with the nearest task. Every ``fit_every`` episodes, mixtures of 1 to ``max_components``
-    Gaussians are fitted to the tasks and progress of the last ``fit_every`` episodes. The mixture with the lowest
-    Akaike information criterion is used. A Gaussian of the mixture is drawn in proportion to its mean progress,
-    and a task is drawn from this Gaussian. Before the first fit, and in a share ``uniform`` of the episodes, tasks
-    are drawn uniformly.
+    the earlier episode with the nearest task. The progress of the first episode is 0. Every ``fit_every``
+    episodes, mixtures of 1 to ``max_components`` Gaussians are fitted to the tasks and progress of the last
+    ``fit_every`` episodes. The mixture with the lowest Akaike information criterion is used. A Gaussian of the
+    mixture is drawn in proportion to its mean progress, and a task is drawn from this Gaussian. Before the first
+    fit, and in a share ``uniform`` of the episodes, tasks are drawn uniformly.
 
     Source: Portelas, Colas, Hofmann and Oudeyer, "Teacher algorithms for curriculum learning of deep RL in
-    continuously parameterized environments" (CoRL 2019), with scikit-learn's mixtures.
+    continuously parameterized environments" (CoRL 2019). The mixtures are scikit-learn's ``GaussianMixture``.
 
     Args:
         ranges: ``[low, high]`` of each target.
@@ -65,11 +65,17 @@ class ALPGMM(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """Mean position of the last ``fit_every`` tasks in their ranges, from 0 for low to 1 for high."""
+        """Mean position of the last ``fit_every`` tasks in their ranges, from 0 for low to 1 for high.
+
+        Only tasks of finished episodes count. The difficulty is 0 before the first finished episode.
+        """
         return float(np.mean(self._places[-self.fit_every :])) if self._places else 0.0
 
     def log(self) -> dict[str, float]:
-        """Return the number of Gaussians, the difficulty, and recent means of progress and targets."""
+        """Return the difficulty, the number of Gaussians, and means over the last ``fit_every`` episodes.
+
+        The means are those of the learning progress and of each target.
+        """
         scalars = {"difficulty": self.difficulty, "components": float(len(self._gaussians))}
         if self._places:
             scalars["progress"] = float(np.mean(self._progress[-self.fit_every :]))
@@ -78,7 +84,6 @@ class ALPGMM(Curriculum):
         return scalars
 
     def _draw(self) -> tuple[Task, Any]:
-        # A target whose range has equal ends is constant.
         if not self._gaussians or self._random.random() < self.uniform:
             place = self._random.random(len(self.ranges))
         else:
@@ -117,7 +122,8 @@ class ALPGMM(Curriculum):
         seed = int(self._random.integers(2**31))
         most = min(self.max_components, len(np.unique(points, axis=0)))
         with warnings.catch_warnings():
-            # A warning is not needed if a fit did not converge, because the next fit soon replaces the mixture.
+            # scikit-learn warns if a fit did not converge. Users need no warning, because the next fit soon
+            # replaces the mixture.
             warnings.simplefilter("ignore")
             fitted = [mixture_of(number, random_state=seed).fit(points) for number in range(1, most + 1)]
         best = min(fitted, key=lambda one: one.aic(points))

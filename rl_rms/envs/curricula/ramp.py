@@ -14,8 +14,8 @@ class LinearRamp(Curriculum):
 
         value = start + min(count / over, 1) * (end - start)
 
-    Unlike the schedule `Linear`, the ramp changes values only between episodes, and can count episodes instead of
-    env steps.
+    ``count`` is the number of env steps or episodes so far. Unlike the schedule `Linear`, the ramp changes values
+    only between episodes, and can count episodes instead of env steps.
 
     Args:
         start: The first task, ``{target: value}``.

@@ -164,5 +164,5 @@ def check_range(name: str, given: Any) -> Range:
         raise ValueError(f"{name} must be a range [low, high], got {given!r}")
     low, high = (check_number(name, one) for one in given)
     if low > high:
-        raise ValueError(f"{name} must be a range [low, high], got {given!r}")
+        raise ValueError(f"{name} must be a range [low, high] with low <= high, got {given!r}")
     return low, high

@@ -17,13 +17,14 @@ class PrioritizedLevelReplay(Choice):
         score part  ~  rank(score) ** (-1 / beta)
         stale part  ~  episodes since the level was played
 
-    While there are levels that were never played, a share ``1 - replay`` of the episodes draws one of these levels
-    uniformly.
+    These are the probabilities of played levels, which have at least one finished episode. While there are other
+    levels, a share ``1 - replay`` of the episodes draws one of the other levels uniformly. Before the first
+    finished episode, all levels are equally likely.
 
     The score estimates how much the agent can still learn from a level. An agent can report the mean absolute
     error of its value estimates in the episode with `report_score`. Without a reported score, the score is the
-    absolute difference between the return and the mean of the level's earlier returns; the first episode of a
-    level gets the highest score so far.
+    absolute difference between the return and the mean of the level's earlier returns. For the first episode of a
+    level, the score is the highest current score of all levels, which is 0 at the start.
 
     Source: Jiang, Grefenstette and Rocktaeschel, "Prioritized level replay" (ICML 2021).
 
@@ -31,7 +32,7 @@ class PrioritizedLevelReplay(Choice):
         tasks: The levels, ``{target: value}``, all with the same targets.
         beta: Temperature, > 0; smaller values prefer the first ranks more.
         staleness: Weight of the stale part in P, in [0, 1].
-        replay: Share of episodes that replay a level while there are levels that were never played, in [0, 1].
+        replay: Share of episodes that replay a played level while there are other levels, in [0, 1].
 
     Raises:
         ValueError: If an argument is invalid.
@@ -53,7 +54,7 @@ class PrioritizedLevelReplay(Choice):
         super().__init__()
 
     def report_score(self, env_index: int, score: float) -> None:
-        """Report the score of an episode, before `record` records the episode.
+        """Report the score of an episode. Call this method before `record` records the episode.
 
         Args:
             env_index: Index of the sub-environment.

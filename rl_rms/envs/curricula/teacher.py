@@ -18,14 +18,15 @@ class Teacher(Curriculum):
 
     Args:
         targets: Names of the targets that the tasks set.
-        choose: ``choose(history, random)`` returns a task, ``{target: value}``. ``history`` holds the finished
-            episodes as `Episode`, oldest first. ``random`` is the curriculum's random generator, from which all
-            random numbers must come. In YAML, ``choose`` is a path ``"module:function"``, imported at first use.
+        choose: ``choose(history, random)`` returns a task, ``{target: value}``. ``history`` holds the last
+            ``memory`` finished episodes as `Episode`, oldest first. ``random`` is the curriculum's random
+            generator. The tasks are reproducible only if ``choose`` uses no other random generator. In YAML,
+            ``choose`` is a path ``"module:function"``, imported at first use.
         memory: Maximum number of episodes in the history, >= 1.
 
     Raises:
-        ValueError: If an argument is invalid; at the beginning of an episode, if the function does not return a
-            number for each target.
+        ValueError: If an argument is invalid. At the beginning of an episode, if the function cannot be imported
+            or does not return a number for each target.
 
     Examples:
         >>> def shorter_and_shorter(history, random):
@@ -71,7 +72,7 @@ class Teacher(Curriculum):
 
     @property
     def history(self) -> Sequence[Episode]:
-        """The finished episodes, oldest first."""
+        """The last ``memory`` finished episodes, oldest first."""
         return tuple(self._history)
 
     @property

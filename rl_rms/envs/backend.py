@@ -97,4 +97,9 @@ class Backend(ABC):
 
     @abstractmethod
     def restore(self, snapshot: Any, resetting: Mask) -> None:
-        """Restore a `snapshot`. ``resetting`` marks sub-environments that start an episode in the next step."""
+        """Restore a state that `snapshot` returned.
+
+        Args:
+            snapshot: The state.
+            resetting: Whether each sub-environment starts an episode in the next step, shape ``(num_envs,)``.
+        """

@@ -150,14 +150,18 @@ class Changing:
 
     @abstractmethod
     def state_dict(self, *, environment: bool = True) -> dict[str, Any]:
-        """Return the state as plain JSON data, with the state of the wrapped environment unless excluded."""
+        """Return the state as plain JSON data.
+
+        Args:
+            environment: Whether to include the wrapped environment and its episodes.
+        """
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
 
     def _restart(self, seed: int | None) -> None:
-        """Set the clock to 0, and reset the curriculum and the adversaries.
+        """Set the clock to 0, and reset the curriculum and the adversarial schedules.
 
         A ``seed`` also seeds the drift, unless the constructor got a seed for the drift.
         """
@@ -167,7 +171,7 @@ class Changing:
         self._clock.set(0, seed)
 
     def _replace_schedules(self) -> None:
-        """Pass the adversaries' schedules to the clock."""
+        """Pass the schedules with all adversarial bursts so far to the clock."""
         if self._feedback.has_adversaries:
             assert isinstance(self._clock, SharedClock)
             self._clock.changes = self._feedback.schedules

@@ -179,4 +179,4 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
                 f"{name} must be of dtype {space.dtype}, the dtype of its space {space}, got {array.dtype}"
             )
         if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
-            raise ValueError(f"{name} must be one of {space}, got {shown(observation)}")
+            raise ValueError(f"{name} must be a value of {space}, got {shown(observation)}")

@@ -139,5 +139,6 @@ def check_keys(name: str, value: Any) -> None:
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError(
-            f"{name} must be a dictionary with strings as keys, got {value!r}; leave it out if it has no entries"
+            f"{name} must be a dictionary with strings as keys, got {value!r}; leave {name} out if there are no "
+            "entries"
         )

@@ -2,8 +2,8 @@
 
 `SharedClock` counts the transitions of all sub-environments, which see the same drift. A step that only starts an
 episode is not a transition. `SingleClock` is the clock of one environment. With `rl_rms.envs.phase_clocks` and
-`rl_rms.envs.independent_clocks`, the values of sub-environments differ. If sub-environments are divided among
-processes, each process multiplies its own count by the number of processes.
+`rl_rms.envs.independent_clocks`, a target can have a different value in each sub-environment. If sub-environments
+are divided among processes, each process multiplies its own count by the number of processes.
 """
 
 from abc import ABC, abstractmethod

@@ -19,15 +19,15 @@ _NATIVE = ("native", "vector_entry_point")
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """One environment and its changes.
+    """A vector environment and its changes.
 
     Args:
         id: Gymnasium's id of the environment.
         num_envs: Number of sub-environments, >= 1.
         vectorization_mode: ``native`` (all sub-environments at once; also ``vector_entry_point``, Gymnasium's
             name), ``sync`` (one after the other) or ``async`` (one process each); null uses ``native`` if there is
-            such an environment and neither wrappers nor autoreset_mode are set, else ``sync``. The native
-            environments of rl_rms also need 8 or more sub-environments with null.
+            such an environment and neither wrappers nor autoreset_mode are set, else ``sync``. With fewer than 8
+            sub-environments, null ignores the native environments that rl_rms adds to Gymnasium's environments.
         autoreset_mode: Time at which a finished sub-environment starts its next episode: ``NextStep``,
             ``SameStep`` or ``Disabled``; null means ``NextStep``. Some native vector environments, such as
             CartPole's, have only ``NextStep``.

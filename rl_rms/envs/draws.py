@@ -39,7 +39,7 @@ class Draws:
         return noise.uniforms(target, self.noise_key, size, self._each(False))
 
     def vectors(self, target: str, numbers: Any, size: int) -> Array:
-        """Draw a standard normal vector for each drift in the noise key and each of ``numbers``.
+        """Draw a standard normal vector for each environment, which depends on the drift and on ``numbers``.
 
         Args:
             target: Name of the target.
@@ -47,7 +47,8 @@ class Draws:
             size: Number of components.
 
         Returns:
-            Vectors, shape ``(1 or num_envs, size)``.
+            Vectors, shape ``(num_envs, size)``, or ``(1, size)`` if ``numbers`` is a scalar and all environments
+            have the same drift.
         """
         return self._cached(noise.vector, target, numbers, size)
 

@@ -104,7 +104,7 @@ def stored_as(argument: str) -> str:
 
 
 def new_box2d_world(env: Any) -> None:
-    """Give an unwrapped Box2D environment a new ``b2World``."""
+    """Give an unwrapped Box2D environment a new ``b2World`` with the old gravity."""
     box2d: Any = importlib.import_module("Box2D")
     env._destroy()
     env.world = box2d.b2World(gravity=env.world.gravity)

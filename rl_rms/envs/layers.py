@@ -148,7 +148,7 @@ class Layers:
         return states
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Restore a state that `state_dict` returned, after a reset.
+        """Restore a state that `state_dict` returned. A later reset can overwrite the state.
 
         Raises:
             OtherWrappersError: If the state was saved with different wrappers.

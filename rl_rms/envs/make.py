@@ -73,7 +73,7 @@ def make_vec(
 
     Raises:
         ValueError: As for `NonStationaryVector`; also if a wrapper is unknown or rejects its arguments, or if the
-            vectorization mode does not support functions, wrappers or ``autoreset_mode``.
+            vectorization mode does not support wrappers, ``autoreset_mode`` or a function as ``id``.
         TypeError: If ``id`` has another type, or a function or wrapper does not return a ``gymnasium.Env``.
 
     Examples:
@@ -106,8 +106,8 @@ def make_vec(
     elif inside or outside or callable(id):
         kind = "a function as id" if callable(id) else "wrappers"
         raise ValueError(
-            f"vectorization_mode={vectorization_mode!r} does not work with {kind}, because it has no single "
-            "sub-environments; use 'sync' or 'async'"
+            f"vectorization_mode={vectorization_mode!r} does not work with {kind}, because this mode has no "
+            "separate sub-environments; use 'sync' or 'async'"
         )
     else:
         mode = "vector_entry_point" if vectorization_mode == "native" else vectorization_mode

@@ -108,9 +108,9 @@ class HalfLifeCallback(BaseCallback):
     """Sets the half-life of a model's `rl_rms.RMSprop` in env steps, and logs the optimizer's diagnostics.
 
     A half-life in env steps has the same meaning for any number of environments, epochs or minibatches. The
-    callback sets the half-life whenever training starts, also in a loaded model. ``"match"`` uses the shortest
-    timescale of the `rl_rms.envs.NonStationary` environments, multiplied by the number of environments, because
-    each environment has its own clock.
+    callback sets the half-life whenever training starts, also in a loaded model. Without the argument
+    ``timescale``, ``"match"`` uses the shortest timescale of the environments. The timescale of separate
+    `rl_rms.envs.NonStationary` environments is multiplied by their number, because each has its own clock.
 
     The model's logger gets the diagnostics under ``optim/``, such as ``optim/half_life_updates``. With separate
     optimizers, the names begin with ``optim/actor/``, ``optim/critic/`` or ``optim/ent_coef/``.

@@ -18,8 +18,8 @@ Value = float | Floats
 class ClassicControlVectorEnv(NativeVectorEnv):
     """A native vector environment whose states are the columns of an array.
 
-    Each parameter is an attribute with the same name as in the single environment. The value is a scalar for
-    all sub-environments, or an array of shape ``(num_envs,)``.
+    Each parameter is an attribute with the same name as in Gymnasium's single environment. The value is a scalar
+    for all sub-environments, or an array of shape ``(num_envs,)``.
 
     Attributes:
         state: State of each sub-environment, shape ``(state size, num_envs)``; None before the first reset.

@@ -69,6 +69,7 @@ class MountainCarContinuousVectorEnv(_ValleyVectorEnv):
     def _move(self, state: Floats, actions: Array) -> tuple[Floats, Floats, Mask]:
         actions = actions[:, 0]
         moved, terminated = self._drive(state.astype(np.float32), actions)
+        # The initial state is not rounded to float32.
         first = self.steps == 0
         if first.any():
             exact, terminated_exactly = self._drive(state, actions)

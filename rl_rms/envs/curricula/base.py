@@ -54,7 +54,7 @@ class Curriculum(
 
     @abstractmethod
     def _draw(self) -> tuple[Task, Any]:
-        """Return the task of a new episode, and plain JSON data about the task, which `_learn` gets."""
+        """Return the task of a new episode, and plain JSON data that `_learn` gets when the episode ends."""
 
     @abstractmethod
     def _learn(self, outcome: Episode, drawn: Any) -> None:
@@ -75,7 +75,7 @@ class Curriculum(
     @property
     @abstractmethod
     def difficulty(self) -> float:
-        """Progress of the curriculum, in [0, 1]."""
+        """Difficulty of the tasks or progress of the curriculum, in [0, 1], as defined in the subclass."""
 
     @property
     def stage(self) -> int:

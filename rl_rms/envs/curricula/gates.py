@@ -98,7 +98,7 @@ class WilsonGate(Gate):
     for repeated checks.
 
     Args:
-        threshold: Success rate, in [0, 1].
+        threshold: Success rate that the lower bound must reach, in [0, 1].
         confidence: Confidence of the one-sided bound, in (0.5, 1).
         min_episodes: Minimum number of episodes before the gate opens, >= 1.
         window: Maximum number of latest episodes in the success rate, >= ``min_episodes``.

@@ -72,9 +72,9 @@ class ALPGMM(Curriculum):
         return float(np.mean(self._places[-self.fit_every :])) if self._places else 0.0
 
     def log(self) -> dict[str, float]:
-        """Return the difficulty, the number of Gaussians, and means over the last ``fit_every`` episodes.
+        """Return the difficulty, the number of Gaussians, the mean progress, and the mean of each target.
 
-        The means are those of the learning progress and of each target.
+        The means are over the last ``fit_every`` episodes. Before the first finished episode, there are no means.
         """
         scalars = {"difficulty": self.difficulty, "components": float(len(self._gaussians))}
         if self._places:

@@ -69,7 +69,7 @@ class DomainRandomization(Curriculum):
 
 
 class ExpandingBox(Climb):
-    """Draws tasks uniformly from a box that grows by one step whenever a gate opens.
+    """Draws tasks uniformly from a box that grows by one step whenever a gate opens, until the box is ``final``.
 
     Args:
         start: The first box: ``[low, high]`` of each target.

@@ -17,9 +17,9 @@ class PrioritizedLevelReplay(Choice):
         score part  ~  rank(score) ** (-1 / beta)
         stale part  ~  episodes since the level was played
 
-    These are the probabilities of played levels, which have at least one finished episode. While there are other
-    levels, a share ``1 - replay`` of the episodes draws one of the other levels uniformly. Before the first
-    finished episode, all levels are equally likely.
+    These are the probabilities of played levels, which have at least one finished episode. While some levels are
+    unplayed, a share ``1 - replay`` of the episodes draws an unplayed level uniformly. Before the first finished
+    episode, all levels are equally likely.
 
     The score estimates how much the agent can still learn from a level. An agent can report the mean absolute
     error of its value estimates in the episode with `report_score`. Without a reported score, the score is the
@@ -32,7 +32,7 @@ class PrioritizedLevelReplay(Choice):
         tasks: The levels, ``{target: value}``, all with the same targets.
         beta: Temperature, > 0; smaller values prefer the first ranks more.
         staleness: Weight of the stale part in P, in [0, 1].
-        replay: Share of episodes that replay a played level while there are other levels, in [0, 1].
+        replay: Share of episodes that draw a played level while some levels are unplayed, in [0, 1].
 
     Raises:
         ValueError: If an argument is invalid.

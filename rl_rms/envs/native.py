@@ -101,7 +101,10 @@ class Native(Backend):
         """Do nothing, because the constructor raises an error for episodic targets."""
 
     def snapshot(self) -> Any:
-        """Return the state of the vector environment and its last observations; None as in `Backend.snapshot`."""
+        """Return the state of the vector environment and its last observations.
+
+        The result is None before the first reset, and with a warning if the state cannot be saved.
+        """
         if self.last is None:
             return None
         if not has_known_state(self._env):

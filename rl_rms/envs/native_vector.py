@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class NativeVectorEnv(VectorEnv):
-    """A native vector environment with the same transitions as a SyncVectorEnv.
+    """A vector environment that computes all sub-environments at once, with the transitions of a SyncVectorEnv.
 
     Each sub-environment has its own random generator, seeded as in a SyncVectorEnv.
 

@@ -102,7 +102,7 @@ class NonStationary(Changing, Parametrized):
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
         # A plain environment has no curriculum, adversary or observer, no target that ends episodes, and no target
-        # that needs random numbers. Each step of a plain environment only sets the values of the schedules.
+        # that needs random numbers. After each step, a plain environment only sets the values of the schedules.
         is_drawn, episodic = self._transforms.is_drawn, self._setter.episodic
         is_plain = not (self._feedback.is_needed or episodic or is_drawn or self._observer)
         self._passes_on = self._is_passive = self._is_passive and is_plain

@@ -1,6 +1,7 @@
 """Adds the parameters, the time or a flag for a regime change to observations.
 
-A one-dimensional Box of floats gets additional components. Any other observation becomes an entry of a Dict.
+A one-dimensional Box of floats gets additional components. Any other observation becomes the entry
+``"observation"`` of a Dict.
 """
 
 import math

@@ -41,7 +41,8 @@ class PhaseClocks(SharedClock):
     @property
     def values(self) -> tuple[Column, ...]:
         """The current values of each target, shape ``(num_envs,)``."""
-        # The values are not computed for blocks of readings, because each vector step skips many readings.
+        # The values are not computed for blocks of readings, because a vector step advances the clock by one
+        # reading for each sub-environment, so most values of a block would not be used.
         return tuple(
             schedule.values(self.reading + self._offsets[target], Key(self.seed, stream_of(target)))
             for target, schedule in self._changes.items()

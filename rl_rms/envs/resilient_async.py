@@ -94,7 +94,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self._is_waiting = True
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
-        """Return the first observations and infos of the new episodes."""
+        """Return the batch of observations, and the infos of the new episodes."""
         answers = self._answers(self._limit(timeout))
         for i, fresh in self._restarted(_faults_in(answers)).items():
             answers[i] = fresh

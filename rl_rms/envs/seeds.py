@@ -1,4 +1,4 @@
-"""Seeds of drifts and of environments."""
+"""Checks, draws and derives the seeds of non-stationary changes and of environments."""
 
 from collections.abc import Sequence
 

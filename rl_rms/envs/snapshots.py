@@ -1,8 +1,9 @@
 """Saves the state within an episode as JSON data, so that another environment can continue the episode.
 
 For environments of registered classes and for MuJoCo environments, the state is saved with the random generator.
-`register_state` registers a class. Gymnasium's classic control and toy text (except Blackjack), Atari and most of
-MiniGrid are registered. Other environments replay their episodes, see `rl_rms.envs.replay`.
+`register_state` registers a class. Gymnasium's classic control and toy text (except Blackjack), Atari, most of
+MiniGrid and most environments of rl_rms are registered. `rl_rms.envs.replay` replays the episodes of other single
+environments.
 """
 
 from collections.abc import Callable, Mapping

@@ -25,9 +25,9 @@ class TargetTransforms:
         num_envs: Number of sub-environments of a vector environment; None for a single environment.
 
     Attributes:
-        reward: The transform of rewards; None without such targets.
-        observation: The transform of observations; None without such targets.
-        action: The transform of actions; None without such targets.
+        reward: The transform of rewards; None without targets ``reward.*``.
+        observation: The transform of observations; None without targets ``observation.*``.
+        action: The transform of actions; None without targets ``action.*``.
         draws: The random numbers.
         has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers. If so, the noise key of ``draws`` must be set before a

@@ -1,8 +1,8 @@
 """Two small environments with a known optimal policy: a bandit, and a decision process with two states.
 
-The environments simulate no physics, so an env step takes little time. Methods compute the optimal reward or
-policy, so the regret can be computed exactly. `rl_rms.envs.NonStationary` can change the parameters, which are
-attributes.
+The environments simulate no physics, so an env step takes little time. `GaussianBandit.optimal_reward` and
+`TwoStates.optimal_policy` serve as references for the regret. `rl_rms.envs.NonStationary` can change the
+parameters, which are attributes.
 """
 
 from typing import Any

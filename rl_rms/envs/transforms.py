@@ -4,12 +4,12 @@
     observation' = hide(permute(gain * observation + offset + offsets * vector + noise * z))
     action'      = gain * permute(+-action of `delay` env steps ago) + bias + noise * z, within the bounds
 
-``z`` is standard normal and drawn for each component at each env step. ``vector`` is drawn once for each value of
-``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions, ``noise`` is the probability
-of a random action. Permutations are numbered, and number 0 is the identity. ``mask`` is the share of an
-observation's components that are set to 0. Observations of uint8 are rounded and clipped to their bounds.
-``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of a part of a Tuple is its
-index. Random numbers come from `rl_rms.envs.noise`.
+``z`` is standard normal and drawn for each component at each env step. ``vector`` is also standard normal, but
+drawn once for each value of ``observation.offsets_draw``. ``flip >= 0.5`` mirrors an action. For Discrete actions,
+``noise`` is the probability of a random action. Permutations are numbered, and number 0 is the identity. ``mask``
+is the share of an observation's components that are set to 0. Observations of uint8 are rounded and clipped to
+their bounds. ``observation.image.noise`` changes the part ``image`` of a Dict observation; the name of a part of a
+Tuple is its index. Random numbers come from `rl_rms.envs.noise`.
 
 The functions `reward`, `observation` and `action` transform one reward, observation or action with scalars, or a
 batch with scalars or arrays of shape ``(num_envs,)``.

@@ -44,7 +44,8 @@ class NonStationaryVector(Changing, VectorWrapper):
     As in `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
     ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A seed with a ``reset_mask`` does not
     change the clock. All observations of a vector step, including the first observations of new episodes, use the
-    values at the beginning of the step.
+    values at the beginning of the step. With SAME_STEP autoreset, there is one exception: if a change of a target
+    truncates an episode, the first observation of the next episode uses the new values.
 
     Args:
         env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
@@ -131,7 +132,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         # Before the first episodes, the targets of the curriculum have the environment's own values.
         current = np.array(self._backend.current()[len(schedules) :], dtype=np.float64)
         self._feedback.tasks = np.repeat(current[:, None], env.num_envs, axis=1)
-        # Seed and drifts that the backend's random numbers use.
+        # The seed and the drifts of the noise key that the backend got last.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
         # A mask that is True for all sub-environments, for steps and for the entries of info.
@@ -293,7 +294,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._begin(done)
 
     def _announce(self, valid: Mask) -> None:
-        """Let the backend truncate the episodes in which an episodic target changes after the next transition."""
+        """Let the next step truncate the episodes of sub-environments in which an episodic target changes."""
         now, then = self._values(), (*self._clock.values_after(valid), *self._feedback.tasks)
         ending = np.zeros_like(valid)
         for index in self._backend.episodic:

@@ -19,7 +19,7 @@ WrapperLike = str | Mapping[str, Any] | Sequence[Any] | Callable[..., gym.Env[An
 With arguments, the form is ``{name: arguments}`` or ``(wrapper, arguments)``."""
 
 DRIFT = "drift"
-"""The entry of a list of wrappers that marks the place of the wrapper that changes the parameters."""
+"""In a list of wrappers, this entry marks the position at which the changes of `NonStationary` are applied."""
 # Gymnasium's wrappers that are not allowed, and what to use instead.
 _INSTEAD = {
     "Autoreset": "vector environments begin the next episode themselves, see autoreset_mode",
@@ -48,7 +48,7 @@ class _Named:
 
     def __call__(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         try:
-            # The arguments are copied, so that sub-environments do not share an array that changes.
+            # The arguments are copied, so that sub-environments do not share mutable objects.
             wrapped = self.wrapper(env, **copy.deepcopy(dict(self.kwargs)))
         except DependencyNotInstalled as error:
             raise WrapperNeedsError(
@@ -77,8 +77,9 @@ def as_wrappers(wrappers: Iterable[WrapperLike]) -> tuple[list[Wrap], list[Wrap]
     """Find wrappers, and return functions that wrap an environment, from the innermost to the outermost wrapper.
 
     Returns:
-        The wrappers before the entry ``"drift"``, which go inside `NonStationary`, and the wrappers after this
-        entry, which go around `NonStationary`. Without the entry, all wrappers go around `NonStationary`.
+        The wrappers before the entry ``"drift"``, which are inside the changes of `NonStationary`, and the
+        wrappers after this entry, which are around the changes. Without the entry, all wrappers are around the
+        changes.
 
     Raises:
         ValueError: If an entry has a wrong form, a wrapper cannot be found, an argument is unknown or missing, or

@@ -108,7 +108,7 @@ class MujocoVectorEnv(NativeVectorEnv):
         self._read()
 
     def _step_in_threads(self, rows: list[int]) -> None:
-        """Step an equal share of the simulations in each thread."""
+        """Divide the simulations among the threads, and step the simulations."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.num_threads - 1)
         shares = [rows[first :: self.num_threads] for first in range(self.num_threads)]

@@ -1,4 +1,4 @@
-"""The parameters of Gymnasium's MuJoCo environments: gravity, medium, masses, contacts, joints, motors, rewards.
+"""The parameters of Gymnasium's MuJoCo environments, such as gravity, masses, friction, motors and rewards.
 
 A parameter ``*_scale``, except ``reset_noise_scale``, multiplies the initial values of arrays of the model.
 Forces, frictions and damping take effect at the next step. After a change of masses or armatures, MuJoCo also

@@ -1,6 +1,6 @@
-"""The parameters of Gymnasium's toy text environments, which are probabilities.
+"""The parameters of Gymnasium's toy text environments. All of these parameters are probabilities.
 
-Setting ``success_rate`` or ``rainy_probability`` rebuilds the environment's transition table. For each state and
+Setting ``success_rate`` or ``rainy_probability`` changes the environment's transition table. For each state and
 action, the table lists the outcomes ``(probability, next state, reward, terminated)``. Blackjack has no table and
 no parameter.
 """

@@ -155,7 +155,7 @@ def is_read(path: Path, content: bytes, original: bytes | None = None) -> bool:
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """Run all faults of this module."""
+    """Inject all faults of this module."""
     yield kills(folder, 100)
     yield cuts(folder, 2_000)
     yield flips(folder, 20_000)

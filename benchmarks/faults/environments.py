@@ -123,7 +123,7 @@ def trainings(folder: Path, way: str, mend: str, how: str, wanted: int, seed: in
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """Run all faults of this module."""
+    """Inject all faults of this module."""
     for way in WAYS:
         kinds = ("raises", "wrong shape") if way == "sync" else ("raises", "wrong shape", "hangs", "worker killed")
         for how in kinds:

@@ -182,7 +182,7 @@ def overflows(wanted: int, seed: int = 0) -> Count:
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """Run all faults of this module."""
+    """Inject all faults of this module."""
     for what in ("reward", "observation", "gradient"):
         for on_nonfinite in ("raise", "skip"):
             yield put_in(what, on_nonfinite, 400)

@@ -207,7 +207,7 @@ def second_writers(folder: Path, wanted: int) -> Count:
 
 
 def counts(folder: Path) -> Iterator[Count]:
-    """Run all faults of this module."""
+    """Inject all faults of this module."""
     yield signals(folder / "signals", 60)
     yield full_disks(folder / "full", 2_000)
     yield full_logs(folder / "logs", 100)

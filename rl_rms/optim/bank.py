@@ -108,7 +108,7 @@ class Bank(HalfLifeEstimator):
         return math.exp(sum(logs) / sum(weights))
 
     def unbounded_half_life(self) -> float:
-        """The weighted geometric mean of the half-lives, in updates."""
+        """The weighted geometric mean of the half-lives, in updates, before it is clipped to the bounds."""
         return self._mean_half_life
 
     def export_state(self) -> dict[str, Any]:

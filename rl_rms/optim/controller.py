@@ -164,7 +164,7 @@ class HalfLifeController:
         return bool(self._estimators)
 
     def observe(self, groups: Iterable[dict[str, Any]]) -> None:
-        """Record the probes' gradients of an update, and pass every full block of them to its estimator."""
+        """Record the gradients that the estimators observe. Pass each full block to its estimator."""
         for kind, estimator in self._estimators.items():
             if kind not in self._probes:
                 params: list[Tensor] = [param for group in groups for param in group["params"]]

@@ -38,7 +38,7 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
     - ``log10_second_moment_low``, ``_median``, ``_high``: 10 %, 50 % and 90 % quantiles of ``log10 v^`` over the
       coordinates with ``v^ > 0`` in a sample of about 500 to 1,000 coordinates, or in all coordinates of a smaller
       network; missing if all v^ are 0.
-    - ``median_rate``: median of ``lr / d`` over all coordinates of this sample.
+    - ``median_rate``: median of ``lr / d`` over all coordinates of this sample; missing before the first update.
     - ``tracking_ratio``: mean of ``g**2 / v^``; about 1 if v tracks the gradients, above 1 if v lags behind
       growing gradients.
     - ``containment_margin``: 1 minus the largest ratio of ``lr * |g| / d`` to its bound, which is
@@ -50,8 +50,8 @@ def diagnostics(optimizer: Optimizer, controller: HalfLifeController, guard: Gra
       or ``on_nonfinite`` is set, otherwise the norm of the present gradients.
     - ``clip_share``: share of clipped updates among roughly the last hundred updates.
     - ``num_nonfinite``: number of updates so far that were skipped because a gradient was not finite.
-    - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; its estimator
-      adds further diagnostics.
+    - ``half_life_shortest``, ``half_life_longest``: bounds of an estimated half-life in updates; missing without
+      an estimated half-life. The estimator adds further diagnostics.
 
     Args:
         optimizer: An `rl_rms.RMSprop`.

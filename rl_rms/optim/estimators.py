@@ -90,7 +90,9 @@ class HalfLifeEstimator(ABC):
         present = self.export_state()
         missing = present.keys() - state.keys()
         if missing:
-            raise ValueError(f"the state of {own} must hold {sorted(missing)}, got {sorted(state)}")
+            raise ValueError(
+                f"the state of {own} must hold {sorted(missing)}, got {sorted(state)}; save the optimizer again"
+            )
         for key, value in present.items():
             if not _is_alike(state[key], value):
                 raise ValueError(

@@ -223,7 +223,9 @@ class GradientGuard:
         """
         for name in _COUNTS:
             if not isinstance(state, dict) or name not in state:
-                raise ValueError(f"the state of the guard must hold {name!r}, got {state!r:.200}")
+                raise ValueError(
+                    f"the state of the guard must hold {name!r}, got {state!r:.200}; save the optimizer again"
+                )
             kind = (float, int) if name == "clip_share" else int
             value = state[name]
             if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf:

@@ -14,7 +14,8 @@ from rl_rms.optim.options import check_options
 from rl_rms.optim.rule import State
 from rl_rms.optim.states import checked_state, make_capturable_, parameter_name
 
-# In a state dict, the first group has this key for the counts and estimates of the whole optimizer.
+# In a state dict, the first group has this key for the state of the whole optimizer: the guard's counts of updates
+# and the estimates of the half-life.
 TRACKING = "tracking"
 
 

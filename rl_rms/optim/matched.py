@@ -35,8 +35,8 @@ class Matched(HalfLifeEstimator):
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0
     _PRIOR_WEIGHT = 512.0  # weight of the prior, as a number of pairs of gradients
-    # The weight of the prior also grows with the timescale, because the first jumps may come late. Each update of
-    # the timescale adds the weight of this number of pairs of block means.
+    # The weight of the prior also grows with the timescale, because the first jumps may come late. For each update
+    # in the timescale, the prior gains the weight of this number of pairs of block means.
     _PRIOR_TIMESCALES = 1.0
     _BLOCK_WEIGHT = 64.0  # weight of a pair of block means, relative to a pair of gradients
     _LARGEST_SIGNAL = 100.0
@@ -84,7 +84,7 @@ class Matched(HalfLifeEstimator):
             self._fit()
 
     def diagnostics(self) -> dict[str, float]:
-        """The signal-to-noise ratio, the timescale and the law's half-life (both in updates), by log name."""
+        """The signal-to-noise ratio, and the timescale and the unbounded half-life in updates, by log name."""
         return {
             "match_snr": self._signal / GAUSSIAN_NOISE,
             "match_timescale": min(self.timescale, _LONGEST),
@@ -135,7 +135,7 @@ class Matched(HalfLifeEstimator):
         self._unbounded = least_error_half_life(tau, self._signal, GAUSSIAN_NOISE, smoothness)
 
     def unbounded_half_life(self) -> float:
-        """The half-life of the law, in updates."""
+        """The half-life from `rl_rms.laws`, in updates, before it is clipped to the bounds."""
         return self._unbounded
 
     def export_state(self) -> dict[str, Any]:

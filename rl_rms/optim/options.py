@@ -75,7 +75,8 @@ def _check_ranges(group: Mapping[str, Any]) -> None:
         raise ValueError(f"lr must be a number or a tensor with one element, got shape {tuple(lr.shape)}")
     for name in _FLAGS:
         if not _is_flag(group[name]) and not (name in _UNDECIDED and group[name] is None):
-            raise ValueError(f"{name} must be True or False, got {group[name]!r}")
+            choices = "True, False or None" if name in _UNDECIDED else "True or False"
+            raise ValueError(f"{name} must be {choices}, got {group[name]!r}")
     for name in _NUMBERS:
         is_one = _is_number(group[name]) and (name == "lr" or getattr(group[name], "ndim", 0) == 0)
         if not is_one and not (name in _OPTIONAL and group[name] is None):
@@ -95,7 +96,10 @@ def _check_decay(group: Mapping[str, Any]) -> None:
     stated, alpha = group.get("half_life"), group["alpha"]
     if stated is not None:
         if not isinstance(stated, str):
-            raise ValueError(f"half_life of a parameter group must be None or a string, got {stated!r:.100}")
+            raise ValueError(
+                'half_life of a parameter group must be None, or a string such as "20_000 steps", got '
+                f"{stated!r:.100}"
+            )
         parse_half_life(stated)
     if not (0 <= alpha < 1 if alpha is not None else stated is not None):
         raise ValueError(f"alpha must be in [0, 1), or None if half_life is set, got {alpha!r}")

@@ -1,4 +1,7 @@
-"""The plan of a step: the batches of parameters that kernels update. A plan is used in many steps."""
+"""The plan of a step: the batches of parameters that kernels update. A plan is used in many steps.
+
+A uniform batch (`UniformBatch`) has parameters that the fused kernel can update together.
+"""
 
 import operator
 from collections import Counter, defaultdict

@@ -14,7 +14,7 @@ _SEED = 0
 
 
 class Probes:
-    """Records the gradients of some randomly drawn coordinates in blocks of updates.
+    """Records the gradients of up to ``num_probes`` randomly drawn coordinates, in blocks of updates.
 
     Args:
         params: Parameters that have a gradient. Together, the parameters must have at least one coordinate.

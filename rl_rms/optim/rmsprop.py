@@ -59,7 +59,8 @@ class RMSprop(Optimizer):
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
-        lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value.
+        lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value, which "tf1" and
+            "optax" do not have.
         alpha: torch's name for ``rho``.
         eps: Constant added to the denominator, or to v under the root with ``eps_in_sqrt``, >= 0. None uses the
             preset's value.
@@ -377,7 +378,7 @@ class RMSprop(Optimizer):
         super().add_param_group(group)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return state and options in torch's form. Counts and estimates are in the first group.
+        """Return state and options in torch's form. The first group has the counts of updates and the estimates.
 
         Returns:
             Tensors, numbers, strings and None in dictionaries and lists.

@@ -40,7 +40,9 @@ def checked_state(
         ValueError: If an entry is missing, or its shape, type or range is wrong.
     """
     if not isinstance(given, Mapping):
-        raise ValueError(f"the state of {name} must be a dictionary, got {type(given).__name__}; save it again")
+        raise ValueError(
+            f"the state of {name} must be a dictionary, got {type(given).__name__}; save the optimizer again"
+        )
     if not given:
         return {}
     own = rmsprop_init(param, **state_options(dict(group)))

@@ -25,13 +25,7 @@ def multiply_(tensors: list[Tensor], factor: float) -> None:
 
 
 class Batch:
-    """A batch of any parameters, with their gradients and states.
-
-    Attributes:
-        params: The parameters.
-        grads: Their gradients.
-        states: Their states.
-    """
+    """A batch of any parameters, with their gradients and states."""
 
     is_uniform = False
 

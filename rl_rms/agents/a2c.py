@@ -57,7 +57,7 @@ class A2CLearner(Learner):
         return rollout.known
 
     def coefficients(self, num_timesteps: int) -> LossCoefficients:
-        """The loss's coefficients from the configuration."""
+        """The coefficients of the loss after ``num_timesteps`` env steps."""
         return LossCoefficients.of(
             self.config, gae_lambda=self.config.gae_lambda, ent_coef=self.ent_coef(num_timesteps)
         )
@@ -66,9 +66,9 @@ class A2CLearner(Learner):
 class A2C(Agent):
     """Advantage actor-critic with a half-life for RMSprop's second moment.
 
-    After every ``n_steps`` vector steps the agent takes one optimizer step on
-    `rl_rms.agents.losses.actor_critic_loss` of these steps' transitions, with generalized advantages. A truncated
-    episode bootstraps from the value of its final observation. A terminated episode does not bootstrap.
+    After every ``n_steps`` vector steps the agent takes one optimizer step to decrease
+    `rl_rms.agents.losses.actor_critic_loss` on the transitions of these steps, with generalized advantages. A
+    truncated episode bootstraps from the value of its final observation. A terminated episode does not bootstrap.
 
     The arguments are the arguments of `rl_rms.agents.agent.Agent` and the fields of `A2CConfig`.
 

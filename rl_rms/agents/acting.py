@@ -65,7 +65,7 @@ class Actor:
         self.state = self._initial_state(num_envs)
 
     def join(self, workers: Workers) -> None:
-        """Join the other workers. Each worker then draws all workers' random numbers, and uses its own rows."""
+        """Join the other workers. Each worker then draws random numbers for all workers, and uses its share."""
         self._random = self.generator if workers.alone else SharedRandomSource(self.generator, workers)
 
     def act(

@@ -17,7 +17,7 @@ from rl_rms.agents.logger import Logger
 from rl_rms.agents.protocols import TrainedAgent
 from rl_rms.agents.rollout import Episode
 
-# A return has recovered when it reaches this share of a positive earlier return. `Regime` covers negative returns.
+# A return has recovered when it reaches this share of a positive earlier return, see `Regime`.
 RECOVERED = 0.9
 # A mean return over at least this many episodes decides whether the return has recovered.
 WINDOW = 20

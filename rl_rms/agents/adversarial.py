@@ -66,7 +66,7 @@ class Side(gym.vector.VectorWrapper):
 
 
 class RobustTraining:
-    """Trains two A2C agents in turns. Each agent learns against the other agent's policy, in its own environment.
+    """Trains two A2C agents in turns. Each agent has its own environment, and learns against the other's policy.
 
     Args:
         make_env: Function that makes the game: a vector environment with pairs of actions and the protagonist's

@@ -229,9 +229,9 @@ class Agent:
         The first Ctrl-C raises KeyboardInterrupt after the updates on the rollout in progress. An agent that is
         saved after the updates can resume its training bit-identically. A second Ctrl-C raises KeyboardInterrupt
         at once. A rollout or an evaluation that waits for episodes to end can raise KeyboardInterrupt earlier, at
-        every 1,000th vector step. Several workers raise KeyboardInterrupt at the end of a rollout, without updates
-        on this rollout. Call `interrupt`, for example in the handler of another signal, to stop the training as
-        the first Ctrl-C does.
+        every 1,000th vector step. Several workers (see `join`) raise KeyboardInterrupt at the end of a rollout,
+        without updates on this rollout. Call `interrupt`, for example in the handler of another signal, to stop
+        the training as the first Ctrl-C does.
 
         Args:
             total_timesteps: Env steps of all sub-environments together. The training ends after the rollout that
@@ -242,15 +242,16 @@ class Agent:
             progress_bar: Whether to show progress: a live view in a terminal, plain lines elsewhere.
             log_dir: Folder for TensorBoard events, ``metrics.csv`` and ``config.yaml``; None writes nothing.
                 ``rl-rms report`` and ``rl-rms plot`` read this folder.
-            log_interval: Rollouts between two entries of the log. With None, PPO logs every rollout, and the other
-                algorithms log about 100 times in a training run and at least every 100 rollouts.
+            log_interval: Rollouts between two entries of the log. With None, PPO logs every rollout. The other
+                algorithms log at each 1 % of the env steps that the agent will have taken at the end, and at least
+                every 100 rollouts.
 
         Returns:
             The agent itself.
 
         Raises:
             ValueError: If ``total_timesteps`` or ``log_interval`` is not a whole number >= 1, or the agent has no
-                environment.
+                environment or cannot train in it.
             FloatingPointError: If a reward, an observation or a gradient is not finite, and ``on_nonfinite`` is
                 ``"raise"``.
             EnvError: If a sub-environment failed and was not restarted. A file saved after an EnvError has no
@@ -380,8 +381,8 @@ class Agent:
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is damaged or not an agent of this class, or the environment's spaces differ
-                from the saved ones.
+            ValueError: If the file is damaged or not an agent of this class, a needed ``policy`` or ``optimizer``
+                is missing, or the environment's spaces differ from the saved spaces.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
         arguments = checkpoint.constructor_arguments(

@@ -74,7 +74,7 @@ class CallbackList(Callback):
         return {name: of_class for name, of_class in states.items() if any(of_class)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load each callback's state by the callback's class and position.
+        """Load each callback's state, by class name and, within a class, in the callbacks' order.
 
         A callback without a saved state keeps its initial state.
 

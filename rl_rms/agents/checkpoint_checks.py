@@ -1,4 +1,4 @@
-"""Checks of a checkpoint's fields before an agent is built from them."""
+"""Checks of a checkpoint's fields before an agent loads them."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -243,7 +243,7 @@ def check_numbers(name: str, value: Any) -> None:
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             check_numbers(f"{name}.{key}", part)
     elif isinstance(value, int) and abs(value) >= 2**63:
-        raise ValueError(f"{name} must be below 2**63, got {_short(value)}")
+        raise ValueError(f"{name} must be below 2**63 in magnitude, got {_short(value)}")
 
 
 def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, name: str = "optimizer") -> None:
@@ -290,7 +290,7 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
 
 
 def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch.Tensor) -> tuple[int, ...]:
-    """The expected shape of a parameter's entry. An axis of length 1 in the example has the expected length 1."""
+    """The expected shape of a parameter's entry, given another parameter and its entry as an example."""
     sizes = list(itertools.zip_longest(example.shape, example_param.shape))
     if example.numel() == 1:
         return tuple(example.shape)
@@ -300,7 +300,7 @@ def _shape_like(example: torch.Tensor, example_param: torch.Tensor, param: torch
 
 
 def _kind(value: Any) -> type:
-    """A value's type for comparisons with loaded values. Files store tuples as lists, and may store 1.0 as 1."""
+    """A value's type for comparisons: a tuple counts as a list, an int as a float, a parameter as a tensor."""
     kinds: dict[type, type] = {int: float, tuple: list, torch.nn.Parameter: torch.Tensor}
     return kinds.get(type(value), type(value))
 

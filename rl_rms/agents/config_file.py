@@ -78,7 +78,7 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
         env: The environment.
         changing: The wrapper that makes the environment change; None without such a wrapper.
         num_envs: Number of sub-environments of all workers.
-        seed: Seed of the agent. A ``drift_seed`` that equals this seed is not written.
+        seed: Seed of the agent. A ``drift_seed`` that equals this seed becomes null.
 
     Returns:
         The keys: only ``id`` and ``num_envs`` without ``changing``, or if YAML cannot represent a schedule or the

@@ -30,12 +30,12 @@ class PolicyConfig:
             nature_cnn, or small_cnn if a side is below 36 pixels, or mlp if a side is below 3 pixels. Each image
             of a Dict has its own network. For your own encoder, give the import path of a torch module class. The
             class is called with the observation space.
-        hidden_sizes: Units of each hidden layer.
+        hidden_sizes: Units of each hidden layer of actor and critic.
         critic_hidden_sizes: Units of each hidden layer of the critic; null uses hidden_sizes.
         shared_trunk: Whether actor and critic share the hidden layers; each has its own last layer.
         activation: Non-linearity after each hidden layer.
-        norm: Normalization of each hidden layer before its activation: ``layer`` (LayerNorm) or ``batch``
-            (BatchNorm, with the batch's statistics in updates and running statistics for actions).
+        norm: Normalization of each hidden layer before its activation: ``none``, ``layer`` (LayerNorm) or
+            ``batch`` (BatchNorm, with the batch's statistics in updates and running statistics for actions).
         recurrent: The recurrent cell that actor and critic share: ``none``, ``gru`` or ``lstm``. The state is
             reset at the end of an episode. Gradients are propagated back to the beginning of a rollout.
         recurrent_size: Units of the recurrent cell.

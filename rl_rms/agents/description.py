@@ -62,7 +62,7 @@ def device_note(agent: TrainedAgent) -> str | None:
 
 
 def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) -> str | None:
-    """The optimizer's half-life in updates and env steps; None for an optimizer without a half-life."""
+    """Describe the optimizer's half-life; None for an optimizer without a half-life."""
     if not isinstance(optimizer, RMSprop):
         return None
     stated = optimizer.param_groups[0]["half_life"]

@@ -63,7 +63,9 @@ class EnvSession:
             ValueError: If there is no environment.
         """
         if self._collector is None:
-            raise ValueError("this agent has no environment to learn in; load it with env=...")
+            raise ValueError(
+                "this agent has no environment to learn in; give env=... when you make or load the agent"
+            )
         return self._collector
 
     @property
@@ -74,7 +76,9 @@ class EnvSession:
             ValueError: If there is no environment.
         """
         if self._env_state is None:
-            raise ValueError("this agent has no environment to learn in; load it with env=...")
+            raise ValueError(
+                "this agent has no environment to learn in; give env=... when you make or load the agent"
+            )
         return self._env_state
 
     @property
@@ -230,7 +234,8 @@ class EnvSession:
             return
         states = self._wrapper_states()
         if states and borrower.last_observations is None:
-            # Some wrappers, such as EpisodicLifeEnv of Stable-Baselines3, take steps when they begin an episode.
+            # With a restored state, some wrappers, such as EpisodicLifeEnv of Stable-Baselines3, begin an episode
+            # with a step, which needs an earlier reset.
             borrower.reset()
         try:
             borrower.wrapper_states = states
@@ -260,7 +265,7 @@ class EnvSession:
         return None if self.changing is None else int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:
-        """The environment's changes and restarts by TensorBoard tag."""
+        """Scalars of the environment's changes, and the number of restarts, by TensorBoard tag."""
         scalars = {} if self.changing is None else change_scalars(self.changing)
         if self._logs_restarts:
             scalars["env/num_restarts"] = float(self.collector.num_restarts)

@@ -37,7 +37,7 @@ class Evaluation:
 
     @property
     def success_rate(self) -> float:
-        """Share of successful episodes; NaN if the environment reports no successes."""
+        """Share of successful episodes; NaN if the environment reports neither success nor failure."""
         return float(self.successes.mean()) if len(self.successes) else math.nan
 
     @property
@@ -130,7 +130,7 @@ def evaluation_seed(seed: int) -> int:
 
 
 def _bases(env: VectorEnv) -> set[int]:
-    """The ids of the unwrapped vector environment and of its sub-environments in this process."""
+    """Python's ``id`` of the unwrapped vector environment, and of its sub-environments in this process."""
     base = env.unwrapped
     subs = base.envs if isinstance(base, SyncVectorEnv) else ()
     return {id(base), *(id(sub.unwrapped) for sub in subs)}

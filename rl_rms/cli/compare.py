@@ -34,7 +34,7 @@ class Row:
         returns: Interquartile mean of the group's scores.
         difference: Interquartile mean of the differences from the first group, paired by seed; None for the first
             group, and if no seeds match.
-        pairs: Number of pairs.
+        pairs: Number of seeds that occur in both groups.
         improvement: Probability that a run has a higher score than a run of the first group; None for the first
             group.
     """

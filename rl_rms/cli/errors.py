@@ -6,7 +6,7 @@ from importlib import import_module
 
 
 class UserError(Exception):
-    """Wrong input, or a failure that the user can fix. The message says what is wrong and how to fix it."""
+    """Wrong input, or a failure that the user can fix. The message says what is wrong and, if known, the fix."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

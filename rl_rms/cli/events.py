@@ -11,7 +11,7 @@ from rl_rms.cli.errors import UserError
 from rl_rms.cli.runs import Log
 
 _EPISODE = "charts/episodic_return"
-# Stable-Baselines3 and the agents of this library average returns over 100 episodes.
+# Stable-Baselines3, by default, and the agents of this library average returns over 100 episodes.
 _WINDOW = 100
 
 
@@ -21,7 +21,7 @@ class EventLog(Log):
 
     Attributes:
         library: ``Stable-Baselines3`` or ``CleanRL``.
-        name: The part of the folder's name that is equal for all seeds.
+        name: A name that is equal for all seeds: a part of the folder's name, or the parent's name.
         env_id: Environment id; None if the folder's name does not contain it.
         seed: Seed; None if neither the folder's name nor its parent's name contains it.
     """
@@ -40,8 +40,8 @@ def has_events(folder: Path) -> bool:
 def read_events(folder: Path) -> EventLog:
     """Read the returns of a Stable-Baselines3 or CleanRL run.
 
-    Stable-Baselines3 logs ``rollout/ep_rew_mean``, the mean of the last 100 episodes. CleanRL logs each episode as
-    ``charts/episodic_return``; for CleanRL, this function computes the mean of the last 100 episodes.
+    Stable-Baselines3 logs ``rollout/ep_rew_mean``, by default the mean of the last 100 episodes. CleanRL logs each
+    episode as ``charts/episodic_return``; for CleanRL, this function computes the mean of the last 100 episodes.
 
     Raises:
         UserError: If the events contain no episode returns.
@@ -78,7 +78,9 @@ def without_seed(name: str) -> str:
 
 
 def _name(folder: Path) -> tuple[str, str | None]:
-    """Return the part of a folder's name that is equal for all seeds, and the environment's id or None.
+    """Return a name of the run that is equal for all seeds, and the environment's id or None.
+
+    The name is the folder's name without the seed; if nothing is left, the parent's name.
 
     CleanRL names folders ``ENV__EXPERIMENT__SEED__TIME``; Stable-Baselines3 numbers its folders, ``A2C_1``,
     ``A2C_2``.

@@ -5,7 +5,7 @@ the agent, and returns metrics and the *direction*: the mean gradient, which the
 the root of the client's second moment. Client apps store their agents in folders, because Flower creates a new
 client app in every round.
 
-Flower is in the extra ``flower``; the simulation also needs Ray.
+The extra ``flower`` installs Flower, and Ray for the simulation.
 """
 
 import io

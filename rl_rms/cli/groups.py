@@ -56,7 +56,7 @@ class Group:
 
 
 def find_groups(words: Sequence[str]) -> list[Group]:
-    """Read runs, and group them by their configuration.
+    """Read runs, and group them by their configuration, or by the name in ``NAME=GLOB``.
 
     Raises:
         UserError: If a folder does not exist or contains no run, a run has no returns, or environments differ.

@@ -30,7 +30,7 @@ _SUMMARY: dict[str, type | tuple[type, ...]] = {
 
 
 def new_folder(runs_dir: Path, name: str, seed: int) -> Path:
-    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If it exists, append a number to the new name.
+    """Make the folder ``<runs_dir>/<name>/<date-time>-seed<seed>``. If it exists, append a number to the name.
 
     Raises:
         UserError: If the folder cannot be made.

@@ -97,7 +97,7 @@ def _restarts() -> int:
 
 
 def require_ray(extra: str, need: str, *modules: str) -> None:
-    """Check that an extra that includes Ray is installed. The arguments are as in `rl_rms.cli.errors.require`."""
+    """Check that an extra with Ray is installed. The arguments are as in `rl_rms.cli.errors.require`."""
     # Ray sends usage reports unless this variable is 0.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require(extra, need, *modules)

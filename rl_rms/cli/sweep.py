@@ -235,7 +235,7 @@ class _Ray:
     def __exit__(self, *raised: Any) -> None:
         try:
             if raised[0] is None:
-                # Without this wait, a worker that has begun a superfluous trial would leave it unfinished.
+                # A worker may have begun a trial that the sweep does not need. The wait lets it end the trial.
                 self._ray.get(self._running)
         finally:
             self._signals.__exit__(None, None, None)
@@ -283,9 +283,9 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """Compute each parameter's share of the variance of the trials' values (fANOVA).
+    """Compute each hyperparameter's share of the variance of the trials' values (fANOVA).
 
-    The result is empty if all values are equal, or if fewer than two parameters vary.
+    The result is empty if all values are equal, or if fewer than two hyperparameters vary.
     """
     import optuna
 
@@ -298,7 +298,7 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
 
 
 def _evaluator() -> Any:
-    """Make the evaluator of parameter importances, for the printed line and the plot."""
+    """Make the fANOVA evaluator for the printed importances and their plot."""
     import optuna
 
     return optuna.importance.FanovaImportanceEvaluator(seed=0)

@@ -54,7 +54,7 @@ class Tracking:
         steps: Env steps of the readings, shape ``(n,)``.
         updates: Updates of the readings.
         second_moment: Mean of v over all parameters.
-        squares: Mean of the squared gradients since the previous reading.
+        squares: Weighted mean of the squared gradients since the previous reading.
         half_life: The optimizer's half-life at the reading, in updates.
     """
 

@@ -92,8 +92,8 @@ def train(config: RunConfig, name: str) -> int:
         from rl_rms.agents.workers import Workers
 
         require_ray_train()
-        # Build the environment, the agent and the callbacks here first, because Ray would report their errors with
-        # tracebacks.
+        # Build the environment, the agent and the callbacks here first. The command reports errors of this process
+        # in one sentence, but not errors of Ray's workers.
         first_worker = Workers(0, config.scale.workers)
         env = make_env(config, first_worker)
         check_video(config, build(config, env, first_worker))
@@ -208,7 +208,8 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
         Exit status: 0, or 130 if the run was interrupted (143 by SIGTERM).
 
     Raises:
-        UserError: If an error of the environment or of other workers, or a non-finite number, ends the training.
+        UserError: If the environment or other workers fail, a parameter leaves its bounds, or a reward, an
+            observation or a gradient is not finite.
     """
     import torch
 

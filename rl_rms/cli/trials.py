@@ -113,7 +113,7 @@ def retry_stale(study: "optuna.Study") -> None:
 
 
 def counted(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
-    """Leave out superfluous trials, trials whose worker died, and second copies of a retried trial."""
+    """Leave out trials that the sweep does not need, trials whose worker died, and copies of retried trials."""
     kept = []
     retried = set[tuple[int, ...]]()
     for trial in trials:

@@ -48,8 +48,8 @@ class EnvConfig:
             ``domain_randomization``, ``learning_progress``, ``learnability``, ``prioritized_level_replay``,
             ``alp_gmm`` and ``teacher``.
         sharing: ``shared``: one clock counts the env steps of all sub-environments, and all see the same changes.
-            ``phase``: one clock, but each sub-environment has a different phase of the drift. ``independent``:
-            each sub-environment has its own clock and its own random numbers.
+            ``phase``: one clock, but each sub-environment is at a different phase of the schedules.
+            ``independent``: each sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations: a list of one or more of ``params`` (the targets' values), ``time``
             (the clock) and ``change`` (whether the regime has changed); null for none.
         drift_seed: Seed of the changes' random numbers, >= 0; null uses the run's seed.

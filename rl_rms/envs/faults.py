@@ -36,7 +36,7 @@ class EnvError(RuntimeError):
         mend: The remedy in words.
 
     Attributes:
-        when: Text about the step in which the sub-environments failed, such as `` in step 5``. The code that
+        when: Text about the step in which the sub-environments failed, for the message; empty until the code that
             counts the steps sets the text.
     """
 

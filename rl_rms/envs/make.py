@@ -63,7 +63,7 @@ def make_vec(
         vector_kwargs: Arguments of the vector environment, such as ``{"autoreset_mode": "SameStep"}``.
         wrappers: Wrappers around each sub-environment, the innermost first: names of Gymnasium's wrappers,
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
-            ``(name, arguments)``. The drift is applied inside the wrappers, or at the position of the entry
+            ``(name, arguments)``. The changes are applied inside the wrappers, or at the position of the entry
             ``"drift"``. The entries of ``observe`` are added outside the wrappers.
         **kwargs: Arguments of the environment. For the environments of `rl_rms.envs.mujoco`, ``num_threads`` has
             an effect only with ``"native"``.

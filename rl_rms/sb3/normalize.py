@@ -74,8 +74,7 @@ class VecNormalize(_VecNormalize):
     """Stable-Baselines3's ``VecNormalize`` with a half-life for the statistics of observations and rewards.
 
     With ``half_life=inf`` and ``on_jump="keep"``, the results equal the results of Stable-Baselines3's class up to
-    rounding errors.
-    `save` and `load` use pickle, as in Stable-Baselines3, so load only files that you trust.
+    rounding errors. `save` and `load` use pickle, as in Stable-Baselines3, so load only files that you trust.
 
     Args:
         venv: The vector environment.

@@ -161,7 +161,7 @@ class SharedClock(Clock):
 
     @property
     def readings(self) -> Ints:
-        """The same reading for each sub-environment."""
+        """The reading, repeated for each sub-environment, shape ``(num_envs,)``."""
         return np.full(self._indices.size, self.reading, dtype=np.int64)
 
     @property

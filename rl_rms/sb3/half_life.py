@@ -105,7 +105,7 @@ def _train_freq(model: OffPolicyAlgorithm) -> TrainFreq:
 
 
 class HalfLifeCallback(BaseCallback):
-    """Sets the half-life of a model's `rl_rms.RMSprop`, such as in env steps, and logs its diagnostics.
+    """Sets the half-life of a model's `rl_rms.RMSprop`, for example in env steps, and logs its diagnostics.
 
     A half-life in env steps has the same meaning for any number of environments, epochs or minibatches. The
     callback sets the half-life whenever training starts, also in a loaded model. Without the argument

@@ -43,7 +43,7 @@ class DomainRandomization(Curriculum):
 
     @property
     def difficulty(self) -> float:
-        """Always 1."""
+        """Always 1, because the ranges do not change."""
         return 1.0
 
     def _draw(self) -> tuple[Task, Any]:

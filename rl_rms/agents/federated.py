@@ -1,9 +1,9 @@
 """Federated reinforcement learning: clients with different environments train one policy and share no transitions.
 
 In every round the server sends the policy's parameters p to the participating clients. Client i takes some updates
-by plain gradient descent in its own environment and reports the direction ``g_i``, the mean gradient of these
-updates. The setting ``placement`` says who normalizes with RMSprop's second moment v, a decaying average of
-squares:
+by plain gradient descent in its own environment and reports the direction ``g_i``, the mean of the clipped
+gradients of these updates. The setting ``placement`` says who normalizes with RMSprop's second moment v, a
+decaying average of squares:
 
     server   p <- p - lr d / sqrt(v),  d = mean g_i,              v averages d*d         as in FedAdam
     pooled   p <- p - lr d / sqrt(v),  d = mean g_i,              v averages mean g_i*g_i
@@ -48,8 +48,8 @@ class Report:
     """A client's result of one round.
 
     Attributes:
-        direction: Mean gradient of the round's updates, by parameter name. With the placement ``client``, the mean
-            gradient is divided by ``sqrt(v_i) + eps``.
+        direction: Mean of the clipped gradients of the round's updates, by parameter name. With the placement
+            ``client``, this mean is divided by ``sqrt(v_i) + eps``.
         metrics: ``env_steps``, ``episodes`` and ``mean_return`` (nan without episodes).
     """
 
@@ -61,8 +61,8 @@ class Client:
     """A client that trains in its own environment.
 
     Args:
-        agent: The client's agent, built with ``torch.optim.SGD`` and ``normalize_observation=False``. `train` sets
-            the agent's learning rate.
+        agent: The client's agent, built with ``torch.optim.SGD``, a constant learning rate and
+            ``normalize_observation=False``. `train` sets the learning rate.
         config: The federation's settings.
 
     Attributes:

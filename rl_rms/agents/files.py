@@ -37,7 +37,7 @@ class TakenError(RuntimeError):
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write to a new file in the same folder, flush it to the disk, and rename it.
+    """Write a file atomically: write a new file in the same folder, flush it to the disk, and rename it.
 
     An earlier file stays complete until the new file is renamed. The new file has a random name and is created
     with ``O_EXCL``, so no link is followed, and two processes that write one path do not mix their contents.

@@ -114,11 +114,14 @@ class Learner(ABC):
     @property
     @abstractmethod
     def transitions_per_update(self) -> int | None:
-        """Number of transitions in the loss of an optimizer step, over all workers; None if the number varies."""
+        """Maximum number of transitions in the loss of an optimizer step, over all workers.
+
+        None if the number depends on the episodes, or for an agent without an environment.
+        """
 
     @property
     def steps_per_update(self) -> float | None:
-        """Env steps between two optimizer steps, over all workers; None if the number varies."""
+        """Env steps between two optimizer steps, over all workers; None as for `transitions_per_update`."""
         return self.transitions_per_update
 
     @abstractmethod
@@ -171,7 +174,7 @@ class Learner(ABC):
     def _learn(
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
-        """Take one optimizer step on the batch, unless the batch only evaluates the meta-gradient."""
+        """Take one optimizer step on the batch, unless the meta-gradient uses the batch only for evaluation."""
         if self.meta is not None and not self.meta.learns_from(batch.copied()):
             return Update({})
         metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
@@ -216,7 +219,11 @@ class Learner(ABC):
         return is_change
 
     def set_timescale(self, timescale: float) -> None:
-        """Set the timescale for ``half_life="match"``, in env steps, unless the user has set a timescale."""
+        """Set the timescale of the environment's change, for ``half_life="match"``, unless the user has set one.
+
+        Args:
+            timescale: The timescale in env steps.
+        """
         if self._takes_timescale and isinstance(self.optimizer, RMSprop):
             self.optimizer.timescale = Timescale(timescale, "steps")
 

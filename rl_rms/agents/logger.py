@@ -193,7 +193,7 @@ class Logger:
         return events
 
     def _add(self, entry: Callable[[EventFile], object]) -> None:
-        """Write an entry, or skip an entry that cannot be written."""
+        """Write an entry; skip an entry that cannot be written, with a warning for the first one."""
         if self.folder is None:
             return
         try:
@@ -224,7 +224,6 @@ class Logger:
         return events
 
     def _is_deleted(self) -> bool:
-        """Whether a file of the log has been deleted."""
         assert self._events is not None
         return not self._events.path.exists() or bool(self._columns and not self._csv.exists())
 

@@ -1,6 +1,6 @@
 """The loss of advantage actor-critic, ``-mean(A log pi) - ent_coef * mean(H) + vf_coef * mean((R - V)**2)``.
 
-A is the advantage, H the entropy of the action distribution, R the critic's target and V its value.
+A is the advantage, H the entropy of the action distribution, R the critic's target and V the critic's value.
 """
 
 import dataclasses
@@ -278,7 +278,7 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 
 
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
-    """The inputs of actor and critic, one row per observation: with an action, and without an action.
+    """The inputs of actor and critic in rows: for observations with an action, and for observations without.
 
     The observations after the last step and those in ``final_observations`` have no action. They only give
     bootstrap values, so their inputs have no autograd graph.

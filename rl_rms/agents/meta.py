@@ -51,10 +51,11 @@ class MetaGradient:
     Attributes:
         logs: Logarithms of the ratios of the adapted hyperparameters to their configured values.
         path: ``logs`` after each meta-gradient step.
-        scalars: The last J, the norm of its gradient, and the first group's hyperparameters, by TensorBoard tag.
-            ``meta/agreement/NAME`` is the running mean of the hyperparameter's gradients on evaluation rollouts,
-            divided by the root of their running mean square. The value is -1 or 1 if all gradients are equal, and
-            about 0 for noise. A positive value means that a smaller hyperparameter decreases the loss.
+        scalars: The last value of J, the norm of J's gradient, and the first group's hyperparameters, by
+            TensorBoard tag. ``meta/agreement/NAME`` is the running mean of the hyperparameter's gradients on
+            evaluation rollouts, divided by the root of their running mean square. The value is -1 or 1 if all
+            gradients are equal, and about 0 for noise. A positive value means that a smaller hyperparameter
+            decreases the loss.
         saved_bytes: Largest number of bytes that autograd has saved for a window's graph.
 
     Raises:
@@ -105,8 +106,9 @@ class MetaGradient:
     def learns_from(self, batch: Batch) -> bool:
         """Take the next batch, and return whether the policy learns from it.
 
-        After ``window`` updates, the next ``num_eval_rollouts`` batches evaluate the hyperparameters, and the
-        hyperparameters are adapted. Of the evaluation batches, the policy learns only from the last one.
+        After ``window`` updates, the next ``num_eval_rollouts`` batches evaluate the hyperparameters. With the
+        last of these batches, this method takes a meta-gradient step and begins a new window. The policy learns
+        from the last evaluation batch, but not from earlier evaluation batches.
 
         Args:
             batch: A batch of a rollout of the current policy. No other object may change the batch's arrays.
@@ -234,7 +236,7 @@ class MetaGradient:
         before = 0
         for update in self._window:
             # An update probably saves as many bytes as the previous update. The graph is cut before an update, so
-            # it always contains the last update.
+            # the graph always contains the last update.
             if saved.bytes + (saved.bytes - before) > limit:
                 params = {name: param.detach().requires_grad_() for name, param in params.items()}
                 states = {

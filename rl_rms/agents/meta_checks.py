@@ -52,7 +52,7 @@ def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]],
     for like, loaded in zip(groups, update["groups"], strict=True):
         check_options("meta.window.groups", loaded, like)
         check_numbers("meta.window.groups", loaded)
-        for name in ("momentum", "optimism"):  # they decide which entries the saved state has
+        for name in ("momentum", "optimism"):  # the momentum buffer and the previous update depend on them
             if loaded[name] != like[name]:
                 raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
     if not isinstance(update["state"], Tensor if is_recurrent else type(None)):

@@ -121,8 +121,9 @@ class ProgressCallback(Callback):
 
     By default, a terminal shows a live view of the env steps, the mean return of the last 100 episodes, a
     sparkline of the return, and the current half-life. For a changing environment, the view also
-    has a table with the returns and the half-life of each of the last five regimes. Outside a terminal, and in a
-    terminal that cannot move its cursor, the output is a plain line about every five seconds.
+    has a table with the returns and the half-life of each of the last five regimes. A regime is the period between
+    two abrupt changes. Outside a terminal, and in a terminal that cannot move its cursor, the output is a plain
+    line about every five seconds.
 
     JSON output has one object per line. The ``event`` of an object is ``start``, ``progress`` (once in ``every``
     rollouts), ``regime`` (at the end of each regime except the last) or ``end``. All objects have ``step`` (env

@@ -1,4 +1,7 @@
-"""Resets the optimizer's state, or shortens RMSprop's half-life, when the environment's regime changes."""
+"""Resets the optimizer's state, or shortens RMSprop's half-life, when the environment's regime changes.
+
+A regime is the period between two abrupt changes of the environment.
+"""
 
 from typing import Any
 

@@ -228,7 +228,7 @@ ALONE = Workers()
 
 
 class SharedRandomSource:
-    """Draws the random numbers of one worker's rows of a batch that all workers share.
+    """Draws random numbers for one worker's rows of a batch that all workers share.
 
     Every worker draws the random numbers of the full batch and keeps its own rows, so that a sub-environment gets
     the same random numbers for any number of workers.

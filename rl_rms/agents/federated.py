@@ -69,7 +69,7 @@ class Client:
         state: The client's second moment if the placement is ``client``; otherwise empty.
 
     Raises:
-        ValueError: If the agent has another optimizer, or a normalizer of observations.
+        ValueError: If the agent's optimizer is not ``torch.optim.SGD``, or the agent normalizes observations.
     """
 
     def __init__(self, agent: Agent, config: FederationConfig) -> None:
@@ -168,7 +168,7 @@ class Server:
         most_env_steps: Maximum env steps of a client in one round. `check` rejects a report with more env steps.
         state: Second moments by parameter name if the placement is ``server`` or ``pooled``; otherwise empty.
         round: Rounds so far.
-        rejected: Rejected reports so far.
+        rejected: Rejected reports so far, including unreadable reports.
     """
 
     params: Params

@@ -22,7 +22,7 @@ def check_direction(direction: Any, params: Mapping[str, Tensor]) -> None:
         params: The server's parameters by name.
 
     Raises:
-        ValueError: If a name, a shape or a dtype differs, or a value is not finite or too large.
+        ValueError: If a name, shape, dtype, layout or device differs, or a value is not finite or too large.
     """
     if not isinstance(direction, Mapping) or direction.keys() != params.keys():
         raise ValueError(f"direction must hold the {len(params)} parameters of the policy and no others")

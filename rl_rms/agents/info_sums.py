@@ -17,8 +17,8 @@ class InfoSums:
     """Adds up entries of ``info`` over the transitions of a vector environment.
 
     Args:
-        names: The entries. ``"episode.r"`` is the entry ``r`` of the dictionary ``info["episode"]``, unless
-            ``info`` itself has an entry of that name.
+        names: Names of the entries. ``"episode.r"`` is the entry ``r`` of the dictionary ``info["episode"]``,
+            unless ``info`` itself has an entry of that name.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

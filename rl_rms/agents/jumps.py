@@ -28,7 +28,7 @@ class JumpDetector:
     therefore measures the variance of block means. The detector averages over blocks with a half-life of 30
     blocks. ``m`` is the average of block means. ``b``, with the weight ``n``, is the average of the block means'
     squared deviations from ``m``. ``w`` is the average of the variances within blocks, including the new block.
-    From the third block after a restart, the detector fires if both conditions hold for a coordinate:
+    Once the averages contain two blocks, the detector fires if both conditions hold for a coordinate:
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
       Five blocks of variance ``(b + w) / 8`` are the prior.

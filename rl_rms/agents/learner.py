@@ -45,7 +45,7 @@ class Update:
 
     Attributes:
         metrics: The metrics of the loss and the gradient by TensorBoard tag.
-        num_nonfinite: Optimizer steps whose gradients were not finite.
+        num_nonfinite: Number of updates with non-finite gradients.
         has_jump: Whether the observation normalizer detected a jump and forgot earlier values.
     """
 
@@ -204,7 +204,7 @@ class Learner(ABC):
             ValueError: If there are several workers, and meta or batch normalization is set.
         """
         if not workers.alone and self.meta is not None:
-            raise ValueError("meta uses the rollouts of one process; leave it out, or train in one process")
+            raise ValueError("meta uses the rollouts of one process; leave meta out, or train in one process")
         if not workers.alone and self.config.policy.norm == "batch":
             raise ValueError(
                 'norm="batch" uses the batch of one process; use norm="layer", or train in one process'
@@ -333,7 +333,7 @@ class Learner(ABC):
     # -- saving -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights, and the state of the optimizer, the normalizers and the counters.
+        """The weights, the number of updates, and the state of everything else that an update changes.
 
         Raises:
             RuntimeError: If an optimizer step was interrupted, so that only some weights may have changed.

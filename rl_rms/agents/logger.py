@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EVALUATIONS = r"eval/mean_reward(/at_\d+)?"
-# Columns that the HParams tab shows first: hyperparameters and results.
+# Hyperparameters that the HParams tab shows first, and patterns of the tags that the tab shows as results.
 _FIRST = ("env", "half_life", "learning_rate", "seed")
 _RESULTS = (
     RETURN,

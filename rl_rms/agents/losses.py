@@ -280,8 +280,8 @@ def check_rows(name: str, rows: Tensor, num: int) -> None:
 def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tuple[Tree, Tree]:
     """The inputs of actor and critic in rows: for observations with an action, and for observations without.
 
-    The observations after the last step and those in ``final_observations`` have no action. They only give
-    bootstrap values, so their inputs have no autograd graph.
+    The observations after the last step and those in ``final_observations`` have no action. These observations
+    only give bootstrap values, so their inputs have no autograd graph.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))

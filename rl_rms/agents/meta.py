@@ -155,7 +155,7 @@ class MetaGradient:
                 self.logs[index].clamp_(math.log(shortest / stated), math.log(longest / stated))
 
     def state_rate(self, group: int, lr: float) -> None:
-        """Set the configured learning rate of a group, from a schedule."""
+        """Set a group's configured learning rate to the current value of its schedule."""
         if "lr" in self._stated[group]:
             self._stated[group]["lr"] = lr
 

@@ -56,7 +56,8 @@ def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]],
             if loaded[name] != like[name]:
                 raise ValueError(f"meta.window.groups.{name} must be {like[name]!r}, got {loaded[name]!r}")
     if not isinstance(update["state"], Tensor if is_recurrent else type(None)):
-        raise ValueError(f"meta.window.state does not fit the policy: got {update['state']!r}")
+        wanted = "a tensor" if is_recurrent else "None"
+        raise ValueError(f"meta.window.state must be {wanted} for this policy, got {update['state']!r}")
     for name, value in update["coefficients"].items():
         if not isinstance(value, (int, float)):
             raise ValueError(f"meta.window.coefficients.{name} must be a number, got {value!r}")

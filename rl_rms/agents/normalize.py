@@ -1,6 +1,7 @@
 """Normalizes rewards and observations by running statistics with a half-life.
 
-The statistics exclude reset frames, in every autoreset mode. Discounted returns restart at the end of an episode.
+The statistics exclude reset frames, in every autoreset mode, failed steps, and transitions with imputed values.
+Discounted returns restart at the end of an episode.
 """
 
 import math
@@ -88,8 +89,8 @@ class ForgettingMeanVariance(RunningMeanVariance):
 class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return ``R_t = gamma R_{t-1} + r_t``.
 
-    The return restarts with every episode. Reset frames are ignored. Scaled rewards are clipped to +-10. The mean
-    is not subtracted, because subtraction would change the optimal policy if episodes can end.
+    The return restarts with every episode. Scaled rewards are clipped to +-10. The mean is not subtracted, because
+    subtraction would change the optimal policy if episodes can end.
 
     Args:
         num_envs: Number of sub-environments.
@@ -125,14 +126,14 @@ class RewardNormalizer:
 
         Args:
             rewards: Shape ``(num_steps, num_envs)``.
-            valid: False for reset frames and imputed values, same shape.
+            valid: False for reset frames, failed steps and transitions with imputed values, same shape.
             done: Whether the transition was its episode's last, same shape.
             workers: The processes whose returns are merged.
 
         Returns:
             Scaled rewards, same shape.
         """
-        # A reset frame keeps the return, and the end of an episode restarts the return.
+        # A step that is not valid keeps the return, and the end of an episode restarts the return.
         is_whole = np.count_nonzero(valid) == valid.size
         decays = np.where(valid, self.gamma, 1.0)
         returns = rewards.astype(np.float64) if is_whole else np.where(valid, rewards, _ZERO)
@@ -218,8 +219,8 @@ class ObservationNormalizer:
 
         Args:
             observations: Shape ``(num_steps + 1, num_envs, *observation)`` or ``(num_steps, ...)``.
-            valid: False for observations of reset frames and of transitions with imputed values, shape
-                ``(num_steps, num_envs)``.
+            valid: False for reset frames, failed steps and transitions with imputed values, shape ``(num_steps,
+                num_envs)``.
             workers: The processes whose observations are merged.
         """
         if not self.frozen:

@@ -74,7 +74,7 @@ class Network:
         self._layers: list[tuple[Floats, Floats]] = []
 
     def room(self, shape: tuple[int, ...]) -> list[Floats]:
-        """Empty arrays for the outputs of every layer; ``shape`` is the inputs' shape without the last axis."""
+        """Make arrays for the outputs of every layer; ``shape`` is the inputs' shape without the last axis."""
         return [np.empty((*shape, layer.out_features), np.float32) for layer in self._linears]
 
     def look(self, num_rows: int) -> None:

@@ -115,7 +115,7 @@ class ActorCriticPolicy(nn.Module):
         Args:
             features: Features of the current observations, shape ``(batch, num_features)``.
             state: Recurrent state before the step, shape ``(batch, state_size)``; initially zeros.
-            start: Whether an episode begins, bool, shape ``(batch,)``. The state of a new episode is reset.
+            start: Whether an episode begins, bool, shape ``(batch,)``. A new episode begins with a state of zeros.
 
         Returns:
             The inputs of actor and critic, and the recurrent state after the step.

@@ -259,7 +259,7 @@ class ProgressCallback(Callback):
         return [*self._over, _RegimeSoFar(self._number, self._start, *means, self._half_life)]
 
     def returns_so_far(self, columns: int) -> list[float]:
-        """Mean returns of ``columns`` equally long parts of the training so far."""
+        """The mean return in each of ``columns`` equally long parts of the training so far."""
         edges = np.linspace(self._first, self._agent.num_timesteps, columns + 1).tolist()
         return [self._returns.mean(after, upto) for after, upto in pairwise(edges)]
 

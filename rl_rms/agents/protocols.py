@@ -40,7 +40,7 @@ class TrainedAgent(Protocol):
 
     @property
     def policy(self) -> nn.Module:
-        """The torch module."""
+        """The policy, a torch module."""
         ...
 
     @property

@@ -60,7 +60,7 @@ class Rollout:
             *observation)``.
         episodes: The episodes that ended, in order.
         masked: Transitions that contain an imputed value, same shape as ``valid``; None if there are none. The
-            loss ignores them.
+            loss ignores these transitions.
     """
 
     observations: Tree

@@ -30,7 +30,7 @@ Address = tuple[int, int, str]
 _SLOT = 1 << 18
 # Counters are on different cache lines.
 _LINE = 64
-# A waiting process checks the counters without a pause for this many seconds, and then sleeps between checks.
+# A waiting process only yields the CPU between checks of the counters for this many seconds, and then sleeps.
 _SPIN_SECONDS = 1e-3
 
 

@@ -32,7 +32,7 @@ class Trainer:
         actor: Chooses the actions.
         learner: Takes the optimizer steps.
         training: The counters. The loop advances them.
-        backend: The policy's backend.
+        backend: Computes actions and gradients.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Trainer:
             stops = callback.on_update(agent, logger) is False
 
     def _is_due(self, log_interval: int | None, before: int) -> bool:
-        """Whether the log gets an entry after a rollout.
+        """Whether the log gets an entry after a rollout other than the first and the last.
 
         Args:
             log_interval: As for `train`.

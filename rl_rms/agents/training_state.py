@@ -55,7 +55,7 @@ class TrainingState:
         return scalars
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters that a resumed training run continues."""
+        """The counters and the last episodes, for a resumed training run."""
         return {
             "num_timesteps": self.num_timesteps,
             "num_rollouts": self.num_rollouts,

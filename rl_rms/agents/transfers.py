@@ -1,7 +1,8 @@
 """Copies arrays to the policy's device, and scalars back to the CPU.
 
 The CPU waits for a GPU whenever the CPU reads a value from the GPU. An update therefore copies each array of a
-rollout to the GPU only once, from pinned memory and without waiting. An update reads all metrics together.
+rollout to the GPU only once, from pinned memory and without waiting. An update reads its metrics in one copy. PPO
+with ``target_kl`` also reads the KL divergence of each minibatch.
 """
 
 from collections.abc import Mapping, Sequence

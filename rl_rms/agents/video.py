@@ -79,7 +79,7 @@ class VideoCallback(Periodic):
         self._borrow_wrapper_states(agent)
 
     def act(self, agent: TrainedAgent, logger: Logger) -> bool | None:
-        """Record one episode."""
+        """Record one episode, write the video to the folder, and show it in TensorBoard."""
         self._recorder.name_prefix = f"step_{agent.num_timesteps:010d}"
         clock = agent.num_timesteps if self._has_clock else None
         self._borrow_wrapper_states(agent)
@@ -123,7 +123,7 @@ class VideoCallback(Periodic):
 
 
 def check_spaces(agent: TrainedAgent, env: gym.Env[Any, Any] | VectorEnv) -> None:
-    """Check that an environment's spaces are the agent's.
+    """Check that an environment has the agent's spaces.
 
     Raises:
         ValueError: If the environment's spaces differ from the agent's.

@@ -46,7 +46,7 @@ def second_moments(rho: float, deviations: torch.Tensor) -> list[float]:
 
 
 def draw_half_life(folder: Path) -> None:
-    """Draw the weights of past gradients in v, and v while gradients grow and shrink."""
+    """Draw the weights of past squared gradients in v, and v while gradients grow and shrink."""
     figure, (weights, stream) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained", width_ratios=(2, 3))
     ages = np.arange(201)
     deviations = torch.ones(3_000)

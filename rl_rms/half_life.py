@@ -58,7 +58,7 @@ def rho_from_half_life(half_life: float, updates: float = 1.0) -> float:
     """The decay factor over ``updates`` updates, ``rho = 2 ** (-updates / half_life)``.
 
     Args:
-        half_life: Number of updates after which a squared gradient's weight has halved, > 0.
+        half_life: Number of updates after which a squared gradient's weight has halved, in (0, 1e15].
         updates: Number of updates, >= 0; may be fractional.
 
     Returns:

@@ -1,12 +1,12 @@
 """Formulas for the half-life with the least tracking error, for several kinds of change of the tracked quantity.
 
-The tracking error of an exponential average is the sum of its noise and its lag. The noise is ``R / (2 theta)``,
-where R is the variance of one measurement and ``theta = h / ln 2`` is the time constant of the half-life h. The
-lag grows with theta, and depends on how the tracked quantity x changes. A stationary x has the semivariogram
-``gamma(k) = E[(x_t - x_{t-k})**2] / 2``. Then the lag is ``E[gamma(K)]``, where K is exponentially distributed
-with mean theta. The functions return the half-life with the least error, except `longest_half_life` and
-`tracking_error`. All half-lives and times are in updates. A half-life of ``inf`` means that forgetting only adds
-error.
+The tracking error of an exponential average is the sum of its noise and its lag. For ``theta >> 1``, the noise is
+``R / (2 theta)``, where R is the variance of one measurement and ``theta = h / ln 2`` is the time constant of the
+half-life h. The lag grows with theta, and depends on how the tracked quantity x changes. A stationary x has the
+semivariogram ``gamma(k) = E[(x_t - x_{t-k})**2] / 2``. Then the lag is ``E[gamma(K)]``, where K is exponentially
+distributed with mean theta. The functions return the half-life with the least error, except `longest_half_life`
+and `tracking_error`. All half-lives and times are in updates. A half-life of ``inf`` means that forgetting only
+adds error.
 
 For the second moment of gradients, x is ``ln sigma**2``, where ``sigma**2`` is the expected squared gradient. The
 signal S is the variance of x over time. The noise R is ``Var(g**2 / sigma**2)``; it is 2 for Gaussian gradients.

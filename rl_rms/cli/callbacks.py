@@ -47,7 +47,7 @@ def refuse_callbacks(callbacks: Any, command: str) -> None:
     if names:
         raise UserError(
             f"callbacks must be empty, because {command} does not call callbacks, got {', '.join(names)}; set "
-            "callbacks: [] in the configuration, or under fix"
+            "callbacks: [] in the configuration, or under the key fix of the sweep or federation"
         )
 
 

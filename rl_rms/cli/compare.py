@@ -170,8 +170,9 @@ def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
     """Write the comparison as Markdown, with aligned columns."""
     first = next(iter(tables.values()))
     text = (
-        f"Mean return of the last 100 episodes, env steps {begin:,.0f} to {end:,.0f}.\n"
-        f"Interquartile means over seeds, with 95 % intervals from {_FEWEST} seeds on.\n"
+        f"The table compares mean returns of the last 100 episodes, from env step {begin:,.0f} to {end:,.0f}.\n"
+        f"Returns and differences are interquartile means over seeds, with 95 % intervals if they have "
+        f"{_FEWEST} or more seeds.\n"
     )
     if len(first) > 1:
         text += f"The reference is {first[0].group}. Differences from it are paired by seed.\n"

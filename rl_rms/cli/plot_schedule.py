@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         type=str,
         metavar="SCHEDULE",
         help="A schedule such as '{sinusoid: {mean: 9.8, amplitude: 4, period: 20000}}', or a configuration: a "
-        "YAML file or the name of a packaged one.",
+        "YAML file or a packaged name.",
     )
     parser.add_argument(
         "--until",

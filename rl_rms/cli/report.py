@@ -185,7 +185,9 @@ def _of_log(log: "Run | EventLog") -> str:
         return "".join([*parts, _figure(curve, "Mean return of the last 100 episodes against env steps.")])
     followings = _followings(log)
     parts.append(_summary(log, [following for _, following in followings if following is not None]))
-    parts.append(_figure(curve, "Mean return of the last 100 episodes against env steps, and the environment."))
+    parts.append(
+        _figure(curve, "Mean return of the last 100 episodes and changes of the environment against env steps.")
+    )
     if any(log.series("normalizer/jumps")[1]):
         parts.append("<p>Dashed lines mark jumps at which the observation normalizer forgot earlier values.</p>")
     parts.append(_regimes(followings))
@@ -263,7 +265,8 @@ def describe_tracking(followings: Sequence[Following]) -> str:
         return "The log does not show how the second moment v tracked the squared gradients."
     states = [one.state for one in followings]
     text = ", ".join(f"{state} in {states.count(state)}" for state in get_args(State) if state in states)
-    return f"Of {len(states)} regimes with enough entries, v {text}. Tracking does not decide the return."
+    count = len(states)
+    return f"The log has enough entries for {count} regimes: v {text}. Tracking does not decide the return."
 
 
 def _summary(run: Run, followings: Sequence[Following]) -> str:

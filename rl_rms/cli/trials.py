@@ -79,8 +79,8 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
         raise UserError(f"cannot open the sweep's storage {storage}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OptunaError, SQLAlchemyError) as error:
         raise UserError(
-            f"the sweep's storage {storage} is damaged: {' '.join(str(error).split())}; put back a copy, or give "
-            "another --storage"
+            f"the sweep's storage {storage} is damaged or unusable: {' '.join(str(error).split())}; put back a "
+            "copy, or give another --storage"
         ) from error
     now = search.question()
     then = study.user_attrs.get("sweep")

@@ -101,7 +101,7 @@ def check_code(config: RunConfig, source: str, mend: str) -> None:
     named = named_code(config)
     if named:
         listed = ", ".join(f"{key} {path!r}" for key, path in named.items())
-        raise UserError(f"{source} names code that would be imported and run: {listed}; {mend}")
+        raise UserError(f"{source} names code that may be imported and run: {listed}; {mend}")
 
 
 def check_folder(config: RunConfig, folder: Path, command: str, *, trust: bool) -> None:

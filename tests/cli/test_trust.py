@@ -88,7 +88,7 @@ def test_run_folder_that_names_code_without_trust_raises(command, key, working_f
     assert main([command, "run"]) == 2
     said = capsys.readouterr().err
     assert "strangers" in said
-    for named in (key, "run names code that would be imported and run: ", f"rl-rms {command} run --trust"):
+    for named in (key, "run names code that may be imported and run: ", f"rl-rms {command} run --trust"):
         assert named in said
     assert not (working_folder / "imported").exists()
 

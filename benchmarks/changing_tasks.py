@@ -26,7 +26,7 @@ def steps_saved(episode: Episode) -> float:
 
 
 def goals(episode: Episode) -> float:
-    """100 for an episode that reached the goal, otherwise 0. The mean is the percentage of successes."""
+    """100 for an episode that reached the goal, otherwise 0; the mean over episodes is the success rate in %."""
     return 100.0 * (episode.ret > 0)
 
 

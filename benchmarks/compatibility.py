@@ -190,7 +190,7 @@ def drifts(row: Row) -> str:
 
 
 def _changed(row: Row, base: Any, target: str) -> float:
-    """Return the current value of a target plus 1 if it is a whole number, and times 1.1 otherwise."""
+    """Return a target's current value plus 1, or times 1.1 if the current value is not a whole number."""
     from rl_rms.envs.parameters import find_parameter
     from rl_rms.envs.parameters.registry import find_owner
 

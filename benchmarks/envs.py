@@ -3,10 +3,11 @@
 Run: python benchmarks/envs.py [--rounds 40] [--output benchmarks/results/envs.json]
 
 The environment is CartPole. A step of CartPole takes little time, so the share of a wrapper in the time is large.
-Each round steps all contenders of a group in the same order. The added time of a wrapper is the median over rounds
-of the difference between two times of the same round: with the wrapper, and without a wrapper. A slow phase of the
-machine usually affects both times. Single environments receive alternating actions and are reset when an episode
-ends. Times are CPU times, except for environments in worker processes, whose times are wall times.
+A group has environments of one kind, such as single environments, with different wrappers. Each round steps all
+environments of a group in the same order. The added time of a wrapper is the median over rounds of the difference
+between two times of the same round: with the wrapper, and without a wrapper. A slow phase of the machine usually
+affects both times. Single environments receive alternating actions and are reset when an episode ends. Times are
+CPU times, except for environments in worker processes, whose times are wall times.
 
 The benchmark measures NS-Gym (Keplinger et al., 2025) if this library is installed: ``pip install ns_gym``.
 """

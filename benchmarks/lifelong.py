@@ -14,7 +14,7 @@ arguments. All agents have 16 sub-environments. With the same seed, all contende
 not depend on normalizers or on changes of the reward scale:
 
 - CartPole: the episode's length, at most 500.
-- FrozenLake and MiniGrid: the percentage of episodes that reach the goal that gives the reward.
+- FrozenLake and MiniGrid: the percentage of episodes that reach the rewarded goal.
 - Acrobot: 500 minus the episode's length.
 - Pendulum: 2,000 plus the return.
 
@@ -174,7 +174,7 @@ THEIRS = {
 # A ratio to the best contender of Stable-Baselines3 needs the results of these two contenders on the task.
 NEEDED = ("SB3 A2C, VecNormalize", "SB3 PPO, VecNormalize")
 
-# Stable-Baselines3 with the arguments of the tuned agents of rl_rms, apart from optimizer and normalizers.
+# Stable-Baselines3 with the rollout and minibatch arguments of the tuned agents of rl_rms.
 MATCHED = {
     "SB3 A2C, VecNormalize, arguments of rl_rms": Contender("A2C", 2.1e-3, _A2C, vec_normalize=True),
     "SB3 PPO, VecNormalize, arguments of rl_rms": Contender("PPO", 9e-4, _PPO, vec_normalize=True),

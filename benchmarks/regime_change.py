@@ -246,7 +246,7 @@ def run(
 
     Args:
         seed: Seed of agent, environment and copies.
-        max_grad_norm: Norm at which the run clips gradients.
+        max_grad_norm: Norm at which the run clips gradients; None for no clipping.
         jump: Env step of the jump.
         window: The first measured update and the update that ends the run, relative to the jump.
         num_copies: Independent gradients per estimate.

@@ -28,7 +28,7 @@ class TRAC(torch.optim.Adam):
     """Adam whose total displacement from the initial parameters is scaled.
 
     Args:
-        params: Parameters, all of one group.
+        params: Parameters, which form a single group.
         **kwargs: Arguments of Adam.
 
     Attributes:

@@ -9,7 +9,7 @@ from rl_rms.optim.rule import State, gathered, largest_root, real, second_moment
 
 
 def total_norm(grads: list[Tensor]) -> float:
-    """The Euclidean norm of all gradients together, including the parts of a gradient in other processes."""
+    """The Euclidean norm of all gradients together, with all parts of distributed gradients."""
     if len(grads) == 1:
         return gathered(torch.linalg.vector_norm(grads[0])).item()
     return float(gathered(torch.nn.utils.get_total_norm(grads)))

@@ -62,7 +62,10 @@ class Matched(HalfLifeEstimator):
         return super().half_life
 
     def observe(self, grads: Tensor) -> None:
-        """Add a block to the semivariogram. Fit the signal at growing intervals, and after a new timescale."""
+        """Add a block to the semivariogram. Fit the signal at growing intervals.
+
+        The signal is also fitted if the timescale has changed by more than 5 % since the last fit.
+        """
         grads, known = known_gradients(grads)
         logs = grads.square().div_(known).log_()  # NaN, from 0 / 0, if the gradient is unknown
         if self._previous.shape != logs.shape:

@@ -155,7 +155,7 @@ def settle_states_(groups: list[dict[str, Any]], states: Mapping[Tensor, State])
 
 
 def make_capturable_(state: State, device: torch.device) -> None:
-    """Convert ``step`` and ``initial_weight`` to tensors. A captured graph cannot change Python numbers."""
+    """Move ``step`` and ``initial_weight`` to the device, as tensors. A captured graph cannot change numbers."""
     state["step"] = state["step"].to(device)
     state["initial_weight"] = torch.as_tensor(state["initial_weight"], dtype=torch.float64, device=device)
 

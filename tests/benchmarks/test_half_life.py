@@ -23,13 +23,13 @@ def test_every_contender_and_task_can_be_made(benchmark):
         assert len(benchmark.train("dynamics jumps", contender, 2e-3, seed=0, life=5_000)) == 1
 
 
-def test_on_the_lake_the_goal_counts_whatever_it_pays(benchmark):
+def test_score_on_frozen_lake_is_independent_of_the_reward_scale(benchmark):
     paid = [benchmark.Episode(ret, 9, 0, 90) for ret in (0.0, 1.0, 100.0)]
     assert [benchmark.TASKS["lake, reward x100"].score(one) for one in paid] == [0.0, 100.0, 100.0]
     assert benchmark.TASKS["reward x100"].score(paid[2]) == 9
 
 
-def told(benchmark, path, best, monkeypatch):
+def replace_training(benchmark, path, best, monkeypatch):
     """Replace training by a score that falls by 10 for each factor of 2 between the rate and the best rate."""
     calls = []
 
@@ -43,9 +43,9 @@ def told(benchmark, path, best, monkeypatch):
 
 
 @pytest.mark.parametrize("power", [-4, -1, 0, 3])
-def test_the_best_rate_is_climbed_to_and_its_neighbours_have_ten_seeds(benchmark, tmp_path, monkeypatch, power):
+def test_duel_trains_the_best_rate_and_its_neighbors_with_ten_seeds(benchmark, tmp_path, monkeypatch, power):
     best = 2e-3 * 2.0**power
-    calls = told(benchmark, tmp_path / "runs.jsonl", best, monkeypatch)
+    calls = replace_training(benchmark, tmp_path / "runs.jsonl", best, monkeypatch)
     benchmark.duel("stationary", "69")
     ten = {rate for rate, seed in calls if seed == 9}
     assert ten == {best / 2, best, 2 * best}
@@ -59,7 +59,7 @@ def test_the_best_rate_is_climbed_to_and_its_neighbours_have_ten_seeds(benchmark
     assert found[1].shape == (10, 40)
 
 
-def test_the_report_shows_the_tasks_that_all_contenders_were_trained_on(benchmark, tmp_path, monkeypatch, capsys):
+def test_report_shows_the_tasks_on_which_all_contenders_are_trained(benchmark, tmp_path, monkeypatch, capsys):
     pytest.importorskip("rliable")
     for name, file in (("RUNS", "runs.jsonl"), ("TABLE", "table.md"), ("FIGURE", "figure.png")):
         monkeypatch.setattr(benchmark, name, tmp_path / file)
@@ -81,7 +81,7 @@ def test_the_report_shows_the_tasks_that_all_contenders_were_trained_on(benchmar
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_documentation_shows_the_committed_differences():
+def test_documentation_shows_the_committed_differences():
     committed = (PATH.parent / "results" / "half_life.md").read_text()
     section = committed[committed.index("difference from") : committed.index("## Learning rates")]
     rows = [line for line in section.splitlines() if line.startswith("|")]

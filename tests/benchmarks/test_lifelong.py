@@ -78,7 +78,7 @@ def test_tasks_in_both_libraries_have_the_same_drift(benchmark, name):
         assert theirs.get_attr("parameters")[0] == ours.parameters
 
 
-def told(benchmark, monkeypatch, tmp_path, best=2.1e-3):
+def replace_training(benchmark, monkeypatch, tmp_path, best=2.1e-3):
     """Replace training by a score that falls with the distance from the best rate. rl_rms gets twice the score."""
     calls = []
 
@@ -99,7 +99,7 @@ def told(benchmark, monkeypatch, tmp_path, best=2.1e-3):
 
 
 def test_duel_of_a_tuned_contender_trains_ten_other_seeds_at_the_best_rate(benchmark, monkeypatch, tmp_path):
-    calls = told(benchmark, monkeypatch, tmp_path)
+    calls = replace_training(benchmark, monkeypatch, tmp_path)
     benchmark.duel("stationary", "SB3 A2C")
     reported = [(rate, seed) for _, rate, seed in calls if seed in benchmark.SEEDS]
     assert reported == [(2.1e-3, seed) for seed in benchmark.SEEDS]
@@ -109,7 +109,7 @@ def test_duel_of_a_tuned_contender_trains_ten_other_seeds_at_the_best_rate(bench
 
 
 def test_duel_of_a_contender_at_defaults_has_one_rate(benchmark, monkeypatch, tmp_path):
-    calls = told(benchmark, monkeypatch, tmp_path)
+    calls = replace_training(benchmark, monkeypatch, tmp_path)
     benchmark.duel("stationary", "SB3 PPO, defaults")
     assert calls == [("SB3 PPO, defaults", 3e-4, seed) for seed in benchmark.SEEDS]
 
@@ -126,9 +126,9 @@ def test_ordered_puts_the_first_tasks_by_contender_and_the_others_by_task(benchm
     ]
 
 
-def test_report_with_all_of_theirs_has_ratios_to_their_best(benchmark, monkeypatch, tmp_path, capsys):
+def test_report_with_all_contenders_of_sb3_has_ratios_to_their_best(benchmark, monkeypatch, tmp_path, capsys):
     pytest.importorskip("rliable")
-    told(benchmark, monkeypatch, tmp_path)
+    replace_training(benchmark, monkeypatch, tmp_path)
     for contender in (*benchmark.THEIRS, "rl_rms A2C, normalized"):
         benchmark.duel("stationary", contender)
     benchmark.duel("curriculum", "rl_rms A2C, normalized")
@@ -142,9 +142,9 @@ def test_report_with_all_of_theirs_has_ratios_to_their_best(benchmark, monkeypat
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_report_without_all_of_theirs_names_the_missing(benchmark, monkeypatch, tmp_path, capsys):
+def test_report_names_missing_contenders_of_sb3(benchmark, monkeypatch, tmp_path, capsys):
     pytest.importorskip("rliable")
-    told(benchmark, monkeypatch, tmp_path)
+    replace_training(benchmark, monkeypatch, tmp_path)
     for contender in benchmark.THEIRS:
         if contender not in ("SB3 PPO, TRAC", "SB3 PPO, defaults"):
             benchmark.duel("stationary", contender)
@@ -153,11 +153,11 @@ def test_report_without_all_of_theirs_names_the_missing(benchmark, monkeypatch, 
     assert "- stationary: SB3 A2C; not yet trained: SB3 PPO, defaults; SB3 PPO, TRAC\n" in table
 
 
-def test_report_without_their_tuned_agents_with_normalizers_has_no_reference(
+def test_report_without_tuned_sb3_agents_with_normalizers_has_no_reference(
     benchmark, monkeypatch, tmp_path, capsys
 ):
     pytest.importorskip("rliable")
-    told(benchmark, monkeypatch, tmp_path)
+    replace_training(benchmark, monkeypatch, tmp_path)
     for contender in ("rl_rms PPO, normalized", "SB3 A2C, VecNormalize"):
         benchmark.duel("stationary", contender)
     benchmark.report()

@@ -9,7 +9,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
 def test_env_steps_to_halve_interpolates_exponentially(benchmark):
-    # A decay from 1 to 1/4 in 20 env steps halves every 10. Linear interpolation would give 13.3 env steps.
+    # A decay from 1 to 1/4 in 20 env steps halves in 10 env steps. Linear interpolation would give 13.3 env steps.
     assert benchmark.env_steps_to_halve([100, 120], [1.0, 0.25]) == pytest.approx(10.0)
     assert benchmark.env_steps_to_halve([7, 10, 14], [8.0, 5.0, 4.0]) == pytest.approx(7.0)
 
@@ -35,7 +35,7 @@ def test_marker_reads_the_decay_of_the_optimizer_of_torch(benchmark):
 
 
 @pytest.mark.parametrize("algorithm", ["SB3 A2C", "rl_rms A2C"])
-def test_rho_half_life_grows_with_num_envs_and_a_stated_one_does_not(benchmark, algorithm, monkeypatch):
+def test_half_life_of_rho_grows_with_num_envs_but_half_life_in_steps_does_not(benchmark, algorithm, monkeypatch):
     monkeypatch.setattr(benchmark, "HALF_LIFE", 1000)
     few, many = (benchmark.Case(algorithm, num_envs) for num_envs in (4, 8))
     # -ln 2 / ln 0.99 is 68.97 updates of 5 steps in each environment. Resets do not count as env steps.

@@ -40,7 +40,7 @@ def test_records_read_lines_without_seconds(benchmark, tmp_path):
 
 
 @pytest.mark.parametrize("power", [-4, -1, 0, 3])
-def test_climb_finds_the_best_rate_and_tries_both_neighbours(benchmark, power):
+def test_climb_finds_the_best_rate_and_tries_both_neighbors(benchmark, power):
     tried = []
 
     def score(rate):
@@ -52,7 +52,7 @@ def test_climb_finds_the_best_rate_and_tries_both_neighbours(benchmark, power):
     assert len(tried) == len(set(tried))
 
 
-def test_stretches_by_hand(benchmark):
+def test_stretches_equal_hand_computed_values(benchmark):
     # Five regimes of eight bins; the first quarter of a regime is its first two bins.
     scores = np.zeros((1, 40))
     scores[0, :2] = 7.0  # the first regime follows no change

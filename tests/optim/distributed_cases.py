@@ -59,7 +59,7 @@ def weights(model) -> Weights:
 
 
 def zero(make, *, as_bucket_view) -> Weights:
-    # This import is not at the top of the file, because it warns of deprecated functions of torch.
+    # pytest also imports this file, and would report the deprecation warnings of this import as errors.
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     model = nn.parallel.DistributedDataParallel(network())

@@ -46,7 +46,7 @@ def test_schedules_of_jumps_are_constant_within_a_regime_only():
     ("statistic", "setting"),
     [("observations", "none"), ("observations", "2_000 steps"), ("rewards", "none"), ("RMSprop", "20 updates")],
 )
-def test_training_with_another_memory_has_another_episode_length(statistic, setting):
+def test_training_with_another_half_life_has_another_episode_length(statistic, setting):
     reference = training(0, SCALE, num_steps=2_048, **REFERENCE)["length"]
     assert training(0, SCALE, num_steps=2_048, **{**REFERENCE, statistic: setting})["length"] != reference
     assert training(0, SCALE, num_steps=2_048, **REFERENCE)["length"] == reference > 8

@@ -15,9 +15,9 @@ docs/images/half_life_returns.png. ``report`` needs the extra ``plots``.
 | entropy coefficient | 0.01, 0.05 with action flips | 0.02 |
 | score of an episode | its length | 100 if it reaches the goal, otherwise 0 |
 
-A2C normalizes neither observations nor rewards. The advantages have lambda 0.95. Gradients with a norm above 0.5
-are scaled down to the norm 0.5. A contender is a half-life, or another setting of the optimizer. With the same
-seed, all contenders have the same drift.
+A2C normalizes neither observations nor rewards. Generalized advantage estimation has lambda 0.95. Gradients with a
+norm above 0.5 are scaled down to the norm 0.5. A contender is a half-life, or another setting of the optimizer.
+With the same seed, all contenders have the same drift.
 
 For each contender and task, a hill climb by factors of 2 searches for the best learning rate. The climb uses three
 seeds that the tables do not use. The climb ends when neither neighbor of the best rate is better, or after nine

@@ -1,9 +1,9 @@
 """Faults of checkpoints: training runs killed while they save, truncated files, changed bits.
 
 - *kills*: A training run saves every four updates. SIGKILL ends the training at a random moment, and another
-  process continues from the newest checkpoint, until it is killed too. A kill counts as lost if the newest
-  readable checkpoint has fewer env steps than the last checkpoint that was reported as saved. At the end, the last
-  checkpoint must be bit-identical to the checkpoint of an uninterrupted training run.
+  process continues from the newest checkpoint. After the last kill, a process finishes the training. A kill counts
+  as lost if the newest readable checkpoint has fewer env steps than the last checkpoint that was reported as
+  saved. The last checkpoint must be bit-identical to the checkpoint of an uninterrupted training run.
 - *cuts*: A checkpoint is truncated at every byte of its header and at random bytes of the rest. A truncated file
   that can be read counts as lost.
 - *flips*: One random bit of a checkpoint is changed. A changed file that can be read with other contents counts as

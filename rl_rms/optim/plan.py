@@ -78,7 +78,7 @@ class Plan:
 
         Returns:
             The batches. None if a new plan is needed, because the parameters or states are other objects, the
-            layout of a gradient is different, or an option on which batches depend has another value.
+            layout of a parameter or gradient is different, or an option on which batches depend has another value.
 
         Raises:
             RuntimeError: If a gradient is sparse, or ``capturable`` is set for a parameter on a CPU.

@@ -111,7 +111,7 @@ def test_group_rmsprop_with_overflowing_squares_is_finite():
 
 
 @pytest.mark.parametrize("options", [{}, {"fused": False}, {"momentum": 0.5}, {"centered": True}])
-def test_second_moment_of_zero_gradients_is_never_subnormal(options):
+def test_second_moment_of_zero_gradients_becomes_0_instead_of_subnormal(options):
     (param,) = params = [nn.Parameter(torch.ones(2))]
     optimizer = RMSprop(params, lr=1e-3, half_life=2, **options)
     for step in range(768):

@@ -198,7 +198,7 @@ def _changed(row: Row, base: Any, target: str) -> float:
     env = find_parametrized(base.envs[0]).env
     parameter = find_parameter(*find_owner(env, target))
     if parameter is None:
-        raise ValueError("the target does not exist")
+        raise ValueError(f"{row.id} has no target {target!r}")
     value = parameter.value(find_owner(env, target)[0])
     return value + 1 if float(value).is_integer() else 1.1 * value
 

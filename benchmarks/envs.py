@@ -75,7 +75,7 @@ def singles() -> dict[str, Make]:
         "gymnasium's TimeAwareObservation": lambda: TimeAwareObservation(gym.make(ID)),
     }
     if find_spec("ns_gym") is None:
-        print("NS-Gym is not installed: pip install ns_gym")
+        print("NS-Gym is not installed, so it is not measured. To install it, run: pip install ns_gym")
         return found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -128,7 +128,10 @@ def env_steps_to_halve(clocks: Sequence[float], values: Sequence[float]) -> floa
     """
     half = values[0] / 2
     if values[-1] > half:
-        raise ValueError(f"values must fall to half of the first, {half:g}, got {values[-1]:g} as the last")
+        raise ValueError(
+            f"values must fall to half of the first value, {half:g}, got {values[-1]:g} as the last value; train "
+            "longer"
+        )
     share = math.log(values[-2] / half) / math.log(values[-2] / values[-1])
     return clocks[-2] + share * (clocks[-1] - clocks[-2]) - clocks[0]
 

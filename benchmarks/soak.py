@@ -320,7 +320,10 @@ def main() -> None:
     args.output.with_suffix(".md").write_text(table(readings, found))
     print(table(readings, found))
     if not (growth(readings).is_flat and all(one.is_within for one in found)):
-        raise SystemExit("resources grew, or the fast path is outside the tolerance")
+        raise SystemExit(
+            "the table must have a growth of at most 1 % in memory and 0 in files and threads, and deviations of "
+            f"the fast path of at most {TOLERANCE:g}"
+        )
 
 
 if __name__ == "__main__":

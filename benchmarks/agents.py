@@ -308,7 +308,8 @@ def measure_native(rounds: int, updates: int, output: Path) -> None:
         f"`python benchmarks/agents.py --native --rounds {rounds} --updates {updates}` measures these medians per "
         "second of CPU time in one thread, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ". The last column has ratios of wall times with two threads.\n\n"
+        + '. The column "engine limit" has the ratio if native env steps consisted of MuJoCo\'s functions only. '
+        + "The last column has ratios of wall times with two threads.\n\n"
         + f"{native_table(results)}\n"
     )
 
@@ -477,7 +478,8 @@ def main() -> None:
         "# Env steps per second of A2C training\n\n"
         f"`python benchmarks/agents.py --rounds {arguments.rounds}` measures these medians in one thread, with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ". The ratio divides the speed of rl_rms by the speed of Stable-Baselines3 in the same round.\n\n"
+        + ". The ratio divides the speed of rl_rms by the speed of Stable-Baselines3 in the same round. "
+        + 'The column "stepping only" has the speed of random actions without training.\n\n'
         + f"{table(results)}\n\n{sentence}\n"
     )
     arguments.output.with_suffix(".md").write_text(text)

@@ -190,7 +190,8 @@ def table(rows: list[dict[str, Any]], rounds: int) -> list[str]:
     """Format both tables as Markdown."""
     lines = [
         f"Microseconds of clip, step and zero_grad, as medians of {rounds} rounds. A column with a slash has",
-        "the ratio of the medians and, in brackets, the median of the ratios within rounds.",
+        "the ratio of the medians and, in brackets, the median of the ratios within rounds. The column 'calls'",
+        "is a lower limit of the time of rl_rms. `benchmarks/optimizer.py` describes the forms.",
         "",
         "| network | form | threads | rl_rms | calls | torch | torch foreach | torch / rl_rms "
         "| torch foreach / rl_rms |",

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/denormals.py [--rounds 30] [--output benchmarks/results/denormals.md]
 
-The gradients of a dead unit are 0, so its second moment halves in each half-life. From the value 1, the second
+The gradients of a dead unit are 0, so their second moment halves in each half-life. From the value 1, the second
 moment becomes subnormal after 126 half-lives. Rounding then prevents the decay to 0. CPUs compute several times
 more slowly with subnormal numbers. With its default arguments, `rl_rms.RMSprop` replaces subnormal second moments
 by 0 every 256 updates.

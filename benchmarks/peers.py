@@ -2,9 +2,9 @@
 
 Run: make peers, which builds a separate virtual environment; or python benchmarks/peers.py [--rounds 7]
 
-All agents have rollouts of 5 steps, make one optimizer step on all transitions of a rollout, have actor and critic
-with two layers of 64 tanh units each, and normalize neither observations nor rewards. Other hyperparameters, such
-as the learning rate, may differ. Env steps are divided by the CPU time of all threads. Compilation is not
+All agents have rollouts of 5 steps, and make one optimizer step on all transitions of a rollout. The actor and the
+critic have two layers of 64 tanh units each. No agent normalizes observations or rewards. Other hyperparameters,
+such as the learning rate, may differ. Env steps are divided by the CPU time of all threads. Compilation is not
 included. Each round measures all agents in turn. The table shows the median speed of each agent. In each round,
 the speed of rl_rms in the native environment is divided by the speed of each other agent. The table shows the
 medians and quartiles of these ratios over rounds.

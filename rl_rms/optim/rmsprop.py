@@ -59,8 +59,8 @@ class RMSprop(Optimizer):
 
     Args:
         params: Parameters, named parameters, or dictionaries of parameters with their own options.
-        lr: Learning rate, >= 0; may be a tensor with one element. None uses the preset's value, which "tf1" and
-            "optax" do not have.
+        lr: Learning rate, >= 0; may be a tensor with one element. None uses the value of the preset ``like``; the
+            presets "tf1" and "optax" have none.
         alpha: torch's name for ``rho``.
         eps: Constant added to the denominator, or to v under the root with ``eps_in_sqrt``, >= 0. None uses the
             preset's value.

@@ -11,7 +11,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "trainings.py"
 
 def test_bin_scores_of_empty_bins_are_those_of_the_bin_before(benchmark):
     episodes = [Episode(0.0, length, 0, at) for length, at in ((4, 11), (6, 20), (9, 41), (3, 55))]
-    # Bins have ten env steps. The first, third and fourth are empty. The last one includes later episodes.
+    # Bins have ten env steps. The first, third and fourth bins are empty. The last bin includes later episodes.
     scores = benchmark.bin_scores(episodes, lambda one: one.length, 10, 5)
     assert scores == [5.0, 5.0, 5.0, 5.0, 6.0]
 

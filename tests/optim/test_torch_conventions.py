@@ -1,4 +1,4 @@
-"""torch's generic tests of optimizers, for every kernel of `rl_rms.RMSprop`.
+"""Tests like torch's generic optimizer tests, for every kernel of `rl_rms.RMSprop`.
 
 Most tests have a scenario, which is run with torch's RMSprop and with `rl_rms.RMSprop` and must return the same
 values. If torch lacks an option, or keeps its state in half precision, the reference is the rule on single

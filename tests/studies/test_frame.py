@@ -27,7 +27,7 @@ def test_measure_runs_every_cell_with_every_seed():
 
 @pytest.mark.slow
 def test_measure_in_several_processes_gives_the_same_results():
-    # Other processes can import the measure of this study.
+    # This study is part of the package, so other processes can import its function measure.
     study = dataclasses.replace(load("curriculum"), cells=lambda quick: grid(rho=[0.9], ratio=[4.0, 0.25]))
     one, two = (run(study, seeds=2, processes=processes) for processes in (1, 2))
     assert one.values("updates", rho=0.9, ratio=0.25).min() > 20

@@ -263,7 +263,7 @@ def linear(start: float) -> Callable[[float], float]:
 
 
 def train_theirs(algorithm: str, id: str, seed: int, recipe: Recipe) -> tuple[list[float], list[float]]:
-    """Train Stable-Baselines3; return the same values as `train_ours`."""
+    """Train Stable-Baselines3; return the same kinds of returns as `train_ours`."""
     import stable_baselines3
     from stable_baselines3.common.callbacks import EvalCallback as TheirEvalCallback
     from stable_baselines3.common.env_util import make_vec_env

@@ -1,4 +1,4 @@
-"""Games: each player's optimizer minimizes the player's loss. A loss depends on all players' parameters.
+"""Games: each player's optimizer minimizes the player's loss. A loss may depend on all players' parameters.
 
 Simultaneous gradient steps may rotate around an equilibrium without converging. Alternating and extragradient
 steps damp the rotation (Gidel et al., "A variational inequality perspective on generative adversarial networks",

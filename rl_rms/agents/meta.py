@@ -267,7 +267,7 @@ class MetaGradient:
         return params, losses
 
     def _clipped(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Clip gradients to the optimizer's ``max_grad_norm``."""
+        """Clip gradients to the optimizer's ``max_grad_norm``, as a differentiable function."""
         max_norm = self._optimizer.guard.max_grad_norm
         if max_norm is None:
             return grads

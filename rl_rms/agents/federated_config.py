@@ -18,8 +18,8 @@ class FederationConfig:
         local_updates: Updates of each client in a round, >= 1. PPO also completes the updates on its last rollout.
         local_learning_rate: Learning rate of the clients' plain gradient descent, > 0.
         placement: Owner of RMSprop's second moment: ``server``, ``pooled``, ``client`` or ``none``. With
-            ``pooled``, the server averages the squares of the clients' directions instead of the square of their
-            mean.
+            ``server``, the second moment averages the square of the clients' mean direction; with ``pooled``, the
+            mean of the clients' squared directions.
         learning_rate: Learning rate of the server's step, > 0.
         half_life: Half-life of the second moment, in rounds, > 0.
         eps: Constant added to the root of the second moment, >= 0.

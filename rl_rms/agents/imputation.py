@@ -171,9 +171,9 @@ class Imputer:
             starts: Whether each observation begins an episode, shape ``(num_envs,)``.
 
         Returns:
-            The rewards, finals and observations without non-finite values, and a mask of the transitions in which
-            the observation before the step, the reward or the final observation was imputed; None if there are
-            none.
+            The rewards, finals and observations without non-finite values, and a mask. The mask marks the
+            transitions whose first observation, reward or final observation was imputed. Without such a
+            transition, the mask is None.
 
         Raises:
             NonfiniteError: If a value is not finite and ``on_nonfinite`` is ``"raise"``.

@@ -31,7 +31,7 @@ class JumpDetector:
     Once the averages contain two blocks, the detector fires if both conditions hold for a coordinate:
 
     - ``(block mean - m)**2 > 8**2 * (n b + 5 (b + w) / 8) / (n + 5)``: the deviation is unusually large.
-      Five blocks of variance ``(b + w) / 8`` are the prior.
+      The prior counts as five blocks with the variance ``(b + w) / 8``.
     - ``(block mean - m)**2 > 2**2 * (b + w)``: the deviation is larger than two standard deviations of the values.
 
     At a jump, the averages restart with the block in which the detector fires. The averages restart again with the

@@ -46,7 +46,7 @@ def supports(policy: nn.Module) -> TypeGuard[ActorCriticPolicy]:
     `NumpyBackend` supports float32 `ActorCriticPolicy` networks on a CPU, with at most 200,000 weights and
     Discrete or Box actions. Actor and critic must be multilayer perceptrons (`is_perceptron`) without common
     layers or weights. The policy must not have hooks, replaced methods, frozen or additional parameters, squashed
-    actions, a shared trunk, a recurrent cell, or another encoder than `Flatten` or `OneHot`.
+    actions, a shared trunk, a recurrent cell, or an encoder other than `Flatten` and `OneHot`.
     """
     if type(policy) is not ActorCriticPolicy or policy.squashes:
         return False

@@ -172,7 +172,7 @@ class Imputer:
 
         Returns:
             The rewards, finals and observations without non-finite values, and a mask. The mask marks the
-            transitions whose first observation, reward or final observation was imputed. Without such a
+            transitions with an imputed reward, final observation, or observation before the step. Without such a
             transition, the mask is None.
 
         Raises:

@@ -84,7 +84,7 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
     for one in state["objects"]:
         kind: Any = getattr(classes, one["class"], None)
         if not (isinstance(kind, type) and issubclass(kind, classes.WorldObj)):
-            raise ValueError(f"the class of an object must be a class of MiniGrid, got {one['class']!r}")
+            raise ValueError(f"the class of an object must be a WorldObj class of MiniGrid, got {one['class']!r}")
         made.append(object.__new__(kind))
     for own, one in zip(made, state["objects"], strict=True):
         vars(own).update({name: _unpack(value, made) for name, value in one["attributes"].items()})

@@ -252,8 +252,8 @@ def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -
     """
     if any(env.call("has_wrapper_attr", "schedules")):
         raise ValueError(
-            "the sub-environments are NonStationary already; give all changes to NonStationaryVector, or use the "
-            "vector environment without it"
+            "the sub-environments are NonStationary already; give all changes to NonStationaryVector, or leave "
+            "NonStationaryVector out"
         )
     if isinstance(env, SyncVectorEnv):
         env.envs = [

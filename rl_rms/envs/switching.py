@@ -113,7 +113,7 @@ def _set_task(env: Any, value: float) -> None:
     number = round(value)
     if not 0 <= number < len(env.envs):
         raise ValueError(
-            f"task must be one of 0 to {len(env.envs) - 1}, got {value:g}; keep its schedule in this range"
+            f"task must be from 0 to {len(env.envs) - 1}, got {value:g}; keep its schedule in this range"
         )
     env.task = number
 

@@ -110,8 +110,8 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._feedback = Feedback(schedules, curriculum, range(env.num_envs))
         if self._feedback.has_adversaries and sharing != "shared":
             raise ValueError(
-                "an adversarial_burst needs sharing='shared', because it reacts to the episodes of all "
-                f"sub-environments, got {sharing!r}"
+                f"sharing must be 'shared' with an adversarial_burst, got {sharing!r}; the burst reacts to the "
+                "episodes of all sub-environments"
             )
         arrays = self._targets[len(schedules) :] if sharing == "shared" else self._targets
         self._backend = make_backend(env, self._targets, arrays)
@@ -262,7 +262,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         if saved != (self._sharing, self.num_envs):
             raise ValueError(
                 f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, but this environment has "
-                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the same values"
+                f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the values of the state"
             )
         self._load_changes_state(state)
         tasks = np.array(state["tasks"], dtype=np.float64)

@@ -149,13 +149,16 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
             "register_parameter(..., low=..., high=...)"
         ) from cause
     if not tried:
-        raise ValueError(f"{target!r} of {owner} cannot be set: {refusal}") from refusal
+        raise ValueError(
+            f"{target!r} of {owner} cannot be set: {refusal}; make the attribute writable, or register a function "
+            "with register_parameter(..., set=...)"
+        ) from refusal
     values = ", ".join(f"{value:g}" for value in dict.fromkeys(tried))
     raise NoEffectError(
         f"changing {target!r} of {owner} changes nothing: with {values} instead of {before:g}, observations, "
         f"rewards, terminations and truncations stay the same in {ALL_STEPS} random steps, in episodes of up to "
-        f"{_longest_episode(parameter)}. {_hint(parameter)}",
-        f"{ALL_STEPS} random steps stay the same",
+        f"{_longest_episode(parameter)} steps. {_hint(parameter)}",
+        f"{ALL_STEPS} random steps give the same transitions",
     )
 
 

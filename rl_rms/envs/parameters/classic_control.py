@@ -38,7 +38,7 @@ def _derive_masses(env: Any) -> None:
 
 
 def _derived(env: Any) -> str:
-    return "it is derived from masscart, masspole and length"
+    return "it is computed from masscart, masspole and length; change one of these parameters"
 
 
 for _class, _batched in ((_CARTPOLE + "CartPoleEnv", False), (_CARTPOLE + "CartPoleVectorEnv", True)):
@@ -60,7 +60,7 @@ def _set_torque(env: Any, torque: float) -> None:
 
 
 def _only_drawn(env: Any) -> str:
-    return "it only affects rendering; LINK_COM_POS_2 and LINK_MASS_2 affect the motion"
+    return "it only affects rendering; change LINK_COM_POS_2 or LINK_MASS_2, which affect the motion"
 
 
 # Acrobot's parameters are class attributes. A value set on an instance does not affect other environments.

@@ -1,4 +1,4 @@
-"""Issues each warning at most once per object, even if Python's warning filters allow repetitions."""
+"""Issues each warning at most once per `Notices` object, even if Python's warning filters allow repetitions."""
 
 import warnings
 

@@ -23,7 +23,7 @@ class BoxTransform:
     Args:
         targets: The targets of the Box.
         space: The Box.
-        draws: The random numbers.
+        draws: The source of random numbers.
         is_batch: Whether observations are batches, shape ``(num_envs, *observation)``.
 
     Attributes:

@@ -24,7 +24,7 @@ class Observer:
     ==========  ====================================================================================
     params      the value of each target for the next transition
     time        the clock divided by ``timescale``; in env steps if ``timescale`` is infinite
-    change      1 if `NonStationary` counted a regime change since the last observation, else 0
+    change      1 if ``info["rl_rms.regime"]`` has changed since the last observation, else 0
     ==========  ====================================================================================
 
     Args:

@@ -1,4 +1,4 @@
-"""A clock that distributes the sub-environments over the phases of one drift."""
+"""A clock whose sub-environments follow the same schedules at evenly spaced phases."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 
 
 class PhaseClocks(SharedClock):
-    """One clock for all sub-environments, which see the same drift at evenly spaced phases.
+    """One clock for all sub-environments, which follow the same schedules at evenly spaced phases.
 
     In sub-environment ``i`` of the ``n`` of all processes, each target is ahead of the clock by ``i / n`` of the
     target's cycle. For a target without a cycle, the timescale replaces the cycle. A target with an infinite

@@ -12,8 +12,8 @@ class RewardTransform:
     """Transforms one reward or a batch, see `rl_rms.envs.transforms.reward`.
 
     Args:
-        targets: The targets.
-        draws: The random numbers.
+        targets: The targets ``reward.*``.
+        draws: The source of random numbers.
         is_batch: Whether rewards are batches, shape ``(num_envs,)``.
 
     Attributes:

@@ -8,7 +8,7 @@ from rl_rms.envs.checks import check_int
 
 
 def first_seed(seed: int | None) -> int:
-    """Check the seed of a drift, or draw a random seed for None.
+    """Check the seed of non-stationary changes, or draw a random seed for None.
 
     Raises:
         ValueError: If the seed is not a whole number >= 0.

@@ -145,7 +145,7 @@ class SubEnvs(Backend):
         """Make the ``ending`` sub-environments truncate their episodes in the next step."""
         rows = self._rows(columns)
         self._put("parameter_upcoming", [row if ends else None for row, ends in zip(rows, ending, strict=True)])
-        # The sub-environments set the values themselves.
+        # The ending sub-environments will set new values themselves, so the current values are no longer known.
         self._columns = (None,) * len(columns)
 
     def snapshot(self) -> Any:

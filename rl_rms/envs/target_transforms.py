@@ -28,7 +28,7 @@ class TargetTransforms:
         reward: The transform of rewards; None without targets ``reward.*``.
         observation: The transform of observations; None without targets ``observation.*``.
         action: The transform of actions; None without targets ``action.*``.
-        draws: The random numbers.
+        draws: The source of random numbers.
         has_noise: Whether the targets need random numbers at each env step.
         is_drawn: Whether any target needs random numbers. If so, the noise key of ``draws`` must be set before a
             transition.

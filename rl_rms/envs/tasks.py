@@ -186,9 +186,9 @@ TASKS: dict[str, Task] = {
     # -- protocols --------------------------------------------------------------------------------------------
     **{
         f"Offset{name}-v0": Task(
-            "From env step 100,000 on, an offset with the standard deviation 2 in each component is added to the "
-            "observations, and drawn again every 100,000 env steps, similar to Muppidi, Zhang and Yang (TRAC, "
-            "NeurIPS 2024).",
+            "From env step 100,000 on, observations have an offset with the standard deviation 2 in each "
+            "component. The offset is drawn again every 100,000 env steps, similar to Muppidi, Zhang and Yang "
+            "(TRAC, NeurIPS 2024).",
             base,
             {
                 "observation.offsets": {"step": {"before": 0.0, "after": 2.0, "at": 100_000}},

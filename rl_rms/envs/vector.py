@@ -54,7 +54,7 @@ class NonStationaryVector(Changing, VectorWrapper):
             the same vector step are recorded in the order of their sub-environments. With SAME_STEP autoreset, the
             first observation of an episode still uses the values of the previous episode.
         sharing: ``"shared"``: one clock counts the env steps of all sub-environments, and all see the same values.
-            ``"phase"``: one clock, but the sub-environments have evenly spaced phases of the drift.
+            ``"phase"``: one clock, but the sub-environments follow the schedules at evenly spaced phases.
             ``"independent"``: each sub-environment has its own clock and its own random numbers.
         observe: Additions to the observations, as in `NonStationary`.
         seed: Seed of the drift, for the random numbers of schedules and transforms, >= 0. None uses the seed of

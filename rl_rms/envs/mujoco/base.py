@@ -2,8 +2,8 @@
 
 Each sub-environment is a Gymnasium environment with its own model and data. MuJoCo releases Python's global
 interpreter lock during a step, so several threads step several sub-environments at once. `MujocoVectorEnv` does
-not use ``mujoco.rollout``, which does not return the warm start of the constraint solver. Without the warm start,
-the trajectories differ from Gymnasium's trajectories.
+not use ``mujoco.rollout``, because this function does not return the warm start of the constraint solver. Without
+the warm start, the trajectories differ from Gymnasium's trajectories.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Specifications of registered environments."""
+"""Finds specifications of registered environments, and adds rl_rms's native vector environments to them."""
 
 import copy
 import importlib

@@ -279,7 +279,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._set()
 
     def _begin(self, beginning: Mask) -> None:
-        """Begin to count the episodes, and get their tasks from the curriculum; nothing if the clock is frozen."""
+        """Unless the clock is frozen, begin to count the episodes, and get their tasks from the curriculum."""
         if self._feedback.is_needed and not self._clock.is_frozen:
             self._feedback.begin(np.flatnonzero(beginning).tolist())
 

@@ -1,4 +1,4 @@
-"""Finds Gymnasium's wrappers by name, others by import path or as functions, and checks their arguments."""
+"""Finds Gymnasium's wrappers by name and other wrappers by import path, and checks the wrappers' arguments."""
 
 import copy
 import difflib
@@ -106,7 +106,7 @@ def check_config(key: str, wrappers: Any) -> None:
     """Check the wrappers of a configuration, without importing a user's module.
 
     Args:
-        key: Name of the wrappers in errors.
+        key: Name of the list in errors.
         wrappers: A list of names, of dictionaries ``{name: arguments}`` and at most one ``"drift"``.
 
     Raises:
@@ -186,7 +186,7 @@ def _find(place: str, name: str) -> Callable[..., gym.Env[Any, Any]]:
 
 
 def _arguments(name: str, wrapper: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the arguments of a wrapper, and convert lists to tuples or arrays as its annotations require.
+    """Check the arguments of a wrapper, and convert lists to tuples or arrays as the annotations require.
 
     Raises:
         ValueError: If an argument is unknown, or an argument without a default is missing.

@@ -110,8 +110,8 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._feedback = Feedback(schedules, curriculum, range(env.num_envs))
         if self._feedback.has_adversaries and sharing != "shared":
             raise ValueError(
-                f"sharing must be 'shared' with an adversarial_burst, got {sharing!r}; the burst reacts to the "
-                "episodes of all sub-environments"
+                f"an adversarial_burst needs sharing='shared', got {sharing!r}; the burst reacts to the episodes "
+                "of all sub-environments"
             )
         arrays = self._targets[len(schedules) :] if sharing == "shared" else self._targets
         self._backend = make_backend(env, self._targets, arrays)

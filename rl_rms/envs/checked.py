@@ -176,7 +176,8 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
             raise ValueError(f"{name} must have shape {space.shape}, the shape of its space {space}, got {got}")
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
             raise ValueError(
-                f"{name} must be of dtype {space.dtype}, the dtype of its space {space}, got {array.dtype}"
+                f"{name} must have a dtype that can be cast to {space.dtype}, the dtype of its space {space}, got "
+                f"{array.dtype}"
             )
         if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
             raise ValueError(f"{name} must be a value of {space}, got {shown(observation)}")

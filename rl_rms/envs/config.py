@@ -144,5 +144,5 @@ def check_observe(observe: str | Sequence[str], name: str = "observe") -> tuple[
     words = (observe,) if isinstance(observe, str) else tuple(observe)
     known = get_args(Observe)
     if not words or len(set(words)) < len(words) or not set(words) <= set(known):
-        raise ValueError(f"{name} must be one or several of {', '.join(known)}, got {observe!r}")
+        raise ValueError(f"{name} must be one or more of {', '.join(known)}, each at most once, got {observe!r}")
     return words

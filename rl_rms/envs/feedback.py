@@ -109,7 +109,7 @@ class Feedback:
             episodes: Whether to restore the returns and lengths of the episodes in progress; False sets them to 0.
 
         Raises:
-            ValueError: If the state has another curriculum or other adversaries.
+            ValueError: If the state was saved with another curriculum or with adversaries of other targets.
         """
         if (self.curriculum is None) != (state["curriculum"] is None):
             with_or_without = "without" if state["curriculum"] is None else "with"
@@ -119,9 +119,9 @@ class Feedback:
             )
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
-                f"the state was saved with adversaries of {sorted(state['adversaries']) or 'nothing'}, but this "
-                f"environment has adversaries of {sorted(self._adversaries) or 'nothing'}; make the environment "
-                "with the adversaries of the saved state"
+                f"the state was saved with adversarial_burst for {sorted(state['adversaries']) or 'no target'}, but "
+                f"this environment has adversarial_burst for {sorted(self._adversaries) or 'no target'}; make the "
+                "environment with the schedules of the saved environment"
             )
         if self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])

@@ -1,6 +1,6 @@
 """Environments that change for Stable-Baselines3: a VecEnv around `rl_rms.envs.NonStationaryVector`.
 
-`make_vec_env` makes a vector of environments, which share one clock by default. A single
+`make_vec_env` makes a vector environment, whose sub-environments share one clock by default. A single
 `rl_rms.envs.NonStationary` needs no conversion, because Stable-Baselines3's algorithms accept it.
 """
 
@@ -196,7 +196,7 @@ class NonStationaryVecEnv(VecEnv):
 
 
 class ChangeCallback(BaseCallback):
-    """Logs the changes of environments at the end of every rollout.
+    """Logs how environments change, at the end of every rollout.
 
     The callback logs each parameter's mean over the environments as ``env/<target>``, and the highest regime as
     ``env/regime``. ``env/timescale`` is the shortest timescale, if it is finite, in env steps of all environments
@@ -241,7 +241,7 @@ def make_vec_env(
     vectorization_mode: str = "sync",
     **kwargs: Any,
 ) -> VecMonitor:
-    """Make a vector of environments that change, for Stable-Baselines3.
+    """Make a vector environment that changes over time, for Stable-Baselines3.
 
     Args:
         id: See `rl_rms.envs.make_vec`.

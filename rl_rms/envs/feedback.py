@@ -119,9 +119,9 @@ class Feedback:
             )
         if set(state["adversaries"]) != set(self._adversaries):
             raise ValueError(
-                f"the state was saved with adversarial_burst for {sorted(state['adversaries']) or 'no target'}, but "
-                f"this environment has adversarial_burst for {sorted(self._adversaries) or 'no target'}; make the "
-                "environment with the schedules of the saved environment"
+                f"the state was saved with adversarial_burst for {sorted(state['adversaries']) or 'no target'}, "
+                f"but this environment has adversarial_burst for {sorted(self._adversaries) or 'no target'}; make "
+                "the environment with the schedules of the saved environment"
             )
         if self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])

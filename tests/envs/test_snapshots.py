@@ -212,7 +212,7 @@ def test_load_with_other_adversaries_raises():
     with_one, without = (NonStationary(gym.make("CartPole-v1"), one) for one in (changes, {}))
     for env in (with_one, without):
         env.reset(seed=0)
-    with pytest.raises(ValueError, match=naming("adversaries", "['force_mag']", "nothing")):
+    with pytest.raises(ValueError, match=naming("adversarial_burst", "['force_mag']", "no target")):
         without.load_state_dict(with_one.state_dict())
 
 

@@ -185,7 +185,7 @@ def check_wrappers(states: Sequence[Mapping[str, Any]], names: Names) -> list[in
     own = [name for name, has_state in names if has_state]
     raise OtherWrappersError(
         f"the state was saved with the wrappers {saved}, but this environment has {own}; make the environment "
-        "with the saved wrappers, in the saved order"
+        "with the same wrappers, in the same order"
     )
 
 

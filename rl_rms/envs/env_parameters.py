@@ -101,5 +101,5 @@ def _unknown(owner: Any, name: str, target: str, others: Iterable[str]) -> str:
     else:
         problem = f"{type(owner).__name__} has no {target!r} to change"
         if target[:1].isupper() and "." in target:
-            problem += ", and no wrapper inside the drift has this name"
+            problem += ", and no wrapper of this name is inside the drift"
     return f"{problem}; {meant}the possible targets are {', '.join(offered)}"

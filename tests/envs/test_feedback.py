@@ -80,7 +80,7 @@ def test_load_state_dict_with_episodes_continues_their_count(episodes, expected)
     [
         (Feedback({}, None), Feedback({}, teacher()), ("without a curriculum",)),
         (Feedback({}, teacher()), Feedback({}, None), ("with a curriculum",)),
-        (Feedback({"a": BURST}, None), Feedback({}, None), ("['a']", "nothing")),
+        (Feedback({"a": BURST}, None), Feedback({}, None), ("['a']", "no target")),
     ],
 )
 def test_load_state_dict_of_another_kind_names_the_difference(saved, loads, named):

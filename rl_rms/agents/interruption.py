@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends a training run after the updates on the current rollout, the second at once."""
+"""Ctrl-C in a training run: the first asks the run to end, the second raises KeyboardInterrupt at once."""
 
 import os
 import signal

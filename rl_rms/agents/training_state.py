@@ -24,7 +24,7 @@ class TrainingState:
         target_timesteps: The current `learn` ends after the rollout that reaches this number of env steps.
         episodes: The last 100 finished episodes.
         new_episodes: The episodes that finished in the last rollout.
-        is_interrupted: Whether the training should end after the updates on the rollout in progress.
+        is_interrupted: Whether `learn` should raise KeyboardInterrupt; see `Agent.interrupt` for the moment.
     """
 
     num_timesteps: int = 0

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: their exit statuses, and a clean end of the training after the updates on a rollout."""
+"""SIGINT and SIGTERM: their exit statuses, and a clean end of the training after a rollout."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def sigterm_raises() -> Iterator[None]:
 def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
     """Call `Agent.interrupt` at the first SIGINT or SIGTERM.
 
-    The training then ends after the updates on the current rollout. A second signal ends the process.
+    The training then ends as `Agent.interrupt` describes. A second signal ends the process.
 
     Yields:
         The received signals.

@@ -12,14 +12,15 @@ import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 
-# Tests that a shell starts in the background ignore Ctrl-C, and so do their child processes.
+# A shell starts background processes with SIGINT ignored, and child processes inherit this setting.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Flower and Ray write into the home folder otherwise. They read these variables on import and in child processes.
 os.environ.setdefault("FLWR_HOME", str(Path(__file__).parents[1] / ".pytest_cache" / "flower"))
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-# Examples are the same in every run. `make fuzz` draws many new ones and keeps those that fail.
+# By default, the examples are the same in every run. `make fuzz` draws many new examples, and Hypothesis stores
+# failing examples in its folder.
 hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=25)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile("default")
@@ -45,4 +46,4 @@ def pytest_collection_modifyitems(items):
     """
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:
-        raise pytest.UsageError(f"{unstable[0]} holds an address; give the parametrization ids")
+        raise pytest.UsageError(f"the test name {unstable[0]} has a memory address; pass ids= to parametrize")

@@ -21,9 +21,10 @@ class LostError(Exception):
 
 
 class Faulty(gym.Env):
-    """Counts steps in episodes of 4, and fails at step number ``at`` over all episodes, or at a reset.
+    """Counts steps in episodes of 4, and fails at step ``at`` over all episodes, or at reset number ``at_reset``.
 
-    The observation is (steps in the episode, a random number, level). The reward is ``level``.
+    The observation is (steps in the episode, a random number, level). The reward is ``level``. ``how`` names the
+    kind of failure; any other word gives an observation of a wrong shape.
     """
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)

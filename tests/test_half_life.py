@@ -164,7 +164,7 @@ def test_parse_error_names_match_and_auto_if_they_are_allowed(spec, kind):
         parse_half_life(spec)
 
 
-# Valid spellings, similar texts, and any text.
+# Any text, and texts in the form of a half-life, valid or invalid.
 TEXTS = st.one_of(
     st.text(),
     st.from_regex(

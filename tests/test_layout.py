@@ -15,7 +15,7 @@ COVERED = {
     "agents/numpy_network.py": BOTH_BACKENDS,
     "agents/protocols.py": INTERFACE,
     "envs/backend.py": INTERFACE,
-    "envs/keys.py": "names alone",
+    "envs/keys.py": "only names",
     "envs/schedules/derived.py": "tests/envs/schedules/test_algebra.py tests the schedules that derive from it",
     "optim/kernels/foreach.py": EVERY_KERNEL,
     "optim/kernels/kernel.py": INTERFACE,

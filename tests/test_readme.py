@@ -89,7 +89,7 @@ def is_small(config, *overrides):
 
 
 def configure(words):
-    """Read the configuration of a torchrun training."""
+    """Read the configuration of a training run with torchrun."""
     config, *overrides = words[words.index("train") + 1 :]
     read_config(config, overrides)
 

@@ -31,7 +31,7 @@ def short_episodes(id, num_envs=3):
 
 
 def collected(theirs):
-    """Let a Stable-Baselines3 agent collect a rollout, and convert it."""
+    """Let a Stable-Baselines3 agent collect a rollout, and convert the rollout."""
     env, num_steps, finals = theirs.env, theirs.n_steps, {}
     step_wait, count = env.step_wait, 0
 

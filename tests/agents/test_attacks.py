@@ -15,7 +15,7 @@ SAME_STEP = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "
 
 
 class LinearPolicy(nn.Module):
-    """Action 0 has the score ``x0 - 2 x1 + 0 x2 + 3 x3``, action 1 the score 0."""
+    """Action 0 has the logit ``x0 - 2 x1 + 0 x2 + 3 x3``, action 1 the logit 0."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ def attacked(strength, *, id="CartPole-v1", num_envs=3, policy=None, **kwargs):
 def test_fgsm_direction_opposes_the_most_likely_action_of_a_linear_policy():
     _, agent = attacked(0.1, policy=LinearPolicy())
     observations = np.array([[1.0, 0.0, 5.0, 0.0], [-1.0, 0.0, 5.0, 0.0]], np.float32)
-    # The attack must lower the score of action 0 if action 0 is the most likely action, else raise the score.
+    # The attack must lower the logit of action 0 if action 0 is the most likely action, and else raise the logit.
     assert adversarial_direction(agent, observations).tolist() == [[-1, 1, 0, -1], [1, -1, 0, 1]]
 
 

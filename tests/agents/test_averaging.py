@@ -5,7 +5,7 @@ from rl_rms.agents.averaging import average_step
 
 
 class Twice:
-    """Two workers with the same tensors."""
+    """Averages a worker's tensors with the equal tensors of a second worker."""
 
     def average(self, tensors, share):
         for one in tensors:

@@ -158,7 +158,7 @@ def test_supports_plain_network_is_true():
 
 
 class Own(ActorCriticPolicy):
-    """A policy of the user."""
+    """A user's subclass of ActorCriticPolicy."""
 
 
 @pytest.mark.parametrize(

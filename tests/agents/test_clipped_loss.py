@@ -81,7 +81,8 @@ def test_clipped_loss_takes_the_smaller_surrogate(counting, rollout_of):
         rel=1e-5,
     )
     loss.backward()
-    # Only the second and the third surrogate have a gradient: ratio * advantage * d log_prob.
+    # The first and the last surrogate are clipped, so they have no gradient. The second and the third have the
+    # gradient ratio * advantage * d log_prob.
     assert policy.logit.grad.item() == pytest.approx(-(0.5 * 1.0 - 1.5 * 1.0) * 0.5 / 4, rel=1e-5)
 
 
@@ -90,7 +91,7 @@ def test_clipped_loss_clips_the_change_of_the_values(counting, rollout_of):
     policy = Fixed()
     minibatch = minibatch_of(rollout, [1.0] * 3, [0.0] * 3, clip_range_vf=0.5, values=[0.2, 0.0, 3.8])
     loss, metrics = clipped_loss(policy, minibatch)
-    # The policy values the observations at 0, 2 and 4; the second change is clipped to 0.5.
+    # The new values are 0, 2 and 4, and the old values 0.2, 0 and 3.8. The change from 0 to 2 is clipped to 0.5.
     assert metrics["train/value_loss"].item() == pytest.approx((5**2 + 0.5**2 + 3**2) / 3)
     loss.backward()
     assert policy.slope.grad.item() == pytest.approx(0.5 * 2 * 3 * 2 / 3)

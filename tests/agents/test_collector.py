@@ -140,7 +140,7 @@ def test_observations_before_the_start_raises(counting):
 
 
 class InPlace(gym.Env):
-    """Counts steps and returns the same arrays and the same info each time; episodes have 3 steps."""
+    """Counts the 3 steps of an episode, and overwrites the arrays and the info that it has returned before."""
 
     action_space = gym.spaces.Discrete(2)
 

@@ -14,7 +14,7 @@ from tests.naming import naming
 
 
 class Still:
-    """An agent that only predicts."""
+    """An agent that always chooses action 0, and has only the members that `evaluate` uses."""
 
     config = A2CConfig()
     env = None

@@ -13,7 +13,7 @@ from tests.naming import naming
 
 
 class Counting(gym.Env):
-    """Episodes of three steps, whose info has the number of the step."""
+    """Episodes of three steps. The info of a step has the step's number; the info of a reset has 100."""
 
     observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)

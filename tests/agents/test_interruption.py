@@ -19,7 +19,7 @@ CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
 
 
 def make_env(mode="sync", context=None, wrappers=()):
-    # Same-step autoreset has no reset frames, so every transition is an env step.
+    # Same-step autoreset has no reset frames, so every step of a sub-environment is an env step.
     options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
     return make_vec(
         "CartPole-v1", 2, CHANGES, seed=0, vectorization_mode=mode, vector_kwargs=options, wrappers=wrappers
@@ -45,7 +45,7 @@ class Signalling(gym.Wrapper):
 
 @pytest.fixture(autouse=True)
 def usual():
-    """Restores the default handler, because background processes ignore Ctrl-C."""
+    """Sets Python's default handler of SIGINT, because shells start background processes with SIGINT ignored."""
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)
@@ -147,7 +147,7 @@ def test_interrupt_stops_a_training_in_a_thread():
 
 
 class BrokenOff(torch.optim.SGD):
-    """An optimizer that is interrupted within its second step."""
+    """An optimizer whose second step raises KeyboardInterrupt."""
 
     def step(self, closure=None):
         self.steps = getattr(self, "steps", 0) + 1
@@ -166,7 +166,7 @@ def test_save_after_an_interrupted_optimizer_step_raises(tmp_path):
 
 
 class Failing(gym.Wrapper):
-    """An environment that fails within an episode."""
+    """A wrapper that raises an error at its 25th step."""
 
     steps = 0
 

@@ -103,7 +103,7 @@ def test_update_above_target_kl_stops_where_stable_baselines3_stops(fused, monke
     for name, weight in ours.policy.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-6)
     assert log["train/approx_kl"] == pytest.approx(theirs.logger.name_to_value["train/approx_kl"], rel=1e-3)
-    # The minibatch above the limit takes no step.
+    # PPO takes no optimizer step on the minibatch whose KL divergence is above the limit.
     assert len(norms) == ours.num_updates
     assert log["optim/gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-3)
 

@@ -17,7 +17,7 @@ from tests.naming import naming
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="shared memory needs Linux and x86-64"
 )
-# Longer than JOIN_SECONDS, so that no test passes because of this timeout.
+# The timeout of collective operations, longer than JOIN_SECONDS, so that no test passes because of the timeout.
 LONG = 600.0
 JOIN_SECONDS = 60
 

@@ -86,7 +86,7 @@ def test_interrupt_ends_the_training_after_the_update():
         agent.learn(10**9, lambda trained: trained.interrupt())
     assert agent.num_updates == 1
     assert not agent.learner.is_half_stepped
-    agent.training.raise_if_interrupted(agent.workers)  # the interruption has ended
+    agent.training.raise_if_interrupted(agent.workers)  # does not raise again
 
 
 def kinds(agent, callback=None, *, logs=False, progress_bar=False):

@@ -339,7 +339,7 @@ def test_sync_local_averages_the_steps_of_workers(tmp_path):
 
 
 def waiting(workers, pipe):
-    """One worker does nothing until the other worker has raised an error."""
+    """Worker 1 takes part in no collective operation until worker 0 has raised an error."""
     if workers.rank == 1:
         return Path(pipe).read_text()  # blocks until the other worker writes
     try:

@@ -46,8 +46,8 @@ def test_compare_two_groups_has_interquartile_means_differences_and_improvement(
     assert second["end"]["pairs"] == 3
     assert second["end"]["difference"]["middle"] == pytest.approx(25 / 3)
     assert (second["end"]["difference"]["low"], second["end"]["difference"]["high"]) == (5.0, 15.0)
-    # Of the first group's returns 10, 20, 30 and 40, 1 is below 15, 2 are below 25, and 4 are below 45 and below
-    # 99. So 11 of 16 pairs are improvements.
+    # Of the first group's returns 10, 20, 30 and 40, one is below 15, two are below 25, and all four are below 45
+    # and 99. So 1 + 2 + 4 + 4 = 11 of 16 pairs are improvements.
     assert second["end"]["probability_of_improvement"]["middle"] == pytest.approx(11 / 16)
     low, high = (second["end"]["probability_of_improvement"][end] for end in ("low", "high"))
     assert low < 11 / 16 < high
@@ -61,7 +61,8 @@ def test_compare_two_seeds_has_no_interval(tmp_path, capsys):
     assert first["end"]["return"]["low"] is not None
     assert second["end"]["return"] == {"middle": 15.0, "low": None, "high": None}
     assert second["end"]["difference"] == {"middle": 0.0, "low": None, "high": None}
-    # 1 of 8 pairs is greater (20 and 10), and 2 are equal: (1 + 2 / 2) / 8.
+    # In one of 8 pairs, the second group's return is higher (20 and 10). In two pairs, both returns are equal, and
+    # each of these pairs counts as half an improvement: (1 + 2 / 2) / 8.
     assert second["end"]["probability_of_improvement"] == {"middle": 0.25, "low": None, "high": None}
     (line,) = [
         line for line in capsys.readouterr().out.split("end of the run")[1].splitlines() if "life 6" in line

@@ -1,4 +1,4 @@
-"""Shell completion, called as argcomplete's shell function does."""
+"""Shell completion, called with the variables that argcomplete's shell function sets."""
 
 import os
 import subprocess

@@ -21,7 +21,7 @@ class Post:
     Args:
         number: Number of clients.
         spoil: Function that changes a client's answer. If it raises RuntimeError, the answer is lost.
-        node_config: Keys of each client's node-config in addition to its number.
+        node_config: Keys of each client's node-config in addition to ``partition-id`` and ``folder``.
 
     Attributes:
         errors: Exceptions of clients.
@@ -101,7 +101,7 @@ def test_federate_rounds_equal_clients_and_server_in_one_process(rounds, placeme
     for _ in range(3):
         server.step([client.train(server.params) for client in clients])
     for name, param in server.params.items():
-        # A normalizer amplifies rounding errors of small gradients.
+        # The division by the root of the second moment amplifies rounding errors of small gradients.
         assert torch.allclose(param, one.server.params[name], atol=1e-7 if placement == "none" else 2e-4)
     logged = rows()
     assert [row["time/total_timesteps"] for row in logged] == ["1", "2", "3"]

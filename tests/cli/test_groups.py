@@ -88,7 +88,7 @@ def test_newest_run_of_a_single_run_prints_nothing(tmp_path, capsys):
 
 
 def script(folder, seed, changes=None):
-    """Train in a script."""
+    """Train with `learn`, without the command line, and log to a folder."""
     A2C(make_vec("CartPole-v1", 2, changes, seed=seed), seed=seed).learn(300, log_dir=folder, log_interval=5)
 
 

@@ -14,8 +14,8 @@ from rl_rms.cli.main import COMMANDS, main
 
 # The size of a terminal, in lines and columns.
 LINES, COLUMNS = 40, 100
-# The function that does the work of a command after the command has read its arguments. Commands that are not
-# listed are fast.
+# The functions that tests replace, because these functions take long: each does the work of a command after the
+# command has read its arguments.
 WORK = {
     "train": "rl_rms.cli.train.train",
     "resume": "rl_rms.cli.train.continue_run",

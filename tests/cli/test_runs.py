@@ -86,7 +86,7 @@ def test_read_run_with_damaged_metrics_names_the_line_and_returns_the_rest(tmp_p
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    """Writes checkpoints by name and env steps into the folder of a run; the first one has the latest time."""
+    """A function that writes checkpoints with given names and env steps. The first file is the last modified."""
 
     def write(**env_steps):
         agent = A2C("CartPole-v1", seed=0)

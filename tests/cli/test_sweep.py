@@ -84,7 +84,10 @@ if __name__ == "__main__":
 
 
 def trainings(study):
-    """Count the training runs of each combination of values and seed, without scores that a retry took over."""
+    """Count the training runs of each combination of values and seed.
+
+    A retried trial takes over the scores of the failed trial. These scores do not count again.
+    """
     counts = {}
     found = study.get_trials(deepcopy=False)
     for trial in found:

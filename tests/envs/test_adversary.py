@@ -81,7 +81,7 @@ def test_replay_in_an_environment_repeats_the_bursts(probe):
     assert again == rewards
     assert env.regime == replayed.regime == 5
     assert env.oracle(0, 50)["level"].tolist() == rewards
-    # Reset with a seed restarts the adversary.
+    # A reset with a seed restarts the adversary.
     env.reset(seed=0)
     assert env.schedules["level"].strikes == ()
 

@@ -60,8 +60,8 @@ def test_repayment_probabilities_equal_hand_computed_values():
     assert env.chances([[1.0, -1.0, 1, 0]]) == pytest.approx(1 / (1 + np.exp(-1 / 5**0.5)))
     # Given features of 0, importance @ traits is as likely above 0 as below.
     assert env.chances([[0.0, 0.0, 0, 1]]) == pytest.approx(0.5)
-    # With a steep rule, this is the probability that a normal with the mean 1/2 * 2/sqrt(5) and the variance
-    # 1/2 * 4/5 is above 0. Only the first trait has noise.
+    # With a steep rule, the chance is the probability that a normal variable with the mean 1/2 * 2/sqrt(5) and
+    # the variance 1/2 * 4/5 is above 0. Only the first trait has noise.
     steep = Lending(num_features=2, noise_1=1.0, steepness=20.0)
     assert steep.chances([[1.0, 0.0, 0, 1]]) == pytest.approx(0.7602, abs=2e-3)
 

@@ -128,7 +128,7 @@ def test_step_hung_worker_is_replaced_and_the_others_continue():
 
 
 class Keyed(Faulty):
-    """The same environment with a Dict observation that contains a Tuple."""
+    """`Faulty` with a Dict observation that contains a Tuple."""
 
     observation_space = spaces.Dict({"a": Faulty.observation_space, "b": spaces.Tuple((spaces.Discrete(9),))})
 

@@ -217,7 +217,7 @@ def test_load_with_other_adversaries_raises():
 
 
 class Drawing(gym.Env):
-    """An environment with a custom random generator."""
+    """An environment whose ``np_random`` is not a ``numpy.random.Generator``."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Discrete(2)

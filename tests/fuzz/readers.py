@@ -215,7 +215,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def main() -> None:
-    """Fuzz a reader until its runs are over or it raises an undocumented error."""
+    """Fuzz a reader for ``-runs`` inputs, or until the reader raises an undocumented error."""
     name, *options = sys.argv[1:]
     atheris.Setup([sys.argv[0], *options, str(CORPUS / name)], TARGETS[name])
     atheris.Fuzz()

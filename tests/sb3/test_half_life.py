@@ -1,4 +1,4 @@
-"""The callback's values equal the counts in Stable-Baselines3's training."""
+"""The env steps per update of `HalfLifeCallback` equal the counts in training runs of Stable-Baselines3."""
 
 import json
 import math
@@ -109,7 +109,7 @@ def test_env_steps_per_update_of_gradient_steps_minus_one_is_one():
 
 
 def weight_left_after(env_steps, algorithm, n_envs, callback, **arguments):
-    """Weight in v of a squared gradient of some env steps ago, from the decay and the number of updates."""
+    """The factor by which v decays over a number of env steps, computed from alpha and the counted updates."""
     model = build(algorithm, n_envs, **arguments)
     counted = count_steps(model.policy.optimizer)
     model.learn(96, callback=callback)
@@ -259,7 +259,7 @@ def test_matched_half_life_uses_the_timescale_of_the_environments():
     )
     model.learn(2_000, callback=HalfLifeCallback("match"))
     values = model.policy.optimizer.diagnostics()
-    # Each of the four has its own clock, and an update spans 5 steps of each.
+    # Each of the four sub-environments has its own clock, and an update has 5 env steps of each.
     assert values["match_timescale"] == pytest.approx(500 * 4 / 20)
     assert 1.0 < values["half_life_updates"] < 100.0
 

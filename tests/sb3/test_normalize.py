@@ -11,7 +11,7 @@ from tests.naming import naming
 
 
 class Scripted(gym.Env):
-    """Gaussian observations around a mean that is 0 at first and then 5."""
+    """Gaussian observations with the mean 0 before the step ``jump_at``, and 5 from this step on."""
 
     observation_space = gym.spaces.Dict({name: gym.spaces.Box(-99, 99, (2,)) for name in ("seen", "raw")})
     action_space = gym.spaces.Discrete(2)
@@ -78,7 +78,7 @@ def test_vec_normalize_forgets_at_a_jump():
     play(env, 120)
     assert env.num_jumps == 2
     for one in env.obs_rms.values():
-        # The block in which the detector fires also has a few values before the jump.
+        # The block in which the detector fires also has a few values from before the jump.
         assert one.mean == pytest.approx([5.0, 5.0], abs=1.0)
         assert one.count < 400
     assert env.ret_rms.count > 1_900

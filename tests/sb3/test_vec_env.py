@@ -52,7 +52,7 @@ def test_vec_env_without_changes_equals_that_of_stable_baselines3(id, mode):
                 assert np.array_equal(our_info["terminal_observation"], info["terminal_observation"])
                 assert our_info["episode"]["l"] > 0
     assert ended > 2
-    # Seeds are used once.
+    # A seed sets only the next reset, so a second reset gives another observation. FrozenLake has one start state.
     assert not np.array_equal(ours.reset()[0], our_obs[0]) or id == "FrozenLake-v1"
     ours.close()
 
@@ -74,8 +74,8 @@ def test_vec_env_changes_and_info_has_the_parameters(sharing):
             assert env.get_attr(target)[row] == value
     assert env.get_attr("clock", indices=1) == [450]
     assert env.get_attr("regime") == [info["rl_rms.regime"] for info in infos]
-    # The inner timescale counts the env steps of all three sub-environments. The attribute counts those
-    # of one sub-environment.
+    # The inner timescale counts the env steps of all three sub-environments. The attribute counts the env steps of
+    # one sub-environment.
     assert env.get_attr("timescale")[0] * 3 == inner.timescale
 
 

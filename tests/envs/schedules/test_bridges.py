@@ -27,7 +27,7 @@ def test_distant_clock_needs_few_draws(monkeypatch):
         schedule.value(10**9 + 7, Key(seed=123_456))
         assert sum(asked) < 3 * bridges.BLOCK
         assert len(asked) < 70
-        # The earlier clock readings of the block need no more random numbers, and one of the next block needs few.
+        # The earlier readings of the block need no more random numbers. A reading in the next block needs few.
         asked.clear()
         schedule.values(np.arange(10**9 - 10**9 % bridges.BLOCK, 10**9 + 7), Key(seed=123_456))
         assert asked == []

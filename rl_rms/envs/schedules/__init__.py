@@ -1,20 +1,22 @@
 """Schedules of a parameter over time: immutable, pure functions of clock and key.
 
-A schedule has no state. Its values can therefore be computed at any clock and in any order. Equal seeds give equal
-values. A resumed run continues the values exactly.
+The clock counts env steps. The key identifies the stream of random numbers; see `Key`. A schedule has no state.
+Its values can therefore be computed at any clock and in any order, and equal keys give equal values. A resumed run
+continues the values exactly.
 
-- jumps at given times: `Constant`, `Step`, `PiecewiseConstant`
+- constant, or with jumps at given times: `Constant`, `Step`, `PiecewiseConstant`
 - smooth transitions: `Linear`, `Cosine`, `Exponential`, `Sigmoid`
 - periodic: `Sinusoid`, `Square`, `Sawtooth`
-- random jumps: `Redraw`, `PoissonJumps`, `Markov`, `Burst` (random with ``rate``)
-- bursts that depend on the returns: `AdversarialBurst`
+- random levels: `Redraw`, `PoissonJumps`, `Markov`
+- bursts at regular or random times: `Burst`
+- bursts that depend on the agent's returns: `AdversarialBurst`
 - random walks: `OrnsteinUhlenbeck`, `RandomWalk`
 - recorded or computed: `Trace`, `Function`
 - combinations: ``s1 + s2`` (`Sum`), ``s1 * s2`` (`Product`), ``s.clip(low, high)`` (`Clip`),
   ``s.reflect(low, high)`` (`Reflect`), ``s.delay(steps)`` (`Delay`), ``s.ahead(steps)`` (`Ahead`),
   ``s.during(start, end)`` (`During`), ``s.then(s2, at)`` (`Then`)
 
-``amplitude`` is half of the range of the values, or the standard deviation over time if the range is infinite.
+``amplitude`` is half of the range between the bounds, or a standard deviation over time if a bound is infinite.
 
 ``timescale`` is the autocorrelation time tau in env steps. Suppose that the value has the autocovariance
 ``S exp(-k / tau)``, and that each env step gives a measurement with the noise variance ``R``. Then the exponential

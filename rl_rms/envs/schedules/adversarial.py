@@ -18,12 +18,14 @@ class AdversarialBurst(Schedule):
 
     A burst begins when an episode ends, the mean return of the last ``window`` episodes is at least ``threshold``,
     and at least ``rest`` env steps have passed since the end of the last burst. Only episodes that ended after the
-    last burst count. Each bound other than ``base`` is tried once, ``low`` first. Later bursts are at the bound
-    whose bursts had the lower mean return. Source of the idea: Pinto et al., "Robust adversarial reinforcement
-    learning" (ICML 2017). Unlike the paper's adversary, the schedule learns only which bound gives lower returns.
+    last burst count. The first bursts are once at ``low`` and once at ``high``, unless ``base`` equals that bound.
+    Later bursts are at the bound with the lower mean return of the episodes that ended in its bursts.
+
+    Source of the idea: Pinto et al., "Robust adversarial reinforcement learning" (ICML 2017). Unlike the paper's
+    adversary, the schedule learns only which bound gives lower returns.
 
     The schedule is immutable. At each burst, the environment's wrapper replaces the schedule by a copy with one
-    more entry in ``strikes``. `replay` returns a schedule with the same bursts that does not depend on returns.
+    more entry in ``strikes``. `replay` returns a schedule that repeats the bursts and does not depend on returns.
     The timescale is ``duration``.
 
     Args:
@@ -34,10 +36,10 @@ class AdversarialBurst(Schedule):
         duration: Length of a burst in env steps, >= 1.
         window: Episodes over which returns are averaged, >= 1.
         rest: Minimum env steps between two bursts, >= 0.
-        strikes: The bursts so far, as pairs of the first clock in env steps and the value.
+        strikes: The bursts so far, as pairs of the first clock in env steps and the value, in order of time.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, or two ``strikes`` overlap.
 
     Examples:
         >>> from rl_rms.envs.schedules import Key
@@ -99,7 +101,7 @@ class AdversarialBurst(Schedule):
         return replace(self, strikes=(*self.strikes, (clock, value)))
 
     def replay(self) -> PiecewiseConstant:
-        """Return a schedule with the bursts so far that does not depend on returns."""
+        """Return a schedule that repeats the bursts so far and does not depend on returns."""
         pieces = {0: self.base}
         for start, value in self.strikes:
             pieces |= {start: value, start + self.duration: self.base}
@@ -119,7 +121,7 @@ class AdversarialBurst(Schedule):
         return float(self.duration)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clock readings in ``(t0, t1]`` at which a burst began or ends."""
+        """Return the clock readings in ``(t0, t1]`` at which a burst begins or ends and the value changes."""
         edges = {edge for start, _ in self.strikes for edge in (start, start + self.duration)}
         return self._where_changed(np.array(sorted(one for one in edges if t0 < one <= t1), dtype=np.int64), key)
 

@@ -26,7 +26,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 @dataclass(frozen=True, init=False, repr=False)
 class _Combined(Schedule):
-    """A combination of several schedules."""
+    """Base class of sums and products."""
 
     _list_argument: ClassVar[str] = "schedules"
 
@@ -37,7 +37,8 @@ class _Combined(Schedule):
         if not isinstance(schedules, (list, tuple)) or not schedules:
             raise ValueError(f"{owner}: schedules must be a list of schedules or numbers, got {schedules!r}")
         read = (read_part(owner, one) for one in schedules)
-        # Nested combinations are flattened, so that the keys do not depend on brackets.
+        # A sum within a sum is flattened, as is a product within a product. The keys therefore do not depend on
+        # brackets.
         flat = tuple(part for one in read for part in (one.schedules if isinstance(one, type(self)) else (one,)))
         object.__setattr__(self, "schedules", flat)
 
@@ -96,7 +97,7 @@ class Sum(_Combined):
     tighter limits. The timescale is the shortest timescale of any part.
 
     Args:
-        schedules: The parts.
+        schedules: The parts, schedules or numbers.
 
     Raises:
         ValueError: If ``schedules`` is empty, or is not a list of schedules or numbers.
@@ -134,7 +135,7 @@ class Product(_Combined):
     timescale is the shortest timescale of any part.
 
     Args:
-        schedules: The parts.
+        schedules: The parts, schedules or numbers.
 
     Raises:
         ValueError: If ``schedules`` is empty, or is not a list of schedules or numbers.
@@ -164,7 +165,7 @@ class Product(_Combined):
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between finite bounds, else the product's standard deviation."""
+        """Half of the range between finite bounds, else the standard deviation if the parts were independent."""
         squares = math.prod(part.center**2 + part.amplitude**2 for part in self.schedules)
         deviation = math.sqrt(squares - math.prod(part.center**2 for part in self.schedules))
         return amplitude_of(self.bounds, deviation)
@@ -193,12 +194,12 @@ class _Limited(Derived):
 
     @property
     def center(self) -> float:
-        """The middle of the bounds if both are finite, else the schedule's center, moved into the limits."""
+        """The middle of finite bounds, else the center of ``schedule``, clipped or reflected like the values."""
         return center_of(self.bounds, float(self._limit(np.array([self.schedule.center]))[0]))
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between finite bounds, else the schedule's own amplitude."""
+        """Half of the range between finite bounds, else the amplitude of ``schedule``."""
         return amplitude_of(self.bounds, self.schedule.amplitude)
 
     @abstractmethod
@@ -206,18 +207,18 @@ class _Limited(Derived):
         """Return the values within the limits."""
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the schedule's values within the limits."""
+        """Return the values of ``schedule``, clipped or reflected."""
         return self._limit(self.schedule.values(t, key))
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the schedule's events at which the limited value changes."""
+        """Return the events of ``schedule`` at which the clipped or reflected value changes."""
         return self._where_changed(self.schedule.events(t0, t1, key), key)
 
 
 class Clip(_Limited):
     """Values clipped to limits.
 
-    The timescale and the half-life are the schedule's own.
+    The timescale and the half-life are computed without the limits.
 
     Args:
         schedule: The schedule to limit.
@@ -232,7 +233,7 @@ class Clip(_Limited):
 
     @property
     def bounds(self) -> Bounds:
-        """The schedule's bounds within the limits."""
+        """The bounds of ``schedule``, clipped to the limits."""
         low, high = self._limit(np.array(self.schedule.bounds)).tolist()
         return low, high
 
@@ -243,8 +244,8 @@ class Clip(_Limited):
 class Reflect(_Limited):
     """Values reflected at limits, as often as necessary.
 
-    The timescale and the half-life are the schedule's own. For a random walk, pass ``low`` and ``high`` to
-    `RandomWalk` instead, which then has a finite timescale.
+    The timescale and the half-life are computed without the limits. For a random walk, pass ``low`` and ``high``
+    to `RandomWalk` instead, which then has a finite timescale.
 
     Args:
         schedule: The schedule to reflect.

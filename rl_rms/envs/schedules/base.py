@@ -57,7 +57,7 @@ class Schedule(
     @property
     @abstractmethod
     def bounds(self) -> Bounds:
-        """Lowest and highest possible value; infinite if unbounded."""
+        """Lower and upper limit of the values, which need not reach the limits; infinite without a limit."""
 
     @property
     def center(self) -> float:
@@ -67,7 +67,7 @@ class Schedule(
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between finite bounds, else the standard deviation over time.
+        """Half of the range between finite bounds, else an estimate of the standard deviation over time.
 
         The amplitude of a random walk without two walls is infinite.
         """
@@ -76,12 +76,12 @@ class Schedule(
 
     @property
     def timescale(self) -> float:
-        """Autocorrelation time tau in env steps; ``inf`` if the value is constant."""
+        """Autocorrelation time tau in env steps; ``inf`` if the value is constant or its variance is infinite."""
         return self._timescale() if self.amplitude > 0 else math.inf
 
     @property
     def cycle(self) -> float:
-        """Period of the values in env steps; ``inf`` if they are not periodic."""
+        """Period of the values in env steps; ``inf`` if no period is known."""
         return math.inf
 
     @abstractmethod
@@ -94,14 +94,16 @@ class Schedule(
         return False
 
     def half_life(self, *, steps_per_update: float, snr: float) -> float:
-        """Compute the half-life of the exponential average that tracks the value with least mean squared error.
+        """Estimate the half-life of the exponential average that tracks the value with least mean squared error.
 
         The laws of `rl_rms.laws` assume one measurement per update, with noise independent of the value. Smooth
-        transitions use the law of ramps, and sinusoids have their own law. A combination or modification uses the
-        half-lives of its parts. All other schedules use `matched_half_life` with their timescale. For jumps at
-        random times to independent levels and for an Ornstein-Uhlenbeck process, a half-life of many updates is
-        exact. For other schedules, a half-life that is short compared with the timescale is accurate. If the
-        computed half-life for periodic jumps is close to the timescale, the best half-life is a third shorter.
+        transitions use the law of ramps, and sinusoids have their own law. A schedule made from other schedules
+        uses their half-lives. All other schedules use `matched_half_life` with their timescale.
+
+        For jumps at random times to independent levels and for an Ornstein-Uhlenbeck process, the result is
+        accurate if it is many updates. For other schedules, the result is accurate if it is short compared with
+        the timescale. If the result is a third of the timescale, the best half-life for a sawtooth or a square
+        wave is 20 to 30 % shorter.
 
         Args:
             steps_per_update: Env steps between two measurements, > 0.
@@ -112,8 +114,8 @@ class Schedule(
             average of all measurements is best.
 
         Raises:
-            ValueError: If an argument is out of range, or the schedule is a random walk without two walls, whose
-                variance over time is infinite.
+            ValueError: If an argument is out of range, or the schedule is or contains a random walk without two
+                walls, whose variance over time is infinite.
 
         Examples:
             >>> from rl_rms.envs.schedules import OrnsteinUhlenbeck
@@ -158,7 +160,7 @@ class Schedule(
         object.__setattr__(self, name, value)
 
     def _where_changed(self, clocks: Ints, key: Key) -> Ints:
-        """Return the given clock readings (>= 1) at which the value differs from the value at the previous one."""
+        """Return the given clock readings (>= 1) at which the value differs from the value one env step before."""
         changed: Ints = clocks[self.values(clocks, key) != self.values(clocks - 1, key)]
         return changed
 
@@ -240,11 +242,11 @@ class Schedule(
 
 
 SCHEDULES: dict[str, type[Schedule]] = Schedule._classes
-"""The schedules by their names in YAML."""
+"""The schedule classes by their names in YAML."""
 
 
 def _make(name: str, *arguments: Any) -> Schedule:
-    """Make a schedule by the name of its class, which this module cannot import without a circular import."""
+    """Make a schedule from the YAML name of its class. Importing the class here would be a circular import."""
     return SCHEDULES[name](*arguments)
 
 
@@ -252,7 +254,8 @@ def read_part(owner: str, config: Any) -> Schedule:
     """Read a schedule that is an argument of another schedule.
 
     Raises:
-        ValueError: If the argument is not a schedule. The message names ``owner``, the other schedule.
+        ValueError: If the argument is not a schedule. The message begins with ``owner``, the class of the other
+            schedule.
     """
     try:
         return Schedule.from_config(config)

@@ -3,8 +3,8 @@
 Given the values of a Markov process at two clock readings, the value at the middle reading has a known
 distribution, the bridge. The bridge does not depend on earlier or later values (Levy's construction of Brownian
 motion). The values at clock 0 and at ``2**62`` are drawn first, then the value in the middle, then the middles of
-both halves, and so on. The random numbers of each value depend only on its own clock reading. At whole clock
-readings, the result has exactly the distribution of a process that is simulated step by step.
+both halves, and so on. The random numbers of each value depend only on the key and on the value's own clock
+reading. The result has exactly the distribution of a process that is simulated step by step.
 
 The first value that is computed in a block of 4096 env steps needs the states at up to about 50 clock readings
 outside the block. All states of the block are then drawn at once.
@@ -19,8 +19,8 @@ import numpy.typing as npt
 from rl_rms.envs.schedules.base import Schedule
 from rl_rms.envs.schedules.rng import Floats, Key, by_block, draw
 
-# The ends of a block are drawn one by one, and the values between them at once. `rl_rms.envs.drift` requests the
-# values of blocks of the same length.
+# Both ends of a block are drawn one by one, and the states between the ends at once. `rl_rms.envs.drift` requests
+# values in blocks of the same length.
 _LEVELS = 12
 BLOCK = 2**_LEVELS
 # Number of blocks from clock 0 to the last clock.

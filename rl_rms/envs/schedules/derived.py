@@ -1,4 +1,4 @@
-"""Common parts of schedules that are derived from other schedules."""
+"""Common code of schedules that are derived from other schedules."""
 
 import math
 from collections.abc import Sequence
@@ -9,33 +9,33 @@ from rl_rms.envs.schedules.rng import Key
 
 
 class Derived(Schedule):
-    """A schedule that has the properties of another schedule, unless a subclass overrides them."""
+    """Base class that takes bounds, timescale, half-life and other properties from ``schedule``."""
 
     schedule: Schedule
 
     @property
     def bounds(self) -> Bounds:
-        """The bounds of the other schedule."""
+        """The bounds of ``schedule``."""
         return self.schedule.bounds
 
     @property
     def center(self) -> float:
-        """The center of the other schedule."""
+        """The center of ``schedule``."""
         return self.schedule.center
 
     @property
     def amplitude(self) -> float:
-        """The amplitude of the other schedule."""
+        """The amplitude of ``schedule``."""
         return self.schedule.amplitude
 
     @property
     def random(self) -> bool:
-        """Whether the other schedule is random."""
+        """Whether ``schedule`` is random."""
         return self.schedule.random
 
     @property
     def cycle(self) -> float:
-        """The cycle of the other schedule."""
+        """The cycle of ``schedule``."""
         return self.schedule.cycle
 
     def _timescale(self) -> float:
@@ -49,7 +49,7 @@ class Derived(Schedule):
 
 
 def part_keys(parts: Sequence[Schedule], key: Key) -> list[Key]:
-    """Make a key for each part of a combination. Each of several random parts gets its own key."""
+    """Make a key for each part of a combination. If several parts are random, each of these gets its own key."""
     if sum(part.random for part in parts) <= 1:
         return [key] * len(parts)
     indices = accumulate((int(part.random) for part in parts), initial=0)

@@ -122,8 +122,9 @@ class Redraw(_Drawn):
 class PoissonJumps(_Drawn):
     """Draws a new level with probability ``1 / mean_dwell`` at each env step.
 
-    The times between two jumps are geometrically distributed. The autocovariance is the variance times
-    ``(1 - 1 / mean_dwell)**k``, which is close to ``exp(-k / mean_dwell)``. The timescale is ``mean_dwell``.
+    The level is drawn uniformly from [low, high) or from a list. The times between two jumps are geometrically
+    distributed. The autocovariance is the variance times ``(1 - 1 / mean_dwell)**k``, which is close to ``exp(-k /
+    mean_dwell)`` if ``mean_dwell`` is long. The timescale is ``mean_dwell``.
 
     Args:
         low: Lowest level.
@@ -152,11 +153,11 @@ class PoissonJumps(_Drawn):
         object.__setattr__(self, "mean_dwell", check_number("PoissonJumps: mean_dwell", mean_dwell, least=1))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the level of the last jump at or before ``t``."""
+        """Return the level of the last jump at or before each clock, or the first level before the first jump."""
 
         def read(block: int, inside: Ints) -> Floats:
             times, brought = jumps(self.mean_dwell, key, block)
-            # Until the block's first jump, the level is the level of the last jump in an earlier block.
+            # Until the block's first jump, the level is carried over from the blocks before.
             uniform = np.concatenate([[self._carried(key, block)], brought])
             held: Floats = uniform[np.searchsorted(times, inside, side="right")]
             return held
@@ -167,11 +168,11 @@ class PoissonJumps(_Drawn):
         return self.mean_dwell
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the jumps in ``(t0, t1]`` at which the level changes."""
+        """Return the clock readings in ``(t0, t1]`` at which the level changes."""
         return self._where_changed(jumps_between(self.mean_dwell, key, t0, t1), key)
 
     def _carried(self, key: Key, block: int) -> float:
-        """Return the uniform draw of the last jump before a block, or of the first level if there was no jump."""
+        """Return the uniform number of the last jump before a block, or of the first level without such a jump."""
         last = last_jump(self.mean_dwell, key, block)
         return float(uniforms(key, 0, lane=2)[0]) if last is None else last[1]
 
@@ -250,7 +251,7 @@ class Burst(Schedule):
         return 5.0 * (self._mean_wait if self.every is None else self.every)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the clock readings in ``(t0, t1]`` at which a burst begins or ends."""
+        """Return the clock readings in ``(t0, t1]`` at which the value changes between ``base`` and ``peak``."""
         before = t0 - self.duration
         if self.every is not None:
             begins = np.arange(max(before, 0) // self.every + 1, t1 // self.every + 1, dtype=np.int64) * self.every
@@ -283,8 +284,8 @@ def check_levels(owner: str, values: Sequence[float]) -> tuple[float, ...]:
     """Check a list of levels, and convert them to floats; see `rl_rms.envs.checks.number_of`.
 
     Raises:
-        ValueError: If the list is empty, or its entries are neither numbers, bools nor members of an enumeration.
-            The message begins with ``owner``.
+        ValueError: If the list is empty, or consists neither of numbers only nor of bools and members of
+            enumerations only. The message begins with ``owner``.
     """
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"{owner}: values must be a list of numbers, got {values!r}")

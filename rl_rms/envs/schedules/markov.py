@@ -58,7 +58,7 @@ class Markov(Bridged):
     ) -> None:
         levels = check_levels("Markov", values)
         if len(levels) < 2:
-            raise ValueError(f"Markov: values must be at least two, got {values!r}")
+            raise ValueError(f"Markov: values must have at least two entries, got {values!r}")
         if (mean_dwell is None) == (transitions is None):
             raise ValueError(
                 f"Markov needs either mean_dwell or transitions, got mean_dwell={mean_dwell!r}, "
@@ -156,7 +156,7 @@ def _check_transitions(transitions: Sequence[Sequence[float]], number: int) -> R
     )
     if not shaped or len(transitions) != number:
         raise ValueError(
-            f"Markov: transitions must be {number} rows of {number} probabilities, one for each of values, got "
+            f"Markov: transitions must be {number} rows of {number} probabilities, one row for each value, got "
             f"{transitions!r}"
         )
     rows = tuple(tuple(check_number("Markov: transitions", one, least=0) for one in row) for row in transitions)
@@ -167,7 +167,7 @@ def _check_transitions(transitions: Sequence[Sequence[float]], number: int) -> R
     if not reached.all():
         origin, target = np.argwhere(~reached)[0]
         raise ValueError(
-            f"Markov: transitions must let every value be reached from every other, but number {target} is never "
-            f"reached from number {origin}"
+            f"Markov: transitions must let every value be reached from every other value, but values[{target}] is "
+            f"never reached from values[{origin}]"
         )
     return rows

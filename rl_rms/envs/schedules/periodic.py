@@ -117,7 +117,8 @@ class Square(_Wave):
         low: Value in the rest of a period.
         high: Value at the beginning of a period.
         period: Length of a period in env steps, >= 2.
-        duty: Share of time at ``high``, in (0, 1); each value gets at least one env step.
+        duty: Share of time at ``high``, in (0, 1), rounded to whole env steps. Each value gets at least one env
+            step.
 
     Raises:
         ValueError: If an argument is not a finite number or out of its range.
@@ -155,8 +156,8 @@ class Square(_Wave):
 class Sawtooth(_Wave):
     """A repeated ramp: ``low + (high - low) * (t mod period) / period``.
 
-    The timescale is ``period / 6``. This value considers only the jumps, because the jumps cause more error than
-    the ramps if the half-life is short.
+    The timescale is ``period / 6``. This formula ignores the ramps, because the jumps cause more error than the
+    ramps if the half-life is short.
 
     Args:
         low: Value at the beginning of a period.

@@ -130,6 +130,8 @@ class Trace(Schedule):
 class Function(Schedule, in_yaml=False):
     """A user's function of the clock, without a YAML form, finite bounds or events.
 
+    `values` raises a ValueError if the function returns an array of a wrong shape.
+
     Args:
         function: Pure function that takes clock readings in env steps, shape ``(n,)``, and returns values of the
             same shape. To pickle the schedule, define the function in a module.
@@ -139,7 +141,7 @@ class Function(Schedule, in_yaml=False):
         center: The value around which the values move.
 
     Raises:
-        ValueError: If an argument is invalid, or the function returns an array of a wrong shape.
+        ValueError: If an argument is invalid.
 
     Examples:
         >>> import numpy as np

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-"""Values, one per clock."""
+"""Array of floats, such as values."""
 Ints = npt.NDArray[np.int64]
-"""Clocks."""
+"""Array of integers, such as clock readings."""
 Numbers = TypeVar("Numbers", Floats, Ints)
 
-# Number of uniform numbers in a block. Making a Philox generator takes as long as drawing this many numbers.
+# Number of uniform numbers in a block. Making a Philox generator takes longer than drawing this many numbers.
 DRAWS = 512
-# Mean number of jumps in a block. The standard deviation is at most 16. A block therefore never needs more draws
-# than DRAWS, and the search for the last jump ends after one block.
+# Mean number of jumps in a block. The standard deviation is at most 16. A block with more than DRAWS jumps or
+# without a jump is 16 standard deviations away from the mean and practically does not occur.
 _JUMPS = 256
 
 
@@ -35,7 +35,8 @@ class Key(NamedTuple):
         seed: Seed of the drift, >= 0.
         stream: Number of the target, see `stream_of`.
         env_index: Index of the sub-environment.
-        part: Number of the part of an expression such as ``a + b``, see `of_part`; 0 is the whole expression.
+        part: Number made from the position of a part in an expression such as ``a + b``, see `of_part`; 0 for the
+            whole expression.
     """
 
     seed: int
@@ -50,7 +51,7 @@ class Key(NamedTuple):
 
 
 def stream_of(target: str) -> int:
-    """Return the number of a target. Unlike Python's ``hash``, the number is equal on all machines."""
+    """Return a number for the name of a target. Unlike Python's ``hash``, it is equal in all processes."""
     return zlib.crc32(target.encode())
 
 
@@ -72,7 +73,7 @@ def draw(key: Key, block: int, lane: int, count: int) -> Floats:
         key: Stream of random numbers.
         block: Index of the block, >= 0.
         lane: Index of the lane, >= 0.
-        count: Number of draws, at most ``2**60``.
+        count: Number of draws.
     """
     return philox((key.seed % 2**64, key.stream << 32 | key.env_index), (0, block, lane, key.part), count)
 
@@ -82,7 +83,7 @@ def philox(key: tuple[int, int], counter: tuple[int, int, int, int], count: int)
 
     Args:
         key: Two words of 64 bits.
-        counter: Four words; the generator increments the first word after every four numbers.
+        counter: Four words of 64 bits; the generator increments the first word once for every four numbers.
         count: Number of draws.
     """
     generator = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=np.array(counter, dtype=np.uint64))
@@ -109,7 +110,7 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
     Args:
         clocks: Clock readings in any order, shape ``(n,)``.
         span: Env steps of a block.
-        read: Function of a block's index and of clock readings inside the block, which returns their values.
+        read: Function that takes a block's index and clock readings inside the block, and returns the values.
 
     Returns:
         Values, shape ``(n,)``.
@@ -156,7 +157,7 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
 
 
 def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | None:
-    """Return the clock and the uniform draw of the last of the `jumps` before a block; None if there was none."""
+    """Return the clock and the uniform number of the last jump before a block; None if there was no jump."""
     while block > 0:
         block -= 1
         times, brought = jumps(mean_dwell, key, block)
@@ -166,7 +167,7 @@ def last_jump(mean_dwell: float, key: Key, block: int) -> tuple[int, float] | No
 
 
 def jumps_between(mean_dwell: float, key: Key, t0: int, t1: int) -> Ints:
-    """Return the clock readings of the `jumps` in ``(t0, t1]``, ascending and >= 0."""
+    """Return the clock readings in ``(t0, t1]`` of the jumps that `jumps` draws, ascending and >= 0."""
     span = jump_span(mean_dwell)
     blocks = range(max(t0, 0) // span, t1 // span + 1)
     times = np.concatenate([np.empty(0, dtype=np.int64), *(jumps(mean_dwell, key, block)[0] for block in blocks)])

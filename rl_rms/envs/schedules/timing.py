@@ -12,7 +12,8 @@ from rl_rms.envs.schedules.base import Bounds, Schedule, read_part
 from rl_rms.envs.schedules.derived import Derived, amplitude_of, center_of, part_keys
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
-# Differences of at most this share of the amplitude count as rounding errors, such as the value of sin(2 pi).
+# A difference of at most this share of the amplitude counts as a rounding error, such as the value of sin(2 pi).
+# If the amplitude is infinite, the share refers to the larger value.
 _MEET = 1e-9
 
 
@@ -43,14 +44,14 @@ class Delay(_Shifted):
     name: ClassVar[str] = "delay"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the schedule's values at ``t - steps``."""
+        """Return the values of ``schedule`` at ``t - steps``, or at 0 before clock ``steps``."""
         return self.schedule.values(np.maximum(np.asarray(t) - self.steps, 0), key)
 
     def _plot_span(self) -> float:
         return self.steps + self.schedule._plot_span()
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the schedule's events, ``steps`` later."""
+        """Return the events of ``schedule``, ``steps`` later."""
         if t1 <= self.steps:
             return np.empty(0, dtype=np.int64)
         return self.schedule.events(max(t0 - self.steps, 0), t1 - self.steps, key) + self.steps
@@ -70,26 +71,26 @@ class Ahead(_Shifted):
     name: ClassVar[str] = "ahead"
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the schedule's values at ``t + steps``."""
+        """Return the values of ``schedule`` at ``t + steps``."""
         return self.schedule.values(np.asarray(t) + self.steps, key)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the schedule's events, ``steps`` earlier."""
+        """Return the events of ``schedule``, ``steps`` earlier."""
         return self.schedule.events(t0 + self.steps, t1 + self.steps, key) - self.steps
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class During(Derived):
-    """A schedule between two clock readings, with constant values before and after.
+    """A schedule s between two clock readings, with constant values before and after.
 
-    The schedule keeps its own clock and is not shifted to ``start``. Without ``rest``, the value is ``s(start)``
-    before ``start`` and ``s(end)`` after ``end``. With ``rest``, the value is ``s(t)`` for ``start <= t < end``
-    and ``rest`` elsewhere, and the timescale is at most ``end - start``.
+    The schedule is not shifted to ``start``: at clock t in the interval, the value is ``s(t)``. Without ``rest``,
+    the value is ``s(start)`` before ``start`` and ``s(end)`` after ``end``. With ``rest``, the interval is
+    ``start <= t < end``, the value elsewhere is ``rest``, and the timescale is at most ``end - start``.
 
     Args:
-        schedule: The schedule.
-        start: First clock, in env steps, >= 0.
-        end: Last clock without ``rest``; with ``rest``, the first clock after the interval. > ``start``.
+        schedule: The schedule s.
+        start: First clock of the interval, in env steps, >= 0.
+        end: Last clock of the interval, or the first clock after the interval if ``rest`` is given, > ``start``.
         rest: Value outside of the interval; None for ``s(start)`` and ``s(end)``.
 
     Raises:
@@ -114,30 +115,30 @@ class During(Derived):
         object.__setattr__(self, "rest", None if rest is None else check_number("During: rest", rest))
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
-        """Return the schedule's values inside of the interval, constant values outside."""
+        """Return the values of ``schedule`` inside of the interval, constant values outside."""
         t = np.asarray(t)
         shown = self.schedule.values(np.clip(t, self.start, self.end), key)
         return shown if self.rest is None else np.where((t >= self.start) & (t < self.end), shown, self.rest)
 
     @property
     def bounds(self) -> Bounds:
-        """The schedule's bounds, extended to include ``rest``."""
+        """The bounds of ``schedule``, extended to include ``rest``."""
         low, high = self.schedule.bounds
         return (low, high) if self.rest is None else (min(low, self.rest), max(high, self.rest))
 
     @property
     def center(self) -> float:
-        """The middle of finite bounds, else the schedule's own center."""
+        """The middle of finite bounds, else the center of ``schedule``."""
         return center_of(self.bounds, self.schedule.center)
 
     @property
     def amplitude(self) -> float:
-        """Half of the range between finite bounds, else the schedule's own amplitude."""
+        """Half of the range between finite bounds, else the amplitude of ``schedule``."""
         return amplitude_of(self.bounds, self.schedule.amplitude)
 
     @property
     def cycle(self) -> float:
-        """Infinite."""
+        """Infinite, because the values outside of the interval do not repeat."""
         return math.inf
 
     def _timescale(self) -> float:
@@ -153,7 +154,7 @@ class During(Derived):
         return Schedule._half_life(self, steps_per_update, snr)
 
     def events(self, t0: int, t1: int, key: Key) -> Ints:
-        """Return the schedule's events in the interval, and the ends of the interval at which the value jumps."""
+        """Return the events of ``schedule`` in the interval; with ``rest``, also jumps at its ends."""
         first, last = max(t0, self.start), min(t1, self.end if self.rest is None else self.end - 1)
         inside = self.schedule.events(first, last, key) if first < last else np.empty(0, dtype=np.int64)
         if self.rest is None:
@@ -260,7 +261,7 @@ class Then(Schedule):
 
 
 def _limit_before(schedule: Schedule, t: int, key: Key) -> float:
-    """Return the value that a schedule would have at clock ``t`` if the schedule did not jump at this clock."""
+    """Return the value at clock ``t``, or at ``t - 1`` if the schedule jumps at ``t``."""
     return schedule.value(t - 1 if schedule.events(t - 1, t, key).size else t, key)
 
 

@@ -70,7 +70,7 @@ test_wrong_argument_is_named = error_test(
     (lambda: Markov([1, 2], mean_dwell=0.5), ("mean_dwell", ">= 1", "0.5")),
     (lambda: Markov([1, 2], transitions=[[1, 0]]), ("transitions", "2 rows", "2 probabilities")),
     (lambda: Markov([1, 2], transitions=[[1, 0.5], [1, 0]]), ("sum to 1", "[1.0, 0.5]", "1.5")),
-    (lambda: Markov([1, 2], transitions=[[1, 0], [1, 0]]), ("number 1", "number 0")),
+    (lambda: Markov([1, 2], transitions=[[1, 0], [1, 0]]), ("values[1]", "values[0]")),
     (
         lambda: Markov([1, 2], transitions=[[2, -1], [1, 0]]),
         ("transitions", ">= 0", "-1"),

@@ -1,8 +1,8 @@
-"""Measures how much and how long a burst of large gradients affects RMSprop's v, with each kind of clipping.
+"""Measures how much and how long a burst of gradients affects RMSprop's second moment v, by kind of clipping.
 
-Gradients are normal noise in a thousand coordinates, each with its own standard deviation (its scale). A burst
-enlarges the gradients of all coordinates, or of one coordinate, in a single update. A lasting change enlarges all
-gradients from one update on.
+Root v is the square root of v. Gradients are normal noise in a thousand coordinates, each with its own standard
+deviation (its scale). A burst enlarges the gradients of all coordinates, or of one coordinate, in a single update.
+A lasting change enlarges all gradients from one update on.
 """
 
 import math

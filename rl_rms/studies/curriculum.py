@@ -52,7 +52,7 @@ def _stream(seed: int, rho: float, ratio: float) -> dict[str, float]:
 
     Returns:
         ``updates``: updates from the change on until v has adapted. ``first``: root mean square of the first step
-            after the change, divided by its value after v has adapted.
+            after the change. After v has adapted, the root mean square of a step is about 1.
     """
     generator = torch.Generator().manual_seed(seed)
     param = torch.zeros(COORDINATES, requires_grad=True)

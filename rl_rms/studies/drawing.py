@@ -1,4 +1,4 @@
-"""Drawing for figures: colors, estimates with intervals, bands, and their image files."""
+"""Drawing for figures: colors, estimates with intervals, bands, and image files."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -34,7 +34,7 @@ def draw_band(
 
 
 def figure_bytes(figure: "Figure", kind: str, **options: Any) -> bytes:
-    """Return a figure as the content of a png, svg or pdf file, the same for each call.
+    """Return a figure as the content of a png, svg or pdf file. Equal figures give equal content.
 
     ``options`` are other arguments of `matplotlib.figure.Figure.savefig`.
     """

@@ -248,8 +248,8 @@ def _middle(values: Floats) -> Floats:
 STUDY = Study(
     name="fairness",
     claim="If the gradients of a group of people have a high variance, RMSprop damps these gradients. The policy "
-    "therefore learns late to decide for this group. A second moment per group, or equal variances of the groups' "
-    "gradients, prevents this delay.",
+    "therefore learns more slowly for this group than for other groups. A second moment per group, or equal "
+    "variances of the groups' gradients, prevents this delay.",
     mechanism="`rl_rms.optim.groups.GroupRMSprop` has a second moment for each group. With `equalize=True`, "
     "`GroupRMSprop` equalizes the noise of the groups' gradients instead. `rl_rms.envs.lending.Lending` is the "
     "environment.",

@@ -1,4 +1,4 @@
-"""Compares placements of RMSprop's second moment in a federation with noisy and different clients.
+"""Compares placements of RMSprop's second moment in a federation whose clients differ, some with noisy gradients.
 
 Ten clients have losses ``|x - c_i|**2 / 2``. The gradients of two clients have thirty times as much noise as the
 gradients of the other clients. The standard deviation of the c_i is the difference between clients, and the best x

@@ -128,9 +128,10 @@ def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], 
 
 
 def summary(results: Results) -> tuple[str, list[str]]:
-    """Return sentences on the significant effects of forgetting, and the settings that help and never harm.
+    """Return sentences on the significant effects of forgetting, and names of the helpful settings.
 
-    The sentences omit settings without a normalizer.
+    A helpful setting significantly lengthens episodes with at least one change, and shortens them with none. The
+    sentences and the names omit settings without a normalizer.
     """
     longer, shorter, helpful = [], [], []
     for statistic in SETTINGS:

@@ -92,7 +92,7 @@ class Results:
         """
         found = self.where(**which)
         if len(found) != 1:
-            raise KeyError(f"exactly one cell must have {which}, got {len(found)}")
+            raise KeyError(f"exactly one cell must have the settings {which}, got {len(found)} cells")
         return self.measured[found[0]][metric]
 
     def estimate(self, metric: str, **which: Any) -> Estimate:

@@ -1,7 +1,7 @@
-"""Measures steps in and after a burst of large gradients, and the loss of return by an attack or large rewards.
+"""Measures steps in and after a burst of large gradients, and the return lost after an attack or large rewards.
 
 A burst of size B is one update in which every gradient has the magnitude B. The other gradients have the standard
-deviation 1.
+deviation 1. Root v is the square root of RMSprop's second moment v.
 """
 
 import math
@@ -99,8 +99,8 @@ def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_st
     """Train A2C on CartPole, with an event in the middle.
 
     Returns:
-        ``return``: mean length of the episodes that end after the attack's period, which is the same for all
-            events. ``root``: largest norm of root v in this period, divided by the norm before.
+        ``return``: mean length of the episodes that end after the period, which begins in the middle and lasts as
+            long as an attack. ``root``: largest norm of root v in the period, divided by the norm before.
     """
     middle, over = num_steps // 2, num_steps // 2 + EVENTS["attack"]
     changes = {}
@@ -306,7 +306,7 @@ STUDY = Study(
     f"\n\n- In the event `rewards x 1,000`, rewards are 1,000 times as large for {EVENTS['rewards']} env steps, "
     "the length of a rollout."
     "\n\nThe return is the mean length of the episodes that end more than 2,000 env steps after the "
-    "middle. The loss is the return without the event minus the return with the event, paired by "
+    "middle. The loss of return is the return without the event minus the return with the event, paired by "
     "seed. The growth of root v is the largest norm of root v in the 2,000 env steps after the middle, divided by "
     "the norm of root v before the middle. Each agent uses the best of three learning rates, by the return "
     "without an event. Agents clip gradients only in the row with max_grad_norm.",

@@ -121,7 +121,7 @@ def measure(seed: int, **cell: Any) -> dict[str, Any]:
 
 
 def _stream(seed: int, jumps_every: int) -> dict[str, Any]:
-    """Measure the error of v by half-life: the mean of ``(s/v - 1 - ln(s/v)) / 2``, with the true variance s.
+    """Measure, by half-life, the mean of ``(s/v - 1 - ln(s/v)) / 2`` for the second moment v and the variance s.
 
     The mean leaves out the first quarter of the updates.
     """
@@ -249,7 +249,7 @@ def verdict(results: Results) -> Verdict:
         )
     effects, helpful = forgetting.summary(results)
     sentence = (
-        "From T = 100 updates on, the half-life with the least error grows as a power of T. "
+        "A power of T is fitted to the half-lives with the least error from T = 100 updates on. "
         f"The exponent of this power is {power:.2f}, and the claim implies an exponent of 1.{''.join(texts)} "
         f"{effects}"
     )

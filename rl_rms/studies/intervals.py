@@ -66,7 +66,9 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
 
 
 def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Estimate the probability that a score exceeds a score of the reference. A tie counts as one half.
+    """Estimate the probability that a score exceeds a score of the reference, with its 95 % interval.
+
+    A tie counts as one half.
 
     Args:
         scores: One score per seed, shape ``(seeds,)``.
@@ -122,8 +124,8 @@ def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, F
 def short(number: float) -> str:
     """Format a number according to its magnitude.
 
-    From 0.001 to 100, the text has three significant digits. From 100 to 1e7, the text is a whole number with
-    commas. Other finite numbers except 0 have two significant digits.
+    The text of a magnitude from 0.001 to 100 has at most three significant digits. A magnitude from 100 to 1e7
+    becomes a whole number with commas. Other finite numbers except 0 have two significant digits.
     """
     if not np.isfinite(number):
         return str(number)

@@ -250,8 +250,8 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="meta_gradient",
-    claim="RMSprop's eps and rho, or its half-life, can be learned by differentiating through the training. A "
-    "penalty on fluctuations of the loss makes this learning stable.",
+    claim="RMSprop's eps and half-life can be learned by differentiating through the training. A penalty on "
+    "fluctuations of the loss makes this learning stable.",
     mechanism="`rl_rms.optim.rule.rmsprop_update` is differentiable with respect to every hyperparameter that "
     "is a tensor. The setting `agent.meta` learns hyperparameters of agents by meta-gradients.",
     setup="A tanh network learns the outputs of a fixed network by RMSprop. The hyperparameters start at "

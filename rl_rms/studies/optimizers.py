@@ -32,11 +32,11 @@ def half_decades(low: float, high: float) -> list[float]:
 
 
 class Ladder:
-    """Copies of one problem that are trained at once, each with its own learning rate.
+    """Trains copies of one problem at once, each with its own learning rate.
 
     The optimizers in `OPTIMIZERS` update each coordinate independently, in proportion to the learning rate. One
-    optimizer with learning rate 1 therefore computes the steps of all copies. Each copy multiplies its step by its
-    own learning rate.
+    optimizer with learning rate 1 therefore computes the steps of all copies. The step of each copy is then
+    multiplied by the copy's learning rate.
 
     Args:
         name: One of `OPTIMIZERS`.

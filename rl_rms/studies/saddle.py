@@ -25,7 +25,8 @@ STEEP = 100.0
 MOST = 40_000
 RATES = [float(f"{10**k:.3g}") for k in np.arange(-4.0, 0.6, 0.25)]
 RIVALS = ("SGD", "momentum", "RMSprop", "Adam")
-# x starts at hold. An escape counts only while the root mean square of x over about ten updates is at most hold.
+# The bound on x. x starts at its bound, and an escape counts only while the root mean square of x over about ten
+# updates is at most the bound.
 HOLD = 0.1
 SURFACE: tuple[str, ...] = ("flat", "start", "noise", "hold")
 # Smallest ratio of SGD's updates to RMSprop's updates that counts as far faster.
@@ -34,7 +35,7 @@ NOISES = [0.0, 0.01, 0.1, 1.0, 10.0]
 
 
 def cells(quick: bool) -> Sequence[Cell]:
-    """Return a cell for each optimizer, curvature and start of the flat axis, noise, and bound on x."""
+    """Return cells by optimizer, curvature and start of the flat axis, noise, and bound on x."""
     if quick:
         return grid(flat=[0.1], start=[1e-3], noise=[0.0, 10.0], hold=[HOLD, HOLD / 10], by=RIVALS, most=[5_000])
     return [
@@ -120,7 +121,7 @@ def verdict(results: Results) -> Verdict:
     for hold in results.levels("hold", **of):
         ratios = {n: ratio(results, noise=n, hold=hold, **of) for n in results.levels("noise", hold=hold, **of)}
         ends = " and ".join(
-            f"{short(ratios[noise])} times as many updates as RMSprop with noise {noise:g}"
+            f"{short(ratios[noise])} times as many updates as RMSprop if the noise is {noise:g}"
             for noise in (min(ratios), max(ratios))
         )
         texts.append(f"With b = {flat:g} and a bound of {hold:g} on x, SGD needs {ends}.")
@@ -167,13 +168,13 @@ def draw(results: Results, figure: "Figure") -> None:
 
 STUDY = Study(
     name="saddle",
-    claim="RMSprop divides each parameter's step by the size of that parameter's gradients. RMSprop therefore "
-    "leaves saddles and plateaus far faster than SGD.",
+    claim="RMSprop divides each parameter's gradient by the root mean square of that parameter's recent "
+    "gradients. RMSprop therefore leaves saddles and plateaus far faster than SGD.",
     mechanism="The study uses `rl_rms.RMSprop`.",
     setup="The function is f(x, y) = (100 x² - b y²) / 2, with a saddle at (0, 0). An optimizer gets the "
     "gradient of f plus normal noise of a given standard deviation."
-    "\n\n- The first column of the table gives the start of y, the standard deviation of the noise, and the bound "
-    "on x. x starts at this bound."
+    "\n\n- The first column of the table gives b, the start of y, the standard deviation of the noise, and the "
+    "bound on x. x starts at this bound."
     "\n\n- The study counts the updates until |y| > 1 while x is within the bound. x is within the bound if "
     "its root mean square over about ten updates is at most the bound."
     f"\n\n- Each optimizer and seed uses the fastest of {len(RATES)} learning rates, four per decade. A "

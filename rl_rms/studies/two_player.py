@@ -87,7 +87,7 @@ def distances(player: Player, rates: Sequence[float], angles: Tensor, noise: flo
 
     Args:
         player: A value of `PLAYERS`.
-        rates: Learning rates.
+        rates: Values of ``lr / (1 - momentum)``.
         angles: Initial angles of the games, shape ``(starts,)``.
         noise: Standard deviation of the gradients' noise.
         seed: Seed of the noise.
@@ -338,10 +338,10 @@ STUDY = Study(
     f"\n\n- RMSprop has rho = {RHO} and bias correction. The first table gives the rate s = lr / (1 - m), "
     "where m is the momentum. If the gradient is constant, s is the length of a step. The columns "
     f"`distance at the best rate` use the best of {len(RATES)} rates, separately for each row and noise."
-    "\n\n- The function `rl_rms.optim.games.cycle_radius` predicts this distance as the radius of a cycle. For "
-    "RMSprop without momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). Momentum m and optimism o "
-    "multiply this radius by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root is negative, the radius "
-    "is 0."
+    "\n\n- For simultaneous updates of RMSprop, the function `rl_rms.optim.games.cycle_radius` predicts this "
+    "distance as the radius of a cycle. Without momentum and optimism, the radius is 2 sqrt(2) s / sqrt(1 - rho). "
+    "Momentum m and optimism o multiply this radius by sqrt((1 + m) / (1 - m) - 2 o). If the term under this root "
+    "is negative, the radius is 0."
     "\n\nIn the second experiment, A2C trains on CartPole for 100,000 env steps, while pushes change the "
     f"angular velocity of the pole by at most {STRENGTHS[0]} rad/s per env step."
     "\n\n- The pushes in training are absent (none), uniformly random (random), or the actions of an "

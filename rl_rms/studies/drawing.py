@@ -18,7 +18,7 @@ COLORS = plotting.COLORS
 def draw_estimates(axis: Any, at: Iterable[Any], estimates: Sequence[Estimate], **options: Any) -> None:
     """Draw estimates with their intervals, with the options of matplotlib's ``errorbar``."""
     middles = [one.middle for one in estimates]
-    # With few seeds, a rounding error may put the middle outside the interval.
+    # errorbar rejects lengths below 0. With few seeds, a rounding error may put the middle outside the interval.
     spread = np.maximum([[m - one.low, one.high - m] for m, one in zip(middles, estimates, strict=True)], 0.0).T
     axis.errorbar(list(at), middles, spread, **{"fmt": "o", **options})
 

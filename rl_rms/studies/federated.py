@@ -212,7 +212,7 @@ def tables(results: Results) -> Sequence[Table]:
 
 
 def verdict(results: Results) -> Verdict:
-    """Judge the claim by the differences at which `client` has a smaller error than `server` and `pooled`."""
+    """Judge by the differences at which `client` has a significantly smaller error than `server` and `pooled`."""
     wins = {
         unlike: max(
             ratio(results, "client", other, unlike=unlike, share=1.0).high for other in ("server", "pooled")

@@ -122,7 +122,7 @@ def _signed(one: Estimate) -> str:
 
 
 def effects(results: Results, statistic: str, setting: str) -> tuple[list[str], list[str]]:
-    """Return the changes with significantly longer episodes, and the changes with significantly shorter ones."""
+    """Return the changes with significantly longer episodes, and those with significantly shorter episodes."""
     gains = {one: gain(results, one, statistic, setting) for one in results.levels("changes")}
     return [one for one in gains if gains[one].low > 0], [one for one in gains if gains[one].high < 0]
 

@@ -98,9 +98,11 @@ def burst(seed: int, *, rho: float, clips: bool, size: float) -> dict[str, Any]:
 def train(seed: int, *, rho: float, clips: bool, event: str, rate: float, num_steps: int) -> dict[str, Any]:
     """Train A2C on CartPole, with an event in the middle.
 
+    For every event, the period below is the 2,000 env steps after the middle.
+
     Returns:
-        ``return``: mean length of the episodes that end after the period, which begins in the middle and lasts as
-            long as an attack. ``root``: largest norm of root v in the period, divided by the norm before.
+        ``return``: mean length of the episodes that end after the period. ``root``: largest norm of root v in the
+            period, divided by the norm before.
     """
     middle, over = num_steps // 2, num_steps // 2 + EVENTS["attack"]
     changes = {}

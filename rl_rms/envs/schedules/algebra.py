@@ -153,7 +153,7 @@ class Product(_Combined):
         """The lowest and the highest product of values within the parts' bounds."""
         low, high = 1.0, 1.0
         for part in self.schedules:
-            # 0 times an infinite bound is 0.
+            # Python computes 0 * inf as nan, but a value of 0 times any finite value is 0.
             corners = [a * b if a and b else 0.0 for a in (low, high) for b in part.bounds]
             low, high = min(corners), max(corners)
         return low, high
@@ -182,7 +182,7 @@ class Product(_Combined):
 
 @dataclass(frozen=True, init=False, repr=False)
 class _Limited(Derived):
-    """A schedule whose values are kept between limits."""
+    """Base class of schedules that clip or reflect another schedule."""
 
     schedule: Schedule
     low: float | None
@@ -204,7 +204,7 @@ class _Limited(Derived):
 
     @abstractmethod
     def _limit(self, values: Floats) -> Floats:
-        """Return the values within the limits."""
+        """Clip or reflect the values."""
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """Return the values of ``schedule``, clipped or reflected."""

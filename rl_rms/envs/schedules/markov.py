@@ -15,7 +15,7 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Rows = tuple[tuple[float, ...], ...]
 
-# The search for jumps compares the values at this many env steps at once.
+# The search for jumps compares the values at this many env steps at once, which limits memory use.
 _COMPARED_AT_ONCE = 2**16
 
 
@@ -73,7 +73,7 @@ class Markov(Bridged):
 
     @property
     def matrix(self) -> Floats:
-        """Probabilities of every value one env step after each value, shape ``(n, n)``."""
+        """Transition matrix, shape ``(n, n)``; row i has the probabilities one env step after value i."""
         if self.transitions is not None:
             return np.array(self.transitions)
         assert self.mean_dwell is not None

@@ -81,7 +81,6 @@ class Trace(Schedule):
         if self.between == "hold":
             return held
         share = rest / self.every
-        # This formula is exact for a share of 0.
         return (1 - share) * held + share * self._array[self._wrap(index + 1)]
 
     @property

@@ -30,7 +30,7 @@ def chromium() -> "Iterator[Browser]":
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'rl_rms[dev]'")
     found = shutil.which("chromium")
     if found is None:
-        pytest.skip("needs a browser: make test-slow installs Debian's package chromium where it is allowed to")
+        pytest.skip("needs Chromium: make test-slow tries to install Debian's package chromium with apt-get")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
         yield browser

@@ -1,4 +1,4 @@
-"""The documentation site builds strictly, documents everything public, and makes no requests to other hosts."""
+"""The documentation site builds without warnings, lists all public names, and requests nothing of other hosts."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""The numpy backend draws the same actions and computes the same gradients as the torch backend."""
+"""The numpy backend draws the actions of the torch backend, and computes equal gradients up to rounding."""
 
 import gymnasium as gym
 import numpy as np

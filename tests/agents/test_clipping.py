@@ -1,5 +1,3 @@
-"""Clipping of gradients by norm."""
-
 import math
 
 import pytest

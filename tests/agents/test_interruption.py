@@ -173,7 +173,7 @@ class Failing(gym.Wrapper):
     def step(self, action):
         self.steps += 1
         if self.steps == 25:
-            raise ArithmeticError("a bug of the environment's")
+            raise ArithmeticError("a bug in the environment")
         return super().step(action)
 
 

@@ -1,5 +1,3 @@
-"""REINFORCE learns from whole episodes."""
-
 import gymnasium as gym
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A training run that is saved and loaded is bit-identical to an uninterrupted one."""
+"""Training runs that are saved, loaded and continued, compared with uninterrupted training runs."""
 
 import itertools
 import json

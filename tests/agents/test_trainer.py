@@ -1,5 +1,3 @@
-"""The training loop."""
-
 import gymnasium as gym
 import pytest
 

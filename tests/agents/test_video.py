@@ -1,5 +1,3 @@
-"""Videos of an agent."""
-
 import gc
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Several processes that train one agent are equivalent to one process with all sub-environments."""
+"""Several processes that train one agent, compared with one process that has all sub-environments."""
 
 import dataclasses
 import datetime
@@ -553,7 +553,7 @@ class Deserted(Workers):
         return np.stack([values, values])
 
     def average(self, tensors, share):
-        raise LostWorkersError("the other one has died")
+        raise LostWorkersError("worker 1 has died")
 
 
 def test_learn_without_gradients_of_other_workers_keeps_the_agent():

@@ -1,4 +1,4 @@
-"""A small sweep."""
+"""A small sweep, and the Optuna study of a sweep."""
 
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Federations, read from their files."""
-
 import json
 
 import pytest

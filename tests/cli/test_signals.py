@@ -1,4 +1,4 @@
-"""Exit status of commands after SIGTERM and Ctrl-C, without processes left behind."""
+"""After SIGTERM and Ctrl-C, commands leave no processes behind, and exit with the status of the signal."""
 
 import contextlib
 import os

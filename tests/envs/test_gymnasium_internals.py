@@ -119,5 +119,5 @@ def test_stored_as_is_the_attribute_of_the_installed_environments(id):
     pytest.importorskip("mujoco")
     env = gym.make(id)
     missing = [name for name in ARGUMENTS[id] if not hasattr(env.unwrapped, gymnasium_internals.stored_as(name))]
-    assert not missing, f"{id} of gymnasium {gym.__version__} stores {missing} elsewhere: mend stored_as"
+    assert not missing, f"{id} of gymnasium {gym.__version__} has no attributes for {missing}; update stored_as"
     env.close()

@@ -1,5 +1,3 @@
-"""The state of MuJoCo's environments."""
-
 import json
 
 import gymnasium as gym

@@ -92,7 +92,7 @@ WITH = {
 @pytest.mark.parametrize("kind", WITH)
 def test_load_of_a_vector_snapshot_continues_exactly(vector, kind):
     if kind == "curriculum" and vector == "async SameStep":
-        pytest.skip("its workers begin episodes on their own")
+        pytest.skip("workers with SameStep autoreset begin episodes before the curriculum chooses their tasks")
 
     def make():
         arguments = copy.deepcopy(WITH[kind])

@@ -1,4 +1,4 @@
-"""Native vector environments equal Gymnasium's SyncVectorEnv, also with drift and after a restart from a state."""
+"""Native vector environments, compared with Gymnasium's SyncVectorEnv, also with drift and a loaded state."""
 
 import gymnasium as gym
 import numpy as np

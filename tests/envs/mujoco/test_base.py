@@ -1,4 +1,4 @@
-"""Native vector environments of MuJoCo equal Gymnasium's SyncVectorEnv bit for bit, also when restored."""
+"""Native vector environments of MuJoCo, compared bit by bit with Gymnasium's SyncVectorEnv."""
 
 import os
 

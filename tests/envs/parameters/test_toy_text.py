@@ -27,7 +27,7 @@ def test_cliff_walking_table_equals_the_slippery_one():
             assert state == end or [one[0] for one in env.P[state][action]] == pytest.approx([1 / 3] * 3)
 
 
-@pytest.mark.skipif("Taxi-v4" not in gym.registry, reason="Gymnasium's Taxi-v4 came with 1.3")
+@pytest.mark.skipif("Taxi-v4" not in gym.registry, reason="Taxi-v4 needs Gymnasium 1.3")
 def test_taxi_table_equals_that_of_a_new_environment():
     env = gym.make("Taxi-v4", is_rainy=True).unwrapped
     find_parameter(env, "rainy_probability").setter(env)(0.6)

@@ -1,5 +1,3 @@
-"""The lines in plots of schedules."""
-
 import matplotlib as mpl
 import numpy as np
 import pytest

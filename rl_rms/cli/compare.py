@@ -171,8 +171,7 @@ def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
     first = next(iter(tables.values()))
     text = (
         f"The table compares mean returns of the last 100 episodes, from env step {begin:,.0f} to {end:,.0f}.\n"
-        f"Returns and differences are interquartile means over seeds, with 95 % intervals if they have "
-        f"{_FEWEST} or more seeds.\n"
+        f"Each return is an interquartile mean over seeds. With {_FEWEST} or more seeds, it has a 95 % interval.\n"
     )
     if len(first) > 1:
         text += f"The reference is {first[0].group}. Differences from it are paired by seed.\n"

@@ -34,6 +34,7 @@ from rl_rms.agents import storage
 from rl_rms.agents.agent import Agent
 from rl_rms.agents.federated_checks import check_direction, check_names, checked_state
 from rl_rms.agents.federated_config import FederationConfig
+from rl_rms.agents.optimizers import group_rates
 from rl_rms.envs.checks import check_int, check_number, shown
 from rl_rms.half_life import is_number
 from rl_rms.optim.rule import State, denominator, rmsprop_init, rmsprop_update, second_moment
@@ -61,15 +62,16 @@ class Client:
     """A client that trains in its own environment.
 
     Args:
-        agent: The client's agent, built with ``torch.optim.SGD``, a constant learning rate and
-            ``normalize_observation=False``. `train` sets the learning rate.
+        agent: The client's agent, built with ``torch.optim.SGD`` without momentum and weight decay, a constant
+            learning rate and ``normalize_observation=False``. `train` sets the learning rate.
         config: The federation's settings.
 
     Attributes:
         state: The client's second moment if the placement is ``client``; otherwise empty.
 
     Raises:
-        ValueError: If the agent's optimizer is not ``torch.optim.SGD``, or the agent normalizes observations.
+        ValueError: If the agent's optimizer is not plain ``torch.optim.SGD``, its learning rate has a schedule, or
+            the agent normalizes observations.
     """
 
     def __init__(self, agent: Agent, config: FederationConfig) -> None:
@@ -78,6 +80,18 @@ class Client:
                 "a client's own updates must be plain gradient descent with optimizer=torch.optim.SGD, got "
                 f"{type(agent.optimizer).__name__}; use RMSprop through the federation's placement"
             )
+        for group in agent.optimizer.param_groups:
+            for name in ("momentum", "weight_decay"):
+                if group[name]:
+                    raise ValueError(
+                        f"a client's own updates must be plain gradient descent with {name}=0, got {group[name]!r}"
+                    )
+        for rate in group_rates(agent.config):
+            if isinstance(rate, dict):
+                raise ValueError(
+                    "a client needs a constant learning rate, because every round uses local_learning_rate, got "
+                    f"{rate!r}"
+                )
         if agent.observation_normalizer is not None:
             raise ValueError(
                 "a client needs normalize_observation=False, because the clients share a policy but not the "

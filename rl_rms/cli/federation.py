@@ -43,7 +43,7 @@ class Federation:
             raise ValueError("clients must be a list of at least one client, got none")
 
     def run_config(self, client: int) -> RunConfig:
-        """Make the run configuration of a client: the common agent, with plain SGD, in the client's environment.
+        """Make the run configuration of a client: the common agent, with plain SGD at the local learning rate.
 
         Clients do not normalize observations or rewards, because each client would have different statistics.
 
@@ -53,10 +53,13 @@ class Federation:
         """
         if not 0 <= client < len(self.clients):
             raise UserError(f"the client must be one of 0 to {len(self.clients) - 1}, got {client}")
+        rate = self.federation.get("local_learning_rate", FederationConfig.local_learning_rate)
         plain: dict[str, Any] = {
             "agent.optimizer": "torch.optim.SGD",
             "agent.optimizer_kwargs": {},
             "agent.half_life": None,
+            "agent.learning_rate": rate,
+            "agent.critic_learning_rate": None,
             "agent.normalize_observation": False,
             "agent.normalize_reward": False,
         }

@@ -118,6 +118,14 @@ def test_client_with_a_wrong_agent_raises():
         Client(A2C("CartPole-v1", seed=0), CONFIG)
     with pytest.raises(ValueError, match=naming("normalize_observation=False", "True")):
         Client(A2C("CartPole-v1", **PLAIN), CONFIG)
+    plain = {**PLAIN, **NOT_NORMALIZED}
+    with pytest.raises(ValueError, match=naming("momentum=0", "0.9")):
+        Client(A2C("CartPole-v1", **plain, optimizer_kwargs={"momentum": 0.9}), CONFIG)
+    with pytest.raises(ValueError, match=naming("constant learning rate", "linear")):
+        Client(
+            A2C("CartPole-v1", **{**plain, "learning_rate": {"linear": {"start": 0.1, "end": 0.0, "over": 100}}}),
+            CONFIG,
+        )
     Client(A2C("FrozenLake-v1", **PLAIN), CONFIG)  # Discrete observations have no normalizer
     with pytest.raises(ValueError, match=naming("policy")):
         client().train({"w": torch.zeros(1)})

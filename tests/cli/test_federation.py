@@ -20,6 +20,13 @@ def test_client_configs_are_the_common_config_with_their_own_environment(federat
     assert Federation.from_text(federation.to_text()).run_config(2) == runs[2]
 
 
+def test_clients_learn_at_the_local_learning_rate_instead_of_the_schedule_of_the_common_config(federation_folder):
+    file = federation_folder / "mine.yaml"
+    file.write_text(file.read_text().replace("cartpole_a2c", "annealed_cartpole") + "local_learning_rate: 0.3\n")
+    agent = read_federation("mine.yaml", {}).run_config(0).agent
+    assert (agent.learning_rate, agent.critic_learning_rate) == (0.3, None)
+
+
 def test_packaged_federation_has_valid_clients():
     federation = read_federation("cartpoles", {})
     assert len({json.dumps(client) for client in federation.clients}) == 6

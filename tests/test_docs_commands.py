@@ -21,7 +21,7 @@ from tests.pages import PAGES, ROOT, blocks, name
 QUICK = {"README.md", "docs/howto/my_environment.md"}
 # Commands that are not run, with the reason. `test_readme.py` checks their names, keys and files.
 LEFT_OUT = {
-    r"make ": "builds a virtual environment from the network",
+    r"make ": "builds a virtual environment with packages from the network",
     r"pip install 'rl_rms": "installs from the network",
     r"tensorboard ": "serves pages until it is stopped",
     r"python examples/": "needs a clone; tests/test_examples.py runs the examples",
@@ -29,7 +29,7 @@ LEFT_OUT = {
     r"rl-rms .*ray": "needs the extra ray and trains for a million env steps",
     r"rl-rms federate ": "needs the extra flower and takes minutes",
     r"(flower-super\w+|flwr|ssh-keygen) ": "needs the extra flower and a server",
-    r"rl-rms resume .*-120000-": "names a run of the reader",
+    r"rl-rms resume .*-120000-": "names a run folder that does not exist here",
 }
 # Modules that the commands of a page need; the commands are not run without them.
 NEEDED = {"docs/howto/any_environment.md": ("minigrid", "moviepy")}

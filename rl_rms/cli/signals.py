@@ -68,9 +68,7 @@ def signals_interrupt(agent: "Agent") -> Iterator[list[int]]:
         received.append(number)
         name = signal.Signals(number).name
         # print is not safe here, because the signal may have interrupted another print.
-        message = (
-            f"{name}: stopping after the updates on this rollout; a second signal stops at once, without saving"
-        )
+        message = f"{name}: stopping after this rollout; a second signal stops at once, without saving"
         os.write(2, f"{message}\n".encode())
         agent.interrupt()
 

@@ -76,7 +76,7 @@ def test_first_signal_saves_and_resume_is_bit_identical(tmp_path, started, numbe
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    message = "stopping after the updates on this rollout; a second signal stops at once, without saving"
+    message = "stopping after this rollout; a second signal stops at once, without saving"
     assert err == f"{number.name}: {message}\n"
     folder = folder_of(tmp_path, "drifting_cartpole")
     assert 0 < json.loads((folder / "summary.json").read_text())["total_timesteps"] < 12_000
@@ -91,10 +91,10 @@ def test_first_signal_saves_and_resume_is_bit_identical(tmp_path, started, numbe
 def test_second_signal_ends_the_process(tmp_path, started):
     process = started("train", "cartpole_a2c", "--agent.n_steps=1_000_000", "--agent.fused=false")
     wait(lambda: list((tmp_path / "runs").glob("*/*/events*")))
-    # The first update takes a million vector steps. Wait until the process has installed its signal handler.
+    # The first rollout takes a million vector steps. Wait until the process has installed its signal handler.
     wait(lambda: _caught(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGTERM)
-    assert "stopping after the updates on this rollout" in process.stderr.readline()
+    assert "stopping after this rollout" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     process.wait(60)
     assert process.returncode == -signal.SIGTERM

@@ -244,7 +244,7 @@ def _hostile():
         "a number beyond floats": (metric("env_steps", 10**400), "env_steps must be"),
         "no env steps": (metric("env_steps", 0), "env_steps must be"),
         "an infinite return": (metric("mean_return", math.inf), "mean_return must be"),
-        "a client that there is not": (metric("client", 3.0), "client must be"),
+        "a client number without a client": (metric("client", 3.0), "client must be"),
         "no client": (metric("client", math.nan), "client must be"),
         "a string": (
             lambda content: content.__setitem__("metrics", ConfigRecord({"client": "0", "mean_return": "9"})),

@@ -88,7 +88,7 @@ def test_client_with_its_own_normalizer_reports_normalized_directions():
     start = params_of(plain)
     first, normalized = plain.train(start), own.train(start)
     for name, g in first.direction.items():
-        # With bias correction, v is the square of the first direction.
+        # At the first update, the bias-corrected v is the square of the direction.
         assert torch.allclose(normalized.direction[name], g / (g.abs() + CONFIG.eps), atol=1e-5)
     assert all(state["step"] == 1 for state in own.state.values())
     # The second direction is divided by the root of the bias-corrected average of both squares.
@@ -141,7 +141,7 @@ def test_server_step_of_every_placement_equals_hand_computed_values():
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2, 1.0])
     assert result["update_norm"] == pytest.approx(0.2)
     assert (result["clients"], result["rejected"], result["mean_return"]) == (2, 0, 5)
-    # The clients normalize, so the server uses the direction unchanged.
+    # The clients divide by the root of their own v, so the server uses the mean direction unchanged.
     one = server("client")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([0.8, 1.0])
@@ -153,7 +153,8 @@ def test_server_step_of_every_placement_equals_hand_computed_values():
     one = server("pooled")
     one.step(reports)
     assert one.params["w"].tolist() == pytest.approx([1 - 0.1 * 2 / 5**0.5, 1.0])
-    # The half-life is one round, so 5 has half the weight of 1 in the first component: v = (5 + 2 * 1) / 3.
+    # The half-life is one round, so the square 5 of the first round has half the weight of the second round's
+    # square 1. The first component of v is (5 + 2 * 1) / 3.
     one.step([report([1.0, 1.0])])
     v = torch.tensor([(0.25 * 5 + 0.5 * 1) / 0.75, (0.25 * 16 + 0.5 * 1) / 0.75])
     assert one.params["w"].tolist() == pytest.approx(

@@ -174,7 +174,7 @@ def test_unroll_within_memory_mb_truncates_the_gradient():
     assert all(torch.equal(one, other) for one, other in zip(params.values(), same.values(), strict=True))
     assert not torch.equal(whole, half)
     assert half[0] != 0.0
-    # The graph has the last update, however small memory_mb is.
+    # The graph always has the last update, even if memory_mb is too small for one update.
     held, _, last = graph(most / 1_000)
     assert held == pytest.approx(most / 8, rel=0.3)
     assert last[0] != 0.0
@@ -194,7 +194,8 @@ def test_evaluation_rollouts_count_env_steps_and_no_updates():
     once, thrice = train(1), train(3)
     assert once.num_timesteps == thrice.num_timesteps
     assert once.num_updates == 24
-    # Each window of four updates is followed by two more rollouts.
+    # With three instead of one evaluation rollout, two more rollouts without an update follow each window of four
+    # updates.
     assert thrice.num_updates == 16
     assert len(thrice.meta.path) == 3
     assert thrice.meta.state_dict()["initial_weight"] == pytest.approx(0.5 ** (9 / 10))

@@ -454,7 +454,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/agents.json"))
     parser.add_argument("--native", action="store_true", help="compare native environments with SyncVectorEnv")
     parser.add_argument("--bookkeeping", action="store_true", help="measure the share of bookkeeping")
-    parser.add_argument("--updates", type=int, default=10, help="updates of one measurement of --native")
+    parser.add_argument("--updates", type=int, default=10, help="with --native, updates of each measurement")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.native:

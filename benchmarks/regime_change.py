@@ -18,8 +18,8 @@ jump may be one vector step earlier or later, because resets do not count as env
 gradients is noisy. The noise adds the same amount to the tracking error of all half-lives, and the table shows
 this amount.
 
-*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. One such
-accumulator receives the run's gradients for each of ten fixed half-lives, and for the half-lives of "match",
+*v* is the bias-corrected accumulator of `rl_rms.optim.rule`, including the gradient of the update. The run's
+gradients go to 13 such accumulators: ten with fixed half-lives, and one each with the half-lives of "match",
 "auto", and "auto" without its lower bound of 32 updates. These accumulators do not affect the run.
 
 *Tracking error* is the Kullback-Leibler divergence ``(s/v - 1 - log(s/v)) / 2`` between Gaussians of variance s
@@ -400,11 +400,11 @@ def table(summaries: dict[str, dict[str, Any]], runs: dict[str, list[dict[str, A
         "Tracking error of v (nats, mean over coordinates) in A2C on CartPole-v1 around the update at which the "
         "force changes its sign. Cells contain the mean over seeds with its 95% interval, then the median over "
         "all updates of all seeds, then the median half-life in updates if it is estimated. The column 'best "
-        "fixed' contains the fixed half-life with the least mean error, of "
+        "fixed' contains the half-life with the lowest mean error among "
         + ", ".join(ROWS[: len(HALF_LIVES)])
-        + " updates, and in brackets the range of the best half-life over seeds. The column 'noise' contains the "
-        "part of every error in the row that comes from the finite number of rollouts in the estimate of the true "
-        "second moment.",
+        + " updates. The range in brackets is over the best half-lives of the seeds. The column 'noise' contains "
+        "the part of every error in the row that comes from the finite number of rollouts in the estimate of the "
+        "true second moment.",
         "",
         "| gradients, seeds | updates since the jump | "
         + " | ".join(map(_title, SHOWN))

@@ -1,6 +1,6 @@
 """Additions to MkDocs: links from names to the API reference, the page about the command line, and Mermaid.
 
-`rl_rms.laws.matched_half_life` in a page or docstring, written as code, becomes a link if the reference has it.
+A full name in code format, such as `rl_rms.laws.matched_half_life`, becomes a link if the API reference has it.
 """
 
 import contextlib

@@ -34,7 +34,7 @@ _Dumper.add_implicit_resolver(
 
 
 def to_yaml(plain: dict[str, Any]) -> str:
-    """Convert plain data to YAML. Tuples become lists, and objects that JSON lacks become text."""
+    """Convert plain data to YAML. Tuples become lists, and values that JSON cannot represent become strings."""
     return yaml.dump(json.loads(json.dumps(plain, default=str)), Dumper=_Dumper, sort_keys=False)
 
 

@@ -81,7 +81,7 @@ class Categorical:
         return -(self.log_probs.exp() * self.log_probs).sum(dim=-1)
 
     def masked(self, mask: Tensor) -> "Categorical":
-        """The distribution over the actions whose entry of ``mask``, shape ``(batch, n)``, is True."""
+        """The distribution over the valid actions, for which ``mask``, shape ``(batch, n)``, is True."""
         return Categorical(self.log_probs.masked_fill(~mask, _INVALID))
 
 
@@ -121,7 +121,7 @@ class MultiCategorical:
         return torch.stack([part.entropy() for part in self._parts]).sum(0)
 
     def masked(self, mask: Tensor) -> "MultiCategorical":
-        """The distribution over the actions of each component whose entry of ``mask`` is True."""
+        """The distribution over the valid actions of each component, for which ``mask`` is True."""
         return MultiCategorical(self._logits.masked_fill(~mask, _INVALID), self._nvec)
 
 

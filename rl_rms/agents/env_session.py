@@ -217,7 +217,7 @@ class EnvSession:
                 collector.env.reset()
                 is_kept = self.env_state.load_state_dict(place["env_state"], collector.resetting)
         finally:
-            # The evaluation's collector counted sub-environments from 0 in error messages.
+            # The evaluation's collector has made error messages count sub-environments from 0.
             collector.first_index = self.workers.rank * collector.env.num_envs
             if not is_kept:
                 collector.stop()

@@ -62,7 +62,7 @@ class Client:
     """A client that trains in its own environment.
 
     Args:
-        agent: The client's agent, built with ``torch.optim.SGD`` without momentum and weight decay, a constant
+        agent: The client's agent, built with ``torch.optim.SGD`` without momentum or weight decay, a constant
             learning rate and ``normalize_observation=False``. `train` sets the learning rate.
         config: The federation's settings.
 

@@ -5,7 +5,7 @@ writes an array to its slot, raises its counter, and waits until all counters ha
 process reads all slots. A process writes to the same slot again two turns later. By then, all processes have read
 the slot.
 
-The memory has no name in any file system, so the kernel frees the memory as soon as the processes have ended.
+The memory is an anonymous file (``memfd_create``), which the kernel frees when the last process ends.
 """
 
 import mmap

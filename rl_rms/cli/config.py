@@ -67,8 +67,8 @@ class RunConfig:
             for no such limit.
         histogram_every: Env steps between two histograms in TensorBoard of the logarithms of the second moment
             and of the optimizer's steps; null for none.
-        video_every: Env steps between two videos of an episode, saved in ``videos``; null for none. Needs the
-            extra ``video``.
+        video_every: Env steps between two recorded episodes. The run's folder ``videos`` contains the videos;
+            null records none. Needs the extra ``video``.
         callbacks: Callbacks of the training, named by a class of rl_rms.agents or an import path
             ``module:Class``. Arguments follow the name, as in ``[my_callbacks:Plain, {my_callbacks:Mine: {every:
             1000}}]``.

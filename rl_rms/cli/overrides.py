@@ -1,6 +1,7 @@
 """Sets keys of a configuration, from command-line words or from a mapping of dotted keys."""
 
 import copy
+import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -9,8 +10,7 @@ from typing import Any, get_args, get_type_hints
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_value
 
-# Targets of env.changes with a dot in their name, such as reward.scale, begin with one of these words.
-_DOTTED_TARGETS = {"reward", "observation", "action"}
+_TRANSFORMED = {"reward", "observation", "action"}
 
 
 def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -51,8 +51,8 @@ def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mappi
     Args:
         tree: Plain data, which is not changed.
         words: Such as ``["--env.num_envs", "4", "--env.kwargs.gravity=9.8"]``.
-        annotations: Type of each dotted key. The value of a key of type str is the text itself. The text of other
-            keys is read as YAML.
+        annotations: Type of each dotted key. The value of a key of type str is the text itself. The values of
+            other keys are read as YAML.
 
     Raises:
         UserError: If a word is wrong, or its value is not YAML.
@@ -85,17 +85,23 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def _parts(key: str) -> list[str]:
-    """Split a dotted key; a target of env.changes such as reward.scale stays one part."""
+    """Split a dotted key. A target of env.changes such as reward.scale or model.opt.timestep stays one part."""
     parts = key.split(".")
-    if parts[:2] != ["env", "changes"] or len(parts) < 4 or parts[2] not in _DOTTED_TARGETS:
+    if parts[:2] != ["env", "changes"] or len(parts) < 4:
         return parts
-    end = 4
-    if parts[2] == "observation":
-        # The module rl_rms.envs.targets imports Gymnasium, which other keys do not need.
-        from rl_rms.envs.targets import NEUTRAL
+    # The modules import Gymnasium, which other keys do not need.
+    from rl_rms.envs.schedules import SCHEDULES
+    from rl_rms.envs.targets import NEUTRAL
 
+    if parts[2] not in _TRANSFORMED:
+        # The name of a schedule comes after the target. A misspelled name must not become part of the target.
+        similar = (i for i in range(3, len(parts)) if difflib.get_close_matches(parts[i], SCHEDULES, 1, 0.8))
+        end = next(similar, len(parts))
+    elif parts[2] == "observation":
         # For a Dict observation, the key of its entry comes before the name of the transform.
         end = next((i for i in range(4, len(parts) + 1) if f"observation.{parts[i - 1]}" in NEUTRAL), 4)
+    else:
+        end = 4
     return [*parts[:2], ".".join(parts[2:end]), *parts[end:]]
 
 

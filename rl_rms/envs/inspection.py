@@ -42,7 +42,7 @@ class Target:
 
 
 def find_targets(env: gym.Env[Any, Any]) -> list[Target]:
-    """List the numbers in an environment's public attributes, its registered parameters, and the transforms.
+    """List the possible targets: public attributes with numbers, registered parameters and transforms.
 
     Args:
         env: The environment, with the wrappers whose attributes are listed as ``"Wrapper.name"``.

@@ -1,4 +1,4 @@
-"""Makes vector environments that can restart failing sub-environments, from ids, specifications and functions."""
+"""Makes vector environments, from an id, specification or function, that restart failing sub-environments."""
 
 import builtins
 from collections.abc import Callable, Mapping, Sequence

@@ -211,7 +211,7 @@ def continue_sync(env: SyncVectorEnv, observations: Any, pending: npt.NDArray[np
 
 
 def _made_like(model: Env, make: Callable[[], Env]) -> Env:
-    """Make a new sub-environment with the attributes in `INHERITED` of another sub-environment."""
+    """Make a sub-environment, and copy the attributes named in `INHERITED` from ``model``."""
     env = make()
     for name in INHERITED:
         value = model.get_wrapper_attr(name)

@@ -252,7 +252,8 @@ class NonStationaryVector(Changing, VectorWrapper):
         """Restore a state that `state_dict` returned.
 
         If the state includes the sub-environments, ``last_observations`` is also restored. Otherwise the
-        sub-environments continue their episodes, and a curriculum counts only the rest of these episodes.
+        sub-environments continue their current episodes. Curricula and `AdversarialBurst` then count the returns
+        and lengths of these episodes from 0.
 
         Raises:
             ValueError: If the state belongs to an environment that was made with different arguments.

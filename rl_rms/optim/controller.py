@@ -132,7 +132,8 @@ class HalfLifeController:
     def latest_half_life(self, group: dict[str, Any]) -> float:
         """The current half-life. If the current half-life is unknown, the half-life of the last update.
 
-        Without an earlier update, the errors are the same as for `half_life`.
+        Raises:
+            ValueError: If the half-life is unknown before the first update; see `half_life`.
         """
         decay = None if self.is_known(group) else group["alpha"]
         return self.half_life(group) if decay is None else _without_rounding(half_life_from_rho(decay))
@@ -140,7 +141,8 @@ class HalfLifeController:
     def latest_decay(self, group: dict[str, Any]) -> float:
         """The current decay. If the current half-life is unknown, the decay of the last update.
 
-        Without an earlier update, the errors are the same as for `half_life`.
+        Raises:
+            ValueError: If the half-life is unknown before the first update; see `half_life`.
         """
         decay = None if self.is_known(group) else group["alpha"]
         return self.decay(group) if decay is None else float(decay)

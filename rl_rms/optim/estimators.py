@@ -96,8 +96,8 @@ class HalfLifeEstimator(ABC):
         for key, value in present.items():
             if not _is_alike(state[key], value):
                 raise ValueError(
-                    f"{key!r} in the state of {own} must have the type and shape of {value!r:.100}, got "
-                    f"{state[key]!r:.100}; choose the estimator of the run that was saved"
+                    f"{key!r} in the state of {own} has another type or shape than in this estimator, which has "
+                    f"{value!r:.100}, got {state[key]!r:.100}; load a state that this estimator's optimizer saved"
                 )
         self.restore_state({key: _copy(value) for key, value in state.items()})
 

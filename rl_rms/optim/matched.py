@@ -30,7 +30,7 @@ class Matched(HalfLifeEstimator):
     with a half-life of 16 tau, but at least 2048 updates. The prior is S = 1.
     """
 
-    _LAGS = (1, 2, 4, 8, 16)  # lags in updates; the longest lag is a block
+    _LAGS = (1, 2, 4, 8, 16)  # lags in updates; the longest lag is the length of a block
     _BLOCK_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
     _SMOOTHNESS = (1.0, 1.5, 2.0)
     _PRIOR_SIGNAL = 1.0

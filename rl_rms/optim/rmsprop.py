@@ -58,7 +58,7 @@ class RMSprop(Optimizer):
     0, only the bound ``lr * |g| / eps`` holds.
 
     Args:
-        params: Parameters, named parameters, or dictionaries of parameters with their own options.
+        params: Parameters, named parameters, or dictionaries that define parameter groups with their own options.
         lr: Learning rate, >= 0; may be a tensor with one element. None uses the value of the preset ``like``; the
             presets "tf1" and "optax" have none.
         alpha: torch's name for ``rho``.
@@ -223,8 +223,8 @@ class RMSprop(Optimizer):
         half-life of the last update until that attribute is set.
 
         Raises:
-            ValueError: If the half-life needs ``steps_per_update`` or ``timescale``, that attribute is not set,
-                and there was no update with this half-life yet.
+            ValueError: If ``steps_per_update`` or ``timescale`` is needed but not set, and no update has used
+                this half-life yet.
         """
         return self.controller.latest_half_life(self.param_groups[0])
 
@@ -287,10 +287,10 @@ class RMSprop(Optimizer):
             The closure's loss; None without a closure.
 
         Raises:
-            ValueError: If a half-life needs ``steps_per_update`` or ``timescale``, and that attribute is not set,
-                or if ``fused=True`` does not support a parameter.
-            RuntimeError: If a gradient is sparse, ``capturable`` is set for a parameter on a CPU, or another
-                thread replaces gradients or states during the step.
+            ValueError: If ``steps_per_update`` or ``timescale`` is needed but not set, or if ``fused=True`` does
+                not support a parameter.
+            RuntimeError: If a gradient is sparse, if ``capturable=True`` and a parameter is on a CPU, or if
+                another thread replaces gradients or states during the step.
             FloatingPointError: If a gradient is not finite and ``on_nonfinite="raise"``.
         """
         if torch.compiler.is_compiling():

@@ -199,7 +199,7 @@ def scores(results: Results, task: str, half_life: str) -> Floats:
 
 
 def gain(results: Results, task: str, half_life: str) -> Estimate:
-    """Return the gain in score of a half-life over the half-life of 69 updates, paired by seed."""
+    """Return the interquartile mean over seeds of the score minus the same seed's score at 69 updates."""
     return interquartile_mean(scores(results, task, half_life) - scores(results, task, "69 updates"))
 
 

@@ -279,9 +279,10 @@ def verdict(results: Results) -> Verdict:
         f"predicts a circle of radius {short(radius)}. At its best rate, RMSprop without momentum and optimism "
         f"ends at a distance of {short(plain)}. Positive momentum {'reduces' if damps else 'does not reduce'} "
         f"this distance. Of all variants of RMSprop, {closest} ends nearest to the equilibrium, at a distance of "
-        f"{short(distances_at_best[closest])}. The mean return of A2C with gusts, swings and lean is highest "
-        f"after training with {TRAININGS[best]} ({short(returns[best])}). This mean return is lowest after "
-        f"training with {TRAININGS[worst]} ({short(returns[worst])})."
+        f"{short(distances_at_best[closest])}. On CartPole, the return of A2C, averaged over the three kinds of "
+        f"pushes (gusts, swings, lean), is highest after training with {TRAININGS[best]} "
+        f"({short(returns[best])}). The average is lowest after training with {TRAININGS[worst]} "
+        f"({short(returns[worst])})."
     )
     if spirals and damps:
         return Verdict("holds", sentence)

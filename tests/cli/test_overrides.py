@@ -54,6 +54,16 @@ TREE = {"agent": {"gamma": 0.9}, "env": {"changes": {"reward.scale": {"step": {"
             "env",
             {"changes": {"length": 1, "action.gain": 2}},
         ),
+        (
+            ["--env.changes={}", "--env.changes.Damped.factor=2", "--env.changes.model.opt.timestep.step.at=3"],
+            "env",
+            {"changes": {"Damped.factor": 2, "model.opt.timestep": {"step": {"at": 3}}}},
+        ),
+        (
+            ["--env.changes={}", "--env.changes.gravity.sinusiod.mean=2"],
+            "env",
+            {"changes": {"gravity": {"sinusiod": {"mean": 2}}}},
+        ),
     ],
 )
 def test_with_words_applies_from_left_to_right_and_nests(words, part, expected):

@@ -1,4 +1,4 @@
-"""A step equals the plain rule, also after changes of parameters, gradients, states and options."""
+"""Planned steps equal the plain kernel's, also after parameters, gradients, states or options change."""
 
 import copy
 import gc

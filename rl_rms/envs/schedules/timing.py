@@ -220,7 +220,7 @@ class Then(Schedule):
 
     @property
     def center(self) -> float:
-        """The middle of finite bounds, else the mean of both centers."""
+        """The middle of the bounds if they are finite, else the mean of both centers."""
         return center_of(self.bounds, (self.first.center + self.second.center) / 2)
 
     @property

@@ -84,7 +84,8 @@ class RobustTraining:
         rivals: Copies of the protagonist and the adversary, which act as rivals and do not learn.
 
     Raises:
-        ValueError: If an argument is out of its range, a policy is recurrent, or the game's actions are not pairs.
+        ValueError: If an argument is out of its range, if a policy is recurrent, or if the game's actions are not
+            pairs.
 
     Examples:
         >>> from rl_rms.envs.pushes import PushedCartPole

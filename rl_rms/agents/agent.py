@@ -196,8 +196,8 @@ class Agent:
             The agent itself.
 
         Raises:
-            ValueError: If the agent cannot train in several processes, episodes are in progress, or ``sync`` is
-                unknown.
+            ValueError: If the agent cannot train in several processes, if episodes are in progress, or if ``sync``
+                is unknown.
         """
         check_one_of("sync", sync, get_args(Sync))
         self.session.check_workers(workers)
@@ -381,8 +381,8 @@ class Agent:
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is damaged or not an agent of this class, a needed ``policy`` or ``optimizer``
-                is missing, or the environment's spaces differ from the saved spaces.
+            ValueError: If the file is damaged or not an agent of this class, if a needed ``policy`` or
+                ``optimizer`` is missing, or if the environment's spaces differ from the saved spaces.
         """
         contents = checkpoint.read(Path(path), cls.algorithm)
         arguments = checkpoint.constructor_arguments(

@@ -42,8 +42,8 @@ class FGSMAttack(VectorWrapper):
             over the environment's clock, such as ``Constant(0.1).during(20_000, 22_000, rest=0)``.
 
     Raises:
-        ValueError: If the environment has no clock, its observations are not a Box of floats, its actions are a
-            Box, or the strength can become negative.
+        ValueError: If the environment has no clock, if its observations are not a Box of floats, if its actions
+            are a Box, or if the strength can become negative.
 
     Examples:
         >>> from rl_rms.agents import A2C

@@ -56,8 +56,8 @@ def read(path: Path, algorithm: str | None = None) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged or not an agent, its version or algorithm differs, or a field is missing
-            or has an invalid value, such as NaN weights.
+        ValueError: If the file is damaged or not an agent, if its version or algorithm differs, or if a field is
+            missing or has an invalid value, such as NaN weights.
     """
     path = storage.with_suffix(path)
     contents = storage.read(path)
@@ -92,7 +92,7 @@ def constructor_arguments(
         device: A torch device; None keeps the saved device.
 
     Raises:
-        ValueError: If a field is damaged, the policy is missing or differs from the saved policy, or
+        ValueError: If a field is damaged, if the policy is missing or differs from the saved policy, or if
             `rl_rms.agents.checkpoint_checks.check_trusted` rejects a class that the file names.
     """
     with damage_named(f"{path}, config,"):

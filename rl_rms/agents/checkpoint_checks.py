@@ -139,7 +139,7 @@ def check_like(name: str, value: Any, like: Any) -> None:
             Floating-point tensors of different precision count as one type, and so do all other tensors.
 
     Raises:
-        ValueError: If the structure differs, a whole number is below 0, or a tensor or float is not finite.
+        ValueError: If the structure differs, if a whole number is below 0, or if a tensor or float is not finite.
     """
     if isinstance(like, np.ndarray):
         _check_array(name, value, like)
@@ -255,8 +255,8 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
         name: Name of the state in errors.
 
     Raises:
-        ValueError: If a shape, an entry or an option does not fit the optimizer, a tensor is not finite, or a
-            counter, mean square or sum of squares is below 0.
+        ValueError: If a shape, an entry or an option does not fit the optimizer, if a tensor is not finite, or if
+            a counter, mean square or sum of squares is below 0.
     """
     check_numbers(name, state)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)

@@ -55,8 +55,8 @@ def make_config(
         optimizer: An optimizer's class or import path; None for the configuration's default optimizer.
 
     Raises:
-        TypeError: If a hyperparameter has an unknown name, ``config`` is given together with hyperparameters, or
-            ``config`` has a wrong class.
+        TypeError: If a hyperparameter has an unknown name, if ``config`` is given together with hyperparameters,
+            or if ``config`` has a wrong class.
         ValueError: If a value is out of its range.
     """
     kind = cls.__name__.removesuffix("Config")
@@ -105,8 +105,8 @@ def _check_arguments(kind: str, given: Sequence[Any], env: Any, policy: Any) -> 
         policy: The argument ``policy``.
 
     Raises:
-        TypeError: If ``env`` or ``policy`` is the name of a policy, there are several positional arguments, or
-            ``policy`` has a wrong type. The message names the replacement.
+        TypeError: If ``env`` or ``policy`` is the name of a policy, if there are several positional arguments, or
+            if ``policy`` has a wrong type. The message names the replacement.
     """
     policies = [one for one in (*given[:1], env, policy) if isinstance(one, str) and one.endswith("Policy")]
     if policies:

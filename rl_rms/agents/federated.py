@@ -70,8 +70,8 @@ class Client:
         state: The client's second moment if the placement is ``client``; otherwise empty.
 
     Raises:
-        ValueError: If the agent's optimizer is not plain ``torch.optim.SGD``, its learning rate has a schedule, or
-            the agent normalizes observations.
+        ValueError: If the agent's optimizer is not plain ``torch.optim.SGD``, if its learning rate has a schedule,
+            or if the agent normalizes observations.
     """
 
     def __init__(self, agent: Agent, config: FederationConfig) -> None:
@@ -293,8 +293,8 @@ class Server:
         """Load a state from `state_dict`.
 
         Raises:
-            ValueError: If a part is missing or belongs to another policy, a value is not finite, or a count or a
-                second moment is below 0.
+            ValueError: If a part is missing or belongs to another policy, if a value is not finite, or if a count
+                or a second moment is below 0.
         """
         missing = [name for name in ("params", "state", "round", "rejected") if name not in state]
         if missing:

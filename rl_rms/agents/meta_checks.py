@@ -16,8 +16,8 @@ def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) 
     """Raise an error for optimizers and policies whose updates cannot be repeated differentiably.
 
     Raises:
-        ValueError: If the optimizer clips in other ways than by norm, the half-life to adapt is not fixed, or the
-            policy has batch normalization.
+        ValueError: If the optimizer clips in other ways than by norm, if the half-life to adapt is not fixed, or
+            if the policy has batch normalization.
     """
     others = [name for name in optimizer.guard.in_use() if name not in ("max_grad_norm", "on_nonfinite")]
     if others:

@@ -51,8 +51,8 @@ def main(argv: Sequence[str]) -> int:
     """Compare the runs in the arguments after ``rl-rms compare``.
 
     Raises:
-        UserError: If a folder has no run or no returns, the runs have different environments or no common env
-            steps, the output's suffix is not .md or .json, or the extra ``plots`` is missing.
+        UserError: If a folder has no run or no returns, if the runs have different environments or no common env
+            steps, if the output's suffix is not .md or .json, or if the extra ``plots`` is missing.
     """
     from rl_rms.cli.groups import WORDS, find_groups
 

@@ -369,7 +369,7 @@ def read_file_of(kind: str, name: str, keys: Sequence[str], *required: str) -> t
     """Read a sweep or a federation by path or packaged name. Return the path and the content of its file.
 
     Raises:
-        UserError: If there is no such file, a key is not one of ``keys``, or a required key is missing.
+        UserError: If there is no such file, if a key is not one of ``keys``, or if a required key is missing.
     """
     path = find_config(name, kind)
     tree = read_file(path, name)

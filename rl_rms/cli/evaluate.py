@@ -15,8 +15,8 @@ def main(argv: Sequence[str]) -> int:
     """Evaluate a run's agent with the arguments after ``rl-rms evaluate``.
 
     Raises:
-        UserError: If the run or its checkpoint cannot be read, the folder is not trusted, or an option is out of
-            its range.
+        UserError: If the run or its checkpoint cannot be read, if the folder is not trusted, or if an option is
+            out of its range.
     """
     parser = Parser(
         prog="rl-rms evaluate",

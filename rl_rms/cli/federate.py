@@ -53,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
     """Train a federation with the arguments after ``rl-rms federate``.
 
     Raises:
-        UserError: If the file or an option is wrong, Flower or Ray is not installed, or the folder is not trusted.
+        UserError: If the file or an option is wrong, if Flower or Ray is not installed, or if the folder is not
+            trusted.
     """
     parser = Parser(
         prog="rl-rms federate",

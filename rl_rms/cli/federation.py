@@ -48,7 +48,7 @@ class Federation:
         Clients do not normalize observations or rewards, because each client would have different statistics.
 
         Raises:
-            UserError: If there is no such client, one of its keys is invalid, or the configuration names
+            UserError: If there is no such client, if one of its keys is invalid, or if the configuration names
                 callbacks.
         """
         if not 0 <= client < len(self.clients):

@@ -59,7 +59,8 @@ def find_groups(words: Sequence[str]) -> list[Group]:
     """Read runs, and group them by their configuration, or by the name in ``NAME=GLOB``.
 
     Raises:
-        UserError: If a folder does not exist or contains no run, a run has no returns, or environments differ.
+        UserError: If a folder does not exist or contains no run, if a run has no returns, or if environments
+            differ.
     """
     found: dict[tuple[str | None, str], list[Run | EventLog]] = {}
     seen: set[Path] = set()

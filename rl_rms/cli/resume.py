@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     """Continue a run with the arguments after ``rl-rms resume``.
 
     Raises:
-        UserError: If an argument is wrong, the folder is not trusted, or the run cannot be continued.
+        UserError: If an argument is wrong, if the folder is not trusted, or if the run cannot be continued.
     """
     words = list(argv)
     parser = Parser(

@@ -15,8 +15,8 @@ def main(argv: Sequence[str]) -> int:
     """Run studies with the arguments after ``rl-rms study``.
 
     Raises:
-        UserError: If a study does not exist or has no saved data for ``--redraw``, an option is out of its range,
-            or the extra ``plots`` is not installed.
+        UserError: If a study does not exist or has no saved data for ``--redraw``, if an option is out of its
+            range, or if the extra ``plots`` is not installed.
     """
     from rl_rms.studies import STUDIES
 

@@ -66,8 +66,8 @@ def write(env: Any, state: Mapping[str, Any]) -> None:
     """Restore a state that `read` returned.
 
     Raises:
-        ValueError: If the number of cells of the grid differs, an attribute of the environment is unknown, or an
-            object's class is not a class of MiniGrid.
+        ValueError: If the number of cells of the grid differs, if an attribute of the environment is unknown, or
+            if an object's class is not a class of MiniGrid.
     """
     if len(state["grid"]) != len(env.grid.grid):
         raise ValueError(

@@ -52,8 +52,8 @@ class NonStationary(Changing, Parametrized):
         last_observation: The last observation; None before the first reset.
 
     Raises:
-        ValueError: If an argument is invalid, the environment does not have a target, a change of a target would
-            have no effect, or changes and curriculum set the same target.
+        ValueError: If an argument is invalid, if the environment does not have a target, if a change of a target
+            would have no effect, or if changes and curriculum set the same target.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step

@@ -68,9 +68,9 @@ class NonStationaryVector(Changing, VectorWrapper):
         last_observations: The last observations; None before the first reset.
 
     Raises:
-        ValueError: If an argument is invalid, the environment does not have a target, a change of a target would
-            have no effect, changes and curriculum set the same target, or the vector environment does not support
-            the changes.
+        ValueError: If an argument is invalid, if the environment does not have a target, if a change of a target
+            would have no effect, if changes and curriculum set the same target, or if the vector environment does
+            not support the changes.
 
     Examples:
         >>> from rl_rms.envs import make_vec

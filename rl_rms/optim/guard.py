@@ -218,8 +218,8 @@ class GradientGuard:
         """Load a `state_dict`.
 
         Raises:
-            ValueError: If an entry is missing, ``clip_share`` is not a number >= 0, or another entry is not a
-                whole number >= 0.
+            ValueError: If an entry is missing, if ``clip_share`` is not a number >= 0, or if another entry is not
+                a whole number >= 0.
         """
         for name in _COUNTS:
             if not isinstance(state, dict) or name not in state:

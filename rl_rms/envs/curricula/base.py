@@ -216,8 +216,8 @@ def check_tasks(owner: str, tasks: Any) -> list[Task]:
     """Check a list of tasks, which all set the same targets to numbers.
 
     Raises:
-        ValueError: If the argument is not a list of tasks, the list or a task is empty, the tasks set different
-            targets, or a value is not a finite number.
+        ValueError: If the argument is not a list of tasks, if the list or a task is empty, if the tasks set
+            different targets, or if a value is not a finite number.
     """
     if (
         not isinstance(tasks, Sequence)

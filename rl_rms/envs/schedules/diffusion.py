@@ -189,7 +189,7 @@ def check_walls(owner: object, low: float | None, high: float | None, *, needed:
     """Check limits, and assign them to a schedule's ``low`` and ``high``.
 
     Raises:
-        ValueError: If a limit is not a number, ``low`` is not below ``high``, or a needed limit is missing.
+        ValueError: If a limit is not a number, if ``low`` is not below ``high``, or if a needed limit is missing.
     """
     name = type(owner).__name__
     if needed and low is None and high is None:

@@ -86,8 +86,8 @@ class Redraw(_Drawn):
             enumeration.
 
     Raises:
-        ValueError: If ``every`` is missing, an argument is invalid, or the levels are given neither by ``values``
-            alone nor by ``low`` and ``high`` together.
+        ValueError: If ``every`` is missing, if an argument is invalid, or if the levels are given neither by
+            ``values`` alone nor by ``low`` and ``high`` together.
     """
 
     name: ClassVar[str] = "redraw"
@@ -134,7 +134,7 @@ class PoissonJumps(_Drawn):
             enumeration.
 
     Raises:
-        ValueError: If ``mean_dwell`` is missing, an argument is invalid, or the levels are given neither by
+        ValueError: If ``mean_dwell`` is missing, if an argument is invalid, or if the levels are given neither by
             ``values`` alone nor by ``low`` and ``high`` together.
     """
 

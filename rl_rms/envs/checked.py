@@ -151,8 +151,8 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
     as Text, Graph and Sequence.
 
     Raises:
-        ValueError: If a dictionary or tuple has another type, a missing part or a wrong length, if a shape differs,
-            if a dtype cannot be cast, or if a discrete value is not in its space.
+        ValueError: If a dictionary or tuple has another type, lacks a part or has a wrong length, if a shape
+            differs, if a dtype cannot be cast, or if a discrete value is not in its space.
     """
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         parts: dict[Any, gym.Space[Any]] = dict(

@@ -110,8 +110,8 @@ def check_config(key: str, wrappers: Any) -> None:
         wrappers: A list of names, of dictionaries ``{name: arguments}`` and at most one ``"drift"``.
 
     Raises:
-        ValueError: If the list has a wrong form, if a wrapper of Gymnasium is unknown, or if one of its arguments is
-            unknown or missing.
+        ValueError: If the list has a wrong form, if a wrapper of Gymnasium is unknown, or if one of its arguments
+            is unknown or missing.
     """
     for number, item in enumerate(_items(key, wrappers)):
         if item == DRIFT:

@@ -1,6 +1,7 @@
 """Ready-made tasks pass the checkers of Gymnasium and Stable-Baselines3, and change as described."""
 
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -37,6 +38,12 @@ def said(check, env):
         check(env, skip_render_check=True)
     env.close()
     return {str(warning.message) for warning in caught}
+
+
+def test_environments_page_lists_every_task_with_its_change():
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+    rows = [f"| `rl_rms/{name}` | `{task.base}` | {task.about} |" for name, task in TASKS.items()]
+    assert "\n".join(rows) in page
 
 
 @NAMES

@@ -382,6 +382,17 @@ def read_file_of(kind: str, name: str, keys: Sequence[str], *required: str) -> t
     return path, tree
 
 
+def check_dotted(place: str, given: Mapping[Any, Any]) -> None:
+    """Check that the keys of a mapping are dotted keys of a run's configuration.
+
+    Raises:
+        UserError: If a key is not a string, or is a section, which would replace the section of the configuration.
+    """
+    for key in given:
+        if not isinstance(key, str) or key in ("env", "agent", "scale"):
+            raise UserError(f"{place} must have dotted keys such as env.num_envs or agent.n_steps, got {key!r}")
+
+
 def read_beside(path: Path, config: str) -> dict[str, Any]:
     """Read a run configuration as plain data.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.cli.callbacks import refuse_callbacks
-from rl_rms.cli.config import RunConfig, parse_config, read_beside, read_file_of
+from rl_rms.cli.config import RunConfig, check_dotted, parse_config, read_beside, read_file_of
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.overrides import with_values
 from rl_rms.envs.checks import check_int
@@ -53,23 +53,28 @@ class Federation:
         """
         if not 0 <= client < len(self.clients):
             raise UserError(f"the client must be one of 0 to {len(self.clients) - 1}, got {client}")
-        rate = self.federation.get("local_learning_rate", FederationConfig.local_learning_rate)
-        plain: dict[str, Any] = {
-            "agent.optimizer": "torch.optim.SGD",
-            "agent.optimizer_kwargs": {},
-            "agent.half_life": None,
-            "agent.learning_rate": rate,
-            "agent.critic_learning_rate": None,
-            "agent.normalize_observation": False,
-            "agent.normalize_reward": False,
-        }
-        chosen = {**self.clients[client], **plain, "seed": self.seed + client}
+        chosen = {**self.clients[client], **self.common_values(client)}
         try:
             config = parse_config(with_values(self.config, chosen))
             refuse_callbacks(config.callbacks, "rl-rms federate")
         except UserError as error:
             raise UserError(f"client {client}: {error}") from error
         return config
+
+    def common_values(self, client: int) -> dict[str, Any]:
+        """Return the values of a client that the federation sets, by dotted key."""
+        return {
+            "agent.optimizer": "torch.optim.SGD",
+            "agent.optimizer_kwargs": {},
+            "agent.half_life": None,
+            "agent.learning_rate": self.federation.get(
+                "local_learning_rate", FederationConfig.local_learning_rate
+            ),
+            "agent.critic_learning_rate": None,
+            "agent.normalize_observation": False,
+            "agent.normalize_reward": False,
+            "seed": self.seed + client,
+        }
 
     def to_text(self) -> str:
         """Convert the federation to JSON, which `from_text` reads on another machine."""
@@ -138,6 +143,14 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
         FederationConfig(**federation.federation)
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {error}") from error
-    for client in range(len(clients)):
+    check_dotted("fix", fix)
+    for client, given in enumerate(federation.clients):
+        check_dotted(f"client {client}", given)
+        for key, value in federation.common_values(client).items():
+            if given.get(key, value) != value:
+                raise UserError(
+                    f"{name}: client {client} must not set {key}, got {given[key]!r}; a federation sets it to "
+                    f"{value!r}, see local_learning_rate and seed"
+                )
         federation.run_config(client)
     return federation

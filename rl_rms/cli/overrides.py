@@ -10,8 +10,6 @@ from typing import Any, get_args, get_type_hints
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_value
 
-_TRANSFORMED = {"reward", "observation", "action"}
-
 
 def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Read ``--KEY VALUE`` and ``--KEY=VALUE`` from left to right.
@@ -73,7 +71,7 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     """
     changed = copy.deepcopy(dict(tree))
     for key, value in values.items():
-        *path, last = _parts(key)
+        *path, last = _parts(key, value)
         node = changed
         for part in path:
             child = node.get(part)
@@ -84,24 +82,29 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     return changed
 
 
-def _parts(key: str) -> list[str]:
+def _parts(key: str, value: Any) -> list[str]:
     """Split a dotted key. A target of env.changes such as reward.scale or model.opt.timestep stays one part."""
     parts = key.split(".")
     if parts[:2] != ["env", "changes"] or len(parts) < 4:
         return parts
     # The modules import Gymnasium, which other keys do not need.
     from rl_rms.envs.schedules import SCHEDULES
-    from rl_rms.envs.targets import NEUTRAL
+    from rl_rms.envs.targets import parse_target
 
-    if parts[2] not in _TRANSFORMED:
-        # The name of a schedule comes after the target. A misspelled name must not become part of the target.
-        similar = (i for i in range(3, len(parts)) if difflib.get_close_matches(parts[i], SCHEDULES, 1, 0.8))
-        end = next(similar, len(parts))
-    elif parts[2] == "observation":
-        # For a Dict observation, the key of its entry comes before the name of the transform.
-        end = next((i for i in range(4, len(parts) + 1) if f"observation.{parts[i - 1]}" in NEUTRAL), 4)
+    # The name of a schedule comes after the target. A misspelled name must not become part of the target. A name
+    # before another schedule is part of the target, such as constant in spring.constant.
+    begin = next((i for i in range(4, len(parts) + 1) if parse_target(".".join(parts[2:i]))), 3)
+    if isinstance(value, dict):
+        is_schedule = any(name in SCHEDULES for name in value)
     else:
-        end = 4
+        is_schedule = not isinstance(value, list)
+    before_schedule = [*(part in SCHEDULES for part in parts[1:]), is_schedule]
+    names = (
+        i
+        for i in range(begin, len(parts))
+        if not before_schedule[i] and difflib.get_close_matches(parts[i], SCHEDULES, 1, 0.8)
+    )
+    end = next(names, len(parts))
     return [*parts[:2], ".".join(parts[2:end]), *parts[end:]]
 
 

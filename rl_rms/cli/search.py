@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from rl_rms.cli.callbacks import refuse_callbacks
-from rl_rms.cli.config import RunConfig, parse_config, read_beside, read_file_of
+from rl_rms.cli.config import RunConfig, check_dotted, parse_config, read_beside, read_file_of
 from rl_rms.cli.errors import UserError, suggestion
 from rl_rms.cli.overrides import with_values
 
@@ -130,13 +130,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.config, str):
             raise UserError(f"config must be the name of a configuration or a YAML file, got {self.config!r}")
-        for name in ("vary", "fix"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise UserError(
-                    f"{name} must have dotted keys such as agent.learning_rate, got {getattr(self, name)!r}"
-                )
-        if not self.vary:
-            raise UserError("vary must have at least one key, such as agent.learning_rate")
+        self._check_keys()
         for name, allowed in (("metric", Metric), ("sampler", Sampler), ("pruner", Pruner)):
             value = getattr(self, name)
             if value not in get_args(allowed):
@@ -158,6 +152,20 @@ class SweepConfig:
                 raise UserError(
                     f"sampler: grid needs lists of choices, but vary.{ranges[0]} is a range; give a list"
                 )
+
+    def _check_keys(self) -> None:
+        for name in ("vary", "fix"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise UserError(
+                    f"{name} must have dotted keys such as agent.learning_rate, got {getattr(self, name)!r}"
+                )
+            check_dotted(name, getattr(self, name))
+            if "seed" in getattr(self, name):
+                raise UserError(f"{name}.seed must not be given; the key seeds of the sweep sets the seeds")
+        if not self.vary:
+            raise UserError("vary must have at least one key, such as agent.learning_rate")
+        for key in self.vary.keys() & self.fix.keys():
+            raise UserError(f"{key} must not be in both vary and fix; remove it from one of them")
 
     @property
     def distributions(self) -> dict[str, Distribution]:

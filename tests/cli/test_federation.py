@@ -45,6 +45,14 @@ def test_packaged_federation_has_valid_clients():
         ("placement: client", "placement: moon", ["placement"]),
         ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", ["client 0", "gama"]),
         ("- {env.changes: {length: 0.3}}", "- 3", ["clients", "list"]),
+        ("- {env.changes: {length: 0.3}}", "- {env: {num_envs: 3}}", ["client 0", "env.num_envs"]),
+        ("- {env.changes: {length: 0.3}}", "- {7: 3}", ["client 0", "dotted", "7"]),
+        (
+            "- {env.changes: {length: 0.3}}",
+            "- {agent.learning_rate: 0.7}",
+            ["client 0", "0.7", "local_learning_rate"],
+        ),
+        ("- {env.changes: {length: 0.3}}", "- {seed: 9}", ["client 0", "seed", "9"]),
     ],
 )
 def test_federation_file_with_a_wrong_key_names_it(federation_folder, old, new, sentence):

@@ -60,6 +60,21 @@ TREE = {"agent": {"gamma": 0.9}, "env": {"changes": {"reward.scale": {"step": {"
             {"changes": {"Damped.factor": 2, "model.opt.timestep": {"step": {"at": 3}}}},
         ),
         (
+            ["--env.changes={}", "--env.changes.spring.constant=2", "--env.changes.arm.delay.step.at=3"],
+            "env",
+            {"changes": {"spring.constant": 2, "arm.delay": {"step": {"at": 3}}}},
+        ),
+        (
+            ["--env.changes={}", "--env.changes.legs.steps={step: {at: 3}}", "--env.changes.gravity.step={at: 3}"],
+            "env",
+            {"changes": {"legs.steps": {"step": {"at": 3}}, "gravity": {"step": {"at": 3}}}},
+        ),
+        (
+            ["--env.changes={}", "--env.changes.gravity.sum=[1, 2]", "--env.changes.action.delay.sinusiod.mean=2"],
+            "env",
+            {"changes": {"gravity": {"sum": [1, 2]}, "action.delay": {"sinusiod": {"mean": 2}}}},
+        ),
+        (
             ["--env.changes={}", "--env.changes.gravity.sinusiod.mean=2"],
             "env",
             {"changes": {"gravity": {"sinusiod": {"mean": 2}}}},

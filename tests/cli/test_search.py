@@ -120,6 +120,10 @@ def test_wrong_distribution_names_it(given, sentence):
         (FILE + "sampler: grid", ["sampler", "grid", "vary.agent.learning_rate"]),
         (FILE + "sampler_seed: many", ["sampler_seed", "'many'"]),
         (FILE + "fix: 3", ["fix", "keys"]),
+        (FILE + "fix: {env: {num_envs: 4}}", ["fix", "env.num_envs", "'env'"]),
+        (FILE + "fix: {3: 4}", ["fix", "dotted", "3"]),
+        (FILE + "fix: {seed: 4}", ["fix.seed", "seeds"]),
+        (FILE + "fix: {agent.half_life: 69}", ["agent.half_life", "vary", "fix"]),
         ("config: 3\nvary: {agent.half_life: [1]}", ["config", "configuration"]),
         ("config: cartpole_a2c\nvary: {}", ["vary", "key"]),
         (

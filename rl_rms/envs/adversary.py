@@ -36,9 +36,11 @@ class Adversary:
         strikes = schedule.strikes
         # An episode belongs to the last burst if the clock after its last transition is not past the burst's end.
         if strikes and clock <= strikes[-1][0] + schedule.duration:
-            bound = strikes[-1][1]
-            total, count = self._burst_returns[bound]
-            self._burst_returns[bound] = (total + episode_return, count + 1)
+            begin, bound = strikes[-1]
+            # Another sub-environment's episode can end in the step before the burst's first transition.
+            if clock > begin:
+                total, count = self._burst_returns[bound]
+                self._burst_returns[bound] = (total + episode_return, count + 1)
             return False
         self._returns.append(episode_return)
         is_good = len(self._returns) == schedule.window and (

@@ -81,8 +81,9 @@ class Native(Backend):
         """Make a vector step. The rewards of sub-environments that only start an episode are not transformed."""
         transforms = self._transforms
         if transforms.action is not None:
-            transforms.begin(np.flatnonzero(~valid).tolist())
             actions = transforms.action(actions)
+            # The environment does not execute the actions of sub-environments that only start an episode.
+            transforms.begin(np.flatnonzero(~valid).tolist())
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
         if transforms.reward is not None:
             rewards = np.where(valid, transforms.reward(np.asarray(rewards, dtype=np.float64)), rewards)

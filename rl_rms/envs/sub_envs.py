@@ -238,7 +238,8 @@ class SubEnvs(Backend):
 
 def _same(new: Column, old: Column | None) -> bool:
     # np.array_equal is too slow for scalars.
-    return np.array_equal(new, old) if isinstance(new, np.ndarray) else new == old  # type: ignore[arg-type]
+    has_array = isinstance(new, np.ndarray) or isinstance(old, np.ndarray)
+    return np.array_equal(new, old) if has_array else new == old  # type: ignore[arg-type]
 
 
 def _make_ready(env: SyncVectorEnv | AsyncVectorEnv, targets: tuple[str, ...]) -> bool:

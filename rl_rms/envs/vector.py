@@ -44,8 +44,8 @@ class NonStationaryVector(Changing, VectorWrapper):
     As in `NonStationary`, ``reset()`` keeps the clock, ``reset(seed=s)`` sets the clock to 0, and
     ``reset(options={"rl_rms.clock": k})`` sets the clock to ``k``. A seed with a ``reset_mask`` does not
     change the clock. All observations of a vector step, including the first observations of new episodes, use the
-    values at the beginning of the step. With SAME_STEP autoreset, there is one exception: if a change of a target
-    truncates an episode, the first observation of the next episode uses the new values.
+    values at the beginning of the step. There is one exception: if a change of a target ends episodes, as a change
+    of `TaskSwitch`'s task does, an episode that begins in the same step begins with the new values.
 
     Args:
         env: The vector environment: native, a SyncVectorEnv, or an AsyncVectorEnv made by `make_vec`.
@@ -295,11 +295,17 @@ class NonStationaryVector(Changing, VectorWrapper):
             self._begin(done)
 
     def _announce(self, valid: Mask) -> None:
-        """Let the next step truncate the episodes of sub-environments in which an episodic target changes."""
+        """Let the next step truncate the episodes of sub-environments in which an episodic target changes.
+
+        Episodes that begin in the next step begin with the new values instead.
+        """
         now, then = self._values(), (*self._clock.values_after(valid), *self._feedback.tasks)
-        ending = np.zeros_like(valid)
+        changes = np.zeros_like(valid)
         for index in self._backend.episodic:
-            ending |= np.not_equal(now[index], then[index]) & valid
+            changes |= np.not_equal(now[index], then[index])
+        ending, beginning = changes & valid, changes & ~valid
+        if beginning.any():
+            self._backend.set(tuple(np.where(beginning, *both) for both in zip(then, now, strict=True)))
         if ending.any():
             self._backend.announce(then, ending)
 

@@ -48,6 +48,18 @@ def test_adversary_one_sided_strikes_at_that_side():
     assert {value for _, value in adversary.schedule.strikes} == {3.0}
 
 
+def test_adversary_ignores_other_episodes_that_end_in_the_step_before_a_burst():
+    adversary = Adversary(burst(window=1, rest=0))
+    assert adversary.record(10, 10.0)
+    assert not adversary.record(10, 50.0)  # another sub-environment
+    assert not adversary.record(12, 5.0)
+    assert adversary.record(20, 10.0)
+    assert not adversary.record(22, 6.0)
+    assert adversary.record(30, 10.0)
+    # The mean return of the bursts at 0 is 5, and the mean return of the bursts at 3 is 6.
+    assert adversary.schedule.strikes == ((10, 0.0), (20, 3.0), (30, 0.0))
+
+
 def test_state_dict_goes_through_json():
     one, other = Adversary(burst()), Adversary(burst())
     for clock, ret in ((10, 10.0), (11, 10.0), (13, 4.0), (20, 10.0)):

@@ -50,6 +50,17 @@ def test_step_of_a_native_environment_with_independent_sharing_sets_a_value_for_
         assert len(set(held["gravity"])) == 4
 
 
+def test_action_of_a_reset_frame_in_a_native_environment_is_not_executed_later():
+    shown = {}
+    for mode in ("native", "sync"):
+        env = make_vec("MountainCar-v0", 2, {"action.delay": 1}, vectorization_mode=mode, max_episode_steps=2)
+        env.reset(seed=0)
+        # The third step only resets, and the first step of the next episode executes the idle action.
+        observations = [env.step(np.full(2, action))[0].tolist() for action in (1, 1, 2, 1)]
+        shown[mode] = np.round(observations, 6).tolist()
+    assert shown["native"] == shown["sync"]
+
+
 def test_curriculum_in_a_native_environment_sets_its_dynamics():
     curriculum = Staged([{"length": 1.0}, {"length": 0.25}], threshold=1.0, window=3)
     env = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=curriculum, seed=0)

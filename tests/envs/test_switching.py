@@ -78,6 +78,26 @@ def test_switch_in_every_autoreset_mode_truncates(how, mode):
     env.close()
 
 
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_episode_that_begins_while_the_task_changes_begins_with_the_new_task(how):
+    env = make_vec(
+        "rl_rms/TaskSwitch-v0",
+        2,
+        {"task": Step(before=0, after=1, at=5)},
+        tasks=LAKES,
+        vectorization_mode=how,
+        vector_kwargs={"autoreset_mode": "NextStep"},
+    )
+    env.reset(seed=0)
+    env.step(np.array([RIGHT, LEFT]))
+    assert env.step(np.array([DOWN, LEFT]))[2].tolist() == [True, False]
+    # The first sub-environment is reset. The transition of the second one is the last before the other task.
+    assert env.step(np.array([LEFT, LEFT]))[3].tolist() == [False, True]
+    assert env.step(np.array([DOWN, LEFT]))[3].tolist() == [False, False]
+    assert env.step(np.array([RIGHT, LEFT]))[1].tolist() == [1, 0]
+    env.close()
+
+
 def test_switch_with_independent_clocks_changes_only_due_sub_environments():
     env = make_vec(
         "rl_rms/TaskSwitch-v0",

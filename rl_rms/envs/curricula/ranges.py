@@ -7,6 +7,7 @@ from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.curricula.base import Curriculum, Episode, Task
 from rl_rms.envs.curricula.gates import Gate
 from rl_rms.envs.curricula.stages import Climb
+from rl_rms.envs.schedules.jumps import check_levels
 
 Range = tuple[float, float]
 
@@ -29,9 +30,8 @@ class DomainRandomization(Curriculum):
             raise ValueError(f"{owner} must be a mapping such as {{length: [0.5, 1.0]}}, got {ranges!r}")
         self.ranges: dict[str, Any] = {}
         for target, given in ranges.items():
-            if isinstance(given, Mapping) and set(given) == {"values"} and given["values"]:
-                values = [check_number(f"{owner}.{target}", value) for value in given["values"]]
-                self.ranges[target] = {"values": values}
+            if isinstance(given, Mapping) and set(given) == {"values"}:
+                self.ranges[target] = {"values": list(check_levels(f"{owner}.{target}", given["values"]))}
             else:
                 self.ranges[target] = list(check_range(f"{owner}.{target}", given))
         super().__init__()

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from rl_rms.envs.checks import check_int, check_number
 from rl_rms.envs.schedules.base import Bounds, Schedule
 from rl_rms.envs.schedules.levels import PiecewiseConstant
 from rl_rms.envs.schedules.rng import Floats, Ints, Key
@@ -70,11 +72,23 @@ class AdversarialBurst(Schedule):
         self._keep_int("duration", least=1)
         self._keep_int("window", least=1, unit="episodes")
         self._keep_int("rest", least=0)
-        object.__setattr__(self, "strikes", tuple((int(start), float(value)) for start, value in self.strikes))
-        ends = [-1, *(start + self.duration for start, _ in self.strikes)]
-        if any(start < end for (start, _), end in zip(self.strikes, ends, strict=False)) or any(
-            value not in (self.low, self.high) for _, value in self.strikes
-        ):
+        is_pairs = isinstance(self.strikes, (list, tuple)) and all(
+            isinstance(one, (list, tuple)) and len(one) == 2 for one in self.strikes
+        )
+        if not is_pairs:
+            raise ValueError(
+                f"AdversarialBurst: strikes must be a list of pairs of a clock and a value, got {self.strikes!r}"
+            )
+        strikes = tuple(
+            (
+                check_int("AdversarialBurst: a clock of strikes", start, least=0, unit="env steps"),
+                check_number("AdversarialBurst: a value of strikes", value),
+            )
+            for start, value in self.strikes
+        )
+        object.__setattr__(self, "strikes", strikes)
+        overlaps = any(start < before + self.duration for (before, _), (start, _) in pairwise(strikes))
+        if overlaps or any(value not in (self.low, self.high) for _, value in strikes):
             raise ValueError(
                 "AdversarialBurst: strikes must not overlap, and each must be at low or high, got "
                 f"{list(self.strikes)!r}"

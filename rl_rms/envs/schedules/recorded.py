@@ -224,13 +224,13 @@ def _read(path: Path) -> npt.NDArray[Any]:
     if path.suffix == ".npy":
         try:
             numbers: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, MemoryError) as error:
             raise ValueError(f"Trace: {str(path)!r} is not a .npy file of numbers: {error}") from error
         return numbers
-    lines = [line.strip() for line in path.read_text().splitlines()]
     try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
         return np.array([float(line) for line in lines if line])
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"Trace: {str(path)!r} must contain one number per line: {error}") from error
 
 

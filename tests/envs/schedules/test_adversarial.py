@@ -63,6 +63,8 @@ def test_from_config_of_to_config_is_equal():
         (lambda: burst(threshold=float("nan")), ["threshold", "nan"]),
         (lambda: burst().strike(2, 0.5), ["strikes", "low", "high", "0.5"]),
         (lambda: burst().strike(2, 2.0).strike(4, 2.0), ["strikes", "overlap"]),
+        (lambda: burst().strike(2.5, 2.0), ["strikes", "2.5"]),
+        (lambda: burst(strikes=[2]), ["strikes", "[2]"]),
     ],
 )
 def test_wrong_argument_is_named(make, named):

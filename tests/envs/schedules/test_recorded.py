@@ -45,6 +45,7 @@ def test_trace_reads_files(tmp_path, monkeypatch):
         ("a.csv", b"1\n2,3\n", ("'a.csv'", "'2,3'")),
         ("a.csv", b"1\nnan\n", ("finite", "a.csv")),
         ("a.csv", b"", ("finite", "a.csv", "(0,)")),
+        ("a.csv", b"\xff\n", ("'a.csv'", "0xff")),
         ("a.npy", b"1\n2\n", ("'a.npy'", "numbers")),
         ("b.csv", None, ("'b.csv'", "relative paths")),
     ],

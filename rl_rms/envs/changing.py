@@ -134,7 +134,7 @@ class Changing:
             >>> env.parameters, env.clock
             ({'gravity': 5.0}, 0)
         """
-        state = self.state_dict()
+        state, was_frozen = self.state_dict(), self._clock.is_frozen
         self._clock.is_frozen = True
         try:
             if clock is not None:
@@ -145,7 +145,7 @@ class Changing:
             state = {**state, "environment": None}
             raise
         finally:
-            self._clock.is_frozen = False
+            self._clock.is_frozen = was_frozen
             self.load_state_dict(state)
 
     @abstractmethod

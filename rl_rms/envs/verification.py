@@ -40,6 +40,7 @@ class _Outcome(Enum):
     CRASHED = "the changed copy raises an error"
     REFUSED = "the value cannot be set"
     UNLIKE = "the transitions differ before the change"
+    BROKEN = "the unchanged copy raises an error"
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
@@ -55,8 +56,8 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
         ValueError: If a parameter cannot be read or set, or if no tried value has an effect other than an error.
 
     Warns:
-        UserWarning: If an effect cannot be verified, because the environment cannot be copied or two copies with
-            the same seed differ.
+        UserWarning: If an effect cannot be verified, because the environment cannot be copied, an unchanged copy
+            raises an error, or two copies with the same seed differ.
     """
     singles = {name: one.single for name, one in parameters.items() if isinstance(one, ParameterOfEach)}
     if singles:
@@ -141,6 +142,8 @@ def _why_unseen(env: Any, target: str, parameter: Parameter, others: Sequence[Pa
                 refusal = problem
             case _Outcome.UNLIKE:
                 return "two copies with the same seed and actions differ before anything is changed"
+            case _Outcome.BROKEN:
+                return f"an unchanged copy raises {type(problem).__name__}: {problem}"
     if crash is not None:
         value, cause = crash
         raise ValueError(
@@ -232,7 +235,7 @@ def _try_value(
     """Set ``value`` in ``moved``, change ``others`` in both copies, and compare the transitions of the copies.
 
     Returns:
-        The outcome, and the error if the outcome is CRASHED or REFUSED.
+        The outcome, and the error if the outcome is BROKEN, CRASHED or REFUSED.
     """
     try:
         if not _can_read(parameter, moved):  # Box2D's copies lack the attributes that a reset creates
@@ -257,6 +260,8 @@ def _try_value(
         assign(value)
 
     for is_changed, result, moved_result in _transitions(usual, moved, parameter, change):
+        if isinstance(result, Exception):
+            return _Outcome.BROKEN, result
         if isinstance(moved_result, Exception):
             return _Outcome.CRASHED, moved_result
         if not _same(result, moved_result):
@@ -272,13 +277,13 @@ def _transitions(
     ``change`` is called after the first steps of the first episode, and at the beginning of each later episode.
 
     Yields:
-        Whether the change may have an effect, and the result of each copy's reset or step. If ``moved`` raises an
+        Whether the change may have an effect, and the result of each copy's reset or step. If a copy raises an
         error, the error replaces the result.
     """
     usual.action_space.seed(0)
     steps_left, episode = ALL_STEPS, 0
     while steps_left > 0:
-        yield episode > 0, usual.reset(seed=episode), _attempt(moved.reset, seed=episode)
+        yield episode > 0, _attempt(usual.reset, seed=episode), _attempt(moved.reset, seed=episode)
         change_at = WARM_UP if episode == 0 else 0
         for step in range(_longest_episode(parameter)):
             if step == change_at:
@@ -286,7 +291,7 @@ def _transitions(
                 if episode == 0 and parameter.effect != "step":
                     break
             action = usual.action_space.sample()
-            result = usual.step(action)
+            result = _attempt(usual.step, action)
             yield step >= change_at, result, _attempt(moved.step, action)
             steps_left -= 1
             if _needs_reset(usual, np.logical_or(result[2], result[3])):

@@ -39,6 +39,18 @@ def test_frozen_without_a_clock_keeps_the_present_clock(probe):
     assert env.clock == 1
 
 
+def test_frozen_within_frozen_keeps_the_clock(probe):
+    env = NonStationary(probe(), CHANGES)
+    env.reset(seed=0)
+    with env.frozen(clock=9):
+        with env.frozen(clock=70):
+            env.step(None)
+        env.step(None)
+        assert env.clock == 9
+    env.step(None)
+    assert env.clock == 1
+
+
 def test_frozen_restores_the_environment_after_an_error(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)

@@ -241,6 +241,15 @@ def test_verify_parameter_with_only_crashing_values_raises(method):
         verify(Brittle(), "level")
 
 
+def test_verify_environment_that_fails_without_a_change_warns():
+    class Failing(Counted):
+        def step(self, action):
+            raise RuntimeError("broken")
+
+    with pytest.warns(UserWarning, match=naming("'level'", "RuntimeError: broken")):
+        verify(Failing(), "level")
+
+
 def test_verify_parameter_with_some_crashing_values_uses_others():
     class Bounded(Counted):
         def step(self, action):

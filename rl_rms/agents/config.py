@@ -38,6 +38,8 @@ _NOT_IN_OPTIMIZER_KWARGS = {
 # Names of hyperparameters in other libraries, with their names here.
 SYNONYMS = {
     "lr": "learning_rate",
+    "alpha": "half_life",
+    "rho": "half_life",
     "discount": "gamma",
     "entropy_coef": "ent_coef",
     "value_coef": "vf_coef",

@@ -54,7 +54,17 @@ def make_env(config: RunConfig, workers: "Workers | None" = None) -> "NonStation
         raise UserError(_missing_extra(config, error) or f"env: {error}; {mend}") from error
     except (Error, ValueError, TypeError, ImportError) as error:
         # A wrapper's import path may name a module of an extra that is not installed.
-        raise UserError(_missing_extra(config, error) or f"env: {error}") from error
+        text = f"env: {error}{how_to_register(config.env.id, error)}"
+        raise UserError(_missing_extra(config, error) or text) from error
+
+
+def how_to_register(env_id: str, error: BaseException) -> str:
+    """Return a sentence about ``module:Id`` for an unknown id without a module; empty for other errors."""
+    from gymnasium.error import NameNotFound, NamespaceNotFound
+
+    if ":" in env_id or not isinstance(error, (NameNotFound, NamespaceNotFound)):
+        return ""
+    return f" If a module registers the environment, write module:{env_id}."
 
 
 def _missing_extra(config: RunConfig, error: BaseException) -> str | None:

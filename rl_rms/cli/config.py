@@ -38,6 +38,21 @@ _FREE_FORM = (
     "callbacks",
 )
 
+# Keys for arguments of other libraries with another place in a configuration.
+_OTHER_NAMES = {
+    "env_id": "env.id",
+    "env_kwargs": "env.kwargs",
+    "policy_kwargs": "agent.policy",
+    "eps": "agent.optimizer_kwargs.eps",
+    "rms_prop_eps": "agent.optimizer_kwargs.eps",
+    "momentum": "agent.optimizer_kwargs.momentum",
+    "weight_decay": "agent.optimizer_kwargs.weight_decay",
+    "centered": "agent.optimizer_kwargs.centered",
+    "tensorboard_log": "runs_dir",
+    "capture_video": "video_every",
+    "verbose": "progress",
+}
+
 _PRINT = "--print_config"
 
 
@@ -279,9 +294,11 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
 def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
     """Suggest a key for an unknown key: the same setting under another library's name, or a similar spelling."""
     part, _, word = place.rpartition(".")
-    meant = SYNONYMS.get(word, word)
+    meant = _OTHER_NAMES.get(word, SYNONYMS.get(word, word))
     named = [key for key in annotations if key.rpartition(".")[2] == meant]
     siblings = [key for key in annotations if key.rpartition(".")[0] == part]
+    if meant in annotations or word in _OTHER_NAMES:
+        return f"; did you mean {meant}?"
     return suggestion(f"{part}.{meant}", named) or suggestion(place, siblings) or suggestion(place, annotations)
 
 

@@ -73,8 +73,13 @@ def find_groups(words: Sequence[str]) -> list[Group]:
             log = _read(folder)
             found.setdefault((name, _identity(log) if name is None else ""), []).append(log)
     seeds = {key: _without_repeated(logs) for key, logs in found.items()}
-    names = iter(_names([logs for (name, _), logs in seeds.items() if name is None]))
+    made = _names([logs for (name, _), logs in seeds.items() if name is None])
+    names = iter(made)
     groups = [Group(next(names) if name is None else name, logs) for (name, _), logs in seeds.items()]
+    if any(f"{name} (2)" in made for name in made):
+        for group in groups:
+            print(f"group {group.name}: {', '.join(str(log.folder) for log in group.logs)}", file=sys.stderr)
+        print("to name a group, give 'NAME=GLOB' instead of its folder", file=sys.stderr)
     _check_environment(groups)
     return groups
 

@@ -73,7 +73,10 @@ def _read(word: str) -> RunConfig:
         try:
             find_spec(word)
         except Error as error:
-            raise UserError(f"{word} is not an environment id: {error} And {no_config}") from error
+            from rl_rms.cli.build import how_to_register
+
+            mend = how_to_register(word, error)
+            raise UserError(f"{word} is not an environment id: {error}{mend} And {no_config}") from error
         except ModuleNotFoundError:
             pass  # make_env will report the missing module
         return RunConfig(env=EnvConfig(id=word))

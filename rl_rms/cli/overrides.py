@@ -10,6 +10,16 @@ from typing import Any, get_args, get_type_hints
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_value
 
+# Mappings of one key, the name of a schedule or of a curriculum. Another name replaces the key.
+_ONE_KEY = (
+    "env.curriculum",
+    "agent.learning_rate",
+    "agent.critic_learning_rate",
+    "agent.ent_coef",
+    "agent.clip_range",
+    "agent.clip_range_vf",
+)
+
 
 def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Read ``--KEY VALUE`` and ``--KEY=VALUE`` from left to right.
@@ -63,7 +73,7 @@ def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mappi
 
 
 def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a tree, and set keys to values.
+    """Copy a tree, and set keys to values. A schedule or curriculum with another name replaces the old one.
 
     Args:
         tree: Plain data, which is not changed.
@@ -71,14 +81,16 @@ def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     """
     changed = copy.deepcopy(dict(tree))
     for key, value in values.items():
-        *path, last = _parts(key, value)
+        parts = _parts(key, value)
         node = changed
-        for part in path:
+        for depth, part in enumerate(parts[:-1], 1):
             child = node.get(part)
             if not isinstance(child, dict):
                 child = node[part] = {}
+            if ".".join(parts[:depth]) in _ONE_KEY or (parts[:2] == ["env", "changes"] and depth == 3):
+                child = node[part] = {name: one for name, one in child.items() if name == parts[depth]}
             node = child
-        node[last] = copy.deepcopy(value)
+        node[parts[-1]] = copy.deepcopy(value)
     return changed
 
 

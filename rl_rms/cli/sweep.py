@@ -347,4 +347,4 @@ def _last(key: str) -> str:
 
 
 def _short(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -107,13 +107,14 @@ def test_newest_run_of_scripts_names_the_remedy(tmp_path):
     assert newest_run([str(tmp_path)]) == tmp_path / "run"
 
 
-def test_find_groups_with_many_differences_are_named_by_folder(tmp_path):
+def test_find_groups_with_many_differences_are_named_by_folder_and_listed(tmp_path, capsys):
     for name, rate in (("a", 0.1), ("b", 0.2)):
         other = {"learning_rate": rate, "half_life": 100 * rate, "gamma": rate, "ent_coef": rate}
         write_run(tmp_path / name / "run", [1.0], agent=other)
         write_run(tmp_path / name / "more", [1.0], agent=other | {"vf_coef": rate})
     found = names(find_groups([str(tmp_path)]))
     assert found == {"a": ["more"], "a (2)": ["run"], "b": ["more"], "b (2)": ["run"]}
+    assert f"group a (2): {tmp_path / 'a' / 'run'}\n" in capsys.readouterr().err
 
 
 def test_find_groups_with_a_given_name_uses_it(tmp_path):

@@ -61,7 +61,7 @@ def test_inspect_finds_modules_in_the_working_folder(word, tmp_path):
     ("words", "named"),
     [
         ([], ["env"]),
-        (["CartPoel-v1"], ["'CartPoel-v1'", "configuration", "CartPole"]),
+        (["CartPoel-v1"], ["'CartPoel-v1'", "configuration", "CartPole", "module:CartPoel-v1"]),
         (["no_such_module:Env-v0"], ["no_such_module", "folder", "install"]),
     ],
 )

@@ -22,6 +22,21 @@ TREE = {"agent": {"gamma": 0.9}, "env": {"changes": {"reward.scale": {"step": {"
         ),
         (["--agent={vf_coef: 1}", "--agent.gamma=1"], "agent", {"vf_coef": 1, "gamma": 1}),
         (["--agent.gamma=1", "--agent.gamma=0.5"], "agent", {"gamma": 0.5}),
+        (
+            [f"--agent.ent_coef.{key}" for key in ("step.at=1", "linear.start=2", "linear.end=3")],
+            "agent",
+            {"gamma": 0.9, "ent_coef": {"linear": {"start": 2, "end": 3}}},
+        ),
+        (
+            ["--env.changes.reward.scale.linear.start=2", "--env.changes.reward.scale.linear.end=3"],
+            "env",
+            {"changes": {"reward.scale": {"linear": {"start": 2, "end": 3}}}},
+        ),
+        (
+            ["--env.curriculum.staged.window=2", "--env.curriculum.linear_ramp.over=3", "--env.changes={}"],
+            "env",
+            {"curriculum": {"linear_ramp": {"over": 3}}, "changes": {}},
+        ),
         (["--agent.gamma.step.at=1"], "agent", {"gamma": {"step": {"at": 1}}}),
         (
             ["--env={}", "--env.kwargs={a: {b: 1}}", "--env.kwargs.a.c", "2"],

@@ -54,6 +54,8 @@ class EnvSession:
         self._saved_place: dict[str, Any] | None = None
         # The environment's clock at the agent's env step 0.
         self._clock_offset = 0
+        # The largest regime of all workers; None with one worker, and before the first rollout.
+        self._shared_regime: int | None = None
 
     @property
     def collector(self) -> Collector:
@@ -181,11 +183,20 @@ class EnvSession:
         self._saved_place = place
 
     def set_clock(self, num_timesteps: int) -> None:
-        """Set the env steps of all workers, and the clock. During a rollout, a worker only estimates both."""
+        """Set the env steps, the clock and the regime of all workers; every worker must call this method.
+
+        During a rollout, a worker only estimates them. Independent clocks count only the env steps of their own
+        sub-environments, so they need no correction.
+        """
         self.collector.num_timesteps = num_timesteps
         changing = self.changing
-        if changing is not None and changing.clock != self._clock_offset + num_timesteps:
+        if changing is None:
+            return
+        is_independent = isinstance(changing, NonStationaryVector) and changing.sharing == "independent"
+        if not is_independent and changing.clock != self._clock_offset + num_timesteps:
             changing.clock = self._clock_offset + num_timesteps
+        own = np.array([np.max(changing.regime)], dtype=np.float64)
+        self._shared_regime = int(self.workers.all_gather(own).max())
 
     @contextmanager
     def lent(self, clock: int | None = None) -> Iterator[None]:
@@ -261,8 +272,13 @@ class EnvSession:
         return [] if self._env_state is None else self._env_state.lost_wrappers
 
     def regime(self) -> int | None:
-        """The largest regime index of the sub-environments; None without a changing environment."""
-        return None if self.changing is None else int(np.max(self.changing.regime))
+        """The largest regime index of all workers' sub-environments; None without a changing environment.
+
+        Before the first rollout of several workers, the index covers only this worker's sub-environments.
+        """
+        if self.changing is None or self._shared_regime is not None:
+            return self._shared_regime
+        return int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:
         """Scalars of the environment's changes, and the number of restarts, by TensorBoard tag."""

@@ -311,10 +311,13 @@ class Learner(ABC):
         params = [param for param in self.policy.parameters() if param.grad is not None]
         norm = clip_gradients(params, self.config.max_grad_norm, self.config.on_nonfinite)
         metrics["optim/gradient_norm"] = norm
-        if not np.isfinite(norm):
-            return 1
-        self._synced_step(share)
-        return 0
+        if np.isfinite(norm):
+            self._synced_step(share)
+            return 0
+        if self.sync == "local":
+            # The other workers wait for this worker's part of the mean.
+            average_step(self.policy, None, share, self.workers)
+        return 1
 
     def _synced_step(self, share: float) -> None:
         """Take the optimizer's step; with ``sync="local"``, take the mean of all workers' steps instead."""

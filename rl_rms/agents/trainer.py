@@ -177,7 +177,11 @@ class Trainer:
         )
         if update.has_jump:
             logger.mark(training.num_timesteps, "jump of observations", "forget")
-        training.num_nonfinite += update.num_nonfinite
+        num_nonfinite = update.num_nonfinite
+        if learner.sync == "local":
+            # Each worker counts only its own gradients.
+            num_nonfinite = int(self._workers.sum(np.array([num_nonfinite], dtype=np.float64))[0])
+        training.num_nonfinite += num_nonfinite
         return update.metrics
 
     def _log(self, logger: Logger, metrics: dict[str, float], fps: float) -> None:

@@ -18,3 +18,5 @@ def test_average_step_moves_by_the_mean_of_the_steps():
     policy.weight.grad = torch.tensor([[1.0]])
     average_step(policy, torch.optim.SGD(policy.parameters(), lr=0.5), 0.25, Twice())
     assert policy.weight.item() == pytest.approx(2.75)
+    average_step(policy, None, 0.25, Twice())
+    assert policy.weight.item() == pytest.approx(2.75)

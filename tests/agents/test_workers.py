@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import itertools
 import os
 import re
 import warnings
@@ -26,13 +27,14 @@ from rl_rms.agents.workers import ALONE, LostWorkersError, SharedRandomSource, W
 from rl_rms.envs import ResilientSyncVectorEnv, make_vec
 from rl_rms.envs.curricula import LinearRamp
 from rl_rms.envs.faults import MAX_RESTARTS_IN_A_ROW, EnvError
-from rl_rms.envs.schedules import AdversarialBurst, Redraw, Sinusoid, Step
+from rl_rms.envs.schedules import AdversarialBurst, PoissonJumps, Redraw, Sinusoid, Step
 from tests.faulty import Faulty
 from tests.naming import naming
 
 NUM_ENVS = 4
 CHANGES = {"length": Sinusoid(mean=0.6, amplitude=0.4, period=500), "gravity": Redraw(low=5, high=15, every=160)}
 JUMP = Step(before=0.0, after=9.0, at=4_500)
+JUMPS = {"gravity": PoissonJumps(low=5, high=15, mean_dwell=200)}
 AGENTS = {"a2c": A2C, "ppo": partial(PPO, n_steps=16, batch_size=24, n_epochs=3), "reinforce": Reinforce}
 
 
@@ -50,18 +52,31 @@ def make_env(id="CartPole-v1", changes=None, shard=(0, 1), mode="SameStep", **op
 
 
 def train(
-    workers, algorithm, env_steps, id="CartPole-v1", changes=None, mode="SameStep", sync="global", **options
+    workers,
+    algorithm,
+    env_steps,
+    id="CartPole-v1",
+    changes=None,
+    mode="SameStep",
+    sharing="shared",
+    sync="global",
+    **options,
 ):
     """Train with float64 networks and return the state of the agent as plain data."""
     torch.set_num_threads(1)
-    env = make_env(id, changes, (workers.rank, workers.size), mode)
+    env = make_env(id, changes, (workers.rank, workers.size), mode, sharing=sharing)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, PolicyConfig()).double()
     policy.encoder.register_forward_hook(lambda module, inputs, output: output.double())
     agent = AGENTS[algorithm](env, policy=policy, seed=7, learning_rate=2e-3, **options).join(workers, sync)
     clocks, episodes = [], agent.episodes
-    agent.learn(env_steps, callback=lambda trained: clocks.append((trained.num_timesteps, env.clock)))
+    # A worker does not know the independent clocks of other workers.
+    clock = (lambda: None) if sharing == "independent" else (lambda: env.clock)
+    agent.learn(
+        env_steps,
+        callback=lambda trained: clocks.append((trained.num_timesteps, trained.session.regime(), clock())),
+    )
     return {
         "params": [param.detach().numpy() for param in agent.policy.parameters()],
         "episodes": [dataclasses.astuple(one) for one in episodes]
@@ -120,6 +135,8 @@ NORMALIZED = {"normalize_observation": True, "normalize_reward": True, "normaliz
         ("a2c", 1_000, {"mode": "NextStep", "optimizer": torch.optim.Adam, "ent_coef": 0.01}),
         ("a2c", 1_000, {"id": "Pendulum-v1", "gae_lambda": 0.9, **NORMALIZED}),
         ("a2c", 1_000, {"normalize_observation": "200 steps", "normalize_reward": 9}),
+        ("a2c", 1_000, {"changes": JUMPS, "sharing": "independent", "mode": "NextStep", "on_change": "reset"}),
+        ("a2c", 1_000, {"changes": JUMPS, "sharing": "phase", "on_change": "forget"}),
         ("ppo", 300, {"changes": CHANGES, "half_life": "2_000 steps", "target_kl": 0.01}),
         ("ppo", 300, {"mode": "NextStep", "batch_size": 2, "clip_range_vf": 0.1}),
         ("ppo", 300, {"id": "Pendulum-v1", "optimizer": torch.optim.Adam, **NORMALIZED}),
@@ -487,6 +504,27 @@ def test_workers_skip_the_same_update(sync, options, tmp_path):
     # In the third of about eight rollouts, no worker has a finite reward.
     assert first["counts"] == second["counts"]
     assert first["counts"][0] == 11 + 6
+
+
+def train_with_a_nan_gradient(workers, algorithm):
+    """Train with ``sync="local"`` and a nan gradient in worker 1's third update."""
+    torch.set_num_threads(1)
+    env = SyncVectorEnv([lambda: gym.make("CartPole-v1")])
+    agent = AGENTS[algorithm](env, seed=7, on_nonfinite="skip", optimizer=torch.optim.Adam).join(workers, "local")
+    param = next(agent.policy.parameters())
+    is_nan = (update == 3 and workers.rank == 1 for update in itertools.count(1))
+    param.register_hook(lambda grad: grad * float("nan") if next(is_nan) else grad)
+    agent.learn(80)
+    return {"param": param.detach().numpy(), "counts": (agent.num_nonfinite, agent.num_updates)}
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_worker_that_skips_its_own_torch_step_stays_with_the_others(algorithm, tmp_path):
+    first, second = together(tmp_path, train_with_a_nan_gradient, algorithm)
+    assert np.isfinite(first["param"]).all()
+    np.testing.assert_array_equal(first["param"], second["param"])
+    assert first["counts"] == second["counts"]
+    assert first["counts"][0] == 1
 
 
 class Ranked(gym.Wrapper):

@@ -30,7 +30,7 @@ class Actor:
         policy: Module with `ActorCriticPolicy`'s interface.
         observation_space: Observation space of one sub-environment.
         action_space: Action space of one sub-environment.
-        num_envs: Number of sub-environments.
+        num_envs: Number of sub-environments; None for an agent without an environment.
         normalizer: Standardizes the observations; None leaves them unchanged.
         mask_actions: Whether `predict` without ``action_masks`` reads ``action_mask`` of a Dict observation.
         seed: Seed of the random generator.
@@ -48,7 +48,7 @@ class Actor:
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
         *,
-        num_envs: int,
+        num_envs: int | None,
         normalizer: ObservationNormalizer | None,
         mask_actions: bool,
         seed: int,
@@ -62,7 +62,8 @@ class Actor:
         self._torch = TorchBackend(policy, device)
         self.generator = np.random.default_rng(seed)
         self._random: RandomSource = self.generator
-        self.state = self._initial_state(num_envs)
+        self.state = self._initial_state(num_envs or 1)
+        self._has_envs = num_envs is not None
 
     def join(self, workers: Workers) -> None:
         """Join the other workers. Each worker then draws random numbers for all workers, and uses its share."""
@@ -130,10 +131,16 @@ class Actor:
         return {"generator": json.dumps(self.generator.bit_generator.state), "state": self.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state from `state_dict`. A recurrent state of a different shape is ignored."""
+        """Load a state from `state_dict`. A recurrent state of another number of sub-environments is ignored.
+
+        An agent without an environment keeps the recurrent state of any number, so that it can save it again.
+        """
         self.generator.bit_generator.state = json.loads(state["generator"])
-        if self.state is not None and self.state.shape == state["state"].shape:
-            self.state = state["state"].to(self._device)
+        own, saved = self.state, state["state"]
+        if own is not None and (
+            own.shape == saved.shape or (not self._has_envs and own.shape[1] == saved.shape[1])
+        ):
+            self.state = saved.to(self._device)
 
     def _initial_state(self, num_envs: int) -> Tensor | None:
         size = getattr(self._policy, "state_size", 0)

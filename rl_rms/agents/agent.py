@@ -120,7 +120,7 @@ class Agent:
             self.policy,
             self.observation_space,
             self.action_space,
-            num_envs=num_envs or 1,
+            num_envs=num_envs,
             normalizer=self.observation_normalizer,
             mask_actions=self.config.mask_actions,
             seed=self.seed,

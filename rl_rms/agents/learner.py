@@ -93,9 +93,7 @@ class Learner(ABC):
         self.policy, self.optimizer, self.config, self.num_envs = policy, optimizer, config, num_envs
         self.observation_normalizer, self.generator = observation_normalizer, generator
         half_life = reward_half_life(config.normalize_reward)
-        self.reward_normalizer = (
-            None if half_life is None else RewardNormalizer(num_envs or 1, config.gamma, half_life)
-        )
+        self.reward_normalizer = None if half_life is None else RewardNormalizer(num_envs, config.gamma, half_life)
         self.scaling = RolloutScaling(observation_normalizer, self.reward_normalizer)
         self.meta = None if config.meta is None else MetaGradient(policy, optimizer, config.meta)
         self.workers: Workers = ALONE

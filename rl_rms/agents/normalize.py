@@ -93,7 +93,8 @@ class RewardNormalizer:
     subtraction would change the optimal policy if episodes can end.
 
     Args:
-        num_envs: Number of sub-environments.
+        num_envs: Number of sub-environments; None for an agent without an environment, which keeps any number of
+            loaded returns.
         gamma: Discount per env step.
         half_life: Half-life of the statistics, in env steps or in updates.
 
@@ -104,9 +105,10 @@ class RewardNormalizer:
     Source: the scaling of Stable-Baselines3's ``VecNormalize``.
     """
 
-    def __init__(self, num_envs: int, gamma: float, half_life: AverageHalfLife = _NEVER_FORGETS) -> None:
+    def __init__(self, num_envs: int | None, gamma: float, half_life: AverageHalfLife = _NEVER_FORGETS) -> None:
         self.gamma = gamma
-        self.returns = np.zeros(num_envs)
+        self.returns = np.zeros(num_envs or 1)
+        self._has_envs = num_envs is not None
         self.moments = RunningMeanVariance()
         self.frozen = False
         self.steps_per_update: float | None = None
@@ -160,7 +162,7 @@ class RewardNormalizer:
         self.moments.load_state_dict(state)
         self.frozen = state["frozen"]
         returns = np.array(state["returns"], dtype=np.float64)
-        if returns.shape == self.returns.shape:
+        if returns.shape == self.returns.shape or not self._has_envs:
             self.returns = returns
 
 

@@ -273,6 +273,16 @@ def test_save_directly_after_load_gives_the_same_file(tmp_path):
     assert same(weights(agent), weights(again))
 
 
+@pytest.mark.parametrize("recurrent", ["none", "lstm"])
+def test_save_after_load_without_an_environment_keeps_the_episodes_in_progress(recurrent, tmp_path):
+    agent = A2C(make_vec("CartPole-v1", 2, seed=1), seed=0, policy=PolicyConfig(recurrent=recurrent)).learn(200)
+    path = A2C.load(agent.save(tmp_path / "one")).save(tmp_path / "two")
+    again = A2C.load(path, env=make_vec("CartPole-v1", 2, seed=1))
+    for one in (agent, again):
+        one.learn(200)
+    assert same(weights(agent), weights(again))
+
+
 def test_load_with_another_num_envs_begins_new_episodes_at_the_same_clock(tmp_path):
     agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)).learn(200)
     path = agent.save(tmp_path / "agent")

@@ -28,6 +28,7 @@ from rl_rms.agents.regime_change import RegimeChangeHandler
 from rl_rms.agents.rollout import Episode, Rollout, RolloutTotals
 from rl_rms.agents.rollout_scaling import RolloutScaling
 from rl_rms.agents.workers import ALONE, Workers
+from rl_rms.envs.checks import check_number
 from rl_rms.envs.schedules import Constant, Key, Schedule
 from rl_rms.half_life import Timescale
 from rl_rms.optim.clipping import describe_nonfinite
@@ -100,6 +101,8 @@ class Learner(ABC):
         self.sync: Sync = "global"
         self.num_updates = 0
         self.is_half_stepped = False
+        # Env steps since the last optimizer step that belong to rollouts without a step, or to skipped steps.
+        self._pending_env_steps: float = 0
         self._regime_changes = RegimeChangeHandler(config, optimizer)
         self._ent_coef = as_schedule(config.ent_coef)
         # The learning rate schedule of each parameter group, or None for a constant rate, which the user may
@@ -163,9 +166,10 @@ class Learner(ABC):
             return Update({})
         self.scaling.set_span(self.env_steps_per_update(totals))
         batch = self.batch(rollout, state, num_timesteps)
-        result = Update({})
         if totals.has_data:
             result = self._learn(backend, batch, totals, num_timesteps, with_metrics=with_metrics)
+        else:
+            result = self._wait(totals)
         result.has_jump = self.scaling.update(rollout, self.workers)
         return result
 
@@ -173,10 +177,18 @@ class Learner(ABC):
         self, backend: Backend, batch: Batch, totals: RolloutTotals, num_timesteps: int, *, with_metrics: bool
     ) -> Update:
         """Take one optimizer step on the batch, unless the meta-gradient uses the batch only for evaluation."""
-        if self.meta is not None and not self.meta.learns_from(batch.copied()):
-            return Update({})
+        if self.meta is not None:
+            # The bounds of an adapted half-life in env steps need the env steps of the next update.
+            self._set_span(self._pending_env_steps + totals.env_steps)
+            if not self.meta.learns_from(batch.copied()):
+                return self._wait(totals)
         metrics = backend.gradients(batch, self.workers, with_metrics=with_metrics)
         return Update(metrics, self._step(batch, totals.env_steps, totals.share, num_timesteps, metrics))
+
+    def _wait(self, totals: RolloutTotals) -> Update:
+        """Take no optimizer step on the rollouts, so that the next step also spans their env steps."""
+        self._pending_env_steps += totals.env_steps
+        return Update({})
 
     def env_steps_per_update(self, totals: RolloutTotals) -> float:
         """Env steps of all workers per optimizer step on the current rollouts."""
@@ -254,7 +266,7 @@ class Learner(ABC):
 
         Args:
             batch: The batch from which the gradients were computed.
-            env_steps: Env steps since the last optimizer step.
+            env_steps: Env steps that the batch adds to the pending env steps.
             share: This worker's share of the transitions in the loss.
             num_timesteps: Env steps so far.
             metrics: Metrics by TensorBoard tag. The step adds the gradient's norm, unless the optimizer is
@@ -266,6 +278,7 @@ class Learner(ABC):
         if share == 0.0:
             # This worker has no transitions, so its gradients may be nan.
             foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
+        env_steps += self._pending_env_steps
         self._set_span(env_steps)
         # An error before the optimizer's step leaves all weights unchanged.
         if self.sync == "global" and not self.workers.alone:
@@ -276,6 +289,7 @@ class Learner(ABC):
             self.meta.before_step()
         try:
             num_nonfinite = self._guarded_step(share, metrics)
+            self._pending_env_steps = env_steps if num_nonfinite else 0
             self._regime_changes.after_update()
             self.num_updates += 1
         except FloatingPointError as error:  # raised before any weight changes
@@ -350,6 +364,7 @@ class Learner(ABC):
             "changes": self._regime_changes.state_dict(),
             "meta": None if self.meta is None else self.meta.state_dict(),
             "num_updates": self.num_updates,
+            "pending_env_steps": self._pending_env_steps,
             "normalizers": self.scaling.state_dict(),
         }
 
@@ -361,6 +376,9 @@ class Learner(ABC):
         """
         check_like("policy", state["policy"], dict(self.policy.state_dict()))
         self.scaling.check_state(state["normalizers"])
+        # Checkpoints of earlier versions have no pending env steps.
+        pending_env_steps = state.get("pending_env_steps", 0)
+        check_number("pending_env_steps", pending_env_steps, least=0.0)
         check_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         self._regime_changes.load_state_dict(state["changes"])
@@ -368,4 +386,5 @@ class Learner(ABC):
             self.meta.load_state_dict(state["meta"])
         self.scaling.load_state_dict(state["normalizers"])
         self.num_updates = state["num_updates"]
+        self._pending_env_steps = pending_env_steps
         self.policy.load_state_dict(state["policy"])

@@ -134,7 +134,7 @@ class MetaGradient:
         for group, stated in zip(self._optimizer.param_groups, self._stated, strict=True):
             group.update(stated)
             half_life = self._optimizer.controller.half_life(group)
-            bases.append({**rule_options(group), "half_life": half_life})
+            bases.append(_fixed_options(group, half_life))
             group["lr"] *= ratios.get("learning_rate", 1.0)
             group["eps"] *= ratios.get("eps", 1.0)
             if "half_life" in ratios:
@@ -308,7 +308,7 @@ class MetaGradient:
         if state["start"] != {"params": {}, "states": {}}:
             params, states = self._snapshot()
             check_like("meta.start", state["start"], {"params": params, "states": states})
-        options = [{**rule_options(group), "half_life": 1.0} for group in self._optimizer.param_groups]
+        options = [_fixed_options(group, 1.0) for group in self._optimizer.param_groups]
         is_recurrent = bool(getattr(self._loss.policy, "state_size", 0))
         for update in state["window"]:
             check_update(update, options, is_recurrent=is_recurrent)
@@ -339,6 +339,13 @@ _AGREEMENT_RHO = rho_from_half_life(10.0)
 # Largest absolute logarithm of the ratio of a hyperparameter to its configured value. This limit keeps the
 # hyperparameter finite.
 _LARGEST_LOG = math.log(1e4)
+
+
+def _fixed_options(group: Mapping[str, Any], half_life: float) -> dict[str, Any]:
+    """The arguments of `rmsprop_update` for a group, with a half-life in updates instead of rho."""
+    options = {**rule_options(group), "half_life": half_life}
+    del options["rho"]
+    return options
 
 
 def _adapted(base: Mapping[str, Any], ratios: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def check_update(update: Mapping[str, Any], groups: Sequence[Mapping[str, Any]],
         ValueError: If an option, the recurrent state or a coefficient does not fit the policy and the optimizer.
     """
     for like, loaded in zip(groups, update["groups"], strict=True):
-        check_options("meta.window.groups", loaded, like)
+        # Checkpoints of earlier versions have rho, which is not used.
+        check_options("meta.window.groups", {name: loaded[name] for name in loaded if name != "rho"}, like)
         check_numbers("meta.window.groups", loaded)
         for name in ("momentum", "optimism"):  # the momentum buffer and the previous update depend on them
             if loaded[name] != like[name]:

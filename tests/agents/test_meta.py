@@ -201,6 +201,21 @@ def test_evaluation_rollouts_count_env_steps_and_no_updates():
     assert thrice.meta.state_dict()["initial_weight"] == pytest.approx(0.5 ** (9 / 10))
 
 
+def test_update_spans_the_env_steps_of_the_evaluation_rollouts_before_it():
+    meta = MetaConfig(adapt=["learning_rate"], window=2, num_eval_rollouts=3)
+    agent = A2C(choices(num_envs=2), half_life="2_000 steps", n_steps=5, meta=meta, seed=0)
+    spans, step = [], agent.optimizer.step
+
+    def record():
+        spans.append(agent.optimizer.steps_per_update)
+        step()
+
+    agent.optimizer.step = record
+    agent.learn(10**6, callback=lambda one: one.num_updates < 6)
+    assert sum(spans) == agent.num_timesteps
+    assert min(spans[2], spans[4]) > 2 * max(spans[0], spans[1], spans[3], spans[5])
+
+
 def test_update_agreement_is_separate_for_each_hyperparameter():
     meta = A2C(choices(), meta=MetaConfig(), seed=0).meta
     for _ in range(50):

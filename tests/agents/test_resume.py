@@ -141,10 +141,10 @@ def test_resume_with_adapted_hyperparameters_is_bit_identical(recurrent, fresh, 
     def make_agent(env):
         meta = MetaConfig(adapt=["learning_rate", "half_life", "eps"], window=3, num_eval_rollouts=fresh)
         policy = PolicyConfig(recurrent=recurrent)
-        return A2C(env, seed=0, meta=meta, policy=policy, normalize_observation=True, normalize_reward=True)
+        return A2C(env, seed=0, meta=meta, policy=policy, half_life="2_000 steps", normalize_reward=True)
 
-    # The checkpoint is saved within a window of updates.
-    check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", rollouts=8)
+    # The checkpoint is saved within a window of updates, or between the evaluation rollouts after it.
+    check(make_agent, lambda: make_vec("CartPole-v1", 3, ENVS["CartPole-v1"], seed=1), tmp_path / "a", rollouts=10)
 
 
 @pytest.mark.parametrize(

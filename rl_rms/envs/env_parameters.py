@@ -100,6 +100,6 @@ def _unknown(owner: Any, name: str, target: str, others: Iterable[str]) -> str:
         problem = f"{target!r} of {type(owner).__name__} must be a number to be changed, got a {kind}"
     else:
         problem = f"{type(owner).__name__} has no {target!r} to change"
-        if target[:1].isupper() and "." in target:
+        if name == target and target[:1].isupper() and "." in target:
             problem += ", and no wrapper of this name is inside the drift"
     return f"{problem}; {meant}the possible targets are {', '.join(offered)}"

@@ -59,3 +59,9 @@ def test_unknown_target_is_named_with_the_choices(probe, target, named):
     env.level = 1.0
     with pytest.raises(ValueError, match=naming(*named)):
         found(env, target, others=["reward.scale"])
+
+
+def test_unknown_attribute_of_a_wrapper_is_named_without_a_missing_wrapper(probe):
+    with pytest.raises(ValueError, match=naming("'TimeLimit.nothing'")) as caught:
+        found(gym.wrappers.TimeLimit(probe(), 5), "TimeLimit.nothing")
+    assert "wrapper of this name" not in str(caught.value)

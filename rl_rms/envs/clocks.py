@@ -135,12 +135,15 @@ class SharedClock(Clock):
     # Index of the sub-environment whose random numbers the schedules use.
     _env_index = 0
     _block: Block
+    # First reading of the current block; -1 if there is no block.
+    _start = -1
 
     def __init__(
         self, changes: Mapping[str, Schedule], seed: int, num_envs: int, shard: tuple[int, int] = (0, 1)
     ) -> None:
         super().__init__(changes, num_envs, shard)
-        self.set(0, seed)
+        self.seed = seed
+        self.set(0)
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -178,8 +181,10 @@ class SharedClock(Clock):
 
     @changes.setter
     def changes(self, changes: Mapping[str, Schedule]) -> None:
+        reading = self.reading
         self._changes = dict(changes)
-        self.set(self.reading)
+        self._start = -1
+        self.set(reading)
 
     @property
     def timescale(self) -> float:
@@ -188,11 +193,15 @@ class SharedClock(Clock):
 
     def set(self, reading: int, seed: int | None = None) -> None:
         """Set the reading, and optionally the seed."""
-        self.seed = self.seed if seed is None else seed
-        self._frozen_steps = 0
+        seed = self.seed if seed is None else seed
         index = reading % self._span
-        self._start = reading - index
-        self._load(is_next=False)
+        start = reading - index
+        # `frozen` often sets a reading of the current block. Regimes are counted from 0, so another block takes
+        # long to compute if many env steps were made.
+        is_current = (start, seed) == (self._start, self.seed)
+        self.seed, self._start, self._frozen_steps = seed, start, 0
+        if not is_current:
+            self._load(is_next=False)
         self.index = index
 
     def advance(self, valid: Mask | None = None, number: int = 1) -> None:

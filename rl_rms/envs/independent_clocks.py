@@ -29,10 +29,11 @@ class IndependentClocks(Clock):
         super().__init__(changes, num_envs, shard)
         self.seed = seed
         self._places = np.arange(num_envs)
-        self._starts = np.zeros(num_envs, dtype=np.int64)
+        # First reading of each block; -1 if there is no block.
+        self._starts = np.full(num_envs, -1, dtype=np.int64)
         self._values = np.empty((num_envs * BLOCK, len(changes)))
         self._regimes = np.empty(num_envs * BLOCK, dtype=np.int64)
-        self._set(np.zeros(num_envs, dtype=np.int64))
+        self._set(np.zeros(num_envs, dtype=np.int64), seed)
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -67,9 +68,8 @@ class IndependentClocks(Clock):
 
     def set(self, reading: int, seed: int | None = None) -> None:
         """Set the clocks to equal shares of ``reading``. The first clocks get the remainder, one env step each."""
-        self.seed = self.seed if seed is None else seed
         share, rest = divmod(reading, self._num_in_all)
-        self._set(share + (self._indices < rest))
+        self._set(share + (self._indices < rest), self.seed if seed is None else seed)
 
     def advance(self, valid: Mask, number: int) -> None:
         """Count the transition of each ``valid`` sub-environment, unless the clocks are frozen."""
@@ -106,14 +106,18 @@ class IndependentClocks(Clock):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
-        self.seed = int(state["seed"])
-        self._set(np.array(state["clocks"], dtype=np.int64))
+        self._set(np.array(state["clocks"], dtype=np.int64), int(state["seed"]))
 
-    def _set(self, readings: Ints) -> None:
+    def _set(self, readings: Ints, seed: int) -> None:
+        if seed != self.seed:
+            self._starts[:] = -1
+        self.seed = seed
         self._readings = readings.astype(np.int64)
         self._frozen_steps = 0
         for i, reading in enumerate(readings.tolist()):
-            self._load(i, reading - reading % BLOCK, is_next=False)
+            start = reading - reading % BLOCK
+            if start != self._starts[i]:
+                self._load(i, start, is_next=False)
         self._look_ahead()
 
     def _load(self, i: int, start: int, *, is_next: bool) -> None:

@@ -61,6 +61,11 @@ class PhaseClocks(SharedClock):
             self._next_event = min(ahead, default=self._start + self._span)
         return self._regime
 
+    def set(self, reading: int, seed: int | None = None) -> None:
+        """Set the reading, and optionally the seed."""
+        super().set(reading, seed)
+        self._next_event = self._start
+
     def oracle(self, readings: Ints) -> dict[str, Floats]:
         """Return each target's values at the given readings, shape ``(num_envs, n)``."""
         each = [trace(changes, readings, self.seed) for changes in self._each]

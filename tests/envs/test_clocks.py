@@ -96,6 +96,19 @@ def test_frozen_clock_keeps_the_reading_and_draws_new_random_numbers(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_clock_that_is_set_within_its_block_counts_no_regimes_again(kind, monkeypatch):
+    clock, other = (kind(THREE, seed=2, num_envs=2) for _ in range(2))
+    clock.set(2 * BLOCK + 900)
+    other.set(2 * BLOCK + 100)
+    assert not np.array_equal(clock.regime, other.regime)
+    monkeypatch.setattr("rl_rms.envs.drift.count_regimes", None)
+    monkeypatch.setattr("rl_rms.envs.phase_clocks.count_regimes", None)
+    clock.set(2 * BLOCK + 100)
+    assert np.array_equal(clock.regime, other.regime)
+    assert all(map(np.array_equal, clock.values, other.values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_copied_clock_continues_equally(kind):
     clock = kind(CHANGES, seed=2, num_envs=2)
     clock.set(10)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
 from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.parameters import register_parameter
 
 Floats = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32]
@@ -175,6 +176,13 @@ class Lending(gym.Env[Observation, np.int64]):
         is_noisy = np.arange(self.num_features) % 2 == 0
         noises: Floats = np.array([[self.noise_0], [self.noise_1]]) * is_noisy
         return noises
+
+
+for _name in ("steepness", "gain", "loss"):
+    register_parameter(Lending, _name)
+for _name in ("noise_0", "noise_1"):
+    register_parameter(Lending, _name, low=0)
+register_parameter(Lending, "share_1", low=0, high=1)
 
 
 def true_positive_rates(actions: npt.ArrayLike, groups: npt.ArrayLike, repays: npt.ArrayLike) -> Floats:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
 from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.parameters import register_parameter
 
 Floats = npt.NDArray[np.float64]
 Observation = npt.NDArray[np.float32]
@@ -144,3 +145,8 @@ class TwoStates(gym.Env[Observation, np.int64]):
     def _observation(self) -> Observation:
         observation: Observation = np.eye(2, dtype=np.float32)[self.state]
         return observation
+
+
+for _name in ("reward_0", "reward_1"):
+    register_parameter(TwoStates, _name)
+register_parameter(TwoStates, "slip", low=0, high=1)

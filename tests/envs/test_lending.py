@@ -103,6 +103,12 @@ def test_every_parameter_can_drift(target):
     assert getattr(env.unwrapped, target) == 0.9
 
 
+@pytest.mark.parametrize(("target", "value"), [("noise_0", -1.0), ("share_1", 2.0)])
+def test_schedule_out_of_bounds_is_named(target, value):
+    with pytest.raises(ValueError, match=naming(f"'{target}'", str(value))):
+        NonStationary(Lending(), {target: value})
+
+
 def test_saved_state_continues_exactly():
     def make():
         return NonStationary(Lending(), {"noise_1": Step(before=1.0, after=3.0, at=15)}, seed=0)

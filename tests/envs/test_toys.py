@@ -5,6 +5,7 @@ import pytest
 from rl_rms.envs import NonStationary
 from rl_rms.envs.schedules import Step
 from rl_rms.envs.toys import GaussianBandit, TwoStates
+from tests.naming import naming
 
 
 def test_bandit_rewards_have_the_means_of_the_arms():
@@ -60,6 +61,11 @@ def test_optimal_policy_reverses_with_the_rewards(rewards, best):
 def test_constructor_with_a_wrong_argument_names_it(make):
     with pytest.raises(ValueError, match="num_arms|noise|slip"):
         make()
+
+
+def test_schedule_out_of_the_bounds_of_slip_is_named():
+    with pytest.raises(ValueError, match=naming("'slip'", "<= 1", "1.5")):
+        NonStationary(TwoStates(), {"slip": 1.5})
 
 
 @pytest.mark.parametrize("env", [GaussianBandit(), TwoStates()])

@@ -140,8 +140,9 @@ class Imputer:
         return {"imputed": self._imputed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`."""
+        """Load a state from `state_dict`. Values of the reset before the load do not count."""
         self._imputed = state["imputed"]
+        self.num_nonfinite = 0
 
     def check_reset(self, observations: Tree) -> Tree:
         """Check and impute the observations of a reset.

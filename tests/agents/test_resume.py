@@ -283,6 +283,24 @@ def test_save_after_load_without_an_environment_keeps_the_episodes_in_progress(r
     assert same(weights(agent), weights(again))
 
 
+class BlankStart(gym.Wrapper):
+    """The first observation of every episode is nan."""
+
+    def reset(self, **options):
+        observation, info = super().reset(**options)
+        return np.full_like(observation, np.nan), info
+
+
+def test_resume_counts_no_nonfinite_observation_of_the_reset_before_it(tmp_path):
+    make = lambda: ResilientSyncVectorEnv([lambda: BlankStart(gym.make("CartPole-v1"))])  # noqa: E731
+    agent = A2C(make(), on_nonfinite="skip", seed=0).learn(200)
+    loaded = A2C.load(agent.save(tmp_path / "agent"), env=make())
+    for one in (agent, loaded):
+        one.learn(200)
+    assert loaded.num_nonfinite == agent.num_nonfinite > 0
+    assert same(weights(loaded), weights(agent))
+
+
 def test_load_with_another_num_envs_begins_new_episodes_at_the_same_clock(tmp_path):
     agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)).learn(200)
     path = agent.save(tmp_path / "agent")

@@ -97,7 +97,7 @@ def test_report_of_several_seeds_has_the_group_and_each_seed(trained, of_both):
     page = of_both.read_text()
     assert sections(page) == [NAME]
     assert "interquartile mean over 2 seeds, with its 95 % interval" in page
-    assert "Of 4 regimes" in page
+    assert "enough entries for 4 regimes" in page
     assert [f"seed {seed}: {folder.name}" in page for seed, folder in enumerate(trained)] == [True, True]
 
 

@@ -265,8 +265,8 @@ def describe_tracking(followings: Sequence[Following]) -> str:
         return "The log does not show how the second moment v tracked the squared gradients."
     states = [one.state for one in followings]
     text = ", ".join(f"{state} in {states.count(state)}" for state in get_args(State) if state in states)
-    count = len(states)
-    return f"The log has enough entries for {count} regimes: v {text}. Tracking does not decide the return."
+    count = "1 regime" if len(states) == 1 else f"{len(states)} regimes"
+    return f"The log has enough entries for {count}: v {text}. Tracking does not decide the return."
 
 
 def _summary(run: Run, followings: Sequence[Following]) -> str:

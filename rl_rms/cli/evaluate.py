@@ -62,8 +62,10 @@ def main(argv: Sequence[str]) -> int:
     run = read_run(folder)
     check_folder(run.config, folder, "evaluate", trust=arguments.trust)
     torch.set_num_threads(run.config.num_threads)
-    env_config = replace(run.config.env, num_envs=min(run.config.env.num_envs, arguments.episodes))
-    config = replace(run.config, env=env_config)
+    config = run.config
+    # Independent clocks divide a reading by the number of sub-environments.
+    if config.env.sharing != "independent" and arguments.episodes < config.env.num_envs:
+        config = replace(config, env=replace(config.env, num_envs=arguments.episodes))
     env = make_env(config)
     try:
         # Building an agent also applies on_env_error and env_timeout to env, and reports errors of its reset.

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def test_evaluate_of_several_runs_plays_the_newest(trained, tmp_path, capsys):
     for words in (["runs"], ["runs/new", "runs/old"]):
         assert main(["evaluate", *(str(tmp_path / word) for word in words), "--episodes=1"]) == 0
         assert str(tmp_path / "runs" / "new") in capsys.readouterr().err
+
+
+def test_evaluate_of_fewer_episodes_than_independent_clocks_gives_each_clock_its_share(tmp_path, capsys):
+    changes = "--env.changes.reward.scale={step: {before: 1, after: 100, at: 4000}}"
+    words = ["--total_timesteps=200", "--progress=none", f"--runs_dir={tmp_path}", "--env.num_envs=4", changes]
+    assert main(["train", "cartpole_a2c", *words, "--env.sharing=independent"]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert main(["evaluate", folder, "--episodes=1", "--clock=8000"]) == 0
+    mean_return, mean_length = re.findall(r"mean (?:return|length) ([\d.]+)", capsys.readouterr().out)
+    assert float(mean_return) == float(mean_length) > 0
 
 
 def test_evaluate_continues_the_running_statistics_of_wrappers(tmp_path, capsys):

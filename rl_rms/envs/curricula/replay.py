@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rl_rms.envs.checks import check_number
-from rl_rms.envs.curricula.base import Episode, check_tasks
+from rl_rms.envs.curricula.base import Episode, Task, check_tasks
 from rl_rms.envs.curricula.choice import Choice, Floats
 
 
@@ -54,13 +54,18 @@ class PrioritizedLevelReplay(Choice):
         super().__init__()
 
     def report_score(self, env_index: int, score: float) -> None:
-        """Report the score of an episode. Call this method before `record` records the episode.
+        """Report the score of an episode. Call this method in the episode, before `record` records it.
 
         Args:
             env_index: Index of the sub-environment.
             score: Score >= 0, such as the mean absolute error of the value estimates in the episode.
         """
         self._reported[env_index] = check_number("score", score, least=0)
+
+    def task(self, env_index: int) -> Task:
+        """Choose the level of an episode that begins, and discard a reported score of an unfinished episode."""
+        self._reported.pop(env_index, None)
+        return super().task(env_index)
 
     @property
     def probabilities(self) -> Floats:

@@ -37,3 +37,12 @@ def test_replay_without_a_reported_score_uses_the_returns_deviation():
     assert means.tolist() == pytest.approx([37 / 3, 3.0, 0.0, 0.0])
     with pytest.raises(ValueError, match=naming("score", ">= 0", "-1")):
         curriculum.report_score(0, -1.0)
+
+
+def test_replay_discards_the_reported_score_of_an_unfinished_episode():
+    curriculum = PrioritizedLevelReplay(TASKS[:1])
+    curriculum.task(0)
+    curriculum.report_score(0, 9.0)
+    curriculum.task(0)
+    curriculum.record(1.0, 20, env_index=0)
+    assert curriculum.state_dict()["levels"][0][0] == 0.0

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -403,11 +404,15 @@ def check_dotted(place: str, given: Mapping[Any, Any]) -> None:
     """Check that the keys of a mapping are dotted keys of a run's configuration.
 
     Raises:
-        UserError: If a key is not a string, or is a section, which would replace the section of the configuration.
+        UserError: If a key is not a string, is a section, which would replace the section of the configuration, or
+            replaces an earlier key.
     """
     for key in given:
         if not isinstance(key, str) or key in ("env", "agent", "scale"):
             raise UserError(f"{place} must have dotted keys such as env.num_envs or agent.n_steps, got {key!r}")
+    for earlier, later in combinations(given, 2):
+        if earlier.startswith(f"{later}."):
+            raise UserError(f"{place}: {later} replaces the earlier key {earlier}; remove one of them")
 
 
 def read_beside(path: Path, config: str) -> dict[str, Any]:

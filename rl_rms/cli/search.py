@@ -166,6 +166,7 @@ class SweepConfig:
             raise UserError("vary must have at least one key, such as agent.learning_rate")
         for key in self.vary.keys() & self.fix.keys():
             raise UserError(f"{key} must not be in both vary and fix; remove it from one of them")
+        check_dotted("fix and vary", {**self.fix, **self.vary})
 
     @property
     def distributions(self) -> dict[str, Distribution]:

@@ -46,6 +46,7 @@ def test_packaged_federation_has_valid_clients():
         ("- {env.changes: {length: 0.3}}", "- {env.changes: {lenght: 0.3}, agent.gama: 1}", ["client 0", "gama"]),
         ("- {env.changes: {length: 0.3}}", "- 3", ["clients", "list"]),
         ("- {env.changes: {length: 0.3}}", "- {env: {num_envs: 3}}", ["client 0", "env.num_envs"]),
+        ("- {env.changes: {length: 0.3}}", "- {env.changes.length: 1, env.changes: {}}", ["env.changes.length"]),
         ("- {env.changes: {length: 0.3}}", "- {7: 3}", ["client 0", "dotted", "7"]),
         (
             "- {env.changes: {length: 0.3}}",

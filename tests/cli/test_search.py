@@ -121,6 +121,11 @@ def test_wrong_distribution_names_it(given, sentence):
         (FILE + "sampler_seed: many", ["sampler_seed", "'many'"]),
         (FILE + "fix: 3", ["fix", "keys"]),
         (FILE + "fix: {env: {num_envs: 4}}", ["fix", "env.num_envs", "'env'"]),
+        (FILE + "  agent: [{}]", ["vary", "'agent'"]),
+        (
+            FILE + "  agent.policy: [{norm: layer}]\nfix: {agent.policy.activation: relu}",
+            ["agent.policy replaces", "agent.policy.activation"],
+        ),
         (FILE + "fix: {3: 4}", ["fix", "dotted", "3"]),
         (FILE + "fix: {seed: 4}", ["fix.seed", "seeds"]),
         (FILE + "fix: {agent.half_life: 69}", ["agent.half_life", "vary", "fix"]),

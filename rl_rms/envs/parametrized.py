@@ -176,8 +176,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._last_observation, is_exact = self._episode.repeat(snapshot["episode"], self._setter.set_all)
             if not is_exact:
                 self._problem = (
-                    f"{type(self.unwrapped).__name__} was not restored exactly: its replayed episode ended with "
-                    "an observation other than the saved one; the environment continues from this observation"
+                    f"{type(self.unwrapped).__name__} was not restored exactly: the replay of its episode ended "
+                    "with an observation other than the saved one; the environment continues from this observation"
                 )
         self._transforms.delayed = decode(snapshot["delayed"])
         self._has_begun = True

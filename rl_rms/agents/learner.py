@@ -101,7 +101,7 @@ class Learner(ABC):
         self.sync: Sync = "global"
         self.num_updates = 0
         self.is_half_stepped = False
-        # Env steps since the last optimizer step that belong to rollouts without a step, or to skipped steps.
+        # Env steps of earlier rollouts since the last optimizer step.
         self._pending_env_steps: float = 0
         self._regime_changes = RegimeChangeHandler(config, optimizer)
         self._ent_coef = as_schedule(config.ent_coef)

@@ -39,7 +39,7 @@ _FREE_FORM = (
     "callbacks",
 )
 
-# Keys for arguments of other libraries with another place in a configuration.
+# Arguments of other libraries, with the keys that replace them in a configuration.
 _OTHER_NAMES = {
     "env_id": "env.id",
     "env_kwargs": "env.kwargs",
@@ -404,8 +404,8 @@ def check_dotted(place: str, given: Mapping[Any, Any]) -> None:
     """Check that the keys of a mapping are dotted keys of a run's configuration.
 
     Raises:
-        UserError: If a key is not a string, is a section, which would replace the section of the configuration, or
-            replaces an earlier key.
+        UserError: If a key is not a string, if a key is a whole section such as ``env``, or if a key replaces an
+            earlier key.
     """
     for key in given:
         if not isinstance(key, str) or key in ("env", "agent", "scale"):

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.yaml_files import read_value
 
-# Mappings of one key, the name of a schedule or of a curriculum. Another name replaces the key.
+# The values of these keys are mappings whose only key names a schedule or curriculum.
 _ONE_KEY = (
     "env.curriculum",
     "agent.learning_rate",

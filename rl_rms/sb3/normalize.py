@@ -138,14 +138,13 @@ class VecNormalize(_VecNormalize):
                 else ForgettingMeanStd(config, shape=original.mean.shape)
             )
             self.obs_rms = forgetting
-        self.ret_rms = ForgettingMeanStd(NormalizerConfig(half_life=half_life))
+        self.ret_rms = ForgettingMeanStd(NormalizerConfig(half_life=half_life, on_jump="keep"))
 
     @property
     def num_jumps(self) -> int:
         """Number of jumps at which the statistics of observations restarted."""
-        if not self.norm_obs:
-            return 0
-        statistics: Any = self.obs_rms
+        # Without norm_obs there may be no obs_rms, and `sync_envs_normalization` may copy a RunningMeanStd.
+        statistics: Any = vars(self).get("obs_rms", {})
         parts = statistics.values() if isinstance(statistics, dict) else [statistics]
-        detectors = [part.moments.detector for part in parts]
+        detectors = [part.moments.detector for part in parts if isinstance(part, ForgettingMeanStd)]
         return sum(detector.num_jumps for detector in detectors if detector is not None)

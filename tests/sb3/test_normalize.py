@@ -2,7 +2,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import PPO, SAC
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, sync_envs_normalization
 from stable_baselines3.common.vec_env import VecNormalize as TheirVecNormalize
 
 from rl_rms.envs.schedules import Step
@@ -11,7 +11,10 @@ from tests.naming import naming
 
 
 class Scripted(gym.Env):
-    """Gaussian observations with the mean 0 before the step ``jump_at``, and 5 from this step on."""
+    """Gaussian observations with the mean 0 before the step ``jump_at``, and 5 from this step on.
+
+    The mean of the rewards jumps from 0 to 50.
+    """
 
     observation_space = gym.spaces.Dict({name: gym.spaces.Box(-99, 99, (2,)) for name in ("seen", "raw")})
     action_space = gym.spaces.Discrete(2)
@@ -19,16 +22,19 @@ class Scripted(gym.Env):
     def __init__(self, seed=0, jump_at=10**9):
         self.jump_at, self.steps, self.rng = jump_at, 0, np.random.default_rng(seed)
 
+    @property
+    def mean(self):
+        return 5.0 if self.steps >= self.jump_at else 0.0
+
     def observation(self):
-        mean = 5.0 if self.steps >= self.jump_at else 0.0
-        return {name: self.rng.normal(mean, 1.0, 2).astype(np.float32) for name in ("seen", "raw")}
+        return {name: self.rng.normal(self.mean, 1.0, 2).astype(np.float32) for name in ("seen", "raw")}
 
     def reset(self, *, seed=None, options=None):
         return self.observation(), {}
 
     def step(self, action):
         self.steps += 1
-        return self.observation(), float(self.rng.normal()), False, self.steps % 20 == 0, {}
+        return self.observation(), 10.0 * self.mean + float(self.rng.normal()), False, self.steps % 20 == 0, {}
 
 
 def scripted(num_envs=4, **arguments):
@@ -81,7 +87,16 @@ def test_vec_normalize_forgets_at_a_jump():
         # The block in which the detector fires also has a few values from before the jump.
         assert one.mean == pytest.approx([5.0, 5.0], abs=1.0)
         assert one.count < 400
+    # The rewards jump too, but their statistics never forget.
     assert env.ret_rms.count > 1_900
+    env.norm_obs = False
+    assert env.num_jumps == 2
+
+
+def test_vec_normalize_with_statistics_of_stable_baselines3_has_no_jumps():
+    env = VecNormalize(scripted(), on_jump="forget")
+    sync_envs_normalization(TheirVecNormalize(scripted()), env)
+    assert env.num_jumps == 0
 
 
 def test_vec_normalize_that_does_not_train_keeps_its_statistics():

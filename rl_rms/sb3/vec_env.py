@@ -137,8 +137,14 @@ class NonStationaryVecEnv(VecEnv):
         """Set an attribute of some sub-environments, in the wrapper or environment that has the attribute.
 
         Raises:
-            ValueError: If a schedule or the curriculum sets the attribute.
+            ValueError: If a schedule or the curriculum sets the attribute, or if the attribute, such as ``clock``,
+                belongs to the vector environment.
         """
+        if attr_name in (*_OF_EACH, *_OF_ALL):
+            raise ValueError(
+                f"{attr_name!r} must not be set, because it belongs to the vector environment; to set the clock, "
+                'call set_options({"rl_rms.clock": ...}) before reset'
+            )
         if attr_name in self.env.parameters:
             raise ValueError(
                 f"{attr_name!r} must not be in changes or curriculum, which would overwrite the new value; remove "

@@ -87,6 +87,8 @@ def test_set_attr_sets_the_attribute_of_the_inner_environment():
     assert [one.unwrapped.force_mag for one in env.unwrapped.env.unwrapped.envs] == [5.0, 10.0, 5.0]
     with pytest.raises(ValueError, match=naming("'gravity'", "changes", "curriculum")):
         env.set_attr("gravity", 7.0)
+    with pytest.raises(ValueError, match=naming("'clock'", "set_options", "rl_rms.clock")):
+        env.set_attr("clock", 50)
     assert env.env_method("has_wrapper_attr", "gravity", indices=[1]) == [True]
     assert env.env_is_wrapped(Monitor) == [False] * 3
     assert env.env_is_wrapped(gym.wrappers.TimeLimit, indices=0) == [True]

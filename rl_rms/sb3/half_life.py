@@ -6,7 +6,7 @@ number from the algorithm's arguments. Source: ``train`` and ``learn`` of each a
 
 import math
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
-from rl_rms.envs.checks import check_int
+from rl_rms.envs.checks import check_int, check_one_of
 from rl_rms.half_life import HalfLife, Timescale, parse_half_life
 from rl_rms.optim.rmsprop import RMSprop
 
@@ -63,9 +63,10 @@ def env_steps_per_update(
         Env steps per update, > 0.
 
     Raises:
-        ValueError: If the algorithm is not in the table or never updates (``gradient_steps=0``), or if
-            ``rollout_steps`` is needed and missing.
+        ValueError: If the algorithm is not in the table or never updates (``gradient_steps=0``), if ``optimizer``
+            is unknown, or if ``rollout_steps`` is needed and missing.
     """
+    check_one_of("optimizer", optimizer, get_args(OptimizerName))
     if isinstance(model, A2C):
         return float(model.n_steps * model.n_envs)
     if isinstance(model, PPO):
@@ -186,6 +187,8 @@ class HalfLifeCallback(BaseCallback):
         if self._updates_timescale:
             # The timescale of a curriculum changes during the training.
             self._set_timescale(_find_timescale(self.training_env))
+        if isinstance(self.model, OffPolicyAlgorithm) and self.model.num_timesteps <= self.model.learning_starts:
+            return  # no update follows
         spans = [optimizer.steps_per_update for optimizer in self._optimizers.values()]
         self._updates_since_record += rollout_steps / min(span for span in spans if span is not None)
         if self._updates_since_record >= self.log_interval:

@@ -190,6 +190,13 @@ def test_callback_logs_diagnostics_of_actor_and_critic(tmp_path):
     assert "optim/critic/squared_gradient" not in line
 
 
+def test_callback_logs_no_diagnostics_before_learning_starts(tmp_path):
+    arguments = {**OFF_POLICY, "learning_starts": 200, "train_freq": 50}
+    before, after = logged(build(SAC, **arguments), tmp_path, HalfLifeCallback(log_interval=1), 400, 1)
+    assert "optim/critic/second_moment" not in before
+    assert after["optim/critic/second_moment"] > 0
+
+
 def test_callback_includes_the_entropy_coefficient_of_sac_if_it_uses_rmsprop():
     model = build(SAC, train_freq=4, **OFF_POLICY)
     model.learn(8, callback=HalfLifeCallback("1_000 steps"))
@@ -229,6 +236,11 @@ def test_callback_of_a_model_without_rmsprop_raises():
 def test_env_steps_per_update_without_gradient_steps_raises():
     with pytest.raises(ValueError, match=naming("gradient_steps", "0")):
         env_steps_per_update(build(DQN, gradient_steps=0, **OFF_POLICY))
+
+
+def test_env_steps_per_update_of_an_unknown_optimizer_names_it():
+    with pytest.raises(ValueError, match=naming("optimizer", "actor", "'value'")):
+        env_steps_per_update(build(A2C), "value")
 
 
 @pytest.mark.parametrize(

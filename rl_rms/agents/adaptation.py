@@ -137,7 +137,8 @@ class AdaptationCallback(Callback):
     if regimes are shorter than rollouts or episodes.
 
     Attributes:
-        regimes: The finished regimes. The end of the training also finishes a regime.
+        regimes: The finished regimes. The end of the training also finishes a regime. The next call of `learn`
+            of the same agent continues this regime.
 
     Raises:
         ValueError: At the start of the training, if the agent's environment has no regimes.
@@ -148,7 +149,8 @@ class AdaptationCallback(Callback):
         self._episodes: list[Episode] = []
         self._start = 0
         self._number: int | None = None
-        # The state before `on_training_end` closes the last regime. A resumed agent continues the last regime.
+        # The state before `on_training_end` closes the last regime. A further or resumed training continues the
+        # last regime.
         self._before_end: dict[str, Any] | None = None
 
     @property
@@ -164,10 +166,12 @@ class AdaptationCallback(Callback):
 
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Record the current regime, unless the callback continues an earlier regime."""
-        self._before_end = None
         number = self._number_of(agent)
-        if self._number is None:
-            self._number, self._start = number, agent.num_timesteps
+        ended, self._before_end = self._before_end, None
+        if ended is not None and agent.num_timesteps == self._start:
+            self.load_state_dict(ended)
+        elif ended is not None or self._number is None:
+            self._episodes, self._start, self._number = [], agent.num_timesteps, number
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Record the rollout's episodes. If the regime has changed, log the returns of the finished regime."""
@@ -200,6 +204,7 @@ class AdaptationCallback(Callback):
         self.regimes = [Regime(*regime) for regime in state["regimes"]]
         self._episodes = [Episode(*episode) for episode in state["episodes"]]
         self._start, self._number = int(state["start"]), state["number"]
+        self._before_end = None
 
     def _close(self, agent: TrainedAgent, logger: Logger) -> None:
         assert self._number is not None

@@ -77,21 +77,35 @@ def test_adaptation_callback_env_without_regimes_raises():
         A2C("CartPole-v1").learn(10, AdaptationCallback())
 
 
-def test_adaptation_callback_resumed_run_equals_uninterrupted_run(tmp_path):
-    def make():
-        changes = {"length": PiecewiseConstant([(0, 0.5), (700, 1.0)])}
-        return make_vec("CartPole-v1", 2, changes, seed=0)
+def jumping():
+    return make_vec("CartPole-v1", 2, {"length": PiecewiseConstant([(0, 0.5), (700, 1.0)])}, seed=0)
 
+
+def test_adaptation_callback_resumed_run_equals_uninterrupted_run(tmp_path):
     whole = AdaptationCallback()
-    uninterrupted = A2C(make(), seed=0).learn(1_500, whole)
+    uninterrupted = A2C(jumping(), seed=0).learn(1_500, whole)
     first, second = AdaptationCallback(), AdaptationCallback()
-    path = A2C(make(), seed=0).learn(1_000, first).save(tmp_path / "agent")
+    path = A2C(jumping(), seed=0).learn(1_000, first).save(tmp_path / "agent")
     assert len(first.regimes) == 2
-    resumed = A2C.load(path, make())
-    resumed = A2C.load(resumed.save(tmp_path / "again"), make())
+    resumed = A2C.load(path, jumping())
+    resumed = A2C.load(resumed.save(tmp_path / "again"), jumping())
     resumed.learn(uninterrupted.num_timesteps - resumed.num_timesteps, second)
     assert len(whole.regimes) == 2
     assert repr(second.regimes) == repr(whole.regimes)  # nan is unequal to itself
+
+
+def test_adaptation_callback_continues_the_regime_in_the_next_learn(tmp_path):
+    whole, twice, loaded = (AdaptationCallback() for _ in range(3))
+    num_timesteps = A2C(jumping(), seed=0).learn(1_500, whole).num_timesteps
+    agent = A2C(jumping(), seed=0).learn(1_000, [twice, loaded])
+    resumed = A2C.load(agent.save(tmp_path / "agent"), jumping())
+    agent.learn(num_timesteps - agent.num_timesteps, twice)
+    assert repr(twice.regimes) == repr(whole.regimes)
+    resumed.learn(num_timesteps - resumed.num_timesteps, loaded)
+    assert repr(loaded.regimes) == repr(whole.regimes)
+    # Another agent begins a regime of its own.
+    A2C(jumping(), seed=0).learn(100, twice)
+    assert (twice.regimes[2].number, twice.regimes[2].start) == (0, 0)
 
 
 def test_eval_callback_resumed_run_keeps_the_patience_count(tmp_path):

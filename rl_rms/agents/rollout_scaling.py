@@ -106,9 +106,11 @@ class RolloutScaling:
             ValueError: If the structure of the state differs, or a value is not finite.
         """
         for name, normalizer in self.normalizers.items():
-            # The number of sub-environments may differ, so the returns are not compared.
-            loaded = {**state[name], "returns": []}
-            check_like(name, loaded, {**normalizer.state_dict(), "returns": []})
+            like = normalizer.state_dict()
+            if "returns" in like:
+                # The number of sub-environments may differ.
+                like["returns"] = [0.0] * len(state[name].get("returns", ()))
+            check_like(name, state[name], like)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict`."""

@@ -29,9 +29,17 @@ def test_scaling_without_normalizers_returns_the_rollout(rollout_of):
     assert (scaling.num_jumps, scaling.scalars(), scaling.state_dict()) == (None, {}, {})
 
 
-def test_check_state_of_damaged_statistics_names_them():
+@pytest.mark.parametrize(
+    ("entry", "value", "names"),
+    [
+        ("weight", float("nan"), ("reward.weight", "nan")),
+        ("returns", [0.0, float("nan")], ("reward.returns[1]", "nan")),
+        ("returns", ["0"], ("reward.returns[0]", "'0'")),
+    ],
+)
+def test_check_state_of_damaged_statistics_names_them(entry, value, names):
     scaling = A2C("CartPole-v1", seed=0).learner.scaling
     state = scaling.state_dict()
-    state["reward"] = {**state["reward"], "weight": float("nan")}
-    with pytest.raises(ValueError, match=naming("reward.weight", "nan")):
+    state["reward"] = {**state["reward"], entry: value}
+    with pytest.raises(ValueError, match=naming(*names)):
         scaling.check_state(state)

@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import concatenate, iterate
 
@@ -60,8 +61,10 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     ) -> None:
         self.env_timeout = env_timeout
         self.fault_log = FaultLog(len(env_fns), on_env_error)
-        # Whether workers still have to answer messages.
-        self._is_waiting = False
+        # The call whose results are pending: "reset", "step" or "call"; None if no call is pending.
+        self._pending: str | None = None
+        # Workers that have not answered their last message.
+        self._asked: set[int] = set()
         self._message: Message = ("", None)
         self._options: dict[str, Any] | None = None
         # Errors that workers sent, by worker, until `_error` returns them.
@@ -80,7 +83,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
     def reset_async(self, seed: Any = None, options: dict[str, Any] | None = None) -> None:
         """Ask the workers to begin episodes."""
-        self._assert_is_running()
+        self._begin("reset_async")
         seeds = seeds_of(seed, self.num_envs)
         self.fault_log.seed(seeds)
         beginning, options = reset_mask_of(options, self.num_envs)
@@ -91,10 +94,11 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
                 self._started.pop(i, None)
             arguments = {"seed": seeds[i], "options": options}
             self._ask(i, ("reset", arguments) if beginning[i] else ("reset-noop", None))
-        self._is_waiting = True
+        self._pending = "reset"
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Return the batch of observations, and the infos of the new episodes."""
+        self._end_pending("reset")
         answers = self._answers(self._limit(timeout))
         for i, fresh in self._restarted(_faults_in(answers)).items():
             answers[i] = fresh
@@ -105,16 +109,22 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
     def step_async(self, actions: Any) -> None:
         """Send the workers their actions."""
-        self._assert_is_running()
-        for i, action in enumerate(iterate(self.action_space, actions)):
+        self._begin("step_async")
+        each = list(iterate(self.action_space, actions))
+        if len(each) != self.num_envs:
+            raise ValueError(
+                f"actions must have one action for each of {self.num_envs} sub-environments, got {len(each)}"
+            )
+        for i, action in enumerate(each):
             if i in self._due:
                 self._ask(i, ("reset", {"seed": None, "options": None}))
             elif i not in self._started:
                 self._ask(i, ("step", action))
-        self._is_waiting = True
+        self._pending = "step"
 
     def step_wait(self, timeout: float | None = None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Return the transitions of the workers."""
+        self._end_pending("step")
         fresh, due = self._started, self._due
         self._started, self._due = {}, set()
         answers = self._answers(self._limit(timeout), without=fresh)
@@ -141,23 +151,29 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
     def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         """Ask the workers for an attribute, or for the result of a method."""
-        self._assert_is_running()
+        self._begin("call_async")
         self._message = ("_call", (name, args, kwargs))
         for i in range(self.num_envs):
             self._ask(i, self._message)
-        self._is_waiting = True
+        self._pending = "call"
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
         """Return the attribute, or the method's result, of each sub-environment."""
+        self._end_pending("call")
         return tuple(self._retried(self._answers(timeout), [self._message] * self.num_envs))
 
     def set_attr(self, name: str, values: Any) -> None:
         """Set an attribute of each sub-environment."""
         if self._has_given_up:
             return  # after a failed evaluation, attributes are restored although the workers have ended
-        self._assert_is_running()
+        self._begin("set_attr")
         if not isinstance(values, (list, tuple)):
             values = [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(
+                f"values must be one value, or a list or tuple with one value for each of {self.num_envs} "
+                f"sub-environments, got {len(values)} values"
+            )
         if name in self._inherited:
             self._inherited[name] = list(values)
         messages: list[Message] = [("_setattr", (name, value)) for value in values]
@@ -172,7 +188,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         limit. Then all workers that have not ended are killed.
         """
         limit = self._limit(timeout)
-        if not terminate and not self._is_waiting:
+        if not terminate and not self._asked:
             for i in range(self.num_envs):
                 self._ask(i, ("close", None))
             self._answers(limit)
@@ -185,7 +201,36 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
     def _limit(self, timeout: float | None) -> float | None:
         return self.env_timeout if timeout is None else timeout
 
+    def _begin(self, call: str) -> None:
+        """Discard the answers to an interrupted call.
+
+        Raises:
+            AlreadyPendingCallError: If the results of another call are pending.
+        """
+        self._assert_is_running()
+        if self._pending is not None:
+            raise AlreadyPendingCallError(
+                f"{call} must wait for the results of {self._pending}_async; call {self._pending}_wait first",
+                self._pending,
+            )
+        end = _end_after(self.env_timeout)
+        for i in sorted(self._asked):
+            if isinstance(self._answer(i, end), Fault):
+                self._end(i)
+
+    def _end_pending(self, call: str) -> None:
+        """Stop waiting for the results of a call, because its answers are read now.
+
+        Raises:
+            NoAsyncCallError: If the results of this call are not pending.
+        """
+        self._assert_is_running()
+        if self._pending != call:
+            raise NoAsyncCallError(f"{call}_wait needs a call of {call}_async before it", call)
+        self._pending = None
+
     def _ask(self, i: int, message: Message) -> None:
+        self._asked.add(i)
         # If the worker has ended, `_answer` returns a fault.
         with suppress(OSError):
             self.parent_pipes[i].send(message)
@@ -198,19 +243,21 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
             without: Workers to which no message was sent.
         """
         end = _end_after(limit)
-        answers = [None if i in without else self._answer(i, end) for i in range(self.num_envs)]
-        self._is_waiting = False
-        return answers
+        return [None if i in without else self._answer(i, end) for i in range(self.num_envs)]
 
     def _answer(self, i: int, end: float) -> Any:
         """Return a worker's answer; a fault if the worker failed or has not answered at the time ``end``."""
+        answer = self._received(i, end)
+        # An interrupt, such as Ctrl-C, does not reach this line.
+        self._asked.discard(i)
+        return answer
+
+    def _received(self, i: int, end: float) -> Any:
         pipe, process = self.parent_pipes[i], self.processes[i]
         try:
             if end < math.inf and not pipe.poll(max(0.0, end - time.monotonic())):
-                return Fault(
-                    f"its worker (process {process.pid}) did not answer within env_timeout="
-                    f"{self.env_timeout} seconds"
-                )
+                limit = "the time limit" if self.env_timeout is None else f"env_timeout={self.env_timeout} seconds"
+                return Fault(f"its worker (process {process.pid}) did not answer within {limit}")
             answer, is_good = pipe.recv()
         except (EOFError, OSError):
             process.join(GRACE)
@@ -312,6 +359,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
     def _end(self, i: int) -> None:
         """Kill a worker."""
+        self._asked.discard(i)
         self.parent_pipes[i].close()
         self.processes[i].kill()
         self.processes[i].join()

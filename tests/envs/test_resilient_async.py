@@ -4,12 +4,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv
 
 from rl_rms.envs import EnvError, ResilientAsyncVectorEnv, ResilientSyncVectorEnv, make_vec, resilient_async
@@ -177,6 +179,71 @@ def test_step_always_failing_environment_raises_after_five_restarts():
     with pytest.raises(EnvError, match=naming("sub-environment 1", "restarted 5 times")):
         play(env, 20)
     assert not any(process.is_alive() for process in env.processes)
+
+
+@pytest.mark.parametrize("actions", [np.zeros(1, int), np.zeros(3, int)])
+def test_step_with_a_wrong_number_of_actions_raises_value_error(actions):
+    env = vector({}, {})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=naming("actions", "2 sub-environments", f"got {len(actions)}")):
+        env.step(actions)
+    assert env.step(np.zeros(2, int))[0][:, 0].tolist() == [1, 1]
+    env.close()
+
+
+@pytest.mark.parametrize("values", [[2.0], (2.0, 3.0, 4.0)])
+def test_set_attr_with_a_wrong_number_of_values_raises_value_error(values):
+    env = vector({}, {})
+    with pytest.raises(ValueError, match=naming("values", "2 sub-environments", f"got {len(values)} values")):
+        env.set_attr("level", values)
+    assert env.get_attr("level") == (1.0, 1.0)
+    env.close()
+
+
+def test_call_before_the_results_of_another_call_raises():
+    env = vector({}, {})
+    with pytest.raises(NoAsyncCallError, match="reset_async"):
+        env.reset_wait()
+    env.reset(seed=0)
+    env.step_async(np.zeros(2, int))
+    calls = (
+        env.reset,
+        lambda: env.get_attr("level"),
+        lambda: env.set_attr("level", 2.0),
+        lambda: env.step([0, 0]),
+    )
+    for call in calls:
+        with pytest.raises(AlreadyPendingCallError, match="step_wait"):
+            call()
+    with pytest.raises(NoAsyncCallError, match="call_async"):
+        env.call_wait()
+    observations, rewards, *_ = env.step_wait()
+    assert (observations[:, 0].tolist(), rewards.tolist()) == ([1, 1], [1, 1])
+    env.close()
+
+
+class Slow(Faulty):
+    """The first step of the environment takes a second."""
+
+    def step(self, action):
+        time.sleep(0.0 if self.num_steps else 1.0)
+        return super().step(action)
+
+
+def test_reset_after_an_interrupted_step_begins_new_episodes():
+    env = ResilientAsyncVectorEnv([Faulty, Slow, Slow])
+    env.reset(seed=0)
+    earlier = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            env.step(np.zeros(3, int))
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+    assert env.get_attr("count") == (1, 1, 1)
+    assert env.reset(seed=0)[0][:, 0].tolist() == [0, 0, 0]
+    assert env.step(np.zeros(3, int))[0][:, 0].tolist() == [1, 1, 1]
+    env.close()
 
 
 def test_close_hung_worker_is_killed():

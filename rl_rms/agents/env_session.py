@@ -1,6 +1,7 @@
 """An agent's environment: starts, saves and restores its episodes, and lets evaluations use the environment."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -156,25 +157,31 @@ class EnvSession:
     def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:
         """Restore the environment's state. The result is False if the environment cannot restore its episodes.
 
-        With several workers, or with another number of sub-environments, new episodes begin at the saved clock and
-        the result is True.
+        With several workers, or with another number of sub-environments, new episodes begin with the saved clock,
+        drift and curriculum.
         """
-        changing = self.changing
-        if not self.workers.alone:
-            # The saved episodes belong to one worker, so all workers begin new episodes at the saved clock.
-            if changing is not None:
-                changing.clock = place["env_state"]["clock"]
-            return True
         episodes = decode(place["episodes"])
-        if len(episodes["resetting"]) != collector.env.num_envs:
-            if changing is not None:
-                self.env_state.load_state_dict(place["env_state"], collector.resetting)
-            return True
+        # With several workers, the saved episodes belong to one worker.
+        if not self.workers.alone or len(episodes["resetting"]) != collector.env.num_envs:
+            self.env_state.load_state_dict({**place["env_state"], "environment": None}, collector.resetting)
+            if isinstance(self.changing, NonStationaryVector):
+                self._restart_with_saved_wrappers(collector)
+            return False
         if not self.env_state.load_state_dict(place["env_state"], episodes["resetting"]):
             return False
         check_episodes(episodes, collector.state_dict())
         collector.load_state_dict(episodes)
         return True
+
+    def _restart_with_saved_wrappers(self, collector: Collector) -> None:
+        """Begin new episodes with the saved states of the wrappers, such as running statistics."""
+        collector.stop()
+        try:
+            self.lend_wrapper_states(collector.env)
+        except OtherWrappersError as error:
+            warnings.warn(f"new episodes begin: {error}", stacklevel=2)
+        collector.pop_num_nonfinite()  # of the reset before this one
+        collector.start(None)
 
     def abandon_episodes(self) -> None:
         """Begin new episodes at the next `start`, with the current clock, drift and curriculum."""

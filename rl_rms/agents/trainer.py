@@ -148,6 +148,7 @@ class Trainer:
             rows, episodes = workers.gather_rollouts(row, episodes, rollout.valid.shape[1])
             training.is_interrupted = bool(rows[:, 3].any())
             if training.is_interrupted or rows[:, 2].any():
+                self._session.set_clock(training.num_timesteps)  # without the env steps of this rollout
                 return None
             share = in_loss / max(rows[:, 1].sum(), 1.0)
             totals = RolloutTotals(int(rows[:, 0].sum()), float(share), bool(rows[:, 1].any()))

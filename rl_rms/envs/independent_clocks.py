@@ -102,11 +102,16 @@ class IndependentClocks(Clock):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the readings and the seed."""
-        return {"clocks": self._readings.tolist(), "seed": self.seed}
+        return {"clock": self.reading, "clocks": self._readings.tolist(), "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
-        self._set(np.array(state["clocks"], dtype=np.int64), int(state["seed"]))
+        """Restore a state that `state_dict` returned. For another number of clocks, use equal shares."""
+        clocks, seed = np.array(state["clocks"], dtype=np.int64), int(state["seed"])
+        if clocks.shape == self._indices.shape:
+            self._set(clocks, seed)
+        else:
+            # States of earlier versions have no entry "clock".
+            self.set(int(state.get("clock", clocks.sum())), seed)
 
     def _set(self, readings: Ints, seed: int) -> None:
         if seed != self.seed:

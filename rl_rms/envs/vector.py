@@ -252,22 +252,26 @@ class NonStationaryVector(Changing, VectorWrapper):
         """Restore a state that `state_dict` returned.
 
         If the state includes the sub-environments, ``last_observations`` is also restored. Otherwise the
-        sub-environments continue their current episodes. Curricula and `AdversarialBurst` then count the returns
-        and lengths of these episodes from 0.
+        sub-environments continue their current episodes, and their number may differ. Curricula and
+        `AdversarialBurst` then count the returns and lengths of these episodes from 0.
 
         Raises:
             ValueError: If the state belongs to an environment that was made with different arguments.
         """
         self._check_state(state)
         saved = (state["sharing"], len(state["resetting"]))
-        if saved != (self._sharing, self.num_envs):
+        is_same_number = saved[1] == self.num_envs
+        if saved[0] != self._sharing or not (is_same_number or state["environment"] is None):
             raise ValueError(
                 f"the state was saved with sharing={saved[0]!r} and num_envs={saved[1]}, but this environment has "
                 f"sharing={self._sharing!r} and num_envs={self.num_envs}; make it with the values of the state"
             )
         self._load_changes_state(state)
-        tasks = np.array(state["tasks"], dtype=np.float64)
-        self._feedback.tasks = tasks.reshape(self._feedback.tasks.shape)
+        if is_same_number:
+            tasks = np.array(state["tasks"], dtype=np.float64)
+            self._feedback.tasks = tasks.reshape(self._feedback.tasks.shape)
+        else:
+            self._begin(np.ones_like(self._resetting))
         if state["environment"] is not None:
             self._regimes = _read_only(np.array(state["regimes_shown"], dtype=np.int64))
             self._shown_regime = int(self._regimes[0])

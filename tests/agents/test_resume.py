@@ -302,10 +302,14 @@ def test_resume_counts_no_nonfinite_observation_of_the_reset_before_it(tmp_path)
 
 
 def test_load_with_another_num_envs_begins_new_episodes_at_the_same_clock(tmp_path):
-    agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1)).learn(200)
-    path = agent.save(tmp_path / "agent")
-    with pytest.raises(ValueError, match=naming("sharing='shared'", "num_envs=2", "num_envs=5")):
-        A2C.load(path, env=make_vec("CartPole-v1", 5, ENVS["CartPole-v1"], seed=1)).learn(200)
+    for sharing in ("shared", "phase", "independent"):
+        agent = a2c(make_vec("CartPole-v1", 2, ENVS["CartPole-v1"], seed=1, sharing=sharing)).learn(200)
+        path = agent.save(tmp_path / "agent")
+        env = make_vec("CartPole-v1", 5, ENVS["CartPole-v1"], sharing=sharing)
+        loaded = A2C.load(path, env=env)
+        loaded.prepare()
+        assert (env.clock, env.drift_seed) == (agent.session.changing.clock, 1)
+        loaded.learn(200)
     plain = a2c(gym.make_vec("CartPole-v1", 2)).learn(200)
     A2C.load(plain.save(tmp_path / "plain"), env=gym.make_vec("CartPole-v1", 5)).learn(200)
 

@@ -391,12 +391,39 @@ def interrupted(workers):
             10_000, callback=lambda one: one.interrupt() if workers.rank == 1 and one.num_updates == 7 else None
         )
     except KeyboardInterrupt:
-        return {"updates": agent.num_updates}
+        return {"updates": agent.num_updates, "clock": agent.session.changing.clock - agent.num_timesteps}
     return {}
 
 
 def test_interrupt_in_one_worker_interrupts_all(tmp_path):
-    assert together(tmp_path, interrupted) == [{"updates": 7}] * 2
+    # The clock does not count the discarded rollout.
+    assert together(tmp_path, interrupted) == [{"updates": 7, "clock": 0}] * 2
+
+
+def resumed(workers, path, sharing, *, saves=False):
+    """Train a new agent and save it, or prepare to continue the saved agent."""
+    changes, shard = {"g": JUMPS["gravity"]}, (workers.rank, workers.size)
+    env = make_env("Pendulum-v1", changes, shard, "NextStep", sharing=sharing, wrappers=["NormalizeObservation"])
+    agent = (A2C(env, seed=1, normalize_reward=True) if saves else A2C.load(path, env=env)).join(workers)
+    if saves:
+        agent.learn(400)
+        if workers.rank == 0:
+            agent.save(path)
+    agent.prepare()
+    count = env.unwrapped.envs[0].get_wrapper_attr("obs_rms").count
+    return env.clock, count, agent.reward_normalizer.returns.any()
+
+
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_resumed_workers_continue_clock_and_wrappers_in_new_episodes(sharing, tmp_path):
+    path = tmp_path / "agent.safetensors"
+    (clock, count, _), _ = together(tmp_path, resumed, path, sharing, saves=True)
+    (tmp_path / "meeting").unlink(missing_ok=True)
+    assert clock == 416
+    # The first observations of the new episodes also count.
+    expected = (clock, pytest.approx(count + 1), False)
+    assert together(tmp_path, resumed, path, sharing) == [expected, expected]
+    assert resumed(ALONE, path, sharing) == expected
 
 
 def logged(workers, folder):

@@ -288,10 +288,18 @@ class EnvSession:
         return int(np.max(self.changing.regime))
 
     def scalars(self) -> dict[str, float]:
-        """Scalars of the environment's changes, and the number of restarts, by TensorBoard tag."""
-        scalars = {} if self.changing is None else change_scalars(self.changing)
+        """Scalars of the environment's changes, and the number of restarts, by TensorBoard tag.
+
+        The scalars cover all workers; every worker must call this method.
+        """
+        changing, workers = self.changing, self.workers
+        scalars = {} if changing is None else change_scalars(changing)
+        if not workers.alone and changing is not None and changing.sharing != "shared":
+            scalars = workers.mean(scalars, 1.0)
+            scalars["env/regime"] = float(self.regime() or 0)
         if self._logs_restarts:
-            scalars["env/num_restarts"] = float(self.collector.num_restarts)
+            restarts = np.array([self.collector.num_restarts], dtype=np.float64)
+            scalars["env/num_restarts"] = float(workers.sum(restarts)[0])
         return scalars
 
     def pop_info_means(self) -> dict[str, float]:

@@ -341,7 +341,7 @@ class Learner(ABC):
     def _name_cause(self, batch: Batch, num_timesteps: int, message: str) -> str:
         """An error message about non-finite gradients that names the first non-finite part of the loss."""
         message = describe_nonfinite(self.policy.named_parameters()) or message
-        cause = first_nonfinite(self.policy, batch)
+        cause = first_nonfinite(self.policy, batch, self.workers.rank * batch.loss_mask.shape[1])
         when = f"in update {self.num_updates + 1:,}, after {num_timesteps:,} env steps, "
         return when + message + (cause and f". There {cause}")
 

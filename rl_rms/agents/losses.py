@@ -225,12 +225,13 @@ def actor_critic_loss(
 
 
 @torch.no_grad()
-def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
+def first_nonfinite(policy: nn.Module, batch: Batch, first_index: int = 0) -> str:
     """Name the first non-finite parameter, log-probability, value or advantage; empty text if all are finite.
 
     Args:
         policy: See `actor_critic_loss`.
         batch: See `actor_critic_loss`.
+        first_index: Index that the text gives to the first sub-environment.
     """
     for name, param in policy.named_parameters():
         if not param.isfinite().all():
@@ -249,7 +250,7 @@ def first_nonfinite(policy: nn.Module, batch: Batch) -> str:
         nonfinite = ~np.isfinite(array) & batch.loss_mask
         if nonfinite.any():
             t, i = np.argwhere(nonfinite)[0]
-            return f"the {name} of sub-environment {i} in step {t} of the rollout is {array[t, i]:g}"
+            return f"the {name} of sub-environment {first_index + i} in step {t} of the rollout is {array[t, i]:g}"
     return ""
 
 

@@ -572,6 +572,28 @@ def log_info(workers, folder):
     agent.learn(20, log_dir=folder if workers.rank == 0 else None, log_interval=1)
 
 
+def log_env(workers, folder):
+    faulty = ResilientSyncVectorEnv([Faulty, lambda: Faulty(at=3 if workers.rank else None)])
+    A2C(faulty, seed=7, n_steps=4, on_env_error="restart").join(workers).learn(
+        32, log_dir=folder / "restarts" if workers.rank == 0 else None, log_interval=1
+    )
+    changes = {"gravity": Sinusoid(mean=10.0, amplitude=4.0, period=500)}
+    env = make_env(changes=changes, shard=(workers.rank, workers.size), sharing="phase")
+    A2C(env, seed=7, n_steps=4).join(workers).learn(
+        32, log_dir=folder / "phases" if workers.rank == 0 else None, log_interval=1
+    )
+    return faulty.fault_log.num_restarts
+
+
+@pytest.mark.filterwarnings("ignore:sub-environment 3")
+def test_workers_log_the_environments_of_all_workers(tmp_path):
+    own = together(tmp_path, log_env, tmp_path)
+    restarts, phases = (read_metrics(tmp_path / name / "metrics.csv").rows for name in ("restarts", "phases"))
+    assert own[0] == 0 < own[1] == float(restarts[-1]["env/num_restarts"])
+    # Four phases of a sinusoid, of which each worker has two.
+    assert {round(float(row["env/gravity"] or 10), 6) for row in phases} == {10.0}
+
+
 def test_workers_log_the_mean_of_all_infos(tmp_path):
     together(tmp_path, log_info, tmp_path / "log")
     rows = read_metrics(tmp_path / "log" / "metrics.csv").rows
@@ -598,6 +620,23 @@ def test_nonfinite_value_is_named_by_its_worker(tmp_path):
     (waiting, _), (naming, _) = together(tmp_path, name_it, train_with_holes, "global", "raise", timeout=10.0)
     assert "the reward of sub-environment 1 must be finite" in naming
     assert "lost another worker" in waiting
+
+
+class Huge(gym.RewardWrapper):
+    """The sum of two rewards overflows."""
+
+    def reward(self, reward):
+        return 3e38
+
+
+def train_with_an_overflow(workers):
+    env = SyncVectorEnv([lambda: (Huge if workers.rank else gym.Wrapper)(gym.make("CartPole-v1"))])
+    A2C(env, seed=7, n_steps=5, normalize_reward=False).join(workers).learn(100)
+
+
+def test_nonfinite_advantage_is_named_by_its_global_number(tmp_path):
+    _, (naming, _) = together(tmp_path, name_it, train_with_an_overflow, timeout=10.0)
+    assert "There the advantage of sub-environment 1 in step 0" in naming
 
 
 def test_failed_environment_is_named_by_its_global_number(tmp_path):

@@ -137,8 +137,9 @@ class Client:
 
     def save(self, folder: Path) -> None:
         """Write the agent, the state of its environment, and the client's second moment to a folder."""
-        self.agent.save(folder / f"agent{storage.SUFFIX}")
+        # The agent is written last, so that a folder with an agent also has a second moment.
         storage.write(folder / "normalizer", self.state)
+        self.agent.save(folder / f"agent{storage.SUFFIX}")
 
     def load_state(self, folder: Path) -> None:
         """Read the second moment that `save` wrote.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_rms.agents import A2C, PPO
+from rl_rms.agents import A2C, PPO, storage
 from rl_rms.agents.federated import Client, Report, Server, norm
 from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.envs import make_vec
@@ -269,6 +269,22 @@ def test_load_state_dict_of_a_wrong_state_names_the_part(change, named):
         server("server").load_state_dict({**one.state_dict(), **change})
     with pytest.raises(ValueError, match=naming("state", "round")):
         server("server").load_state_dict({"params": one.params, "rejected": 0})
+
+
+def test_client_interrupted_while_saving_leaves_no_agent_without_a_second_moment(tmp_path, monkeypatch):
+    written = []
+
+    def write(path, contents):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return save(path, contents)
+
+    save = storage.write
+    monkeypatch.setattr(storage, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        client().save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["normalizer.safetensors"]
 
 
 def test_client_load_state_of_another_policy_raises(tmp_path):

@@ -1,6 +1,7 @@
 """Builds the environment and the agent of a configuration, and reports wrong settings as `UserError`."""
 
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,8 +139,17 @@ def build(
     env: "NonStationaryVector",
     workers: "Workers | None" = None,
     checkpoint: Path | None = None,
+    *,
+    may_differ: Sequence[str] = (),
 ) -> "Agent":
     """Build the agent of a run, new or from a checkpoint.
+
+    Args:
+        config: The configuration.
+        env: The environment.
+        workers: The processes that train the agent; None for one process.
+        checkpoint: The checkpoint; None for a new agent.
+        may_differ: Hyperparameters of the checkpoint that may differ from the configuration.
 
     Raises:
         UserError: If the environment does not support the configuration, the checkpoint cannot be read, or the
@@ -163,7 +173,7 @@ def build(
                 optimizer=own_optimizer(config),
                 device=config.agent.device,
             )
-            _check_unedited(config, agent)
+            _check_unedited(config, agent, may_differ)
         if workers is not None:
             agent.join(workers, config.scale.sync)
         agent.prepare()
@@ -175,15 +185,19 @@ def build(
     return agent
 
 
-def _check_unedited(config: RunConfig, agent: "Agent") -> None:
-    """Check that a run's configuration and checkpoint have the same seed and hyperparameters, except the device.
+def _check_unedited(config: RunConfig, agent: "Agent", may_differ: Sequence[str]) -> None:
+    """Check that a run's configuration and checkpoint have the same seed and hyperparameters.
+
+    The device and the hyperparameters in ``may_differ`` may differ.
 
     Raises:
         ValueError: If a hyperparameter or the seed differs.
     """
     given, trained = config.agent.to_dict(), agent.config.to_dict()
     pairs = {f"agent.policy.{key}": (one, trained["policy"][key]) for key, one in given.pop("policy").items()}
-    pairs |= {f"agent.{key}": (one, trained[key]) for key, one in given.items() if key != "device"}
+    pairs |= {
+        f"agent.{key}": (one, trained[key]) for key, one in given.items() if key not in ("device", *may_differ)
+    }
     pairs["seed"] = (config.seed, agent.seed)
     for name, (value, before) in pairs.items():
         if value != before:

@@ -147,10 +147,11 @@ def read_federation(name: str, changes: Mapping[str, Any]) -> Federation:
     for client, given in enumerate(federation.clients):
         check_dotted(f"client {client}", given)
         for key, value in federation.common_values(client).items():
-            if given.get(key, value) != value:
-                raise UserError(
-                    f"{name}: client {client} must not set {key}, got {given[key]!r}; a federation sets it to "
-                    f"{value!r}, see local_learning_rate and seed"
-                )
+            for own, own_value in given.items():
+                if own.startswith(f"{key}.") or (own == key and own_value != value):
+                    raise UserError(
+                        f"{name}: client {client} must not set {own}, got {own_value!r}; a federation sets {key} "
+                        f"to {value!r}, see local_learning_rate and seed"
+                    )
         federation.run_config(client)
     return federation

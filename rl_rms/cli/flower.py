@@ -8,6 +8,7 @@ client app in every round.
 The extra ``flower`` installs Flower, and Ray for the simulation.
 """
 
+import dataclasses
 import io
 import math
 import os
@@ -36,14 +37,18 @@ from rl_rms.agents.federated_config import FederationConfig
 from rl_rms.agents.logger import Logger
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.federation import FEDERATION, Federation
+from rl_rms.cli.overrides import walk
 from rl_rms.cli.trust import check_code, see_working_folder
 from rl_rms.envs.checks import check_int, check_number
+from rl_rms.envs.schedules.recorded import TRACE_SUFFIXES
 
 SERVER = "server.safetensors"
 _PARAMS, _DIRECTION, _METRICS, _TASK = "params", "direction", "metrics", "task"
 _METRIC_NAMES = ("client", "env_steps", "episodes", "mean_return")
 _LARGEST_METRIC = 1e300
 _LONGEST_EPISODE = 1_000_000
+# The log has at most this many characters of a client's error.
+_LONGEST_REASON = 1_000
 # Seconds to wait in each round for the clients to connect, and then again for the clients' answers.
 _TIMEOUT = 600.0
 
@@ -82,18 +87,21 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
     task = message.content[_TASK]
     number = int(context.node_config["partition-id"])
     federation = Federation.from_text(str(task["federation"]))
+    mend = "start the node with trust=true in its node-config if you trust the server"
+    if not trust:
+        # An error that a file causes would send a part of the file to the server.
+        check_files(federation, mend)
     config = federation.run_config(number)
     if trust:
         see_working_folder()
     else:
-        check_code(
-            config, "the server", "start the node with trust=true in its node-config if you trust the server"
-        )
+        check_code(config, "the server", mend)
     folder = client_folder(context.node_config, str(task["folder"]) if trust else None, number)
     env = make_env(config)
     checkpoint = folder / f"agent{storage.SUFFIX}"
     client = Client(
-        build(config, env, checkpoint=checkpoint if checkpoint.exists() else None),
+        # A continued federation may have another local_learning_rate, which Client.train sets.
+        build(config, env, checkpoint=checkpoint if checkpoint.exists() else None, may_differ=("learning_rate",)),
         FederationConfig(**federation.federation),
     )
     if checkpoint.exists():
@@ -107,6 +115,21 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
     metrics = MetricRecord({**report.metrics, "client": float(number)})
     content = RecordDict({_DIRECTION: ArrayRecord(report.direction), _METRICS: metrics})
     return Message(content=content, reply_to=message)
+
+
+def check_files(federation: Federation, mend: str) -> None:
+    """Raise an error for a federation whose schedules read files.
+
+    Args:
+        federation: The federation.
+        mend: How the user can allow the files, as text for the error.
+
+    Raises:
+        UserError: If a text in the federation is the path of a file that `rl_rms.envs.schedules.Trace` can read.
+    """
+    for key, value in walk(dataclasses.asdict(federation)):
+        if isinstance(value, str) and Path(value).suffix in TRACE_SUFFIXES:
+            raise UserError(f"the server names a file of this machine: {key} {value!r}; {mend}")
 
 
 def client_folder(node_config: Mapping[str, Any], run: str | None, number: int) -> Path:
@@ -191,6 +214,9 @@ class Rounds:
         logger.write(number, _scalars(scalars, reports, dropped=count - len(answers)))
         if reasons:
             logger.text(number, "federation/rejected", "\n\n".join(reasons))
+        errors = [(reply.error.reason or "")[:_LONGEST_REASON] for reply in replies if reply.has_error()]
+        if errors:
+            logger.text(number, "federation/dropped", "\n\n".join(errors))
 
     def _read(self, answers: Sequence[RecordDict]) -> tuple[list[Report], list[str]]:
         """Read the reports in a round's answers, and describe each answer that the server rejects."""
@@ -238,7 +264,8 @@ def first_params(federation: Federation) -> dict[str, Tensor]:
 def most_env_steps(federation: Federation, config: FederationConfig) -> int:
     """Return the largest number of env steps that any client can take in one round.
 
-    An episode of an environment without a time limit counts as 1,000,000 env steps.
+    An episode of an environment without a time limit, such as with ``max_episode_steps: -1``, counts as 1,000,000
+    env steps.
     """
     import gymnasium as gym
     from gymnasium.error import Error
@@ -252,7 +279,8 @@ def most_env_steps(federation: Federation, config: FederationConfig) -> int:
             limit = run.env.kwargs.get("max_episode_steps")
             with suppress(Error):
                 limit = limit or gym.spec(run.env.id).max_episode_steps
-            steps = cast("ReinforceConfig", run.agent).episodes_per_env * int(limit or _LONGEST_EPISODE)
+            limit = limit if limit and limit > 0 else _LONGEST_EPISODE
+            steps = cast("ReinforceConfig", run.agent).episodes_per_env * int(limit)
         most = max(most, config.local_updates * run.env.num_envs * steps)
     return most
 

@@ -53,6 +53,11 @@ def test_packaged_federation_has_valid_clients():
             "- {agent.learning_rate: 0.7}",
             ["client 0", "0.7", "local_learning_rate"],
         ),
+        (
+            "- {env.changes: {length: 0.3}}",
+            "- {agent.optimizer_kwargs.momentum: 0.9}",
+            ["client 0", "agent.optimizer_kwargs.momentum", "0.9"],
+        ),
         ("- {env.changes: {length: 0.3}}", "- {seed: 9}", ["client 0", "seed", "9"]),
     ],
 )

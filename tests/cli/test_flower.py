@@ -1,5 +1,6 @@
 """Rounds of a federation through Flower's messages."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_rms.agents import storage
 from rl_rms.cli.errors import UserError
@@ -146,6 +148,23 @@ def test_federate_resume_continues_an_interrupted_federation(rounds):
     assert [row["time/total_timesteps"] for row in rows("cut")] == ["1", "2", "3"]
 
 
+def test_federate_resume_with_another_local_learning_rate_uses_it(rounds):
+    rounds(rounds=1, local_learning_rate=0.1).run()
+    post = Post(3)
+    one = rounds(post=post, rounds=2, local_learning_rate=0.2)
+    before = dict(one.server.params)
+    one.run()
+    assert post.errors == []
+    assert [row["federation/clients"] for row in rows()] == ["3.0", "3.0"]
+    other = rounds("other", rounds=1, local_learning_rate=0.1)
+    other.run()
+    other = rounds("other", rounds=2, local_learning_rate=0.1)
+    other.run()
+    name = "actor_network.0.weight"
+    assert not torch.equal(one.server.params[name], before[name])
+    assert not torch.equal(one.server.params[name], other.server.params[name])
+
+
 def test_round_with_missing_or_invalid_answers_counts_them(rounds):
     def spoil(client, content):
         from flwr.app import ArrayRecord
@@ -169,6 +188,10 @@ def test_round_with_missing_or_invalid_answers_counts_them(rounds):
             "1.0",
             "1.0",
         )
+    events = EventAccumulator("run").Reload()
+    for tag, reason in {"dropped": "gone in the middle of a round", "rejected": "must be finite"}.items():
+        said = events.Tensors(f"federation/{tag}/text_summary")
+        assert [reason in str(one.tensor_proto.string_val[0]) for one in said] == [True] * 3
 
 
 def _npy(array):
@@ -258,8 +281,6 @@ def _hostile():
 def test_round_with_a_hostile_answer_continues_with_the_others(rounds):
     import contextlib
 
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     for number, (kind, (spoil, reason)) in enumerate(_hostile().items()):
 
         def answer(client, content, spoil=spoil):
@@ -304,6 +325,12 @@ def test_max_env_steps_of_each_algorithm_equals_its_updates(federation_folder):
         )
     )
     assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 3 * 500
+    (federation_folder / "mine.yaml").write_text(
+        FEDERATION.replace("cartpole_a2c", "cartpole_reinforce").replace(
+            "agent.n_steps: 4", "agent.episodes_per_env: 3, env.kwargs.max_episode_steps: -1"
+        )
+    )
+    assert most_env_steps(read_federation("mine.yaml", {}), config) == 2 * 2 * 3 * 1_000_000
 
 
 def test_empty_answer_is_rejected(rounds):
@@ -340,6 +367,21 @@ def test_client_without_trust_refuses_code_of_the_server(strangers, rounds, trus
         assert named in post.errors[0]
     assert not (strangers / "imported").exists()
     assert not (strangers / "run" / "clients").exists()
+
+
+def test_client_without_trust_reads_no_file_that_the_server_names(federation_folder, rounds):
+    secret = federation_folder / "secret.csv"
+    secret.write_text("0.5")
+    changes = {"length": {"sum": [{"trace": {"values": str(secret)}}, 0.1]}}
+    (federation_folder / "mine.yaml").write_text(FEDERATION.replace("{length: 0.6}", json.dumps(changes)))
+    post = Post(3)
+    one = rounds(post=post, rounds=1)
+    secret.write_text("the password")
+    one.run()
+    assert len(post.errors) == 3
+    for named in (str(secret), "trust=true"):
+        assert named in post.errors[0]
+    assert "password" not in post.errors[0]
 
 
 def test_client_with_trust_imports_code_of_the_server(strangers, rounds):

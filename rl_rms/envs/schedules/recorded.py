@@ -16,6 +16,8 @@ from rl_rms.envs.schedules.rng import Floats, Ints, Key
 
 Between = Literal["hold", "linear"]
 End = Literal["hold", "repeat"]
+TRACE_SUFFIXES = (".csv", ".npy")
+"""Suffixes of the files that `Trace` reads."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -217,7 +219,7 @@ def _read(path: Path) -> npt.NDArray[Any]:
     Raises:
         ValueError: If the file is missing, has a wrong suffix, or does not contain numbers.
     """
-    if path.suffix not in {".csv", ".npy"}:
+    if path.suffix not in TRACE_SUFFIXES:
         raise ValueError(f"Trace: values must be numbers or the path of a .csv or .npy file, got {str(path)!r}")
     if not path.is_file():
         raise ValueError(f"Trace: there is no file {str(path)!r}; relative paths start at {str(Path.cwd())!r}")

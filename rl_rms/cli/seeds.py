@@ -58,7 +58,7 @@ def parse_seeds(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", part.strip())
         if found is None or int(found[2] or found[1]) < int(found[1]):
             raise UserError(f"--seeds must be a range such as 0-4 or a list such as 0,3,7, got {text!r}")
         named = range(int(found[1]), int(found[2] or found[1]) + 1)
@@ -79,7 +79,7 @@ def parse_jobs(text: str | None) -> int:
     """
     if text is None:
         return os.cpu_count() or 1
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
         raise UserError(f"--jobs must be a whole number >= 1, got {text!r}")
     return int(text)
 
@@ -114,6 +114,7 @@ class Training:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -282,7 +283,8 @@ def _report(config: RunConfig, trainings: Sequence[Training], status: int) -> in
     failed = []
     for one in trainings:
         code = one.process.returncode
-        stopped = status != 0 and code in (128 + signal.SIGINT, -signal.SIGKILL)
+        # SIGINT ends a process that has not begun to train.
+        stopped = status != 0 and code in (128 + signal.SIGINT, -signal.SIGINT, -signal.SIGKILL)
         if not stopped:
             for line in one.messages:
                 print(f"seed {one.seed}: {line}", file=sys.stderr)

@@ -49,6 +49,7 @@ def test_parse_seeds_reads_ranges_and_lists(text, seeds):
         (["--seeds=-1"], ["--seeds", "'-1'"]),
         (["--seeds=0-2,1"], ["--seeds", "1", "'0-2,1'"]),
         (["--seeds=0-2000000000000"], ["--seeds", "1,000"]),
+        (["--seeds=0-99999999999999999999"], ["--seeds", "'0-99999999999999999999'"]),
         (["--seeds"], ["--seeds", "0-4"]),
         (["--seeds=0-1", "--jobs=0"], ["--jobs", "'0'"]),
         (["--jobs", "2"], ["--jobs", "--seeds"]),
@@ -81,6 +82,35 @@ def test_train_seeds_progress_json_has_the_seed_of_each_line(stand_in, capfd):
     assert train_seeds(RunConfig(progress="json"), stand_in, [0, 2], 1) == 0
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [(line["seed"], line["event"], line["return"]) for line in lines] == [(0, "end", 0.5), (2, "end", 2.5)]
+
+
+def test_train_seeds_shows_output_that_is_not_utf_8(stand_in, capfd):
+    writing = 'import os; os.write(1, b"a motor \\xff\\n"); import runpy; runpy.run_path("stand_in.py")'
+    assert train_seeds(RunConfig(), [sys.executable, "-c", writing], [0], 1) == 0
+    out, err = capfd.readouterr()
+    assert mentions(err, "seed 0: a motor \ufffd")
+    assert mentions(out, "runs/seed0")
+
+
+def test_train_seeds_interrupted_before_the_training_names_no_failure(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    began = 'from pathlib import Path; import time; Path("began").touch(); time.sleep(60)'
+
+    def interrupt_when_it_began(*_):
+        if (tmp_path / "began").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGALRM, interrupt_when_it_began)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        assert train_seeds(RunConfig(), [sys.executable, "-c", began], [0], 1) == 130
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+    out, err = capfd.readouterr()
+    assert mentions(out, "seed 0: starting", "interrupted")
+    assert not mentions(err, "failed")
+    assert not mentions(err, "Traceback")
 
 
 def test_train_seeds_writes_one_run_per_seed(tmp_path, monkeypatch, capfd):

@@ -60,6 +60,12 @@ class Distribution:
                 raise UserError(
                     f"vary.{key}: choices must be a list of at least one value, without other keys, got {given!r}"
                 )
+            labels = [label(choice) for choice in given["choices"]]
+            if len(set(labels)) < len(labels):
+                raise UserError(
+                    f"vary.{key}: choices must be different, got {given['choices']!r}; true equals 1, and false "
+                    "equals 0"
+                )
             return cls(choices=tuple(given["choices"]))
         low, high = (_number(f"vary.{key}.{name}", given.get(name)) for name in ("low", "high"))
         log = given.get("log", False)

@@ -90,6 +90,8 @@ def test_distributions_are_read_from_their_yaml_form(given, suggested):
         (3, ["vary.key", "list", "low", "high"]),
         ({"lowest": 3}, ["vary.key", "list", "low", "high"]),
         ([], ["vary.key", "choices", "list"]),
+        ([4, 4, 8], ["vary.key", "choices", "[4, 4, 8]"]),
+        ([True, 1], ["vary.key", "choices", "[True, 1]"]),
         ({"choices": [1], "low": 2}, ["vary.key", "choices", "list"]),
         ({"low": 3}, ["vary.key.high", "number", "None"]),
         ({"low": True, "high": 3}, ["vary.key.low", "number", "True"]),

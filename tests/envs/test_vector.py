@@ -342,6 +342,7 @@ def test_load_state_dict_of_another_kind_raises_value_error():
         make_vec("CartPole-v1", n, sharing=how)
         for n, how in ((2, "shared"), (2, "independent"), (3, "independent"))
     )
+    more.reset(seed=0)
     with pytest.raises(ValueError, match=naming("sharing='independent'", "num_envs=2", "sharing='shared'")):
         shared.load_state_dict(alone.state_dict())
     for state in (shared.state_dict(), more.state_dict()):

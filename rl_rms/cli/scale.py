@@ -58,13 +58,17 @@ class ScaleConfig:
 
 @contextmanager
 def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
-    """Yield the workers that Ray or a launcher such as torchrun started; without them, a single worker."""
+    """Yield the workers that Ray or a launcher such as torchrun started; without them, a single worker.
+
+    Raises:
+        UserError: If other workers have died or did not answer in time.
+    """
     import torch
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    from rl_rms.agents.workers import ALONE, Workers
+    from rl_rms.agents.workers import ALONE, LostWorkersError, Workers
 
     if dist.is_available() and dist.is_initialized():  # by Ray
         yield Workers.of_process_group()
@@ -83,6 +87,8 @@ def process_group(scale: ScaleConfig) -> Iterator["Workers"]:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
         yield Workers.of_process_group()
+    except LostWorkersError as error:
+        raise UserError(str(error)) from error
     finally:
         dist.destroy_process_group()
 
@@ -104,11 +110,16 @@ def require_ray(extra: str, need: str, *modules: str) -> None:
 
 
 def require_ray_train() -> None:
-    """Check that Ray Train is installed.
+    """Check that Ray Train is installed, and that torchrun has not started several processes.
 
     Raises:
-        UserError: If Ray Train is not installed.
+        UserError: If Ray Train is not installed, or torchrun has started several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "scale.engine ray starts its own workers, so each process of torchrun would train another agent; "
+            "start the command without torchrun, or leave scale.engine out"
+        )
     require_ray("ray", "scale.engine ray needs Ray", "ray", "ray.train.torch")
 
 

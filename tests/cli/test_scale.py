@@ -274,6 +274,23 @@ def test_scale_without_ray_names_the_extra(elsewhere, monkeypatch, capsys):
     assert not Path("runs").exists()
 
 
+def test_scale_engine_ray_under_torchrun_raises(elsewhere, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "cartpole_a2c", "--scale.engine=ray", "--scale.workers=2"]) == 2
+    assert mentions(capsys.readouterr().err, "scale.engine", "torchrun")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_prints_a_sentence_of_each_worker_if_there_is_no_folder(elsewhere):
+    (elsewhere / "file").touch()
+    process = start("train", "cartpole_a2c", *QUICK, "--runs_dir=file", launcher=torchrun())
+    printed = end(process)
+    assert process.returncode != 0
+    assert mentions(printed, "cannot make the run's folder file", "worker 1 of 2 lost another worker")
+    assert "[rank1]: Traceback" not in printed
+
+
 def test_train_failed_ray_workers_names_resume(elsewhere, monkeypatch):
     class FailedError(Exception):
         pass

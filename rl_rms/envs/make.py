@@ -23,6 +23,8 @@ from rl_rms.envs.wrappers import Wrap, WrapperLike, as_wrappers
 # With fewer sub-environments than FEWEST_NATIVE, some native vector environments of rl_rms are slower than a
 # SyncVectorEnv.
 FEWEST_NATIVE = 8
+# The largest count of the episode's steps in Gymnasium's native CartPole, which counts in int32.
+_NO_LIMIT = 2**31 - 1
 
 
 def make_vec(
@@ -65,8 +67,9 @@ def make_vec(
             ``"module:Class"``, classes or functions; with arguments ``{name: arguments}`` or
             ``(name, arguments)``. The changes are applied inside the wrappers, or at the position of the entry
             ``"drift"``. The entries of ``observe`` are added outside the wrappers.
-        **kwargs: Arguments of the environment. For the environments of `rl_rms.envs.mujoco`, ``num_threads`` has
-            an effect only with ``"native"``.
+        **kwargs: Arguments of the environment. As in ``gymnasium.make``, ``max_episode_steps=None`` keeps the
+            registered time limit, and -1 removes it. ``disable_env_checker`` has no effect with ``"native"``. For
+            the environments of `rl_rms.envs.mujoco`, ``num_threads`` has an effect only with ``"native"``.
 
     Returns:
         The environment, with a clock and a regime even if nothing changes.
@@ -111,7 +114,7 @@ def make_vec(
         )
     else:
         mode = "vector_entry_point" if vectorization_mode == "native" else vectorization_mode
-        given = {**(vector_kwargs or {}), **kwargs}
+        given = _native_arguments(find_spec(id), {**(vector_kwargs or {}), **kwargs})
         try:
             env = gym.make_vec(native(find_spec(id)) or id, num_envs, vectorization_mode=mode, **given)
         except TypeError as error:
@@ -140,6 +143,16 @@ def _choose_mode(id: Makeable, num_envs: int) -> str:
     spec = find_spec(id)
     has_native = spec.vector_entry_point is not None or (num_envs >= FEWEST_NATIVE and native(spec) is not None)
     return "native" if has_native and not spec.additional_wrappers else "sync"
+
+
+def _native_arguments(spec: EnvSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the arguments of ``gymnasium.make`` to arguments of a native vector environment."""
+    rest = {name: one for name, one in given.items() if name not in ("max_episode_steps", "disable_env_checker")}
+    limit = given.get("max_episode_steps")
+    if limit is None or (limit == -1 and spec.max_episode_steps is None):
+        return rest
+    limit = _NO_LIMIT if limit == -1 else check_int("max_episode_steps", limit, least=1, unit="env steps")
+    return {**rest, "max_episode_steps": limit}
 
 
 def make_from_config(config: EnvConfig, seed: int, shard: tuple[int, int] = (0, 1)) -> NonStationaryVector:

@@ -175,6 +175,26 @@ def test_make_vec_native_passes_vector_kwargs():
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
 
 
+def _truncates_at(id, mode, steps, **kwargs):
+    """Return the steps that truncate the first sub-environment's episode, with a registered limit of 7."""
+    spec = gym.spec(id)
+    spec.max_episode_steps = 7
+    env = make_vec(spec, 2, vectorization_mode=mode, **kwargs)
+    env.reset(seed=0)
+    actions = np.zeros(env.action_space.shape, env.action_space.dtype)
+    return [step for step in range(steps) if env.step(actions)[3][0]]
+
+
+@pytest.mark.parametrize("id", ["Pendulum-v1", "CartPole-v1"])
+def test_make_vec_native_has_the_time_limit_of_gymnasium_make(id):
+    for kwargs, expected in (({}, [6]), ({"max_episode_steps": None}, [6]), ({"max_episode_steps": 3}, [2, 6])):
+        for mode in ("native", "sync"):
+            assert _truncates_at(id, mode, 8, disable_env_checker=True, **kwargs) == expected
+    assert not any(_truncates_at(id, mode, 9, max_episode_steps=-1) for mode in ("native", "sync"))
+    with pytest.raises(ValueError, match=naming("max_episode_steps", ">= 1", "0")):
+        make_vec(id, 2, vectorization_mode="native", max_episode_steps=0)
+
+
 def test_make_vec_native_of_an_environment_without_one_raises_an_error():
     with pytest.raises(gym.error.Error, match="FrozenLake-v1"):
         make_vec("FrozenLake-v1", 2, vectorization_mode="native")

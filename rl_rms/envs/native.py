@@ -13,7 +13,7 @@ from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.layers import Layers, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
-from rl_rms.envs.snapshots import has_known_state, known_state, restore_known_state
+from rl_rms.envs.snapshots import CARTPOLE, has_known_state, known_state, qualified, restore_known_state
 from rl_rms.envs.target_transforms import TargetTransforms
 from rl_rms.envs.targets import parse_targets
 
@@ -62,9 +62,21 @@ class Native(Backend):
         return self._setter.current()
 
     def reset(self, seed: Any, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-        """Begin episodes."""
+        """Begin episodes.
+
+        Raises:
+            ValueError: If Gymnasium's native CartPole gets a list of seeds, or a mask that leaves out a
+                sub-environment.
+        """
         mask = None if options is None else options.get("reset_mask")
         beginning = np.ones(self._env.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
+        if qualified(type(self._env.unwrapped)) == CARTPOLE and (isinstance(seed, list) or not beginning.all()):
+            # Gymnasium's environment would ignore the mask.
+            raise ValueError(
+                "CartPoleVectorEnv resets all sub-environments with one random generator, so seed must be an int "
+                f"and options['reset_mask'] True everywhere, got seed={seed!r} and reset_mask={mask!r}; use "
+                'vectorization_mode="sync"'
+            )
         observations, infos = check_reset(self._env.reset(seed=seed, options=options))
         self._setter.again()
         self._transforms.begin(np.flatnonzero(beginning).tolist())

@@ -166,12 +166,14 @@ def qualified(one: type) -> str:
 
 
 _CONTROL, _TEXT = "gymnasium.envs.classic_control", "gymnasium.envs.toy_text"
+CARTPOLE = f"{_CONTROL}.cartpole:CartPoleVectorEnv"
+"""The class of Gymnasium's native CartPole."""
 _VECTORS, _EPISODES = "rl_rms.envs.classic_control", ("state", "steps", "ended")
 _RUNNERS, _PENDULUMS = "rl_rms.envs.mujoco.runners", "rl_rms.envs.mujoco.pendulums"
 _SIMULATIONS = ("simulations", "steps", "ended")
 for _name, _attributes in {
     f"{_CONTROL}.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
-    f"{_CONTROL}.cartpole:CartPoleVectorEnv": (
+    CARTPOLE: (
         "state",
         "steps",
         "prev_done",

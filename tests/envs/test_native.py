@@ -61,6 +61,15 @@ def test_action_of_a_reset_frame_in_a_native_environment_is_not_executed_later()
     assert shown["native"] == shown["sync"]
 
 
+def test_reset_of_the_native_cartpole_with_a_mask_or_several_seeds_names_sync():
+    env = make_vec("CartPole-v1", 2, vectorization_mode="native")
+    env.reset(seed=0)
+    for given in ({"options": {"reset_mask": np.array([True, False])}}, {"seed": [1, 2]}):
+        with pytest.raises(ValueError, match=naming("CartPoleVectorEnv", "seed", "reset_mask", "sync")):
+            env.reset(**given)
+    assert env.reset(options={"reset_mask": np.ones(2, bool)})[0].shape == (2, 4)
+
+
 def test_curriculum_in_a_native_environment_sets_its_dynamics():
     curriculum = Staged([{"length": 1.0}, {"length": 0.25}], threshold=1.0, window=3)
     env = make_vec("CartPole-v1", 4, {"gravity": 9.0}, curriculum=curriculum, seed=0)

@@ -48,10 +48,10 @@ def matched_half_life(timescale: float, snr: float) -> float:
     """
     _check("timescale", timescale, positive=True)
     _check("snr", snr)
-    power = 2.0 * timescale * snr if snr > 0.0 else 0.0
-    if power <= 1.0 or math.isinf(timescale):
+    root = math.sqrt(2.0 * timescale * snr) if snr > 0.0 else 0.0
+    if root <= 1.0 or math.isinf(timescale):
         return math.inf
-    return LN2 * timescale / (math.sqrt(power) - 1.0)
+    return LN2 * timescale / (root - 1.0)
 
 
 def jump_half_life(dwell: float, variance_ratio: float) -> float:
@@ -120,7 +120,8 @@ def ramp_half_life(slope: float, noise_variance: float) -> float:
     """
     _check("noise_variance", noise_variance, positive=True)
     _check("the size of slope", abs(slope))
-    return LN2 * (noise_variance / (4.0 * slope * slope)) ** (1.0 / 3.0) if slope else math.inf
+    square = 4.0 * slope * slope  # 0 for slopes below 1e-162
+    return LN2 * (noise_variance / square) ** (1.0 / 3.0) if square else math.inf
 
 
 def sinusoid_half_life(amplitude: float, angular_frequency: float, noise_variance: float) -> float:

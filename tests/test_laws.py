@@ -50,11 +50,13 @@ def test_matched_half_life_minimizes_the_error_of_an_autoregression(snr):
 def test_matched_half_life_of_a_weak_signal_is_infinite():
     assert matched_half_life(200, 1 / 400) == math.inf
     assert matched_half_life(200, 1 / 399) < math.inf
+    assert matched_half_life(0.5, math.nextafter(1, 2)) == math.inf, "the root of the signal's power rounds to 1"
     assert (
         matched_half_life(math.inf, 1) == matched_half_life(math.inf, 0) == matched_half_life(200, 0) == math.inf
     )
     assert jump_half_life(math.inf, 4) == jump_half_life(100, 1) == math.inf
     assert random_walk_half_life(0, 1) == ramp_half_life(0, 1) == sinusoid_half_life(0, 1, 1) == math.inf
+    assert ramp_half_life(1e-200, 1) == math.inf, "the square of the slope rounds to 0"
     assert least_error_half_life(math.inf, 1) == least_error_half_life(100, 0) == math.inf
     assert least_error_half_life(10, 0.02) == math.inf
 

@@ -26,6 +26,8 @@ DRAWS = 512
 # Mean number of jumps in a block. The standard deviation is at most 16. A block with more than DRAWS jumps or
 # without a jump is 16 standard deviations away from the mean and practically does not occur.
 _JUMPS = 256
+# The end of the clock readings, see `rl_rms.envs.schedules.Schedule.values`.
+_END = 2**62
 
 
 class Key(NamedTuple):
@@ -129,8 +131,8 @@ def by_block(clocks: npt.ArrayLike, span: int, read: Callable[[int, Ints], Numbe
 
 
 def jump_span(mean_dwell: float) -> int:
-    """Return the number of env steps in a block of jumps, proportional to ``mean_dwell``."""
-    return math.ceil(_JUMPS * mean_dwell)
+    """Return the number of env steps in a block of jumps, proportional to ``mean_dwell``, at most all clocks."""
+    return min(math.ceil(_JUMPS * mean_dwell), _END)
 
 
 @lru_cache(maxsize=1024)
@@ -150,9 +152,11 @@ def jumps(mean_dwell: float, key: Key, block: int) -> tuple[Ints, Floats]:
     """
     span = jump_span(mean_dwell)
     log_stay = math.log1p(-1.0 / mean_dwell) if mean_dwell > 1 else -math.inf
-    waits = 1 + np.floor(np.log1p(-uniforms(key, block, lane=0)) / log_stay).astype(np.int64)
-    times = block * span - 1 + np.cumsum(waits)
-    inside = times < (block + 1) * span
+    waits = 1 + np.floor(np.log1p(-uniforms(key, block, lane=0)) / log_stay)
+    # Longer sums may not fit into int64.
+    fits = np.cumsum(waits) < _END
+    times = block * span - 1 + np.cumsum(np.where(fits, waits, 0).astype(np.int64))
+    inside = fits & (times < (block + 1) * span)
     return times[inside], uniforms(key, block, lane=1)[inside]
 
 

@@ -65,6 +65,18 @@ def test_poisson_jumps_at_a_distant_clock_need_few_draws():
     assert 0 <= PoissonJumps(low=0, high=1, mean_dwell=1e9).value(10**13, KEY) < 1
 
 
+@pytest.mark.parametrize("mean_dwell", [2e16, 1e18, 1e30])
+def test_poisson_jumps_that_practically_never_occur_hold_a_level(mean_dwell):
+    jumps = PoissonJumps(low=0, high=1, mean_dwell=mean_dwell)
+    first = [jumps.value(0, KEY._replace(seed=seed)) for seed in range(20)]
+    assert [jumps.value(10**12, KEY._replace(seed=seed)) for seed in range(20)] == first
+    last = [jumps.value(2**62 - 1, KEY._replace(seed=seed)) for seed in range(20)]
+    assert (last == first) == (mean_dwell == 1e30)
+    clocks = [0, 10**12, 2**62 - 1]
+    assert set(Burst(base=0, peak=1, duration=5, rate=1 / mean_dwell).values(clocks, KEY)) == {0.0}
+    assert not jumps.events(0, 10**12, KEY).size
+
+
 def test_autocovariance_of_poisson_jumps_falls_with_the_timescale():
     schedule = PoissonJumps(low=-1, high=1, mean_dwell=20)
     values = schedule.values(np.arange(400_000), KEY)

@@ -1,5 +1,6 @@
 """The base class of the native vector environments for classic control: parameters, initial states, rendering."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -61,7 +62,8 @@ class ClassicControlVectorEnv(NativeVectorEnv):
     def _make(self, **kwargs: Any) -> Any:
         single = self._SINGLE(**kwargs)
         for name in self._PARAMETERS:
-            setattr(self, name, getattr(single, name))
+            # Acrobot shares the list of its torques with its class.
+            setattr(self, name, copy.copy(getattr(single, name)))
         return single
 
     def _bounds(self, options: dict[str, Any]) -> tuple[Any, Any]:

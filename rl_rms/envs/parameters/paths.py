@@ -3,6 +3,8 @@
 A name is an attribute of an object, or a key of a dictionary. An index in brackets selects an element.
 """
 
+import copy
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,7 +60,9 @@ class AttributePath:
             OutOfBoundsError: If the type cannot hold the value.
         """
         *way, last = self.steps
-        holder = _walk(env, way)
+        holder = env
+        for step in way:
+            holder = _own(holder, step)
         _put(holder, last, fit(self.text, type(env).__name__, _walk(holder, (last,)), value))
         # Some libraries, such as Box2D, return a copy of a vector. The changed copy must then be assigned.
         if isinstance(last, int) and way and self.get(env) != holder[last]:
@@ -146,6 +150,17 @@ def _walk(start: Any, steps: Any) -> Any:
     for step in steps:
         start = start[step] if _is_item(start, step) else getattr(start, step)
     return start
+
+
+def _own(holder: Any, step: str | int) -> Any:
+    """Return what follows in the path. A list, dictionary or array of the class becomes the holder's own copy."""
+    there = _walk(holder, (step,))
+    if isinstance(step, int) or not isinstance(there, (list, dict, np.ndarray)):
+        return there
+    if inspect.getattr_static(type(holder), step, None) is there:
+        there = copy.deepcopy(there)
+        setattr(holder, step, there)
+    return there
 
 
 def _is_item(holder: Any, step: str | int) -> bool:

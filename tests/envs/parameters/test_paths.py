@@ -3,7 +3,9 @@ from enum import Enum
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import AcrobotEnv
 
+from rl_rms.envs import make_vec
 from rl_rms.envs.nonstationary import NonStationary
 from rl_rms.envs.parameters import find_parameter
 from rl_rms.envs.parameters.paths import AttributePath
@@ -52,6 +54,21 @@ def test_path_of_a_dictionary_key_reads_and_writes_its_value(probe):
         assert parameter.value(env) == value
     assert env.config == {"reward": -2, "cars": [{"speed": 5.5}], "items": 4.0}
     assert type(env.config["reward"]) is int
+
+
+def test_path_into_a_list_or_array_of_a_class_changes_only_the_environment(probe):
+    class Shared(probe):
+        numbers, array = [1.0, [2.0]], np.zeros(2)
+
+    env, other = Shared(), Shared()
+    for path in ("numbers[1][0]", "array[1]"):
+        parameter = find_parameter(env, path)
+        parameter.setter(other)(5.0)
+        assert (parameter.value(env), parameter.value(other)) == (2.0 if path[0] == "n" else 0.0, 5.0)
+    assert (Shared.numbers, Shared.array.tolist()) == ([1.0, [2.0]], [0.0, 0.0])
+    for mode in ("sync", "native"):
+        make_vec("Acrobot-v1", 2, {"AVAIL_TORQUE[0]": -2.0}, vectorization_mode=mode)
+    assert AcrobotEnv.AVAIL_TORQUE == [-1.0, 0.0, 1.0]
 
 
 def test_path_of_a_missing_dictionary_key_raises(probe):

@@ -53,7 +53,8 @@ class NonStationary(Changing, Parametrized):
 
     Raises:
         ValueError: If an argument is invalid, if the environment does not have a target, if a change of a target
-            would have no effect, or if changes and curriculum set the same target.
+            would have no effect, if a change of a target also changes another target, or if changes and curriculum
+            set the same target.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step

@@ -69,8 +69,8 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     Raises:
         ValueError: If an argument is invalid, if the environment does not have a target, if a change of a target
-            would have no effect, if changes and curriculum set the same target, or if the vector environment does
-            not support the changes.
+            would have no effect, if a change of a target also changes another target, if changes and curriculum
+            set the same target, or if the vector environment does not support the changes.
 
     Examples:
         >>> from rl_rms.envs import make_vec

@@ -30,6 +30,8 @@ WARM_UP, STEPS, ALL_STEPS = 3, 100, 200
 
 # Verified parameters by the environment's class. A parameter is verified once per class and constructor arguments.
 _SHOWN: WeakKeyDictionary[type, dict[tuple[str, str], Parameter]] = WeakKeyDictionary()
+# Sets of parameters that do not change each other, by the environment's class.
+_SEPARATE: WeakKeyDictionary[type, set[tuple[frozenset[str], str]]] = WeakKeyDictionary()
 
 
 class _Outcome(Enum):
@@ -44,7 +46,7 @@ class _Outcome(Enum):
 
 
 def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
-    """Verify on copies of an environment that each parameter has an effect.
+    """Verify on copies of an environment that each parameter has an effect and changes no other parameter.
 
     A process verifies a parameter once for each class and constructor arguments. The environment, its random
     generators and its class do not change. Changes of 10 % are tried first (0.1 for a value of 0), then other
@@ -53,7 +55,8 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
     `MujocoVectorEnv`, the first sub-environment is verified.
 
     Raises:
-        ValueError: If a parameter cannot be read or set, or if no tried value has an effect other than an error.
+        ValueError: If a parameter cannot be read or set, if no tried value has an effect other than an error, or
+            if setting one parameter changes another.
 
     Warns:
         UserWarning: If an effect cannot be verified, because the environment cannot be copied, an unchanged copy
@@ -75,6 +78,45 @@ def verify_effect(env: Any, parameters: Mapping[str, Parameter]) -> None:
                 stacklevel=2,
             )
         shown[target, made_with] = parameter
+    separate, key = _SEPARATE.setdefault(type(env), set()), (frozenset(parameters), made_with)
+    if len(parameters) > 1 and key not in separate:
+        pair = _find_coupled(env, parameters)
+        if pair is not None:
+            raise ValueError(
+                f"changing {pair[0]!r} of {type(env).__name__} also changes {pair[1]!r}, so the two cannot have "
+                "different schedules; remove one of these targets"
+            )
+        separate.add(key)
+
+
+def _find_coupled(env: Any, parameters: Mapping[str, Parameter]) -> tuple[str, str] | None:
+    """Return two parameters of which setting the first changes the second; None if there are none."""
+    try:
+        clone = copy_env(env)
+        if not all(_can_read(one, clone) for one in parameters.values()):
+            clone.reset(seed=0)
+        for target, parameter in parameters.items():
+            before = {name: one.value(clone) for name, one in parameters.items()}
+            assign = parameter.setter(clone)
+            _assign_first(assign, _values_near(clone, parameter))
+            for name, one in parameters.items():
+                # A value that is computed from several numbers may change by rounding.
+                if name != target and not math.isclose(one.value(clone), before[name]):
+                    return target, name
+            assign(before[target])
+    except Exception:  # without a copy, nothing can be compared; `why_unverified` reports errors of parameters
+        return None
+    return None
+
+
+def _assign_first(assign: Callable[[float], None], values: Iterator[float]) -> None:
+    """Assign the first value that the environment accepts."""
+    for value in values:
+        try:
+            assign(value)
+        except Exception:  # functions of users may raise any error
+            continue
+        return
 
 
 def _equal_env(env: Any) -> Any:

@@ -67,6 +67,23 @@ def test_verify_parameters_with_a_joint_effect_passes():
     verify(env, "wind_x", "density")
 
 
+@pytest.mark.parametrize(
+    ("env_id", "targets"),
+    [
+        ("Acrobot-v1", ("torque", "AVAIL_TORQUE[2]")),
+        ("Hopper-v5", ("friction", "friction_scale")),
+        ("Hopper-v5", ("mass.torso", "mass_scale", "model.body_mass[1]")),
+    ],
+)
+def test_verify_parameters_that_change_each_other_raises(env_id, targets):
+    if env_id == "Hopper-v5":
+        pytest.importorskip("mujoco")
+    for order in (targets, targets[::-1]):
+        with pytest.raises(ValueError, match=naming("also changes", "remove")):
+            NonStationary(gym.make(env_id), dict.fromkeys(order, 1.0))
+    verify(gym.make(env_id).unwrapped, *targets[:-1])
+
+
 def test_copy_of_mujoco_has_the_present_model():
     pytest.importorskip("mujoco")
     env = gym.make("Walker2d-v5", render_mode="rgb_array").unwrapped

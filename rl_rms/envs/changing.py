@@ -1,11 +1,13 @@
 """The base class of `NonStationary` and `NonStationaryVector`: clock, schedules, curriculum, freezing."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorWrapper
 
 from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import Clock, SharedClock
@@ -15,6 +17,7 @@ from rl_rms.envs.faults import EnvError
 from rl_rms.envs.feedback import Feedback
 from rl_rms.envs.keys import CLOCK
 from rl_rms.envs.schedules import Floats, Ints, Schedule
+from rl_rms.envs.targets import parse_target
 
 T = TypeVar("T", bound="Changing")
 
@@ -37,6 +40,11 @@ class Changing:
     @abstractmethod
     def _set(self) -> None:
         """Set the targets to their values for the next transition."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Mapping[str, Any]:
+        """The current value of each target."""
 
     @property
     def clock(self) -> int:
@@ -209,6 +217,25 @@ def join_targets(schedules: Mapping[str, Schedule], curriculum: Curriculum | Non
         if target in schedules:
             raise ValueError(f"{target!r} is set by both changes and curriculum; remove it from one of them")
     return (*schedules, *tasks)
+
+
+def check_inner(env: Any, targets: Iterable[str]) -> None:
+    """Raise an error if a wrapper inside also changes one of the targets.
+
+    Two wrappers may apply the same transform, but not to the sub-environments of a Sync- or AsyncVectorEnv.
+
+    Raises:
+        ValueError: If a wrapper inside changes one of the targets.
+    """
+    is_shared = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+    while isinstance(env, (gym.Wrapper, VectorWrapper)):
+        if isinstance(env, Changing):
+            for target in targets:
+                if target in env.parameters and (is_shared or parse_target(target) is None):
+                    raise ValueError(
+                        f"{target!r} already changes in the {type(env).__name__} inside; change it in one wrapper"
+                    )
+        env = env.env
 
 
 def take_clock(options: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any] | None]:

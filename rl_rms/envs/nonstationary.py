@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from rl_rms.envs.changing import Changing, join_targets, take_clock
+from rl_rms.envs.changing import Changing, check_inner, join_targets, take_clock
 from rl_rms.envs.checks import check_int
 from rl_rms.envs.clocks import SingleClock
 from rl_rms.envs.curricula import Curriculum
@@ -53,8 +53,8 @@ class NonStationary(Changing, Parametrized):
 
     Raises:
         ValueError: If an argument is invalid, if the environment does not have a target, if a change of a target
-            would have no effect, if a change of a target also changes another target, or if changes and curriculum
-            set the same target.
+            would have no effect, if a change of a target also changes another target, or if changes, the
+            curriculum or a `NonStationary` inside set the same target.
 
     Examples:
         >>> from rl_rms.envs.schedules import Step
@@ -89,7 +89,9 @@ class NonStationary(Changing, Parametrized):
         )
         self.success_keys = success_keys(success_key)
         schedules = as_schedules(changes)
-        Parametrized.__init__(self, env, join_targets(schedules, curriculum))
+        targets = join_targets(schedules, curriculum)
+        check_inner(env, targets)
+        Parametrized.__init__(self, env, targets)
         env_index = check_int("env_index", env_index, least=0)
         self._has_own_seed = seed is not None
         self._clock = SingleClock(schedules, first_seed(seed), env_index)
@@ -99,7 +101,6 @@ class NonStationary(Changing, Parametrized):
         self._feedback.tasks = np.array(self._task, dtype=np.float64)[:, None]
         self._observer: Observer | None = None
         if observe is not None:
-            targets = self.parameter_targets
             self._observer = Observer(observe, self.observation_space, len(targets), timescale(schedules))
             self.observation_space = self._observer.space
         # A plain environment has no curriculum, adversary or observer, no target that ends episodes, and no target

@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl_rms.envs.backend import Transitions
 from rl_rms.envs.backends import make_backend
-from rl_rms.envs.changing import Changing, join_targets, take_clock
+from rl_rms.envs.changing import Changing, check_inner, join_targets, take_clock
 from rl_rms.envs.checks import check_int, check_one_of
 from rl_rms.envs.clocks import Clock, Column, Mask, SharedClock
 from rl_rms.envs.config import Sharing
@@ -69,8 +69,9 @@ class NonStationaryVector(Changing, VectorWrapper):
 
     Raises:
         ValueError: If an argument is invalid, if the environment does not have a target, if a change of a target
-            would have no effect, if a change of a target also changes another target, if changes and curriculum
-            set the same target, or if the vector environment does not support the changes.
+            would have no effect, if a change of a target also changes another target, if changes, the
+            curriculum or a `NonStationaryVector` inside set the same target, or if the vector environment does not
+            support the changes.
 
     Examples:
         >>> from rl_rms.envs import make_vec
@@ -106,6 +107,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         self._sharing: Sharing = sharing
         schedules = as_schedules(changes)
         self._targets = join_targets(schedules, curriculum)
+        check_inner(env, self._targets)
         self._mode = _autoreset_mode(env)
         self._feedback = Feedback(schedules, curriculum, range(env.num_envs))
         if self._feedback.has_adversaries and sharing != "shared":

@@ -30,6 +30,18 @@ def test_frozen_at_a_clock_restores_the_episode_afterwards(probe):
     assert env.step(None)[1:3] == (4, True)
 
 
+def test_target_that_a_wrapper_inside_changes_raises_value_error(probe):
+    with pytest.raises(ValueError, match=naming("'level'", "NonStationary", "one wrapper")):
+        NonStationary(NonStationary(probe(), CHANGES), {"level": 1.0})
+    twice = NonStationary(NonStationary(probe(), {"level": 5.0, "reward.scale": 2.0}), {"reward.scale": 3.0})
+    twice.reset(seed=0)
+    assert twice.step(None)[1] == 30.0
+    for mode, target in (("native", "g"), ("sync", "g"), ("sync", "reward.scale")):
+        env = make_vec("Pendulum-v1", 2, {target: 2.0}, vectorization_mode=mode)
+        with pytest.raises(ValueError, match=naming(f"'{target}'", "NonStationaryVector", "one wrapper")):
+            NonStationaryVector(env, {target: 1.0})
+
+
 def test_frozen_without_a_clock_keeps_the_present_clock(probe):
     env = NonStationary(probe(), CHANGES)
     env.reset(seed=0)

@@ -1,5 +1,6 @@
 """Returns and lengths of the episodes in progress."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ class EpisodeCounter:
         """Add the results of one step of each environment.
 
         Args:
-            rewards: Rewards, shape ``(num_envs,)``.
+            rewards: Rewards, shape ``(num_envs,)``; non-finite rewards count as 0.
             valid: Whether each step is a transition; False for a step that only starts an episode.
             done: Whether each transition is the last of its episode.
             successes: Whether each environment reports a success; None if the environment reports nothing. Only
@@ -45,7 +46,8 @@ class EpisodeCounter:
         ended = []
         for row, (reward, counts, ends, success) in enumerate(zip(rewards, valid, done, successes, strict=True)):
             if counts:
-                self._returns[row] += reward
+                # An agent may skip faulty rewards, and its log also counts them as 0.
+                self._returns[row] += reward if math.isfinite(reward) else 0.0
                 self._lengths[row] += 1
                 if ends:
                     ended.append(Episode({}, self._returns[row], self._lengths[row], success, row))

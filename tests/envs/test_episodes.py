@@ -1,4 +1,7 @@
 import json
+import math
+
+import pytest
 
 from rl_rms.envs.episodes import EpisodeCounter, success_in
 
@@ -18,6 +21,13 @@ def test_add_sums_valid_transitions_and_returns_ended_episodes():
     for one in (counter, again):
         ended = one.add([0.5, 0.25, 7.0], [True, True, True], [True, True, False], nobody)
         assert ended == [({}, 0.5, 1, None, 0), ({}, 0.25, 1, None, 1)]
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
+def test_add_counts_a_non_finite_reward_as_0(reward):
+    counter = EpisodeCounter()
+    counter.add([2.0], [True], [False], [None])
+    assert counter.add([reward], [True], [True], [None]) == [({}, 2.0, 2, None, 0)]
 
 
 def test_success_in_reads_either_key():

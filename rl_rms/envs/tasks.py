@@ -1,8 +1,10 @@
 """Ready-made non-stationary tasks, registered with Gymnasium as ``rl_rms/<name>`` when this module is imported.
 
 ``gymnasium.make("rl_rms.envs.tasks:rl_rms/DriftingCartPole-v0")`` imports the module. Each task is a
-`NonStationary` around an environment of Gymnasium or rl_rms. `rl_rms.envs.make_vec` also accepts the ids of the
-tasks. By default, `make_vec` uses one clock for all sub-environments.
+`NonStationary` around an environment of Gymnasium or rl_rms, which has its own time limit. Therefore,
+``max_episode_steps`` of ``gymnasium.make`` can only shorten episodes. `rl_rms.envs.make_vec` also accepts the ids
+of the tasks, and its ``max_episode_steps`` replaces the time limit. By default, `make_vec` uses one clock for all
+sub-environments.
 
 Most tasks suit runs of about a million env steps. In most tasks, slow drift has a period of 200,000 env steps, and
 jumps occur every 100,000 env steps. The values are meant to keep every task learnable, and are not tuned for an

@@ -233,6 +233,18 @@ def test_reset_options_set_the_clock():
         env.reset()
 
 
+def test_loaded_model_with_a_seed_begins_at_the_clock_of_the_options(tmp_path):
+    env = make_vec_env("CartPole-v1", 2, CHANGES)
+    A2C("MlpPolicy", env, seed=0).learn(50).learn(50).save(tmp_path / "model")
+    assert env.get_attr("clock") == [100, 100]
+    loaded = A2C.load(tmp_path / "model", env)
+    env.set_options({"rl_rms.clock": 100})
+    loaded.learn(50)
+    assert env.get_attr("clock") == [150, 150]
+    A2C.load(tmp_path / "model", env).learn(50)
+    assert env.get_attr("clock") == [50, 50]
+
+
 def test_get_images_returns_those_of_the_sub_environments():
     env = make_vec_env("CartPole-v1", 2, render_mode="rgb_array")
     env.reset()

@@ -204,9 +204,9 @@ class NonStationaryVecEnv(VecEnv):
 class ChangeCallback(BaseCallback):
     """Logs how environments change, at the end of every rollout.
 
-    The callback logs each parameter's mean over the environments as ``env/<target>``, and the highest regime as
-    ``env/regime``. ``env/timescale`` is the shortest timescale, if it is finite, in env steps of all environments
-    together. The scalars of the first environment's curriculum are under ``curriculum/``. The
+    The callback logs each parameter's mean over the environments that change it as ``env/<target>``, and the
+    highest regime as ``env/regime``. ``env/timescale`` is the shortest timescale, if it is finite, in env steps of
+    all environments together. The scalars of the first environment's curriculum are under ``curriculum/``. The
     environments must be a `NonStationaryVecEnv`, or each must be a `rl_rms.envs.NonStationary`.
 
     Raises:
@@ -227,8 +227,9 @@ class ChangeCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         env = self.training_env
         parameters: list[Mapping[str, float]] = env.get_attr("parameters")
-        for target in parameters[0]:
-            self.logger.record(f"env/{target}", float(np.mean([values[target] for values in parameters])))
+        for target in dict.fromkeys(name for values in parameters for name in values):
+            present = [values[target] for values in parameters if target in values]
+            self.logger.record(f"env/{target}", float(np.mean(present)))
         self.logger.record("env/regime", float(max(env.get_attr("regime"))))
         timescale = min(env.get_attr("timescale")) * env.num_envs
         if np.isfinite(timescale):

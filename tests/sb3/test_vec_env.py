@@ -154,6 +154,16 @@ def test_callback_with_independent_clocks_logs_the_changes():
         A2C("MlpPolicy", "CartPole-v1").learn(10, callback=ChangeCallback())
 
 
+def test_callback_logs_parameters_that_only_some_environments_change():
+    each = [{"gravity": 9.0, "length": 0.5}, {"length": 0.7}]
+    env = DummyVecEnv([lambda own=own: NonStationary(gym.make("CartPole-v1"), own) for own in each])
+    model, log = A2C("MlpPolicy", env, seed=0), Kept()
+    model.set_logger(Logger(None, [log]))
+    model.learn(20, callback=ChangeCallback(), log_interval=1)
+    assert log.rows[-1]["env/gravity"] == 9.0
+    assert log.rows[-1]["env/length"] == pytest.approx(0.6)
+
+
 def changing():
     return NonStationary(gym.make("CartPole-v1"), CHANGES)
 

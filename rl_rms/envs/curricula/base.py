@@ -212,6 +212,14 @@ CURRICULA: dict[str, type[Curriculum]] = Curriculum._classes
 """The curricula by their names in YAML."""
 
 
+def between(start: float, end: float, share: float) -> float:
+    """Return the value after a share of the way from ``start`` to ``end``."""
+    # Unlike ``start + share * (end - start)``, the sum has no rounding error at the ends. Between the ends, the
+    # rounded sum may lie beyond an end.
+    value = (1 - share) * start + share * end
+    return min(max(value, min(start, end)), max(start, end))
+
+
 def check_tasks(owner: str, tasks: Any) -> list[Task]:
     """Check a list of tasks, which all set the same targets to numbers.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from rl_rms.envs.checks import check_int, check_one_of
-from rl_rms.envs.curricula.base import Curriculum, Episode, Task, check_tasks
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task, between, check_tasks
 
 Unit = Literal["steps", "episodes"]
 
@@ -57,8 +57,7 @@ class LinearRamp(Curriculum):
 
     def _draw(self) -> tuple[Task, Any]:
         share = self.difficulty
-        # Unlike ``low + share * (end - low)``, this sum has no rounding error at the ends of the ramp.
-        return {target: (1 - share) * low + share * self.end[target] for target, low in self.start.items()}, None
+        return {target: between(start, self.end[target], share) for target, start in self.start.items()}, None
 
     def _learn(self, outcome: Episode, drawn: Any) -> None:
         if self._count < self.over:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from rl_rms.envs.checks import check_int, check_number
-from rl_rms.envs.curricula.base import Curriculum, Episode, Task
+from rl_rms.envs.curricula.base import Curriculum, Episode, Task, between
 from rl_rms.envs.curricula.gates import Gate
 from rl_rms.envs.curricula.stages import Climb
 from rl_rms.envs.schedules.jumps import check_levels
@@ -123,10 +123,7 @@ class ExpandingBox(Climb):
         """The present range of each target."""
         share = self._stage / self.steps
         return {
-            target: (
-                (1 - share) * low + share * self.final[target][0],
-                (1 - share) * high + share * self.final[target][1],
-            )
+            target: (between(low, self.final[target][0], share), between(high, self.final[target][1], share))
             for target, (low, high) in self.start.items()
         }
 

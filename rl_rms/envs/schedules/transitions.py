@@ -37,6 +37,11 @@ class _Transition(Schedule):
         """The lower and the higher of ``start`` and ``end``."""
         return min(self.start, self.end), max(self.start, self.end)
 
+    def _within(self, values: Floats) -> Floats:
+        """Clip values to the bounds, which rounding errors may exceed."""
+        clipped: Floats = np.clip(values, *self.bounds)
+        return clipped
+
     def _half_life(self, steps_per_update: float, snr: float) -> float:
         """Compute the half-life of an equivalent ramp with a range of 1, whose variance over time is 1/12."""
         return ramp_half_life(steps_per_update / self._ramp(), 1.0 / (12.0 * snr))
@@ -110,7 +115,7 @@ class Cosine(_Timed):
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """Return the values of the transition."""
         share = np.minimum(np.asarray(t) / self.over, 1.0)
-        return self.end + (self.start - self.end) * (1.0 + np.cos(math.pi * share)) / 2.0
+        return self._within(self.end + (self.start - self.end) * (1.0 + np.cos(math.pi * share)) / 2.0)
 
     def _ramp(self) -> float:
         return _RAMPS_PER_COSINE * self.over
@@ -141,7 +146,7 @@ class Exponential(_Transition):
 
     def values(self, t: npt.ArrayLike, key: Key) -> Floats:
         """Return the values of the exponential."""
-        return self.end + (self.start - self.end) * np.exp(-np.asarray(t) / self.tau)
+        return self._within(self.end + (self.start - self.end) * np.exp(-np.asarray(t) / self.tau))
 
     def _timescale(self) -> float:
         return self.tau
@@ -185,7 +190,7 @@ class Sigmoid(_Transition):
         """Return the values of the sigmoid."""
         # 1 / (1 + exp(-2 x)) as a tanh, which cannot overflow.
         share = 0.5 + 0.5 * np.tanh(4.0 * (np.asarray(t) - self.at) / self.over)
-        return self.start + (self.end - self.start) * share
+        return self._within(self.start + (self.end - self.start) * share)
 
     def _timescale(self) -> float:
         return self.over

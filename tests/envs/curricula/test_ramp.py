@@ -24,3 +24,10 @@ def test_linear_ramp_timescale_is_the_mean_episode_until_its_end():
         ramp.record(0.0, length, 0)
         scales.append(ramp.timescale)
     assert scales == pytest.approx([20, 0.7 * 20 + 0.3 * 30, 0.7 * 23 + 0.3 * 50, 40, 100])
+
+
+def test_linear_ramp_with_a_constant_target_keeps_it_despite_rounding():
+    ramp = LinearRamp({"goal_position": 0.6, "force": 0.0}, {"goal_position": 0.6, "force": 1.0}, over=97)
+    for _ in range(97):
+        assert ramp.task(0)["goal_position"] == 0.6
+        ramp.record(0.0, 1, 0)

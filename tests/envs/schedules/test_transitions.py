@@ -3,6 +3,7 @@ import math
 from rl_rms.envs.schedules import (
     Cosine,
     Exponential,
+    Key,
     Linear,
     Sigmoid,
 )
@@ -32,3 +33,11 @@ test_wrong_argument_is_named = error_test(
     (lambda: Sigmoid(0, 1, at=3, over=-1), ("Sigmoid", "over", "> 0", "-1")),
     (lambda: Linear("0", 1, 10), ("Linear", "start", "'0'")),
 )
+
+
+def test_values_stay_within_the_bounds_despite_rounding():
+    for low, high in ((0.06, 0.6), (0.07, 0.6), (-1.2, -0.12), (-1.2, 0.36)):
+        for start, end in ((low, high), (high, low)):
+            for one in (Cosine(start, end, over=9), Exponential(start, end, tau=9), Sigmoid(start, end, 9, 2)):
+                values = one.values([0, 1, 5, 9, 10**12], Key(seed=0))
+                assert low <= values.min() <= values.max() <= high, one

@@ -83,7 +83,8 @@ class Trace(Schedule):
         if self.between == "hold":
             return held
         share = rest / self.every
-        return (1 - share) * held + share * self._array[self._wrap(index + 1)]
+        # Between equal values, the rounded sum may lie beyond them.
+        return np.clip((1 - share) * held + share * self._array[self._wrap(index + 1)], *self.bounds)
 
     @property
     def bounds(self) -> Bounds:

@@ -74,3 +74,8 @@ test_wrong_argument_is_named = error_test(
     (lambda: Trace([1], between="cubic"), ("between", "hold", "linear", "'cubic'")),
     (lambda: Trace([1], end="stop"), ("end", "hold", "repeat", "'stop'")),
 )
+
+
+def test_interpolated_values_stay_within_the_recording_despite_rounding():
+    values = Trace([0.6, 0.6, 0.3, 0.3], every=97, between="linear").values(np.arange(400), Key(seed=0))
+    assert (values.min(), values.max()) == (0.3, 0.6)

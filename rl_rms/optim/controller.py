@@ -31,8 +31,9 @@ class HalfLifeController:
     """Converts the half-life of a parameter group to its current decay.
 
     The group's entry ``"alpha"`` is the decay, or None before it is known. The group's entry ``"half_life"`` is
-    ``"match"``, ``"auto"``, a half-life in env steps such as ``"50_000 steps"``, or None for a fixed decay. A
-    half-life in updates is a fixed decay. `rl_rms.RMSprop` describes the arguments.
+    ``"match"``, ``"auto"``, a half-life in env steps such as ``"50_000 steps"``, or None for a fixed decay.
+    `entries` converts a half-life in updates to a fixed decay; a half-life in updates that a user assigns to the
+    group stays. `rl_rms.RMSprop` describes the arguments.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -104,7 +105,7 @@ class HalfLifeController:
         if stated == "match":
             needs_steps = self.timescale is not None and self.timescale.unit == "steps"
             return self.timescale is not None and not (needs_steps and self.steps_per_update is None)
-        return self.steps_per_update is not None
+        return self.steps_per_update is not None or HalfLife.parse(stated).unit == "updates"
 
     def half_life(self, group: dict[str, Any]) -> float:
         """The current half-life of a group, in updates.

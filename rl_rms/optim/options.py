@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rl_rms.half_life import parse_half_life
+from rl_rms.half_life import is_number, parse_half_life
 from rl_rms.optim.rule import Scalar, is_used
 
 _RULE_OPTIONS = (
@@ -95,9 +95,9 @@ def _check_ranges(group: Mapping[str, Any]) -> None:
 def _check_decay(group: Mapping[str, Any]) -> None:
     stated, alpha = group.get("half_life"), group["alpha"]
     if stated is not None:
-        if not isinstance(stated, str):
+        if not (isinstance(stated, str) or is_number(stated)):
             raise ValueError(
-                'half_life of a parameter group must be None, or a string such as "20_000 steps", got '
+                'half_life of a parameter group must be None, a number, or a string such as "20_000 steps", got '
                 f"{stated!r:.100}"
             )
         parse_half_life(stated)

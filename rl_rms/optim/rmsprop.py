@@ -31,6 +31,21 @@ from rl_rms.optim.torch_private import (
 # Number of updates between two checks for averages that overflowed or became subnormal.
 _SETTLE_EVERY = 256
 
+# Arguments that a parameter group cannot set. torch ignores unknown keys of a group.
+_OF_ALL_GROUPS = {
+    "steps_per_update",
+    "timescale",
+    "half_life_bounds",
+    "max_step",
+    "estimator",
+    "like",
+    "max_grad_norm",
+    "max_tensor_norm",
+    "max_grad_value",
+    "max_grad_ratio",
+    "on_nonfinite",
+}
+
 _get_grad = operator.attrgetter("grad")
 _requires_grad = operator.attrgetter("requires_grad")
 
@@ -51,7 +66,10 @@ class RMSprop(Optimizer):
 
     In ``param_groups``, ``"alpha"`` is the decay that the last update used or the last assignment set; None while
     the decay is unknown. ``"half_life"`` is None for a fixed decay, the half-life in environment steps as a
-    string, ``"match"`` or ``"auto"``. This class and `torch.optim.RMSprop` can load each other's state dicts.
+    string, ``"match"`` or ``"auto"``. To change the half-life of one group, assign a number, ``"20_000 steps"``,
+    ``"match"`` or ``"auto"`` to its entry ``"half_life"``. This class and `torch.optim.RMSprop` can load each
+    other's state dicts.
+
     Without momentum, optimism, decoupled weight decay and ``centered``, ``|step| <= lr / sqrt(1 - rho)`` for all
     gradients. With ``centered`` and a constant rho, update t has
     ``|step| <= lr * min(sqrt(1 / (1 - rho) + rho ** -t), |g| / eps)``. If rounding makes the variance ``v - m*m``
@@ -59,6 +77,8 @@ class RMSprop(Optimizer):
 
     Args:
         params: Parameters, named parameters, or dictionaries that define parameter groups with their own options.
+            Clipping, ``on_nonfinite``, ``like``, ``steps_per_update``, ``timescale``, ``half_life_bounds``,
+            ``max_step`` and ``estimator`` apply to all groups, and a group cannot set them.
         lr: Learning rate, >= 0; may be a tensor with one element. None uses the value of the preset ``like``; the
             presets "tf1" and "optax" have none.
         alpha: torch's name for ``rho``.
@@ -362,7 +382,8 @@ class RMSprop(Optimizer):
         """Add parameters with their own options.
 
         Args:
-            param_group: ``"params"`` and any options, but at most one of ``half_life``, ``rho`` and ``alpha``.
+            param_group: ``"params"`` and the options of the group, but at most one of ``half_life``, ``rho`` and
+                ``alpha``.
 
         Raises:
             ValueError: Under the same conditions as in the constructor.
@@ -371,6 +392,11 @@ class RMSprop(Optimizer):
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         group = dict(param_group)
+        for name in _OF_ALL_GROUPS & group.keys():
+            raise ValueError(
+                f"{name} applies to all parameter groups, got {name}={group[name]!r} in one group; give {name} to "
+                "the constructor of the optimizer"
+            )
         group.update(
             self.controller.entries(**{name: group.pop(name, None) for name in ("half_life", "rho", "alpha")})
         )

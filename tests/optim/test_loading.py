@@ -111,7 +111,7 @@ def test_load_state_dict_with_an_initial_weight_outside_of_0_to_1_raises_value_e
         ("momentum", 1e300, ("momentum", "float32", "1e+300")),
         ("initial_second_moment", torch.ones(1), ("initial_second_moment", "number")),
         ("alpha", 1.0, ("alpha", "half_life", "1.0")),
-        ("half_life", 20, ("half_life", "None", "20")),
+        ("half_life", [20], ("half_life", "None", "[20]")),
         ("centered", "yes", ("centered", "True", "False", "'yes'")),
         ("half_life", "soon", ("soon",)),
         ("fused", [], ("fused",)),

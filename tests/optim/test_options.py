@@ -50,7 +50,7 @@ def test_check_options_non_boolean_flag_names_option_value_and_choices(name):
         ({"momentum": -1}, ("momentum", "-1")),
         ({"max_update_rms": 0}, ("max_update_rms", "0", "None")),
         ({"fused": "yes"}, ("fused", "'yes'", "True")),
-        ({"half_life": 3}, ("half_life", "3", "string")),
+        ({"half_life": [3]}, ("half_life", "3", "string")),
         ({"half_life": "3 days"}, ("half_life", "'3 days'", "updates")),
         ({"alpha": 1.0}, ("alpha", "1.0", "[0, 1)")),
         ({"alpha": None}, ("alpha", "None", "half_life")),

@@ -266,6 +266,25 @@ def test_groups_have_their_own_half_lives():
     assert optimizer.half_life == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("given", [1, "1 updates", 1.0])
+def test_half_life_that_is_assigned_to_one_group_is_used_and_saved(given):
+    optimizer = RMSprop([{"params": [torch.nn.Parameter(torch.ones(1))]} for _ in range(2)], half_life=20)
+    optimizer.param_groups[0]["half_life"] = given
+    assert optimizer.half_life == 1.0
+    optimizer.step()
+    again = RMSprop([{"params": group["params"]} for group in optimizer.param_groups])
+    again.load_state_dict(optimizer.state_dict())
+    assert again.half_life == 1.0
+    assert [group["alpha"] for group in again.param_groups] == pytest.approx([0.5, 2 ** (-1 / 20)])
+
+
+@pytest.mark.parametrize("name", ["max_grad_norm", "on_nonfinite", "like", "estimator", "steps_per_update"])
+def test_option_of_all_groups_in_one_group_raises(name):
+    group = {"params": [torch.nn.Parameter(torch.ones(1))], "name": "actor", name: 1}
+    with pytest.raises(ValueError, match=naming(name, "constructor")):
+        RMSprop([group])
+
+
 def test_add_param_group_takes_the_half_life_that_was_set():
     first, second, _ = parameters()
     group = {"params": [second], "lr": 0.5}

@@ -60,6 +60,8 @@ class HalfLifeController:
         if bounds is None:
             bounds = _BOUNDS if estimator is None else estimator.bounds
         self.bounds = Matched(bounds).bounds  # the setter checks the bounds, even if no half-life is estimated
+        if estimator is not None:
+            estimator.bounds = self.bounds
         self.max_step = max_step
         self._own_estimator = estimator
         self._estimators: dict[EstimatedHalfLife, HalfLifeEstimator] = {}

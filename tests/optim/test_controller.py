@@ -257,3 +257,8 @@ def test_set_half_life_ends_the_estimation():
     assert optimizer.half_life == pytest.approx(69)
     assert estimator.blocks == []
     assert "num_blocks" not in optimizer.diagnostics()
+
+
+def test_half_life_bounds_limit_the_estimator_that_the_user_gives():
+    params = [nn.Parameter(torch.ones(1))]
+    assert RMSprop(params, half_life="auto", estimator=Recorder(), half_life_bounds=(5, 9)).half_life == 5

@@ -3,7 +3,8 @@
 import inspect
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rl_rms.agents.class_paths import import_class
@@ -21,9 +22,18 @@ _HALF_LIFE_NAMES = {"half_life", "rho", "alpha"}
 
 
 def optimizer_path(optimizer: OptimizerLike) -> str:
-    """Return the import path of an optimizer class."""
+    """Return the import path of an optimizer class.
+
+    Raises:
+        TypeError: If the optimizer is neither a class nor an import path.
+    """
     if isinstance(optimizer, str):
         return optimizer
+    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
+        raise TypeError(
+            "optimizer must be a class derived from torch.optim.Optimizer, or its import path, got "
+            f"{optimizer!r}; give arguments of the optimizer in optimizer_kwargs"
+        )
     return DEFAULT_OPTIMIZER if optimizer is RMSprop else f"{optimizer.__module__}.{optimizer.__qualname__}"
 
 
@@ -56,8 +66,8 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         optimizer: The class, or its import path; None uses the configuration's optimizer.
 
     Raises:
-        ValueError: If the class or its arguments are wrong, or the configuration has a half-life and the class is
-            not `RMSprop`.
+        ValueError: If the class or its arguments are wrong, if a checkpoint cannot hold an argument, or if the
+            configuration has a half-life and the class is not `RMSprop`.
     """
     if isinstance(optimizer, type):
         chosen = optimizer
@@ -66,6 +76,13 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         chosen = import_class("optimizer", optimizer or config.optimizer, Optimizer, example)
     _check_step(chosen)
     kwargs: dict[str, Any] = dict(config.optimizer_kwargs)
+    for name, value in kwargs.items():
+        if not _is_savable(value):
+            raise ValueError(
+                f"optimizer_kwargs must be numbers, strings or tensors, which a checkpoint can hold, got "
+                f"{name}={value!r}; derive a class from {optimizer_path(chosen)} that sets {name} in its "
+                "constructor, and give this class as optimizer"
+            )
     if issubclass(chosen, RMSprop):
         guard = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
         kwargs = {"eps": DEFAULT_EPS, "bias_correction": True, **guard, **kwargs}
@@ -82,6 +99,15 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
         return chosen(_groups(policy, config), **kwargs)
     except TypeError as error:
         raise ValueError(f"optimizer_kwargs of {optimizer_path(chosen)}: {error}") from error
+
+
+def _is_savable(value: Any) -> bool:
+    """Whether a checkpoint can hold a value: numbers, strings, tensors and None, in lists and dictionaries."""
+    if isinstance(value, dict):
+        return all(map(_is_savable, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_savable, value))
+    return value is None or isinstance(value, (int, float, str, np.generic, Tensor))
 
 
 def group_rates(config: AgentConfig) -> list[float | dict[str, Any]]:

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ import rl_rms
 from rl_rms.agents import A2C
 from rl_rms.agents.config import A2CConfig
 from rl_rms.agents.optimizers import make_optimizer, optimizer_path
+from rl_rms.optim.bank import Bank
 from tests.naming import naming
 
 
@@ -64,3 +67,23 @@ def test_optimizer_path_of_a_class_imports_that_class():
     assert optimizer_path(rl_rms.RMSprop) == "rl_rms.RMSprop"
     path = optimizer_path(torch.optim.Adam)
     assert type(make_optimizer(module(), A2CConfig(optimizer=path))) is torch.optim.Adam
+
+
+@pytest.mark.parametrize("optimizer", [functools.partial(torch.optim.SGD, momentum=0.9), torch.nn.Linear])
+def test_optimizer_that_is_no_optimizer_class_raises(optimizer):
+    with pytest.raises(TypeError, match=naming("optimizer", "optimizer_kwargs")):
+        A2C("CartPole-v1", optimizer=optimizer)
+
+
+def test_optimizer_kwargs_that_a_checkpoint_cannot_hold_raise_before_the_training():
+    with pytest.raises(ValueError, match=naming("optimizer_kwargs", "estimator")):
+        A2C("CartPole-v1", half_life="auto", optimizer_kwargs={"estimator": Bank()})
+
+
+def test_optimizer_class_with_its_own_estimator_is_saved_and_loaded(tmp_path):
+    class Mine(rl_rms.RMSprop):
+        def __init__(self, params, **options):
+            super().__init__(params, estimator=Bank((3, 7)), **options)
+
+    path = A2C("CartPole-v1", optimizer=Mine, half_life="auto", seed=0).learn(20).save(tmp_path / "agent")
+    assert A2C.load(path, "CartPole-v1", optimizer=Mine).optimizer.half_life == 7

@@ -175,6 +175,9 @@ class AgentConfig:
             check_number("env_timeout", self.env_timeout, above=0.0)
         if self.half_life is not None:
             parse_half_life(self.half_life)
+        given: Any = self.half_life
+        if isinstance(given, HalfLife):  # a checkpoint holds plain data
+            object.__setattr__(self, "half_life", given.value if given.unit == "updates" else str(given))
         check_one_of("on_change", self.on_change, get_args(OnChange))
         check_one_of("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         HalfLife(check_number("forget_half_life", self.forget_half_life, above=0.0))

@@ -1,9 +1,11 @@
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from rl_rms import HalfLife
 from rl_rms.agents import A2C, A2CConfig, ReinforceConfig
 from rl_rms.agents.config_parts import NormalizerConfig
 from rl_rms.agents.description import flat_hyperparameters
@@ -82,6 +84,13 @@ def test_agent_with_numpy_hyperparameters_is_saved(tmp_path):
     loaded = A2C.load(agent.save(tmp_path / "agent"))
     assert (loaded.config.n_steps, loaded.config.gamma, loaded.config.learning_rate) == (5, 0.5, 0.25)
     assert flat_hyperparameters(loaded)["half_life"] == "20 updates"
+
+
+@pytest.mark.parametrize(("half_life", "plain"), [(HalfLife(0.1), 0.1), (HalfLife(300, "steps"), "300 steps")])
+def test_half_life_object_becomes_plain_data_that_a_checkpoint_can_hold(half_life, plain):
+    config = A2CConfig(half_life=half_life)
+    assert config.half_life == plain
+    assert A2CConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_agent_config_does_not_import_torch():

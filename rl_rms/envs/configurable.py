@@ -15,7 +15,8 @@ class Configurable:
     not registered, so a configuration builds only classes of the library.
 
     Attributes:
-        name: The name of the class in YAML.
+        name: The name of the class in YAML. A user-defined class without a ``name`` gets the name of the Python
+            class.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,8 @@ class Configurable:
             cls._kind, cls._example, cls._classes = kind, example, {}
         elif in_yaml and "name" in vars(cls) and cls.__module__.startswith("rl_rms."):
             cls._classes[cls.name] = cls
+        elif not hasattr(cls, "name") and not cls.__module__.startswith("rl_rms."):
+            cls.name = cls.__name__
 
     @classmethod
     def _read(cls, config: Any) -> Any:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from rl_rms.envs.curricula import CURRICULA, Curriculum, Gate, Teacher
@@ -12,6 +13,38 @@ def test_read_names_a_class_of_the_user_refuses_it():
     assert Mine(3.0).to_config() == {"mine": {"value": 3.0}}
     with pytest.raises(ValueError, match=naming("constant", "'mine'")):
         Schedule.from_config(Mine(3.0).to_config())
+
+
+def test_class_of_the_user_without_a_name_has_the_name_of_the_class():
+    class Half(Schedule):
+        bounds = (0.5, 0.5)
+
+        def values(self, t, key):
+            return np.full(len(t), 0.5)
+
+        def _timescale(self):
+            return 1.0
+
+    class Fixed(Curriculum):
+        targets, difficulty = ("length",), 0.0
+
+        def _draw(self):
+            return {"length": 0.5}, None
+
+        def _learn(self, outcome, drawn):
+            pass
+
+        def _forget(self):
+            pass
+
+        def _kept(self):
+            return {}
+
+        def _keep(self, kept):
+            pass
+
+    assert Half().to_config() == {"Half": {}}
+    assert Fixed().state_dict()["name"] == "Fixed"
 
 
 def test_class_of_the_user_has_the_name_of_a_library_class_leaves_that_registered():

@@ -148,3 +148,22 @@ class VecNormalize(_VecNormalize):
         parts = statistics.values() if isinstance(statistics, dict) else [statistics]
         detectors = [part.moments.detector for part in parts if isinstance(part, ForgettingMeanStd)]
         return sum(detector.num_jumps for detector in detectors if detector is not None)
+
+    @staticmethod
+    def load(load_path: str, venv: VecEnv) -> "VecNormalize":
+        """Load an object that `save` wrote.
+
+        Args:
+            load_path: The file.
+            venv: The vector environment to normalize.
+
+        Raises:
+            ValueError: If the file has an object of another class, such as Stable-Baselines3's ``VecNormalize``.
+        """
+        loaded = _VecNormalize.load(load_path, venv)
+        if not isinstance(loaded, VecNormalize):
+            raise ValueError(
+                f"{load_path} must have an rl_rms.sb3.VecNormalize, got an object of {type(loaded).__module__}, "
+                "which never forgets; load the file with its own class, or make a new rl_rms.sb3.VecNormalize"
+            )
+        return loaded

@@ -142,3 +142,10 @@ def test_vec_normalize_half_life_that_is_not_in_env_steps_is_refused_by_name(hal
 def test_vec_normalize_unknown_response_to_jumps_is_refused_by_name():
     with pytest.raises(ValueError, match=naming("on_jump", "forget", "'reset'")):
         VecNormalize(scripted(), on_jump="reset")
+
+
+def test_vec_normalize_refuses_a_file_of_stable_baselines3(tmp_path):
+    env = make_vec_env("CartPole-v1", 1)
+    TheirVecNormalize(env).save(tmp_path / "statistics.pkl")
+    with pytest.raises(ValueError, match=naming("statistics.pkl", "rl_rms.sb3.VecNormalize", "stable_baselines3")):
+        VecNormalize.load(tmp_path / "statistics.pkl", env)

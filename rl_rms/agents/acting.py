@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rl_rms.agents.backends import Backend
 from rl_rms.agents.masks import as_action_masks, check_action_masks
 from rl_rms.agents.normalize import ObservationNormalizer
-from rl_rms.agents.spaces import ACTION_MASK, env_actions
+from rl_rms.agents.spaces import env_actions, observed_action_mask
 from rl_rms.agents.torch_backend import TorchBackend
 from rl_rms.agents.trees import Tree, first_leaf, tree_map
 from rl_rms.agents.workers import RandomSource, SharedRandomSource, Workers
@@ -101,8 +101,8 @@ class Actor:
         """Compute the policy's action for one observation or a batch, see `rl_rms.agents.agent.Agent.predict`."""
         batch, single = self._batch(observation)
         num = len(first_leaf(batch))
-        if action_masks is None and self._mask_actions and isinstance(batch, dict):
-            action_masks = batch.get(ACTION_MASK)
+        if action_masks is None and self._mask_actions:
+            action_masks = observed_action_mask(batch)
         masks = None
         if action_masks is not None:
             masks = as_action_masks(action_masks, self._action_space, num, "action_masks")

@@ -1,7 +1,6 @@
 """Masks of the valid actions: read from an environment, converted and checked."""
 
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from rl_rms.agents.spaces import ACTION_MASK, action_mask_size
+from rl_rms.agents.spaces import ACTION_MASK, action_mask_size, observed_action_mask
 from rl_rms.agents.trees import Tree
 
 Bools = npt.NDArray[np.bool_]
@@ -110,8 +109,9 @@ def read_action_masks(
     num_envs = len(masks)
     given = [info for info in infos if ACTION_MASK in info]
     masks = masks.copy()
-    if isinstance(observations, Mapping) and ACTION_MASK in observations:
-        masks = as_action_masks(observations[ACTION_MASK], space, num_envs, f"observation[{ACTION_MASK!r}]")
+    observed = observed_action_mask(observations)
+    if observed is not None:
+        masks = as_action_masks(observed, space, num_envs, f"observation[{ACTION_MASK!r}]")
     elif starts.all() and not given:
         raise ValueError(
             f"mask_actions needs a mask, but the environment has neither info[{ACTION_MASK!r}] nor an observation "

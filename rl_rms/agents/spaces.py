@@ -1,7 +1,7 @@
 """Observation and action spaces: images, conversion of actions, and spaces as plain data."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +15,17 @@ Array = npt.NDArray[Any]
 
 # The key of the mask of valid actions in a Dict observation and in infos.
 ACTION_MASK = "action_mask"
+
+
+def observed_action_mask(observation: Any) -> Any:
+    """The entry ``action_mask`` of a Dict observation; None without this entry.
+
+    The argument ``observe`` of an environment moves a Dict observation into the entry ``observation``, so this
+    entry may contain the mask.
+    """
+    while isinstance(observation, Mapping) and ACTION_MASK not in observation:
+        observation = observation.get("observation")
+    return observation[ACTION_MASK] if isinstance(observation, Mapping) else None
 
 
 # A Box of floats from 0 to 1 with more channels or smaller sides is probably a board or a feature table.

@@ -5,6 +5,7 @@ from gymnasium import spaces
 
 from rl_rms.agents import A2C, evaluate
 from rl_rms.agents.masks import as_action_masks, check_action_masks
+from rl_rms.envs import NonStationary
 from tests.naming import naming
 
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -105,3 +106,9 @@ def test_learn_mask_without_valid_action_at_an_episode_end_continues(mode, in_ob
     assert {episode.length for episode in trained.episodes} == {3}
     boards = gym.vector.SyncVectorEnv([lambda: Board(in_observation)], autoreset_mode=mode)
     assert evaluate(trained, boards, 3).lengths.tolist() == [3, 3, 3]
+
+
+def test_mask_of_an_observation_that_also_has_the_parameters_is_used():
+    env = NonStationary(Board(in_observation=True), {"reward.scale": 2.0}, observe="params")
+    trained = A2C(env, mask_actions=True, seed=0).learn(20)
+    assert trained.predict(env.reset()[0])[0] == 0

@@ -68,6 +68,11 @@ def make_client_app(*, trust: bool) -> ClientApp:
     def answer(message: Message, context: Context) -> Message:
         return train(message, context, trust=trust or context.node_config.get("trust") is True)
 
+    @app.query()
+    def name(message: Message, context: Context) -> Message:
+        metrics = MetricRecord({"client": int(context.node_config["partition-id"])})
+        return Message(content=RecordDict({_METRICS: metrics}), reply_to=message)
+
     return app
 
 
@@ -176,6 +181,8 @@ class Rounds:
     def __init__(self, federation: Federation, folder: Path, grid: Grid) -> None:
         self.federation, self.folder, self.grid = federation, folder, grid
         self.config = FederationConfig(**federation.federation)
+        # The number of each node's client; infinity if the node did not tell a number.
+        self._clients: dict[int, float] = {}
         self.server = Server(first_params(federation), self.config, most_env_steps(federation, self.config))
         if (folder / SERVER).exists():
             self.server.load_state_dict(storage.read(folder / SERVER))
@@ -198,7 +205,7 @@ class Rounds:
         # Each round has its own seed, so that a resumed federation samples the clients that it would have sampled
         # without the interruption.
         count = max(1, round(self.config.participation * len(nodes)))
-        chosen = random.Random(f"{self.federation.seed}/{number}").sample(nodes, count)
+        chosen = random.Random(f"{self.federation.seed}/{number}").sample(self._by_client(nodes), count)
         content = RecordDict(
             {
                 _PARAMS: ArrayRecord(self.server.params),
@@ -218,8 +225,23 @@ class Rounds:
         if errors:
             logger.text(number, "federation/dropped", "\n\n".join(errors))
 
+    def _by_client(self, nodes: Sequence[int]) -> list[int]:
+        """Sort nodes by the numbers of their clients, because Flower draws a node's id at random."""
+        new = [node for node in nodes if node not in self._clients]
+        if self.config.participation < 1.0 and new:
+            self._clients.update(dict.fromkeys(new, math.inf))
+            messages = [
+                Message(content=RecordDict(), message_type=MessageType.QUERY, dst_node_id=node) for node in new
+            ]
+            for reply in self.grid.send_and_receive(messages, timeout=_TIMEOUT):
+                record = reply.content.get(_METRICS) if reply.has_content() else None
+                client = record.get("client") if isinstance(record, MetricRecord) else None
+                if isinstance(client, int):
+                    self._clients[reply.metadata.src_node_id] = client
+        return sorted(nodes, key=lambda node: (self._clients.get(node, math.inf), node))
+
     def _read(self, answers: Sequence[RecordDict]) -> tuple[list[Report], list[str]]:
-        """Read the reports in a round's answers, and describe each answer that the server rejects."""
+        """Read the reports in a round's answers, by client, and describe each answer that the server rejects."""
         reports: list[Report] = []
         reasons: list[str] = []
         for answer in answers:
@@ -230,7 +252,8 @@ class Rounds:
                 reasons.append(str(error))
             else:
                 reports.append(report)
-        return reports, reasons
+        # Sums in the order of the answers would differ by rounding errors between two federations.
+        return sorted(reports, key=lambda report: report.metrics["client"]), reasons
 
     def _wait_for_nodes(self) -> list[int]:
         """Wait for one node per client, or until the timeout, and return the connected nodes."""

@@ -24,17 +24,20 @@ class Post:
         number: Number of clients.
         spoil: Function that changes a client's answer. If it raises RuntimeError, the answer is lost.
         node_config: Keys of each client's node-config in addition to ``partition-id`` and ``folder``.
+        nodes: Ids of the clients' nodes; by default from 100.
 
     Attributes:
+        asked: Clients that were asked to train.
         errors: Exceptions of clients.
     """
 
-    def __init__(self, number, spoil=lambda client, content: content, node_config=None):
+    def __init__(self, number, spoil=lambda client, content: content, node_config=None, nodes=None):
         self.number, self.spoil, self.node_config = number, spoil, node_config or {}
+        self.nodes = nodes or [100 + client for client in range(number)]
         self.asked, self.errors = [], []
 
     def get_node_ids(self):
-        return [100 + client for client in range(self.number)]
+        return self.nodes
 
     def send_and_receive(self, messages, timeout):
         from flwr.app import Context, Error, Message, RecordDict
@@ -43,9 +46,10 @@ class Post:
 
         replies = []
         for message in messages:
-            client = message.metadata.dst_node_id - 100
-            self.asked.append(client)
-            folder = f"{message.content['task']['folder']}/clients/{client}"
+            client = self.nodes.index(message.metadata.dst_node_id)
+            trains = message.metadata.message_type == "train"
+            self.asked += [client] if trains else []
+            folder = f"{message.content['task']['folder']}/clients/{client}" if trains else ""
             node_config = {"partition-id": client, "folder": folder, **self.node_config}
             context = Context(0, client, node_config, RecordDict(), {})
             try:
@@ -146,6 +150,17 @@ def test_federate_resume_continues_an_interrupted_federation(rounds):
     for name, param in whole["params"].items():
         assert torch.equal(param, cut["params"][name])
     assert [row["time/total_timesteps"] for row in rows("cut")] == ["1", "2", "3"]
+
+
+def test_order_of_answers_does_not_change_the_result(rounds):
+    class Reversed(Post):
+        def send_and_receive(self, messages, timeout):
+            return super().send_and_receive(messages, timeout)[::-1]
+
+    one, other = rounds("one", placement="none"), rounds("other", post=Reversed(3), placement="none")
+    for each in (one, other):
+        each.run()
+    assert all(torch.equal(param, other.server.params[name]) for name, param in one.server.params.items())
 
 
 def test_federate_resume_with_another_local_learning_rate_uses_it(rounds):
@@ -349,9 +364,12 @@ def test_round_with_a_share_of_clients_samples_all_over_time(rounds):
     rounds(post=post, participation=0.34, rounds=12).run()
     assert len(post.asked) == 12
     assert set(post.asked) == {0, 1, 2}
-    again = Post(3)
-    rounds("again", post=again, participation=0.34, rounds=12).run()
-    assert again.asked == post.asked
+    again = Post(3, nodes=[7, 9, 3])
+    rounds("again", post=again, participation=0.34, rounds=5).run()
+    # A resumed federation has other nodes.
+    more = Post(3, nodes=[2, 1, 3])
+    rounds("again", post=more, participation=0.34, rounds=12).run()
+    assert again.asked + more.asked == post.asked
 
 
 @pytest.mark.parametrize("trust", [None, "true", False])

@@ -358,11 +358,18 @@ def _needs_reset(env: Any, ended: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether the results of two resets or steps are equal except for the info. NaN equals NaN."""
+    """Whether the results of two resets or steps have equal parts. NaN equals NaN."""
     return all(
         np.array_equal(a, b, equal_nan=True) if _is_float(a) else data_equivalence(a, b, exact=True)
-        for a, b in zip(one[:-1], other[:-1], strict=True)
+        for a, b in zip(_compared(one), _compared(other), strict=True)
     )
+
+
+def _compared(result: Any) -> list[Any]:
+    """Return the parts of a result that are compared: all but the info, and the final observations in the info."""
+    *parts, info = result
+    final = info.get("final_obs") if isinstance(info, dict) else None
+    return [*parts, *final] if isinstance(final, np.ndarray) and final.ndim else parts
 
 
 def _is_float(value: Any) -> bool:

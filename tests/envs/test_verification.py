@@ -343,6 +343,12 @@ def test_verify_of_a_vector_environment_without_autoreset_resets_it():
     verify(env, "g")
 
 
+def test_verify_of_a_vector_environment_with_same_step_autoreset_compares_final_observations():
+    # Only the final observation of an episode of one step shows the effect.
+    env = PendulumVectorEnv(2, max_episode_steps=1, autoreset_mode="SameStep")
+    verify(env, "m")
+
+
 @pytest.fixture
 def counting(monkeypatch):
     """A CartPole with a spec, which records the copied objects in ``copied``. ``weightless`` turns gravity off."""

@@ -110,6 +110,9 @@ class GroupRMSprop(Optimizer):
         >>> optimizer.step(group_gradients(losses, groups, policy.parameters()))
     """
 
+    # torch's optimizers do not pickle their own attributes.
+    _steps_per_update: float | None = None
+
     def __init__(
         self,
         params: ParamsT,
@@ -127,7 +130,22 @@ class GroupRMSprop(Optimizer):
             raise ValueError(f"equalize must be True or False, got {equalize!r}")
         check_positive("steps_per_update", steps_per_update, "unknown")
         updates = HalfLife.parse(half_life).in_updates(steps_per_update)
+        self._steps_per_update = steps_per_update
         super().__init__(params, {"lr": lr, "half_life": updates, "eps": eps, "equalize": equalize})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with their own ``lr``, ``half_life``, ``eps`` or ``equalize``.
+
+        Args:
+            param_group: ``"params"`` and the options of the group.
+
+        Raises:
+            ValueError: If the half-life is out of its range, or in env steps without ``steps_per_update``.
+        """
+        if "half_life" in param_group:
+            half_life = HalfLife.parse(param_group["half_life"])
+            param_group = {**param_group, "half_life": half_life.in_updates(self._steps_per_update)}
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, gradients: Gradients, weights: Mapping[Label, float] | None = None) -> None:  # type: ignore[override]

@@ -256,3 +256,11 @@ def test_step_with_wrong_gradients_raises_before_any_change(gradients, weights, 
 def test_group_gradients_of_wrong_samples_raises(losses, groups, message):
     with pytest.raises(ValueError, match=naming(*message)):
         group_gradients(losses, groups, [torch.zeros(1, requires_grad=True)])
+
+
+@pytest.mark.parametrize(("half_life", "updates"), [("69 updates", 69), ("20_000 steps", 250), (7, 7)])
+def test_half_life_of_one_parameter_group_has_the_units_of_the_constructor(half_life, updates):
+    groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "half_life": half_life}]
+    optimizer = GroupRMSprop(groups, half_life=20, steps_per_update=80)
+    optimizer.step({0: [torch.ones(1)]})
+    assert optimizer.param_groups[0]["half_life"] == updates

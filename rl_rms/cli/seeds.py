@@ -126,7 +126,8 @@ class Training:
             for line in lines:
                 try:
                     event = json.loads(line)
-                    self.last = {"step": event["step"], "total": event["total"], "return": event["return"]}
+                    if event["event"] != "regime":  # the return of a regime is not the return of the last episodes
+                        self.last = {"step": event["step"], "total": event["total"], "return": event["return"]}
                 except (ValueError, TypeError, KeyError):
                     self.messages.append(line.rstrip("\n"))
                     continue

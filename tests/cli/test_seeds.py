@@ -9,7 +9,7 @@ import pytest
 
 from rl_rms.cli.config import RunConfig
 from rl_rms.cli.main import main
-from rl_rms.cli.seeds import parse_seeds, train_seeds
+from rl_rms.cli.seeds import Training, parse_seeds, train_seeds
 from tests.cli.runs import command
 from tests.naming import mentions
 
@@ -111,6 +111,15 @@ def test_train_seeds_interrupted_before_the_training_names_no_failure(tmp_path, 
     assert mentions(out, "seed 0: starting", "interrupted")
     assert not mentions(err, "failed")
     assert not mentions(err, "Traceback")
+
+
+def test_training_shows_the_return_of_the_last_episodes_not_of_a_regime():
+    state = {"step": 5, "total": 9}
+    events = [{"event": "progress", "return": 1.5, **state}, {"event": "regime", "return": 99.0, **state}]
+    training = Training(0, [sys.executable, "-c", "".join(f"print({json.dumps(event)!r});" for event in events)])
+    training.process.wait()
+    assert training.has_ended()
+    assert str(training) == "seed 0: 5 / 9 steps, return 1.5"
 
 
 def test_train_seeds_writes_one_run_per_seed(tmp_path, monkeypatch, capfd):

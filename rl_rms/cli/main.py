@@ -35,14 +35,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after ``rl-rms``; by default the arguments of the process.
 
     Returns:
-        Exit status: 0 for success, 1 for a failed seed or a file that cannot be read or written, 2 for a
-        `UserError` such as wrong input, 130 after Ctrl-C, 143 after SIGTERM.
+        Exit status: 0 for success, 1 for a failed seed, a file that cannot be read or written, or an output whose
+        reader has ended, 2 for a `UserError` such as wrong input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     if "_ARGCOMPLETE" in os.environ:
         from rl_rms.cli.completion import complete
 
         complete(COMMANDS)
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
+        # The interpreter flushes the output again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    """Run a command, and return its exit status."""
     if not words or words[0] in {"-h", "--help"}:
         print(usage())
         return 0 if words else 2
@@ -60,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 1

@@ -52,3 +52,12 @@ def test_command_prints_a_warning_as_one_sentence(tmp_path, monkeypatch):
     assert said.startswith("rl-rms: warning: ")
     assert "\x1b" not in done.stderr
     assert ".py:" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "CartPole-v1"]])
+def test_command_whose_reader_has_ended_prints_no_error(arguments, tmp_path):
+    words, options = command(*arguments, cwd=tmp_path)
+    with subprocess.Popen(words, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

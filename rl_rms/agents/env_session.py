@@ -265,6 +265,32 @@ class EnvSession:
                 "earlier checkpoint"
             ) from error
 
+    def lend_curriculum(self, env: VectorEnv) -> bool:
+        """Copy the state of this environment's curriculum to another environment, and return whether there is one.
+
+        A reset of the other environment with a seed restarts its curriculum.
+
+        Raises:
+            ValueError: If the other environment has another curriculum, or the saved state is damaged.
+        """
+        borrower = find_changing(env)
+        if borrower is None or borrower.curriculum is None:
+            return False
+        try:
+            if self.changing is not None and self.changing.curriculum is not None:
+                state = self.changing.curriculum.state_dict()
+            elif self._saved_place is not None:
+                state = self._saved_place["env_state"]["curriculum"]
+            else:
+                return False
+            borrower.curriculum.load_state_dict(state)
+        except Exception as error:  # a damaged file may hold anything
+            raise ValueError(
+                f"the saved state of the curriculum cannot be restored: {type(error).__name__}: {error}; load an "
+                "earlier checkpoint"
+            ) from error
+        return True
+
     def _wrapper_states(self) -> WrapperStates:
         if self.started:
             return self.changing.wrapper_states if isinstance(self.changing, NonStationaryVector) else []

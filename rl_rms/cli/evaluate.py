@@ -67,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     if config.env.sharing != "independent" and arguments.episodes < config.env.num_envs:
         config = replace(config, env=replace(config.env, num_envs=arguments.episodes))
     env = make_env(config)
+    seed: int | None = arguments.seed
     try:
         # Building an agent also applies on_env_error and env_timeout to env, and reports errors of its reset.
         agent = type(build(config, env)).load(
@@ -76,6 +77,10 @@ def main(argv: Sequence[str]) -> int:
             device=config.agent.device,
         )
         agent.session.lend_wrapper_states(env)
+        if config.env.curriculum is not None:
+            env.reset(seed=seed)
+            if agent.session.lend_curriculum(env):
+                seed = None  # a reset with a seed would restart the curriculum
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
     agent.generator.bit_generator.state = np.random.default_rng(arguments.seed).bit_generator.state
@@ -86,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
             env,
             arguments.episodes,
             deterministic=arguments.deterministic,
-            seed=arguments.seed,
+            seed=seed,
             clock=clock,
             progress=counter.show,
         )

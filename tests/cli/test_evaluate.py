@@ -3,6 +3,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from rl_rms.agents import A2C, evaluate, storage
 from rl_rms.cli.main import main
 from rl_rms.cli.runs import read_run
@@ -38,6 +40,16 @@ def test_evaluate_of_fewer_episodes_than_independent_clocks_gives_each_clock_its
     assert main(["evaluate", folder, "--episodes=1", "--clock=8000"]) == 0
     mean_return, mean_length = re.findall(r"mean (?:return|length) ([\d.]+)", capsys.readouterr().out)
     assert float(mean_return) == float(mean_length) > 0
+
+
+def test_evaluate_continues_the_curriculum_of_the_run(tmp_path, capsys):
+    stages = "[{reward.scale: 1}, {reward.scale: 100}]"
+    curriculum = f"--env.curriculum={{staged: {{stages: {stages}, threshold: 0, window: 1}}}}"
+    words = ["--total_timesteps=200", "--env.num_envs=2", "--progress=none", f"--runs_dir={tmp_path}", curriculum]
+    assert main(["train", "cartpole_a2c", *words]) == 0
+    assert main(["evaluate", capsys.readouterr().out.strip(), "--episodes=2"]) == 0
+    mean_return, mean_length = re.findall(r"mean (?:return|length) ([\d.]+)", capsys.readouterr().out)
+    assert float(mean_return) == pytest.approx(100 * float(mean_length))
 
 
 def test_evaluate_continues_the_running_statistics_of_wrappers(tmp_path, capsys):

@@ -11,6 +11,7 @@ from torch import nn
 
 from rl_rms.agents import checkpoint
 from rl_rms.agents.acting import Actor
+from rl_rms.agents.adaptation import AdaptationCallback
 from rl_rms.agents.averaging import Sync
 from rl_rms.agents.backends import choose_backend, choose_device
 from rl_rms.agents.callbacks import CallbackLike, CallbackList
@@ -147,8 +148,7 @@ class Agent:
             self.learner.set_timescale(self.session.changing.timescale)
         self.training = TrainingState()
         self.episodes = self.training.episodes
-        # The callbacks of the current or last training run, and the saved states that a loaded agent's first
-        # `learn` restores.
+        # The callbacks of the current or last training run, and the saved states that the next `learn` restores.
         self._callbacks: CallbackList | None = None
         self._callback_states: dict[str, Any] = {}
 
@@ -268,6 +268,9 @@ class Agent:
         self.training.target_timesteps = self.num_timesteps + total_timesteps
         parts = training_callbacks(self, callback, logs=log_dir is not None, progress_bar=progress_bar)
         callbacks = CallbackList(parts)
+        if self._callbacks is not None:  # the regime in which the last training run ended continues
+            name, states = AdaptationCallback.__name__, self._callbacks.state_dict()
+            self._callback_states = {name: states.get(name, [])}
         callbacks.load_state_dict(self._callback_states)
         self._callbacks, self._callback_states = callbacks, {}
         folder = None if log_dir is None else Path(log_dir)

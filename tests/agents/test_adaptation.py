@@ -108,6 +108,15 @@ def test_adaptation_callback_continues_the_regime_in_the_next_learn(tmp_path):
     assert (twice.regimes[2].number, twice.regimes[2].start) == (0, 0)
 
 
+def test_learn_with_a_log_continues_the_regime_of_the_earlier_learn(tmp_path):
+    whole, second = AdaptationCallback(), AdaptationCallback()
+    num_timesteps = A2C(jumping(), seed=0).learn(1_500, whole).num_timesteps
+    agent = A2C(jumping(), seed=0).learn(1_000, log_dir=tmp_path)
+    agent.learn(num_timesteps - agent.num_timesteps, second, log_dir=tmp_path)
+    assert len(whole.regimes) == 2
+    assert repr(second.regimes) == repr(whole.regimes)
+
+
 def test_eval_callback_resumed_run_keeps_the_patience_count(tmp_path):
     def evaluations():
         env = make_vec("CartPole-v1", 1, seed=0)

@@ -1,5 +1,6 @@
 """Reads Stable-Baselines3 and CleanRL runs from their TensorBoard events."""
 
+import math
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def read_events(folder: Path) -> EventLog:
     episode as ``charts/episodic_return``; for CleanRL, this function computes the mean of the last 100 episodes.
 
     Raises:
-        UserError: If the events contain no episode returns.
+        UserError: If the events contain no episode returns, or only NaN.
     """
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
@@ -65,6 +66,8 @@ def read_events(folder: Path) -> EventLog:
             f"{folder} has TensorBoard events without episode returns; the events must have {RETURN}, which "
             f"Stable-Baselines3 logs, or {_EPISODE}, which CleanRL logs"
         )
+    if all(map(math.isnan, by_step.values())):
+        raise UserError(f"all episode returns of {folder} are NaN; leave the run out")
     steps = sorted(by_step)
     name, env_id = _name(folder)
     return EventLog(

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from stable_baselines3 import A2C
 
+from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import read_events
 from tests.cli.runs import write_clean_rl, write_events
+from tests.naming import naming
 
 
 def test_read_run_of_stable_baselines3_has_its_returns(tmp_path):
@@ -54,3 +56,8 @@ def test_common_name_of_seed_folders_drops_the_seed(folder, name, tmp_path):
 )
 def test_read_events_takes_the_seed_from_the_folder(folder, seed, tmp_path):
     assert read_events(write_events(tmp_path / folder)).seed == seed
+
+
+def test_read_events_of_returns_that_are_all_nan_raises(tmp_path):
+    with pytest.raises(UserError, match=naming("PPO_1", "NaN")):
+        read_events(write_events(tmp_path / "PPO_1", [float("nan")] * 2))

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: If a folder has no run or no returns, if the runs have different environments or no common env
             steps, if the output's suffix is not .md or .json, or if the extra ``plots`` is missing.
     """
-    from rl_rms.cli.groups import WORDS, find_groups
+    from rl_rms.cli.groups import WORDS, common_steps, find_groups
 
     parser = Parser(
         prog="rl-rms compare",
@@ -76,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--output must end in .md or .json, got {arguments.output!r}")
     require("plots", "comparisons need rliable", "rliable")
     groups = find_groups(arguments.runs)
-    begin, end = common_steps(groups)
+    begin, end = common_steps([log for group in groups for log in group.logs])
+    _report_shortest(groups, end)
     tables = {measure: compare(groups, measure, begin, end) for measure in _MEASURES}
     text = to_markdown(tables, begin, end)
     print(text, end="")
@@ -87,27 +88,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def common_steps(groups: Sequence["Group"]) -> tuple[float, float]:
-    """Return the first and the last env step of the interval that the logs of all runs cover.
-
-    If the shortest run ends before 90 % of the longest run's env steps, a message on standard error names the
-    shortest run.
-
-    Raises:
-        UserError: If the runs have no common env steps.
-    """
-    curves = {log.folder: log.series(RETURN)[0] for group in groups for log in group.logs}
-    latest = max(curves, key=lambda folder: curves[folder][0])
-    shortest = min(curves, key=lambda folder: curves[folder][-1])
-    begin, end = curves[latest][0], curves[shortest][-1]
-    if begin > end:
-        raise UserError(
-            f"the runs have no common env steps: {shortest} ends at env step {end:,.0f}, and the first returns of "
-            f"{latest} are at {begin:,.0f}; leave one of them out"
-        )
-    if end < 0.9 * max(steps[-1] for steps in curves.values()):
+def _report_shortest(groups: Sequence["Group"], end: float) -> None:
+    """Name the run that ends at env step ``end``, if it ends before 90 % of the longest run's env steps."""
+    ends = {log.folder: log.series(RETURN)[0][-1] for group in groups for log in group.logs}
+    if end < 0.9 * max(ends.values()):
+        shortest = min(ends, key=lambda folder: ends[folder])
         print(f"returns are compared up to env step {end:,.0f}, where {shortest} ends", file=sys.stderr)
-    return begin, end
 
 
 def score(log: Log, measure: str, begin: float, end: float) -> float:

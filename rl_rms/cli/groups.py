@@ -13,7 +13,7 @@ from rl_rms.agents.config_file import CONFIG, is_of_script
 from rl_rms.agents.metrics import RETURN
 from rl_rms.cli.errors import UserError
 from rl_rms.cli.events import EventLog, has_events, read_events, without_seed
-from rl_rms.cli.runs import Run, read_run
+from rl_rms.cli.runs import Log, Run, read_run
 
 # Runs that differ only in these keys are seeds of one configuration. Of these keys, only seed and env.drift_seed
 # affect the training.
@@ -58,18 +58,21 @@ class Group:
 def find_groups(words: Sequence[str]) -> list[Group]:
     """Read runs, and group them by their configuration, or by the name in ``NAME=GLOB``.
 
+    A run can be in several named groups. A word without a name leaves out the runs of earlier words.
+
     Raises:
         UserError: If a folder does not exist or contains no run, if a run has no returns, or if environments
             differ.
     """
     found: dict[tuple[str | None, str], list[Run | EventLog]] = {}
-    seen: set[Path] = set()
+    seen: dict[Path, set[str | None]] = {}
     for word in words:
         name, folders = _folders(word)
         for folder in folders:
-            if folder.resolve() in seen:
+            names_so_far = seen.setdefault(folder.resolve(), set())
+            if name in names_so_far or (name is None and names_so_far):
                 continue
-            seen.add(folder.resolve())
+            names_so_far.add(name)
             log = _read(folder)
             found.setdefault((name, _identity(log) if name is None else ""), []).append(log)
     seeds = {key: _without_repeated(logs) for key, logs in found.items()}
@@ -82,6 +85,24 @@ def find_groups(words: Sequence[str]) -> list[Group]:
         print("to name a group, give 'NAME=GLOB' instead of its folder", file=sys.stderr)
     _check_environment(groups)
     return groups
+
+
+def common_steps(logs: Sequence[Log]) -> tuple[float, float]:
+    """Return the first and the last env step of the interval in which all logs have returns.
+
+    Raises:
+        UserError: If the logs have no common env steps.
+    """
+    curves = {log.folder: log.series(RETURN)[0] for log in logs}
+    latest = max(curves, key=lambda folder: curves[folder][0])
+    shortest = min(curves, key=lambda folder: curves[folder][-1])
+    begin, end = curves[latest][0], curves[shortest][-1]
+    if begin > end:
+        raise UserError(
+            f"the runs have no common env steps: {shortest} ends at env step {end:,.0f}, and the first returns of "
+            f"{latest} are at {begin:,.0f}; leave one of them out"
+        )
+    return begin, end
 
 
 def _without_repeated(logs: Sequence[Run | EventLog]) -> list[Run | EventLog]:

@@ -124,6 +124,13 @@ def test_find_groups_with_a_given_name_uses_it(tmp_path):
     assert names(found) == {"mine": ["first", "third"], "second": ["second"]}
 
 
+def test_find_groups_with_given_names_can_share_runs(tmp_path):
+    for number, name in enumerate(("first", "second", "third")):
+        write_run(tmp_path / name, [1.0], agent={"half_life": 5 + number})
+    found = find_groups([f"one={tmp_path}/first", f"all={tmp_path}/*", str(tmp_path)])
+    assert names(found) == {"one": ["first"], "all": ["first", "second", "third"]}
+
+
 def test_find_groups_folder_with_an_equals_sign_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "rho=0.9", [1.0])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rl_rms.agents import files
 from rl_rms.agents.metrics import RETURN
-from rl_rms.cli.groups import Group
+from rl_rms.cli.groups import Group, common_steps
 from rl_rms.cli.runs import Run
 from rl_rms.cli.tracking import Tracking
 from rl_rms.envs.drift import regime_changes, trace
@@ -47,6 +47,7 @@ def learning_curve(
 
     For a group of several seeds, the figure shows the interquartile mean and its 95 % band, up to the env step
     that all seeds reached. Only changes that all runs share are drawn; the title names the changes that differ.
+    If the sub-environments of a run change differently, the changes of sub-environment 0 are drawn.
 
     Args:
         groups: Groups of runs in the same environment.
@@ -164,12 +165,14 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def _left_out(runs: Sequence[Run], traces: dict[str, Floats]) -> str:
-    """Return a line for the title that names the changes that differ between runs; empty if none differ."""
+    """Return lines for the title that name the changes or sub-environments that are not drawn; empty if none."""
+    is_one_of_several = any(run.config.env.sharing != "shared" and run.config.env.num_envs > 1 for run in runs)
+    drawn = "\nbelow: changes of sub-environment 0" if traces and is_one_of_several else ""
     changing = dict.fromkeys(target for run in runs for target in run.config.env.schedules())
     different = [target for target in changing if target not in traces]
     if len(runs) > 1 and any(run.config.env.curriculum for run in runs):
         different.append("the curriculum")
-    return (
+    return drawn + (
         f"\nnot drawn, because they differ between the runs: changes of {', '.join(different)}"
         if different
         else ""
@@ -219,11 +222,14 @@ def on_a_grid(group: Group) -> tuple[Floats, Floats]:
 
     Returns:
         Env steps, shape ``(points,)``, and returns, shape ``(seeds, points)``.
+
+    Raises:
+        UserError: If the runs have no common env steps.
     """
     curves = [log.series(RETURN) for log in group.logs]
     if len(curves) == 1:
         return np.array(curves[0][0]), np.array([curves[0][1]])
-    grid = np.linspace(max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves), _GRID_POINTS)
+    grid = np.linspace(*common_steps(group.logs), _GRID_POINTS)
     return grid, np.array([np.interp(grid, *curve) for curve in curves])
 
 

@@ -152,17 +152,20 @@ def page(groups: "Sequence[Group]") -> str:
 
 def _of_group(group: "Group") -> str:
     """Write the section of a single run, or the result over several seeds with each run in a collapsed section."""
+    from rl_rms.cli.compare import score
+    from rl_rms.cli.groups import common_steps
     from rl_rms.cli.plots import learning_curve
     from rl_rms.studies.intervals import interquartile_mean
 
     if len(group.logs) == 1:
         return _of_log(group.logs[0])
     count = len(group.logs)
-    last = interquartile_mean([log.series(RETURN)[1][-1] for log in group.logs])
+    begin, end = common_steps(group.logs)
+    last = interquartile_mean([score(log, "end", begin, end) for log in group.logs])
     parts = [
-        f"<p>{escape(_setting(group.logs[0], count))}</p>",
-        f'<p class="result">At the end, the mean return of the last episodes was {last}. This is the '
-        f"interquartile mean over {count} seeds, with its 95 % interval.</p>",
+        f"<p>{escape(_setting(group.logs))}</p>",
+        f'<p class="result">At env step {end:,.0f}, which all seeds reached, the mean return of the last episodes '
+        f"was {last}. This is the interquartile mean over {count} seeds, with its 95 % interval.</p>",
         _figure(learning_curve([group]), f"Interquartile mean of the return of {count} seeds against env steps."),
     ]
     if group.runs:
@@ -179,7 +182,7 @@ def _of_log(log: "Run | EventLog") -> str:
     from rl_rms.cli.groups import Group
     from rl_rms.cli.plots import effective_step, learning_curve, memory_curves
 
-    parts = [f"<p>{escape(_setting(log, 1))}</p>", f'<p class="result">{describe_result(log)}</p>']
+    parts = [f"<p>{escape(_setting([log]))}</p>", f'<p class="result">{describe_result(log)}</p>']
     curve = learning_curve([Group(log.folder.name, [log])])
     if not isinstance(log, Run):
         return "".join([*parts, _figure(curve, "Mean return of the last 100 episodes against env steps.")])
@@ -202,7 +205,8 @@ def _of_log(log: "Run | EventLog") -> str:
     return "".join(parts)
 
 
-def _setting(log: "Run | EventLog", seeds: int) -> str:
+def _setting(logs: "Sequence[Run | EventLog]") -> str:
+    log, seeds, steps = logs[0], len(logs), min(log.steps[-1] for log in logs)
     if not isinstance(log, Run):
         where = "" if log.env_id is None else f" on {log.env_id}"
         return (
@@ -213,10 +217,11 @@ def _setting(log: "Run | EventLog", seeds: int) -> str:
     which = f"seed {config.seed}" if seeds == 1 else f"{seeds} seeds"
     changing = [*config.env.changes, *(["a curriculum"] if config.env.curriculum else [])]
     changes = f"changes in {', '.join(changing)}" if changing else "no changes"
-    cut = "" if log.steps[-1] >= config.total_timesteps else f" of {config.total_timesteps:,}"
+    cut = "" if steps >= config.total_timesteps else f" of {config.total_timesteps:,}"
+    least = "" if all(log.steps[-1] == steps for log in logs) else "at least "
     return (
         f"{config.agent.algorithm.upper()} on {config.env.id} with {changes}: {config.env.num_envs} environments, "
-        f"{log.steps[-1]:,.0f} env steps{cut}, {which}."
+        f"{least}{steps:,.0f} env steps{cut}, {which}."
     )
 
 

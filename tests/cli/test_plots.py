@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from rl_rms.cli.errors import UserError
 from rl_rms.cli.groups import find_groups
 from rl_rms.cli.main import main
 from rl_rms.cli.plots import learning_curve, memory_curves, on_a_grid, space_ticks
@@ -11,6 +12,7 @@ from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import read_tracking
 from rl_rms.envs.drift import trace
 from tests.cli.runs import write_run
+from tests.naming import naming
 
 
 def labels(figure):
@@ -26,6 +28,13 @@ def test_plot_grid_ends_at_the_shortest_seed(tmp_path):
     assert (steps[0], steps[-1]) == (150.0, 300.0)
     np.testing.assert_allclose(returns[0], (steps - 100) / 10)
     np.testing.assert_allclose(returns[1], 10 + (steps - 150) / 15)
+
+
+def test_plot_of_seeds_without_common_env_steps_names_both(tmp_path):
+    write_run(tmp_path / "short", [1.0], seed=0, total_timesteps=1000)
+    write_run(tmp_path / "late", [1.0], seed=1, every=500, total_timesteps=1000)
+    with pytest.raises(UserError, match=naming("short", "late", "500")):
+        learning_curve(find_groups([str(tmp_path)]))
 
 
 def test_plot_line_is_the_interquartile_mean_with_its_band(tmp_path):
@@ -50,6 +59,14 @@ def test_plot_of_several_environments_draws_common_parameters(tmp_path):
     assert [axis.get_ylabel() for axis in figure.axes[1:]] == ["gravity"]
     assert "force_mag" in figure.axes[0].get_title(loc="left")
     assert len(figure.axes[0].lines) == 2
+
+
+def test_plot_of_sub_environments_that_change_differently_says_which_is_drawn(tmp_path):
+    for sharing in ("shared", "phase"):
+        env = {"changes": {"gravity": {"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 100}}}}
+        write_run(tmp_path / sharing, [1.0], env={**env, "num_envs": 4, "sharing": sharing})
+        figure = learning_curve(find_groups([str(tmp_path / sharing)]))
+        assert ("sub-environment 0" in figure.axes[0].get_title(loc="left")) == (sharing == "phase")
 
 
 def test_plot_of_several_runs_with_a_curriculum_says_that_it_is_not_drawn(tmp_path):

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from rl_rms.cli.groups import find_groups
 from rl_rms.cli.main import main
 from rl_rms.cli.report import (
     describe_following,
@@ -12,6 +13,7 @@ from rl_rms.cli.report import (
     describe_normalizers,
     describe_result,
     describe_tracking,
+    page,
 )
 from rl_rms.cli.runs import read_run
 from rl_rms.cli.tracking import Following
@@ -129,6 +131,15 @@ def test_report_in_a_browser_needs_no_javascript_or_network(width, height, of_bo
         dark = browser.new_context(color_scheme="dark").new_page()
         dark.goto(of_both.as_uri())
         assert dark.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+
+
+def test_report_of_a_seed_that_ended_early_compares_at_its_last_env_step(tmp_path):
+    pytest.importorskip("rliable")
+    write_run(tmp_path / "long", [float(number) for number in range(1, 11)], seed=0)
+    write_run(tmp_path / "short", [3.0, 4.0], seed=1, total_timesteps=1000)
+    text = page(find_groups([str(tmp_path)]))
+    assert "at least 200 env steps of 1,000, 2 seeds" in text
+    assert "At env step 200, which all seeds reached, the mean return of the last episodes was 3 (2 to 4)" in text
 
 
 def test_report_escapes_names(tmp_path):

@@ -82,7 +82,8 @@ class Regime:
         mean: Mean return of the regime's episodes; NaN if no episode ended.
         first_tenth: Mean return in the first tenth of the regime's env steps; NaN if no episode ended.
         last_tenth: Mean return in the last tenth of the regime's env steps; NaN if no episode ended.
-        recovery: Env steps until the return recovers; NaN without a previous ``last_tenth``. The value is 0 if the
+        recovery: Env steps until the return recovers; NaN without a previous ``last_tenth``, and if fewer than 20
+            episodes ended in the regime, which are too few to decide. The value is 0 if the
             mean return of the first tenth's episodes reaches the threshold. If fewer than 20 episodes end in the
             first tenth, the regime's first 20 episodes count instead. If the mean return of the first episodes is
             below the threshold, the value is the number of env steps until the mean return of 20 consecutive
@@ -114,13 +115,13 @@ def regime_of(number: int, episodes: Sequence[Episode], start: int, end: int, be
 
 
 def _recovery(episodes: Sequence[Episode], start: int, end: int, before: float) -> float:
-    if math.isnan(before):
+    if math.isnan(before) or len(episodes) < WINDOW:
         return math.nan
     threshold = before - (1.0 - RECOVERED) * abs(before)
     returns = [episode.ret for episode in episodes]
     in_first_tenth = sum(episode.num_timesteps <= start + 0.1 * (end - start) for episode in episodes)
     first = returns[: max(in_first_tenth, WINDOW)]
-    if len(first) >= WINDOW and fmean(first) >= threshold:
+    if fmean(first) >= threshold:
         return 0.0
     for count in range(WINDOW, len(returns) + 1):
         if fmean(returns[count - WINDOW : count]) >= threshold:
@@ -131,8 +132,9 @@ def _recovery(episodes: Sequence[Episode], start: int, end: int, before: float) 
 class AdaptationCallback(Callback):
     """Logs the returns of the regime that ends, at each change of regime and at the end of the training.
 
-    The tags begin with ``adaptation/``: ``regime`` (the regime's index), ``mean``, ``first_tenth``,
-    ``last_tenth``, ``worst_mean`` (the lowest ``mean`` of the regimes so far), and ``recovery_steps``. NaN and
+    The tags begin with ``adaptation/``: ``regime`` (the regime's index), ``episodes`` (the number of episodes
+    that ended in the regime), ``mean``, ``first_tenth``, ``last_tenth``, ``worst_mean`` (the lowest ``mean`` of
+    the regimes so far), and ``recovery_steps``. NaN and
     infinite values are not logged. The callback reads the regime once per rollout. The metrics are not informative
     if regimes are shorter than rollouts or episodes.
 
@@ -210,10 +212,12 @@ class AdaptationCallback(Callback):
         assert self._number is not None
         before = self.regimes[-1].last_tenth if self.regimes else math.nan
         regime = regime_of(self._number, self._episodes, self._start, agent.num_timesteps, before)
+        num_episodes = len(self._episodes)
         self.regimes.append(regime)
         self._episodes, self._start = [], agent.num_timesteps
         scalars = {
             "regime": regime.number,
+            "episodes": num_episodes,
             "mean": regime.mean,
             "first_tenth": regime.first_tenth,
             "last_tenth": regime.last_tenth,

@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from rl_rms.agents.adaptation import Regime
+from rl_rms.agents.adaptation import WINDOW, Regime
 from rl_rms.cli.runs import Run
 
 
@@ -23,9 +23,9 @@ def read_regimes(run: Run) -> list[Regime]:
         if number not in regimes and regimes:
             last = next(reversed(regimes.values()))
             start, before = last.end, last.last_tenth
-        recovery = (
-            math.inf if math.isnan(at("recovery_steps")) and not math.isnan(before) else at("recovery_steps")
-        )
+        recovery = at("recovery_steps")
+        if math.isnan(recovery) and not (math.isnan(before) or at("episodes") < WINDOW):
+            recovery = math.inf
         means = at("mean"), at("first_tenth"), at("last_tenth")
         regimes[number] = Regime(number, start, int(end), *means, recovery)
     return list(regimes.values())

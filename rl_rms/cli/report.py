@@ -69,7 +69,7 @@ halved.</p>
 least {window} episodes, is at least {recovered:.0%} of the mean return in the last tenth of the previous regime,
 or {negative:.0%} if that mean return is negative. Otherwise, the return <b>recovered</b> when the mean return of
 {window} consecutive episodes reached this level. The table shows the env steps from the change to the
-recovery.</p>
+recovery. The recovery is unknown if the regime has fewer than {window} episodes.</p>
 <p><b>Second moment.</b> After a change, the gradients may become larger or smaller. The steps are then too long or
 too short until v has adapted. v <b>lags</b> if it differs from the mean squared gradient by more than a factor of
 2 for more than a quarter of a regime. Otherwise, v <b>fluctuates</b> if its entries in the log typically differ

@@ -33,14 +33,15 @@ def test_regime_statistics_equal_hand_computed_values():
     [
         ([-100.0] * 10 + [-55.0] * 30, -50.0, 300),  # -55 is 110 % of -50
         ([-100.0] * 10 + [-56.0] * 30, -50.0, math.inf),
-        ([50.0] * 19, 50.0, math.inf),  # fewer than 20 episodes
+        ([49.0] * 20, 100.0, math.inf),
+        ([50.0] * 19, 50.0, math.nan),  # fewer than 20 episodes
         ([45.0] * 20, 50.0, 0),
         ([44.0] * 10 + [45.0] * 30, 50.0, 300),
         ([50.0] * 10 + [0.0] * 10 + [50.0] * 30, 50.0, 380),
     ],
 )
 def test_recovery_equals_hand_computed_values(returns, before, recovery):
-    assert regime_of(1, episodes(returns), 0, 1_000, before).recovery == recovery
+    assert regime_of(1, episodes(returns), 0, 1_000, before).recovery == pytest.approx(recovery, nan_ok=True)
 
 
 def test_recovery_of_the_first_regime_is_none_and_mean_without_episodes_is_none():
@@ -53,8 +54,9 @@ def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
     # The rewards are 1, 5 and 2, so the second regime is the best and the first regime is the worst.
     scale = PiecewiseConstant([(0, 1.0), (1_000, 5.0), (2_000, 2.0)])
     env = make_vec("CartPole-v1", 4, {"reward.scale": scale}, seed=0)
-    callback = AdaptationCallback()
-    A2C(env, learning_rate=1e-9, seed=0).learn(3_000, callback, log_dir=tmp_path)
+    callback, ended = AdaptationCallback(), []
+    callbacks = [callback, lambda agent: ended.extend(agent.new_episodes)]
+    A2C(env, learning_rate=1e-9, seed=0).learn(3_000, callbacks, log_dir=tmp_path)
     assert [round(one.start / 1_000) for one in callback.regimes] == [0, 1, 2]
     assert [round(one.end / 1_000) for one in callback.regimes] == [1, 2, 3]
     means = [one.mean for one in callback.regimes]
@@ -67,6 +69,7 @@ def test_adaptation_callback_logs_each_regime_at_its_end(tmp_path):
         rows = [row for row in csv.DictReader(file) if row["adaptation/mean"]]
     assert [float(row["adaptation/mean"]) for row in rows] == pytest.approx(means)
     assert [float(row["adaptation/regime"]) for row in rows] == [0, 1, 2]
+    assert sum(float(row["adaptation/episodes"]) for row in rows) == len(ended)
     assert float(rows[1]["adaptation/recovery_steps"]) == 0
     assert rows[2]["adaptation/recovery_steps"] == ""
     assert [float(row["adaptation/worst_mean"]) for row in rows] == pytest.approx([means[0]] * 3)

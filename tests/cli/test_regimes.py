@@ -22,6 +22,17 @@ def test_read_regimes_has_the_logged_regimes(tmp_path):
     ]
 
 
+def test_read_regimes_of_a_regime_with_too_few_episodes_has_no_recovery(tmp_path):
+    rows = [regime(0, 1000, 1.0, 200.0)]
+    rows += [
+        {**regime(number, 1000 * (number + 1), 1.0, 200.0), "adaptation/episodes": 18 + number}
+        for number in (1, 2)
+    ]
+    _, few, enough = read_regimes(read_run(write_run(tmp_path / "run", [], rows=rows)))
+    assert math.isnan(few.recovery)
+    assert enough.recovery == math.inf
+
+
 def test_read_regimes_of_a_run_resumed_within_a_regime_has_it_once(tmp_path):
     rows = [regime(0, 1000, 1.0, 200.0), regime(1, 1500, 50.0, 60.0), regime(1, 2000, 50.0, 190.0, 700.0)]
     _, second = read_regimes(read_run(write_run(tmp_path / "run", [], rows=rows)))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _TRACE_POINTS = 2000
 _GRID_POINTS = 200
+# More lines at changes of regime would fill the figure and take minutes to draw.
+_MOST_LINES = 200
 # Width of a figure in inches.
 _WIDTH = 8.0
 # If a tick label of the x axis has more letters than this, all tick labels of the axis are slanted.
@@ -246,12 +248,13 @@ def _common_traces(runs: Sequence[Run], end: float) -> dict[str, Floats]:
 
 
 def _mark_changes(axes: Sequence["Axes"], runs: Sequence[Run], end: float) -> None:
-    """Draw a line at each change of regime that all runs share."""
+    """Draw a line at each change of regime that all runs share, but none if there are more than `_MOST_LINES`."""
     events = [
         set((regime_changes(one.env.schedules(), 0, int(end) // one.pace, one.drift_seed) * one.pace).tolist())
         for one in (run.config for run in runs)
     ]
-    for event in set.intersection(*events):
+    common = set.intersection(*events)
+    for event in common if len(common) <= _MOST_LINES else ():
         for axis in axes:
             axis.axvline(event, color="#888888", linewidth=0.8, linestyle=":", zorder=0)
 

@@ -142,6 +142,14 @@ def test_plot_shows_the_current_and_the_estimated_half_life(tag, label, tmp_path
     assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 
+@pytest.mark.parametrize(("every", "marked"), [(5, 200), (4, 0)])
+def test_plot_marks_changes_of_regime_unless_the_lines_would_fill_it(every, marked, tmp_path):
+    redraw = {"redraw": {"low": 5.0, "high": 15.0, "every": every}}
+    write_run(tmp_path / "run", [1.0] * 10, env={"changes": {"gravity": redraw}})
+    (returns, _) = learning_curve(find_groups([str(tmp_path)])).axes
+    assert len(returns.lines) - 1 == marked
+
+
 def test_plot_of_independent_clocks_uses_their_own_steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn = []

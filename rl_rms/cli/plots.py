@@ -187,12 +187,27 @@ def _title(groups: Sequence[Group], first_line: str | None) -> str:
     what = f"{runs[0].config.agent.algorithm.upper()} on {runs[0].config.env.id}" if runs else "returns"
     if len({run.config.agent.algorithm for run in runs}) > 1 or len(runs) < sum(len(g.logs) for g in groups):
         what = f"returns on {runs[0].config.env.id}" if runs else what
-    what = what if first_line is None else first_line
+    what = what if first_line is None else _drawable(first_line)
     return what if seeds == 1 else f"{what}\ninterquartile mean over seeds, 95 % interval"
 
 
 def _label(group: Group) -> str:
-    return group.name if len(group.logs) == 1 else f"{group.name} ({len(group.logs)} seeds)"
+    name = _drawable(group.name)
+    name = (
+        f" {name}" if name.startswith("_") else name
+    )  # matplotlib leaves labels that begin with _ out of legends
+    return name if len(group.logs) == 1 else f"{name} ({len(group.logs)} seeds)"
+
+
+def _drawable(text: str) -> str:
+    """Escape the dollar signs of a text whose parts between dollar signs are not valid math."""
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return text.replace("$", r"\$")
+    return text
 
 
 def _look(index: int) -> tuple[str, str]:

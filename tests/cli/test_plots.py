@@ -142,6 +142,14 @@ def test_plot_shows_the_current_and_the_estimated_half_life(tag, label, tmp_path
     assert list(lines[label]) == [10.0, 20.0, 30.0]
 
 
+def test_plot_names_with_dollar_signs_or_a_first_underscore_are_in_the_legend(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path / name, [1.0])
+    figure = learning_curve(find_groups([f"_old={tmp_path}/one", f"a$b_$c={tmp_path}/two"]))
+    figure.draw_without_rendering()
+    assert [text.strip() for text in labels(figure)] == ["_old", r"a\$b_\$c"]
+
+
 @pytest.mark.parametrize(("every", "marked"), [(5, 200), (4, 0)])
 def test_plot_marks_changes_of_regime_unless_the_lines_would_fill_it(every, marked, tmp_path):
     redraw = {"redraw": {"low": 5.0, "high": 15.0, "every": every}}

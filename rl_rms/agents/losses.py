@@ -5,6 +5,8 @@ A is the advantage, H the entropy of the action distribution, R the critic's tar
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -282,14 +284,15 @@ def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tupl
     """The inputs of actor and critic in rows: for observations with an action, and for observations without.
 
     The observations after the last step and those in ``final_observations`` have no action. These observations
-    only give bootstrap values, so their inputs have no autograd graph.
+    only give bootstrap values, so their inputs have no autograd graph. Batch normalization uses its running
+    statistics for them, because these few observations, often only one, have no useful statistics.
     """
     num = batch.loss_mask.size
     features = encode(policy, tree_map(lambda leaf: leaf[:num], inputs.observations))
     without_action = tree_map(lambda leaf: leaf[num:], inputs.observations)
     if inputs.final_observations is not None:
         without_action = tree_map(_joined, without_action, inputs.final_observations)
-    with torch.no_grad():
+    with torch.no_grad(), _evaluating(policy):
         after = encode(policy, without_action)
     if batch.state is None or inputs.starts is None:
         return features, after
@@ -300,6 +303,19 @@ def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tupl
         continuing = inputs.starts.new_zeros(len(final_index))
         after, _ = policy.remember(after, remembered, torch.cat((inputs.starts[-1], continuing)))  # type: ignore[operator]
     return features, after
+
+
+@contextmanager
+def _evaluating(policy: nn.Module) -> Iterator[None]:
+    """Set the policy's evaluation mode in the block, and the earlier mode after it."""
+    mode = policy.training
+    if mode:
+        policy.eval()
+    try:
+        yield
+    finally:
+        if mode:
+            policy.train()
 
 
 def _joined(first: Tensor, second: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from rl_rms.agents import A2C, ActorCriticPolicy
+from rl_rms.agents import A2C, ActorCriticPolicy, PolicyConfig
 from rl_rms.agents.losses import Batch, LossCoefficients, actor_critic_loss, targets
 
 
@@ -114,6 +114,19 @@ def test_loss_metrics_of_a_gaussian_policy_have_the_standard_deviation(target, r
     policy = ActorCriticPolicy(target(1).single_observation_space, target(1).single_action_space)
     _, metrics = actor_critic_loss(policy, batch_of(rollout))
     assert metrics["train/std"] == pytest.approx(1.0)
+
+
+def test_batch_norm_of_a_shared_trunk_has_the_mean_of_the_observations_with_an_action(counting, rollout_of):
+    # The observations are 0 1 2. No action follows the last observation.
+    env = counting([(9, True)])
+    rollout = rollout_of(env, 2, action=1)
+    config = PolicyConfig(hidden_sizes=(1,), shared_trunk=True, norm="batch")
+    policy = ActorCriticPolicy(env.single_observation_space, env.single_action_space, config).train()
+    linear, norm, _ = policy.trunk
+    torch.nn.init.ones_(linear.weight)
+    actor_critic_loss(policy, batch_of(rollout))
+    assert norm.running_mean.item() == pytest.approx(norm.momentum * 0.5)
+    assert policy.training
 
 
 class Tally(torch.nn.Module):

@@ -83,9 +83,11 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
                 f"{name}={value!r}; derive a class from {optimizer_path(chosen)} that sets {name} in its "
                 "constructor, and give this class as optimizer"
             )
+    groups = _groups(policy, config)
     if issubclass(chosen, RMSprop):
         guard = {"max_grad_norm": config.max_grad_norm, "on_nonfinite": config.on_nonfinite}
-        kwargs = {"eps": DEFAULT_EPS, "bias_correction": True, **guard, **kwargs}
+        # Some presets of RMSprop have no default learning rate, although each group has one here.
+        kwargs = {"lr": groups[0]["lr"], "eps": DEFAULT_EPS, "bias_correction": True, **guard, **kwargs}
         if config.half_life is not None:
             kwargs["half_life"] = config.half_life
         elif not _HALF_LIFE_NAMES & kwargs.keys():
@@ -96,7 +98,7 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
             f"{optimizer_path(chosen)}; leave half_life out, or use the optimizer rl_rms.RMSprop"
         )
     try:
-        return chosen(_groups(policy, config), **kwargs)
+        return chosen(groups, **kwargs)
     except TypeError as error:
         raise ValueError(f"optimizer_kwargs of {optimizer_path(chosen)}: {error}") from error
 

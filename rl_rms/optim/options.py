@@ -56,7 +56,7 @@ def check_options(group: Mapping[str, Any]) -> None:
     if group["bias_correction"] and group["initial_second_moment"] != 0:
         raise ValueError(
             "bias_correction needs a second moment that starts at 0, got bias_correction=True with "
-            f"initial_second_moment={group['initial_second_moment']!r}; leave one of them out"
+            f"initial_second_moment={group['initial_second_moment']!r}; give bias_correction=False"
         )
     for name in ("nesterov", "cautious"):
         if group[name] and not is_used(group["momentum"]):

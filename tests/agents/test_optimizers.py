@@ -31,6 +31,15 @@ def test_make_optimizer_half_life_or_rho_sets_the_half_life():
         make_optimizer(module(), A2CConfig(half_life=69, optimizer_kwargs={"rho": 0.5}))
 
 
+@pytest.mark.parametrize("like", ["tf1", "optax"])
+def test_optimizer_of_a_preset_without_learning_rate_has_the_configured_learning_rate(like):
+    kwargs = {"like": like, "bias_correction": False}
+    config = A2CConfig(learning_rate=0.25, critic_learning_rate=0.5, optimizer_kwargs=kwargs)
+    optimizer = make_optimizer(module(), config)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.5]
+    assert optimizer.param_groups[0]["lr_in_momentum"] is True
+
+
 def test_optimizer_by_path_or_class_is_used():
     config = A2CConfig(optimizer="torch.optim.Adam", optimizer_kwargs={"betas": (0.5, 0.9)})
     assert make_optimizer(module(), config).param_groups[0]["betas"] == (0.5, 0.9)

@@ -119,10 +119,9 @@ class Network:
                 derive(before, slopes)
 
     def clear(self) -> None:
-        """Set all gradients to 0."""
-        for weight, bias in self._places:
-            self._shared.grads[weight][...] = 0.0
-            self._shared.grads[bias][...] = 0.0
+        """Remove all gradients, as autograd does, so that the optimizer skips the parameters."""
+        for layer in self._linears:
+            layer.weight.grad = layer.bias.grad = None
 
 
 @functools.lru_cache(maxsize=16)

@@ -106,6 +106,21 @@ def test_fused_gradients_of_reinforce_equal_autograd(options, counting):
     check(Reinforce(env, seed=0, episodes_per_env=2, ent_coef=0.1, **options))
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_reinforce_without_baseline_leaves_the_critic_unchanged_with_weight_decay(fused, counting):
+    options = {"baseline": False, "optimizer_kwargs": {"weight_decay": 0.1}, "fused": fused}
+    agent = Reinforce(counting([(3, False)]), seed=0, **options)
+    before = [param.detach().clone() for param in agent.policy.parameters()]
+    agent.learn(10)
+    assert agent.num_updates > 1
+    changed = {
+        name.split("_")[0]
+        for (name, param), old in zip(agent.policy.named_parameters(), before, strict=True)
+        if not torch.equal(param, old)
+    }
+    assert changed == {"actor"}
+
+
 @pytest.mark.parametrize(
     "space",
     [

@@ -1,5 +1,6 @@
 """The half-life of an optimizer: fixed, matched to a timescale, or estimated from the gradients."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -156,12 +157,10 @@ class HalfLifeController:
         If no group uses "match", the value is the initial half-life of "match", or None if the timescale in
         updates is unknown.
         """
-        if "match" in self._estimators:
-            return self._estimators["match"].half_life
-        if not self.is_known({"half_life": "match"}):
+        estimator = self._estimators.get("match", self._initial_match)
+        if not self._give_timescale(estimator) and estimator is self._initial_match:
             return None
-        self._initial_match.timescale = self._known_timescale().in_updates(self.steps_per_update)
-        return self._initial_match.half_life
+        return estimator.half_life
 
     @property
     def estimates(self) -> bool:
@@ -181,7 +180,24 @@ class HalfLifeController:
                     probes.load_state_dict(self._loaded_probes.pop(kind))
             block = self._probes[kind].record()
             if block is not None:
+                if kind == "match":
+                    # While the half-life is shortened after a change, no group reads the half-life of "match".
+                    self._give_timescale(estimator)
                 estimator.observe(block)
+
+    def copied(self) -> "HalfLifeController":
+        """A copy whose half-lives can be read without an effect on later updates."""
+        copied = copy.copy(self)
+        # Reading a half-life may fit an estimator to the current timescale.
+        copied._estimators = {kind: copy.copy(estimator) for kind, estimator in self._estimators.items()}
+        return copied
+
+    def _give_timescale(self, estimator: HalfLifeEstimator) -> bool:
+        """Set the timescale of the estimator of "match", and return whether the timescale in updates is known."""
+        if not self.is_known({"half_life": "match"}):
+            return False
+        estimator.timescale = self._known_timescale().in_updates(self.steps_per_update)
+        return True
 
     def _known_timescale(self) -> Timescale:
         if self.timescale is None:

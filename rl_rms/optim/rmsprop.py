@@ -246,7 +246,7 @@ class RMSprop(Optimizer):
             ValueError: If ``steps_per_update`` or ``timescale`` is needed but not set, and no update has used
                 this half-life yet.
         """
-        return self.controller.latest_half_life(self.param_groups[0])
+        return self.controller.copied().latest_half_life(self.param_groups[0])
 
     @half_life.setter
     def half_life(self, half_life: float | str | HalfLife) -> None:
@@ -259,7 +259,7 @@ class RMSprop(Optimizer):
         Raises:
             ValueError: Under the same conditions as for `half_life`.
         """
-        return self.controller.latest_decay(self.param_groups[0])
+        return self.controller.copied().latest_decay(self.param_groups[0])
 
     @rho.setter
     def rho(self, rho: float) -> None:
@@ -376,7 +376,7 @@ class RMSprop(Optimizer):
 
     def diagnostics(self) -> dict[str, float]:
         """Diagnostics of the optimizer; see `rl_rms.optim.diagnostics.diagnostics`."""
-        return diagnostics(self, self.controller, self.guard)
+        return diagnostics(self, self.controller.copied(), self.guard)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with their own options.

@@ -198,6 +198,40 @@ def test_timescale_in_steps_is_converted_with_steps_per_update():
     assert optimizer.diagnostics()["half_life_steps"] == pytest.approx(80 * optimizer.half_life)
 
 
+def tracking(optimizer):
+    return optimizer.state_dict()["param_groups"][0]["tracking"]["controller"]["match"]
+
+
+def test_reading_the_half_life_between_updates_does_not_change_later_updates():
+    read, other = (RMSprop(parameters(), half_life="match", timescale="8_000 steps") for _ in range(2))
+    for update in range(40):
+        for optimizer in (read, other):
+            optimizer.steps_per_update = 80
+            step(optimizer, update)
+        read.steps_per_update = 160
+        # The timescale is 50 updates.
+        assert read.half_life == read.diagnostics()["half_life_updates"]
+        assert read.diagnostics()["match_timescale"] == 50.0
+        assert tracking(read)["fitted_timescale"] == tracking(other)["fitted_timescale"] == 100.0
+
+
+def test_load_while_no_group_uses_match_continues_its_estimation_exactly():
+    first, second = (RMSprop(parameters(), half_life="match", timescale="8_000 steps") for _ in range(2))
+    first.steps_per_update = 80
+    for update in range(20):
+        step(first, update)
+    # The agents shorten the half-life after a change of regime in this way.
+    first.param_groups[0].update(half_life=None, alpha=0.9)
+    second.load_state_dict(first.state_dict())
+    second.steps_per_update = 80
+    assert second.diagnostics()["half_life_matched"] == first.diagnostics()["half_life_matched"]
+    for update in range(20, 60):
+        for optimizer in (first, second):
+            step(optimizer, update)
+    for name in ("sums", "fitted_timescale", "signal", "found"):
+        torch.testing.assert_close(tracking(second)[name], tracking(first)[name], rtol=0, atol=0)
+
+
 @FUSED
 def test_load_state_dict_of_auto_continues_exactly(fused):
     def build():

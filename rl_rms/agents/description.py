@@ -68,7 +68,8 @@ def _describe_optimizer(optimizer: Optimizer, steps_per_update: float | None) ->
     stated = optimizer.param_groups[0]["half_life"]
     if stated in get_args(EstimatedHalfLife):
         return _describe_estimate(optimizer, stated)
-    half_life = HalfLife(optimizer.half_life) if stated is None else HalfLife.parse(stated)
+    # With rho = 0 the half-life is 0, which `HalfLife` does not allow.
+    half_life = Duration(optimizer.half_life) if stated is None else HalfLife.parse(stated)
     if steps_per_update is None:
         return (
             f"{_in_both_units(half_life, None)} (an update has whole episodes, so its number of env steps varies)"

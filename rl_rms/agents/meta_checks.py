@@ -16,8 +16,8 @@ def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) 
     """Raise an error for optimizers and policies whose updates cannot be repeated differentiably.
 
     Raises:
-        ValueError: If the optimizer clips in other ways than by norm, if the half-life to adapt is not fixed, or
-            if the policy has batch normalization.
+        ValueError: If the optimizer clips in other ways than by norm, if the half-life to adapt is not fixed, if
+            rho is 0, or if the policy has batch normalization.
     """
     others = [name for name in optimizer.guard.in_use() if name not in ("max_grad_norm", "on_nonfinite")]
     if others:
@@ -31,6 +31,8 @@ def check_unrollable(policy: nn.Module, optimizer: RMSprop, config: MetaConfig) 
             f"meta needs a fixed half-life to adapt, got half_life={estimated[0]!r}; set a number, or leave "
             "half_life out of meta.adapt"
         )
+    if any(group["alpha"] == 0 for group in optimizer.param_groups):
+        raise ValueError("meta needs an optimizer with rho above 0, got rho=0; give half_life instead")
     if any(isinstance(module, _BATCH_NORMS) for module in policy.modules()):
         raise ValueError(
             'meta cannot unroll norm="batch", whose running statistics change with every loss; set norm="layer"'

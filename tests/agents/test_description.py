@@ -22,6 +22,11 @@ def test_describe_half_lives_has_updates_and_env_steps():
     assert "half-life 20000 steps" in describe_half_lives(*by_steps, None)
 
 
+def test_describe_half_lives_of_an_optimizer_without_memory_is_zero():
+    described = describe_half_lives(*parts(optimizer_kwargs={"rho": 0}), 80)
+    assert described.startswith("half-life 0.0 updates = 0 env steps")
+
+
 def test_describe_half_lives_estimated_has_its_bounds():
     assert "between 32 and 10,000 updates" in describe_half_lives(*parts(half_life="auto"), 80)
     config, optimizer = parts(half_life="match", optimizer_kwargs={"half_life_bounds": (8, 99)})

@@ -16,6 +16,7 @@ UPDATE = {"groups": [OPTIONS], "state": None, "coefficients": {"gamma": 0.9}}
         ({"half_life": "auto"}, ["meta", "half_life='auto'"]),
         ({"on_change": "forget"}, ['on_change="forget"', "meta.adapt=", "half-life"]),
         ({"policy": PolicyConfig(norm="batch")}, ["meta", 'norm="batch"']),
+        ({"optimizer_kwargs": {"rho": 0}}, ["meta", "rho=0", "half_life"]),
         ({"optimizer_kwargs": {"max_grad_value": 1.0}}, ["max_grad_value", "optimizer_kwargs"]),
     ],
 )

@@ -56,7 +56,7 @@ def test_check_options_non_boolean_flag_names_option_value_and_choices(name):
         ({"alpha": None}, ("alpha", "None", "half_life")),
         (
             {"bias_correction": True, "initial_second_moment": 1.0},
-            ("bias_correction", "initial_second_moment", "1.0", "leave"),
+            ("bias_correction", "initial_second_moment", "1.0", "bias_correction=False"),
         ),
         ({"nesterov": True}, ("nesterov=True", "momentum=0", "set momentum")),
         ({"cautious": True}, ("cautious=True", "momentum=0", "set momentum")),

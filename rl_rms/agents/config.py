@@ -16,6 +16,7 @@ from rl_rms.agents.config_parts import (
     normalizer_config,
     reward_half_life,
 )
+from rl_rms.envs.adversary import depends_on_returns
 from rl_rms.envs.checks import check_int, check_keys, check_number, check_one_of
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.schedules import Constant, Schedule
@@ -244,6 +245,11 @@ class AgentConfig:
             raise ValueError(f"{name}: {error}") from error
         if schedule.random:
             raise ValueError(f"{name} must be a schedule that is not random, got {schedule!r}")
+        if depends_on_returns(schedule):
+            raise ValueError(
+                f"{name} must be a schedule that does not depend on returns, got {schedule!r}; replay() turns its "
+                "past bursts into such a schedule"
+            )
         if not schedule.bounds[0] >= 0:
             raise ValueError(f"{name} must be >= 0 always, but {schedule!r} goes down to {schedule.bounds[0]:g}")
         object.__setattr__(self, name, schedule.to_config())

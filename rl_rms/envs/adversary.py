@@ -80,6 +80,11 @@ class Adversary:
         self._burst_returns = {bound: (total, count) for bound, total, count in state["hurt"]}
 
 
+def depends_on_returns(schedule: Schedule) -> bool:
+    """Whether a schedule is an AdversarialBurst or contains one."""
+    return AdversarialBurst.__name__ in repr(schedule)
+
+
 def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     """Make an adversary for each target whose schedule is an AdversarialBurst.
 
@@ -90,7 +95,7 @@ def find_adversaries(changes: Mapping[str, Schedule]) -> dict[str, Adversary]:
     for target, schedule in changes.items():
         if isinstance(schedule, AdversarialBurst):
             adversaries[target] = Adversary(schedule)
-        elif AdversarialBurst.__name__ in repr(schedule):
+        elif depends_on_returns(schedule):
             raise ValueError(
                 f"{target!r}: an adversarial_burst must be the whole schedule of its target, got {schedule!r}; "
                 "replay() turns its past bursts into a schedule that can be combined"

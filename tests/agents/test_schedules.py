@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_rms.agents import A2C, Reinforce
 from rl_rms.agents.config import A2CConfig
-from rl_rms.envs.schedules import Constant, Exponential, Linear, Redraw
+from rl_rms.envs.schedules import AdversarialBurst, Constant, Exponential, Linear, Redraw
 from tests.naming import naming
 
 
@@ -103,6 +103,7 @@ def test_agent_config_stores_schedules_in_their_yaml_form():
         ),
         ({"learning_rate": Linear(start=1.0, end=-1.0, over=5)}, ["learning_rate", "0"]),
         ({"learning_rate": Redraw(low=0.1, high=0.2, every=5)}, ["learning_rate", "Redraw"]),
+        ({"ent_coef": AdversarialBurst(0.1, 0.0, 0.2, threshold=9.0, duration=5)}, ["ent_coef", "returns"]),
         ({"ent_coef": {"linaer": {}}}, ["ent_coef", "schedule"]),
         ({"critic_learning_rate": -1.0}, ["critic_learning_rate", "0"]),
     ],

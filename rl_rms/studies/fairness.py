@@ -16,8 +16,8 @@ from torch import Tensor
 from rl_rms.envs.lending import Applicants, Lending, true_positive_rates
 from rl_rms.optim.groups import GroupRMSprop, Label
 from rl_rms.studies.drawing import COLORS
-from rl_rms.studies.frame import Cell, Floats, Results, Study, Table, Verdict, grid
-from rl_rms.studies.intervals import Estimate, interquartile_mean, short
+from rl_rms.studies.frame import Cell, Results, Study, Table, Verdict, grid
+from rl_rms.studies.intervals import Estimate, interquartile_mean, short, trimmed_mean
 from rl_rms.studies.optimizers import Ladder, half_decades
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def tables(results: Results) -> Sequence[Table]:
     rows = []
     for cell in results.cells:
         of = {key: cell[key] for key in ("setting", "weights")}
-        middles = {name: _middle(results.values(name, **cell)) for name in ("early", "late", *_SCORED)}
+        middles = {name: trimmed_mean(results.values(name, **cell)) for name in ("early", "late", *_SCORED)}
         gains = [
             "" if cell["by"] == "RMSprop" else _signed(narrowed(results, when, cell["by"], **of))
             for when in ("early", "late")
@@ -205,7 +205,7 @@ def verdict(results: Results) -> Verdict:
         "weights. Equal weights for the groups significantly narrow RMSprop's early gap in "
         f"{among(wins('early', 'reweighted'))} combinations, and its late gap in "
         f"{among(wins('late', 'reweighted'))} combinations. In the {of['setting']} setting with shared weights, "
-        f"equal weights lower the late {SCORES[of['setting']]} by {_middle(scores[0] - scores[1]):.3f}."
+        f"equal weights lower the late {SCORES[of['setting']]} by {trimmed_mean(scores[0] - scores[1]):.3f}."
     )
     if late > pairs / 2:
         return Verdict("holds", sentence)
@@ -222,7 +222,7 @@ def draw(results: Results, figure: "Figure") -> None:
     for row, setting in zip(panels, names, strict=True):
         for axis, weights in zip(row, kinds, strict=True):
             for color, by in zip(COLORS, results.levels("by"), strict=False):
-                curve = _middle(results.values("gap", setting=setting, weights=weights, by=by))
+                curve = trimmed_mean(results.values("gap", setting=setting, weights=weights, by=by))
                 style = "--" if EQUAL_WEIGHTS[by] else "-"
                 axis.plot(CHECKPOINTS[: len(curve)], curve, style, color=color, label=by, linewidth=1.4)
             axis.axhline(gap, color="grey", linewidth=0.8, linestyle=":", label="best possible rule")
@@ -235,14 +235,6 @@ def draw(results: Results, figure: "Figure") -> None:
 
 def _signed(gain: Estimate) -> str:
     return f"{gain.middle:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-
-
-def _middle(values: Floats) -> Floats:
-    """Interquartile mean over seeds, of numbers or curves."""
-    from scipy.stats import trim_mean
-
-    middle: Floats = trim_mean(values, 0.25, axis=0)
-    return middle
 
 
 STUDY = Study(

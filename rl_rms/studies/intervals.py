@@ -27,11 +27,20 @@ class Estimate(NamedTuple):
         return f"{short(self.middle)} ({short(self.low)} to {short(self.high)})"
 
 
+def trimmed_mean(values: Floats) -> Floats:
+    """Mean over the first axis of the middle half of the values; nan if a value is nan.
+
+    A bootstrap calls this function thousands of times, and ``scipy.stats.trim_mean`` takes ten times as long.
+    """
+    cut = len(values) // 4
+    last = len(values) - cut - 1
+    middle: Floats = np.partition(values, (cut, last), axis=0)[cut : last + 1].mean(axis=0)
+    return np.where(np.isnan(values).any(axis=0), np.nan, middle)
+
+
 def interquartile(values: Floats) -> float:
     """Compute the interquartile mean without an interval; nan counts as infinity."""
-    from scipy.stats import trim_mean
-
-    return float(trim_mean(np.nan_to_num(values, nan=np.inf), 0.25))
+    return float(trimmed_mean(np.nan_to_num(values, nan=np.inf)))
 
 
 def interquartile_mean(scores: ArrayLike) -> Estimate:
@@ -46,9 +55,7 @@ def interquartile_mean(scores: ArrayLike) -> Estimate:
 # Tables, verdict and figure need the same estimates, and a bootstrap is slow.
 @functools.lru_cache(maxsize=4_096)
 def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
-    from rliable import metrics
-
-    return estimate(np.array(of_seeds)[:, None], metrics.aggregate_iqm)
+    return estimate(np.array(of_seeds)[:, None], lambda drawn: float(trimmed_mean(drawn[:, 0])))
 
 
 def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
@@ -74,13 +81,13 @@ def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estim
         scores: One score per seed, shape ``(seeds,)``.
         reference: Scores to compare with, shape ``(other seeds,)``.
     """
-    from rliable import metrics
-
     columns = [np.asarray(one, dtype=np.float64)[:, None] for one in (scores, reference)]
-    middle, low, high = _intervals(
-        columns, lambda *drawn: np.array([float(metrics.probability_of_improvement(*drawn))])
-    )
+    middle, low, high = _intervals(columns, lambda *drawn: np.array([_improvement(*drawn)]))
     return Estimate(float(middle[0]), float(low[0]), float(high[0]))
+
+
+def _improvement(scores: Floats, reference: Floats) -> float:
+    return float(np.mean((scores > reference.T) + 0.5 * (scores == reference.T)))
 
 
 def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
@@ -97,10 +104,7 @@ def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
 
 @functools.lru_cache(maxsize=64)
 def _curve(of_seeds: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats, Floats]:
-    from scipy.stats import trim_mean
-
-    scores = np.array(of_seeds)
-    return _bootstrap(scores, lambda drawn: np.asarray(trim_mean(drawn, 0.25, axis=0), dtype=np.float64))
+    return _bootstrap(np.array(of_seeds), trimmed_mean)
 
 
 def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[Floats, Floats, Floats]:

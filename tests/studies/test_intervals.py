@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from rl_rms.studies.intervals import interquartile_curve, interquartile_mean, probability_of_improvement
+from rl_rms.studies.intervals import (
+    interquartile_curve,
+    interquartile_mean,
+    probability_of_improvement,
+    trimmed_mean,
+)
 
 pytest.importorskip("rliable")
 SCORES = np.array([3.0, -1.0, 4.0, 1.5, 9.0, -2.6, 5.3, 5.8, 9.7, 9.3])
@@ -24,6 +29,15 @@ def test_interquartile_mean_is_the_mean_of_the_middle_half():
     assert estimate.low < estimate.middle < estimate.high
 
 
+@pytest.mark.parametrize("seeds", range(1, 10))
+def test_trimmed_mean_equals_scipy(seeds):
+    from scipy.stats import trim_mean
+
+    scores = np.random.default_rng(seeds).normal(size=(seeds, 6)).round(1)
+    scores[-1, 1], scores[0, 2] = np.nan, np.inf
+    assert np.array_equal(trimmed_mean(scores), trim_mean(scores, 0.25, axis=0), equal_nan=True)
+
+
 def test_interquartile_mean_of_one_seed_has_no_interval():
     text = str(interquartile_mean([12.5]))
     assert "12.5" in text
@@ -44,6 +58,16 @@ def test_probability_of_improvement_counts_pairs_and_half_of_ties():
     assert middle == pytest.approx(2.5 / 6)
     assert low == 0.0
     assert middle < high <= 1.0
+
+
+@pytest.mark.parametrize(("seeds", "others"), [(1, 1), (2, 5), (7, 4)])
+def test_probability_of_improvement_equals_rliable(seeds, others):
+    from rliable import metrics
+
+    random = np.random.default_rng(seeds)
+    scores, reference = random.integers(0, 4, (seeds, 1)) / 3, random.integers(0, 4, (others, 1)) / 3
+    expected = metrics.probability_of_improvement(scores, reference)
+    assert probability_of_improvement(scores[:, 0], reference[:, 0]).middle == expected
 
 
 def test_probability_of_improvement_is_reproducible():

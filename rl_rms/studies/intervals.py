@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+_DRAWS = 2_000
 
 
 class Estimate(NamedTuple):
@@ -27,15 +28,16 @@ class Estimate(NamedTuple):
         return f"{short(self.middle)} ({short(self.low)} to {short(self.high)})"
 
 
-def trimmed_mean(values: Floats) -> Floats:
-    """Mean over the first axis of the middle half of the values; nan if a value is nan.
+def trimmed_mean(values: Floats, axis: int = 0) -> Floats:
+    """Mean over an axis of the middle half of the values; nan if a value is nan.
 
-    A bootstrap calls this function thousands of times, and ``scipy.stats.trim_mean`` takes ten times as long.
+    A bootstrap needs thousands of these means, and ``scipy.stats.trim_mean`` takes ten times as long.
     """
-    cut = len(values) // 4
-    last = len(values) - cut - 1
-    middle: Floats = np.partition(values, (cut, last), axis=0)[cut : last + 1].mean(axis=0)
-    return np.where(np.isnan(values).any(axis=0), np.nan, middle)
+    number = values.shape[axis]
+    cut = number // 4
+    parts = np.partition(values, (cut, number - cut - 1), axis)
+    middle: Floats = parts.take(range(cut, number - cut), axis).mean(axis)
+    return np.where(np.isnan(values).any(axis), np.nan, middle)
 
 
 def interquartile(values: Floats) -> float:
@@ -55,7 +57,11 @@ def interquartile_mean(scores: ArrayLike) -> Estimate:
 # Tables, verdict and figure need the same estimates, and a bootstrap is slow.
 @functools.lru_cache(maxsize=4_096)
 def _estimate(of_seeds: tuple[float, ...]) -> Estimate:
-    return estimate(np.array(of_seeds)[:, None], lambda drawn: float(trimmed_mean(drawn[:, 0])))
+    scores = np.array(of_seeds)
+    if len(scores) == 1:
+        return Estimate(float(scores[0]), np.nan, np.nan)
+    (rows,) = _draws(len(scores))
+    return Estimate(float(trimmed_mean(scores)), *_interval(trimmed_mean(scores[rows], axis=1)))
 
 
 def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
@@ -68,8 +74,8 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
     """
     if len(scores) == 1:
         return Estimate(float(aggregate(scores)), np.nan, np.nan)
-    middle, low, high = _bootstrap(scores, lambda drawn: np.array([aggregate(drawn)]))
-    return Estimate(float(middle[0]), float(low[0]), float(high[0]))
+    (rows,) = _draws(len(scores))
+    return Estimate(float(aggregate(scores)), *_interval(np.array([aggregate(scores[row]) for row in rows])))
 
 
 def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estimate:
@@ -81,13 +87,11 @@ def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estim
         scores: One score per seed, shape ``(seeds,)``.
         reference: Scores to compare with, shape ``(other seeds,)``.
     """
-    columns = [np.asarray(one, dtype=np.float64)[:, None] for one in (scores, reference)]
-    middle, low, high = _intervals(columns, lambda *drawn: np.array([_improvement(*drawn)]))
-    return Estimate(float(middle[0]), float(low[0]), float(high[0]))
-
-
-def _improvement(scores: Floats, reference: Floats) -> float:
-    return float(np.mean((scores > reference.T) + 0.5 * (scores == reference.T)))
+    ours, others = (np.asarray(one, dtype=np.float64) for one in (scores, reference))
+    pairs = np.greater.outer(ours, others) + 0.5 * np.equal.outer(ours, others)
+    rows, columns = _draws(len(ours), len(others))
+    drawn = pairs[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
+    return Estimate(float(pairs.mean()), *_interval(drawn))
 
 
 def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
@@ -104,25 +108,43 @@ def interquartile_curve(scores: Floats) -> tuple[Floats, Floats, Floats]:
 
 @functools.lru_cache(maxsize=64)
 def _curve(of_seeds: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats, Floats]:
-    return _bootstrap(np.array(of_seeds), trimmed_mean)
+    scores = np.array(of_seeds)
+    (rows,) = _draws(len(scores))
+    low, high = _interval(np.array([trimmed_mean(scores[row]) for row in rows]))
+    return trimmed_mean(scores), low, high
 
 
-def _bootstrap(scores: Floats, aggregate: Callable[[Floats], Floats]) -> tuple[Floats, Floats, Floats]:
-    rows = np.arange(len(scores), dtype=np.float64)[:, None]
-    return _intervals(rows, lambda drawn: aggregate(scores[drawn[:, 0].astype(np.int64)]))
+def _interval(drawn: Floats) -> Any:
+    """Ends of the 95 % interval of the aggregates of all draws."""
+    tail = (1 - 0.95) / 2
+    return np.percentile(drawn, [100 * tail, 100 * (1 - tail)], axis=0)
 
 
-def _intervals(scores: Any, aggregate: Callable[..., Floats]) -> tuple[Floats, Floats, Floats]:
+@functools.lru_cache(maxsize=256)
+def _draws(*numbers: int) -> tuple[NDArray[np.int64], ...]:
+    """For each sample, the rows that rliable's bootstrap draws, shape ``(draws, rows)``.
+
+    Args:
+        *numbers: Number of rows of each sample.
+    """
     from rliable import library
 
+    drawn: list[list[NDArray[np.int64]]] = []
+
+    def record(*samples: NDArray[np.int64]) -> Floats:
+        drawn.append([sample[:, 0] for sample in samples])
+        return np.zeros(1)
+
+    samples = [np.arange(number)[:, None] for number in numbers]
     # rliable accepts a random state, but draws from NumPy's global random generator.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
-        point, interval = library.get_interval_estimates({"": scores}, aggregate, reps=2_000)
+        library.get_interval_estimates({"": samples if len(samples) > 1 else samples[0]}, record, reps=_DRAWS)
     finally:
         np.random.set_state(before)  # noqa: NPY002
-    return point[""], interval[""][0], interval[""][1]
+    # rliable calls the function before the draws with all rows.
+    return tuple(np.array(rows) for rows in zip(*drawn[-_DRAWS:], strict=True))
 
 
 def short(number: float) -> str:

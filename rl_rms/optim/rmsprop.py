@@ -25,6 +25,7 @@ from rl_rms.optim.torch_private import (
     foreach_zero_,
     has_step_observers,
     is_profiler_enabled,
+    optimizer_method,
     set_grad_enabled,
 )
 
@@ -401,7 +402,7 @@ class RMSprop(Optimizer):
             self.controller.entries(**{name: group.pop(name, None) for name in ("half_life", "rho", "alpha")})
         )
         check_options({**self.defaults, **group})
-        super().add_param_group(group)
+        optimizer_method("add_param_group")(self, group)
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and options in torch's form. The first group has the counts of updates and the estimates.
@@ -414,7 +415,8 @@ class RMSprop(Optimizer):
             "controller": self.controller.state_dict(),
         }
         try:
-            return super().state_dict()
+            saved: dict[str, Any] = optimizer_method("state_dict")(self)
+            return saved
         finally:
             del self.param_groups[0][TRACKING]
 
@@ -437,7 +439,7 @@ class RMSprop(Optimizer):
                 "the file first"
             )
         with checked_loading(self, self.controller, self.guard):
-            super().load_state_dict(state_dict)
+            optimizer_method("load_state_dict")(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "guard": self.guard, "controller": self.controller}

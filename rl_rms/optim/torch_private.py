@@ -3,6 +3,8 @@
 torch may rename or remove these names in any release. `tests/optim/test_torch_private.py` then fails.
 """
 
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +41,16 @@ fused_adamw_: Any = getattr(torch, "_fused_adamw_", None)
 set_grad_enabled: Any = torch._C._set_grad_enabled
 
 is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
+
+
+def optimizer_method(name: str) -> Callable[..., Any]:
+    """A method of `torch.optim.Optimizer`, without its decorator if ``torch._dynamo`` is not imported yet.
+
+    The decorator excludes the method from graphs of ``torch.compile``. The first decorated call imports
+    ``torch._dynamo``, which takes as long as the import of torch.
+    """
+    method: Callable[..., Any] = getattr(Optimizer, name)
+    return method if "torch._dynamo" in sys.modules else inspect.unwrap(method)
 
 
 def layout_check(examples: Sequence[Tensor]) -> Callable[..., bool]:

@@ -14,6 +14,7 @@ PATH = Path(__file__).parents[2] / "benchmarks" / "results.py"
 def test_training_is_evaluated_ten_times_and_at_the_end(benchmark, monkeypatch, agent, id):
     monkeypatch.setattr(benchmark, "EPISODES", 2)
     monkeypatch.setattr(benchmark, "LAST_EPISODES", 10)
+    monkeypatch.setattr(benchmark, "EVAL_ENVS", 2)
     algorithm, train = benchmark.AGENTS[agent]
     recipe = benchmark.RECIPES[algorithm][id]
     short = {"n_steps": 256 // recipe.num_envs}
@@ -95,6 +96,7 @@ def test_report_of_small_trainings_has_a_row_of_their_returns(benchmark, tmp_pat
     monkeypatch.setattr(benchmark, "TABLE", tmp_path / "table.md")
     monkeypatch.setattr(benchmark, "EPISODES", 1)
     monkeypatch.setattr(benchmark, "LAST_EPISODES", 2)
+    monkeypatch.setattr(benchmark, "EVAL_ENVS", 2)
     recipe = dataclasses.replace(benchmark.A2C_RECIPES["CartPole-v1"], steps=1_600)
     monkeypatch.setitem(benchmark.RECIPES, "A2C", {"CartPole-v1": recipe})
     monkeypatch.delitem(benchmark.RECIPES, "PPO")

@@ -34,10 +34,11 @@ def test_sweep_workers_draw_different_and_reproducible_points(sweep_file, sample
 
 def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
     search = read_search(sweep_file(SWEEP + "pruner: median"), {"trials": 8})
+    study = study_of(search)
     calls = []
 
     def train(config, metric, report):
-        good = len(study_of(search).get_trials()) <= 6
+        good = len(study.get_trials()) <= 6
         calls.append(good)
         for stretch in range(STRETCHES // 2):
             report(stretch, 100.0 + config.seed if good else 1.0)
@@ -45,6 +46,6 @@ def test_median_pruner_ends_bad_trials_early(sweep_file, monkeypatch):
 
     monkeypatch.setattr(trials, "train", train)
     trials.work(search, str(Path("study.db").absolute()))
-    states = [trial.state for trial in trials.counted(study_of(search).get_trials())]
+    states = [trial.state for trial in trials.counted(study.get_trials())]
     assert states == [TrialState.COMPLETE] * 6 + [TrialState.PRUNED] * 2
     assert calls.count(False) == 2  # a pruned trial does not train its second seed

@@ -14,10 +14,16 @@ def tau(one: Floats, other: Floats) -> float:
     Args:
         one: Scores that give the first ranking, shape ``(networks,)``.
         other: Scores that give the second ranking, shape ``(networks,)``.
-    """
-    from scipy.stats import kendalltau
 
-    return float(kendalltau(one, other).statistic)  # pyright: ignore[reportAttributeAccessIssue]
+    Returns:
+        Tau; nan if all scores of a ranking are equal.
+    """
+    first, second = (np.sign(np.subtract.outer(scores, scores)) for scores in (one, other))
+    untied = [np.count_nonzero(signs) / 2 for signs in (first, second)]
+    if 0 in untied:
+        return np.nan
+    agreements = (first * second).sum() / 2
+    return float(np.clip(agreements / np.sqrt(untied[0]) / np.sqrt(untied[1]), -1, 1))
 
 
 def agreement(one: Floats, other: Floats, rng: np.random.Generator) -> tuple[float, float, float]:

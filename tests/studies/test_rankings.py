@@ -18,6 +18,16 @@ def test_tau_equals_hand_computed_values():
     assert tau(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 3.0])) == pytest.approx(4 / 6)
 
 
+@pytest.mark.parametrize("networks", range(2, 12))
+def test_tau_of_scores_with_ties_equals_scipy(networks):
+    from scipy.stats import kendalltau
+
+    random = np.random.default_rng(networks)
+    one, other = random.integers(0, 9, networks) / 3, random.normal(size=networks).round(1)
+    assert tau(one, other) == kendalltau(one, other).statistic
+    assert np.isnan(tau(one, np.zeros(networks)))
+
+
 def scores(means, noise, seeds=8):
     rng = np.random.default_rng(5)
     return np.array(means)[:, None] + noise * rng.normal(size=(len(means), seeds))

@@ -3,13 +3,13 @@ import pytest
 
 from rl_rms.agents import A2C, evaluate
 from rl_rms.envs import make_vec
-from tests.agents.returns import RANDOM_RETURN
+from tests.agents.returns import RANDOM_RETURN, below
 
 
 @pytest.mark.parametrize("vectorization_mode", ["vector_entry_point", "sync"])
 def test_a2c_on_cartpole_reaches_the_return(vectorization_mode):
     env = make_vec("CartPole-v1", num_envs=16, vectorization_mode=vectorization_mode)
-    agent = A2C(env, learning_rate=2e-3, seed=1).learn(60_000)
+    agent = A2C(env, learning_rate=2e-3, seed=1).learn(60_000, below(8 * RANDOM_RETURN))
     assert np.mean([episode.ret for episode in agent.episodes]) > 5 * RANDOM_RETURN
     assert evaluate(agent, "CartPole-v1", 10, seed=5).mean_reward > 8 * RANDOM_RETURN
 

@@ -16,7 +16,7 @@ from rl_rms.agents.collector import Collector
 from rl_rms.envs import make_vec
 from rl_rms.envs.schedules import PoissonJumps
 from rl_rms.laws import matched_half_life
-from tests.agents.returns import RANDOM_RETURN
+from tests.agents.returns import RANDOM_RETURN, below
 from tests.naming import naming
 
 
@@ -33,7 +33,7 @@ def test_random_policy_return_on_cartpole_equals_the_documented_value():
 
 @pytest.mark.parametrize("agent_class", [A2C, Reinforce])
 def test_a2c_with_continuous_actions_reaches_the_return(agent_class, target):
-    agent = agent_class(target(16), learning_rate=3e-3, seed=0).learn(16 * 1500)
+    agent = agent_class(target(16), learning_rate=3e-3, seed=0).learn(16 * 1500, below(-0.3))
     action, _ = agent.predict(np.ones(1, np.float32), deterministic=True)
     assert action == pytest.approx(0.5, abs=0.15)
     assert agent.policy.log_std.item() < -0.3  # the best policy is deterministic

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from rl_rms.cli.callbacks import refuse_callbacks
 from rl_rms.cli.config import RunConfig, check_dotted, parse_config, read_beside, read_file_of
 from rl_rms.cli.errors import UserError, suggestion
-from rl_rms.cli.overrides import with_values
+from rl_rms.cli.overrides import walk, with_values
 
 Metric = Literal["whole_run", "final", "worst_regime"]
 Sampler = Literal["tpe", "random", "grid"]
@@ -222,11 +222,16 @@ class Search:
     def question(self) -> dict[str, Any]:
         """The settings that identify a study, as plain data. Other values of these settings need another study.
 
-        The number of trials, the sampler and the pruner may change later.
+        The number of trials, the sampler and the pruner may change later. ``values`` are the values of the varied
+        configuration by dotted key.
         """
         kept = self.sweep.to_dict()
+        values = {key: value for key, value in walk(self.tree) if key and not isinstance(value, dict)}
         return {
-            key: value for key, value in kept.items() if key not in ("trials", "sampler_seed", "sampler", "pruner")
+            **{
+                key: one for key, one in kept.items() if key not in ("trials", "sampler_seed", "sampler", "pruner")
+            },
+            "values": json.loads(json.dumps(values, default=str)),
         }
 
     def check(self) -> None:

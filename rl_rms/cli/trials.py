@@ -7,7 +7,7 @@ parameters replaces the trial. The new trial keeps the scores of finished seeds,
 import math
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,13 +86,24 @@ def open_study(search: Search, storage: str) -> "optuna.Study":
     then = study.user_attrs.get("sweep")
     if then is None:
         study.set_user_attr("sweep", now)
-    elif then != now:
-        key = next(key for key in now if then.get(key) != now[key])
-        raise UserError(
-            f"{storage} has a sweep {search.name!r} whose {key} is {then.get(key)!r}, not {now[key]!r}; give "
-            "another --storage, or rename the sweep's file"
-        )
+    else:
+        _check_same(storage, search, {**then, **then.get("values", now["values"])}, {**now, **now["values"]})
     return study
+
+
+def _check_same(storage: str, search: Search, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that the sweep in a storage has the settings of a search.
+
+    Raises:
+        UserError: If a setting differs.
+    """
+    for key in {**now, **then}:
+        old, new = (one.get(key, "not set") for one in (then, now))
+        if old != new and key != "values":
+            raise UserError(
+                f"{storage} has a sweep {search.name!r} whose {key} is {old!r}, not {new!r}; give another "
+                "--storage, or rename the sweep's file"
+            )
 
 
 def retry_stale(study: "optuna.Study") -> None:

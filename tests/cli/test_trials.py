@@ -10,7 +10,7 @@ from rl_rms.cli.search import STRETCHES, read_search
 optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
-from tests.cli.sweeps import study_of  # noqa: E402
+from tests.cli.sweeps import SWEEP, study_of  # noqa: E402
 from tests.naming import naming  # noqa: E402
 
 pytestmark = [
@@ -99,6 +99,33 @@ def test_sweep_storage_that_cannot_be_opened_names_it(sweep_file, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=naming("storage", "taken/study.db")):
         study_of(read_search(sweep_file(), {}), tmp_path / "taken" / "study.db")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("seeds: [3, 7]", "seeds: [3]", ["seeds", "[3, 7]"]),
+        ("config: cartpole_a2c", "config: base.yaml", ["config", "'base.yaml'"]),
+        ("n_steps: 8", "n_steps: 4", ["agent.n_steps", "8", "4"]),
+        ("n_steps: 8", "gamma: 0.9", ["agent.gamma", "'not set'", "0.9"]),
+    ],
+)
+def test_open_study_of_another_sweep_names_the_difference(sweep_file, tmp_path, old, new, named):
+    base = "agent: {n_steps: 8}\ntotal_timesteps: 100\n"
+    text = SWEEP if "cartpole" in old else SWEEP.replace("config: cartpole_a2c", "config: base.yaml")
+    (tmp_path / "base.yaml").write_text(base)
+    study_of(read_search(sweep_file(text), {}))
+    study_of(read_search(sweep_file(text), {"trials": 9}))
+    (tmp_path / "base.yaml").write_text(base.replace(old, new))
+    with pytest.raises(UserError, match=naming("mine", *named)):
+        study_of(read_search(sweep_file(text.replace(old, new)), {}))
+
+
+def test_open_study_of_an_earlier_version_continues(sweep_file):
+    search = read_search(sweep_file(), {})
+    study = study_of(search)
+    study.set_user_attr("sweep", {key: one for key, one in search.question().items() if key != "values"})
+    study_of(search)
 
 
 def test_open_study_of_a_damaged_storage_names_it(sweep_file):

@@ -123,17 +123,20 @@ def train(message: Message, context: Context, *, trust: bool) -> Message:
 
 
 def check_files(federation: Federation, mend: str) -> None:
-    """Raise an error for a federation whose schedules read files.
+    """Raise an error for a federation that names files, such as a trace or the model of a MuJoCo environment.
 
     Args:
         federation: The federation.
         mend: How the user can allow the files, as text for the error.
 
     Raises:
-        UserError: If a text in the federation is the path of a file that `rl_rms.envs.schedules.Trace` can read.
+        UserError: If a text in the federation, except for ids of environments, contains a path separator or
+            begins with a tilde, or if the text has a suffix that `rl_rms.envs.schedules.Trace` can read.
     """
     for key, value in walk(dataclasses.asdict(federation)):
-        if isinstance(value, str) and Path(value).suffix in TRACE_SUFFIXES:
+        if not isinstance(value, str) or key.endswith("env.id"):
+            continue
+        if value.startswith("~") or {"/", "\\"} & set(value) or Path(value).suffix in TRACE_SUFFIXES:
             raise UserError(f"the server names a file of this machine: {key} {value!r}; {mend}")
 
 

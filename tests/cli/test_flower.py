@@ -387,11 +387,19 @@ def test_client_without_trust_refuses_code_of_the_server(strangers, rounds, trus
     assert not (strangers / "run" / "clients").exists()
 
 
-def test_client_without_trust_reads_no_file_that_the_server_names(federation_folder, rounds):
-    secret = federation_folder / "secret.csv"
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("secret.csv", lambda path: {"env.changes": {"length": {"sum": [{"trace": {"values": path}}, 0.1]}}}),
+        ("secret.xml", lambda path: {"env.id": "Hopper-v5", "env.kwargs": {"xml_file": path}}),
+    ],
+    ids=["trace", "mujoco"],
+)
+def test_client_without_trust_reads_no_file_that_the_server_names(federation_folder, rounds, name, overrides):
+    secret = federation_folder / name
     secret.write_text("0.5")
-    changes = {"length": {"sum": [{"trace": {"values": str(secret)}}, 0.1]}}
-    (federation_folder / "mine.yaml").write_text(FEDERATION.replace("{length: 0.6}", json.dumps(changes)))
+    client = json.dumps(overrides(str(secret)))
+    (federation_folder / "mine.yaml").write_text(FEDERATION.replace("{env.changes: {length: 0.6}}", client))
     post = Post(3)
     one = rounds(post=post, rounds=1)
     secret.write_text("the password")

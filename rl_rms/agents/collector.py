@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -242,30 +241,28 @@ class Collector:
             raise
         broken = self._faults.broken_in(info, truncated)
         valid = self._all if self.resetting is self._none else ~self.resetting
-        done = terminated | truncated
         if broken is not None:
             valid = valid & ~broken
-        finals: list[tuple[int, Tree]] = []
-        self.starts = self.resetting
+        done = terminated | truncated
         over = np.count_nonzero(done)
+        self.starts, self.resetting = self.resetting, self._none
+        finals: list[tuple[int, Tree]] = []
         beginning: dict[str, Any] = {}
-        if over and self._mode is not AutoresetMode.NEXT_STEP:
-            self.starts, self.resetting = done, self._none
+        if over and self._mode is AutoresetMode.NEXT_STEP:
+            self.resetting = done
+        elif over:
+            self.starts = done
             cut = np.flatnonzero(truncated & ~terminated & valid).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
                 finals = finals_in(info, cut)
-                if finals:
-                    self._overwritten.check(finals, following)
+                self._overwritten.check(finals, following)
             else:
                 # The reset may write into the arrays that the step returned.
                 following, rewards, terminated, truncated, info = copied(
                     (following, rewards, terminated, truncated, info)
                 )
                 finals = [(i, tree_map(lambda leaf, i=i: leaf[i], following)) for i in cut]
-                fresh, beginning = check_reset(self.env.reset(options={"reset_mask": done}))
-                following = tree_map(partial(_replaced, done), following, fresh)
-        else:
-            self.resetting = done if over else self._none
+                following, beginning = self._reset_ended(following, done)
         try:
             rewards, finals, self._observations, masked = self._imputer.check_step(
                 rewards, finals, following, self._observations, valid, self.starts
@@ -287,6 +284,17 @@ class Collector:
             ending = info.get("final_info", info) if self._mode is AutoresetMode.SAME_STEP else info
             episodes += self._tracker.close(done, ending, self.num_timesteps)
         return Step(rewards, terminated, truncated, valid, finals, masked, broken)
+
+    def _reset_ended(self, observations: Tree, done: Bools) -> tuple[Tree, dict[str, Any]]:
+        """Reset the sub-environments whose episodes ended. Return all observations, and the info of the reset."""
+        first, info = check_reset(self.env.reset(options={"reset_mask": done}))
+
+        def replace(leaf: Array, first_leaf: Array) -> Array:
+            leaf = np.array(leaf)
+            leaf[done] = first_leaf[done]
+            return leaf
+
+        return tree_map(replace, observations, first), info
 
     def warn_of_long_episode(self) -> None:
         """Warn once if an episode has not ended after `LONG_EPISODE` env steps."""
@@ -329,9 +337,3 @@ class Collector:
             space=self.env.single_action_space,
             first_index=self.first_index,
         )
-
-
-def _replaced(where: Bools, leaf: Array, fresh: Array) -> Array:
-    leaf = np.array(leaf)
-    leaf[where] = fresh[where]
-    return leaf

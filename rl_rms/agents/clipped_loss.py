@@ -118,9 +118,7 @@ def evaluate(policy: nn.Module, batch: Batch) -> Played:
     features, after = all_features(policy, batch, inputs)
     _, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = plain_targets(batch, values, final_values)
-    distribution = distribution_of(policy, features)
-    if inputs.action_masks is not None:
-        distribution = distribution.masked(inputs.action_masks)
+    distribution = distribution_of(policy, features, inputs.action_masks)
     log_probs = distribution.log_prob(inputs.actions)
     check_rows("the log-probabilities of the actor's distribution", log_probs, num)
     return Played(values[:-1].reshape(-1), log_probs.cpu().numpy(), advantages.reshape(-1), returns.reshape(-1))
@@ -145,9 +143,8 @@ def clipped_loss(policy: nn.Module, minibatch: Minibatch, *, with_metrics: bool 
         np.array((minibatch.values, minibatch.log_probs, minibatch.advantages, minibatch.returns)), device
     )
     features = _features(policy, minibatch, inputs, rows)
-    distribution = distribution_of(policy, features)
-    if inputs.action_masks is not None:
-        distribution = distribution.masked(inputs.action_masks.index_select(0, rows))
+    masks = None if inputs.action_masks is None else inputs.action_masks.index_select(0, rows)
+    distribution = distribution_of(policy, features, masks)
     values: Tensor = policy.critic(features)  # type: ignore[operator]
 
     log_ratio = distribution.log_prob(inputs.actions.index_select(0, rows)) - old_log_probs

@@ -196,9 +196,7 @@ def actor_critic_loss(
         predicted, values, final_values = all_values(policy, batch, features, after)
     advantages, returns = targets(batch, values, final_values, workers)
 
-    distribution = distribution_of(policy, features)
-    if inputs.action_masks is not None:
-        distribution = distribution.masked(inputs.action_masks)
+    distribution = distribution_of(policy, features, inputs.action_masks)
     log_prob = distribution.log_prob(inputs.actions)
     check_rows("the log-probabilities of the actor's distribution", log_prob, batch.loss_mask.size)
     # A boolean mask on a GPU would make the CPU wait for the number of selected rows.
@@ -332,9 +330,10 @@ def encode(policy: nn.Module, observations: Tree) -> Tree:
     return policy.encode(observations) if hasattr(policy, "encode") else observations  # type: ignore[operator]
 
 
-def distribution_of(policy: nn.Module, features: Tree) -> Distribution:
+def distribution_of(policy: nn.Module, features: Tree, action_masks: Tensor | None = None) -> Distribution:
     """The distribution over actions for features; see `rl_rms.agents.distributions.as_distribution`."""
-    return as_distribution(policy.actor(features))  # type: ignore[operator]
+    distribution = as_distribution(policy.actor(features))  # type: ignore[operator]
+    return distribution if action_masks is None else distribution.masked(action_masks)
 
 
 def remember(policy: nn.Module, features: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_rms.agents.clipped_loss import Minibatch, Played, clipped_loss, evaluate
 from rl_rms.agents.distributions import Distribution
-from rl_rms.agents.losses import Batch, actor_critic_loss, distribution_of
+from rl_rms.agents.losses import Batch, actor_critic_loss, distribution_of, encode
 from rl_rms.agents.transfers import Scalars, to_device, to_floats
 from rl_rms.agents.trees import Tree, tree_map
 from rl_rms.agents.workers import ALONE, RandomSource, Workers
@@ -40,15 +40,11 @@ class TorchBackend:
         self, observations: Tree, starts: Bools, action_masks: Bools | None, state: Tensor | None
     ) -> tuple[Distribution, Tensor | None]:
         """Compute the distribution over actions and the next recurrent state. See `Backend.act`."""
-        features = tree_map(lambda leaf: to_device(leaf, self._device), observations)
-        if hasattr(self._policy, "encode"):
-            features = self._policy.encode(features)
+        features = encode(self._policy, tree_map(lambda leaf: to_device(leaf, self._device), observations))
         if state is not None:
             features, state = self._policy.remember(features, state, to_device(starts, self._device))
-        distribution = distribution_of(self._policy, features)
-        if action_masks is not None:
-            distribution = distribution.masked(to_device(action_masks, self._device))
-        return distribution, state
+        masks = None if action_masks is None else to_device(action_masks, self._device)
+        return distribution_of(self._policy, features, masks), state
 
     @torch.no_grad()
     def act(

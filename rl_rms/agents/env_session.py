@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from rl_rms.envs.adversary import find_adversaries
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.faults import EnvError
 from rl_rms.envs.layers import OtherWrappersError, WrapperStates
+
+PartT = TypeVar("PartT")
 
 
 class EnvSession:
@@ -65,11 +67,7 @@ class EnvSession:
         Raises:
             ValueError: If there is no environment.
         """
-        if self._collector is None:
-            raise ValueError(
-                "this agent has no environment to learn in; give env=... when you make or load the agent"
-            )
-        return self._collector
+        return _known(self._collector)
 
     @property
     def env_state(self) -> EnvState:
@@ -78,11 +76,7 @@ class EnvSession:
         Raises:
             ValueError: If there is no environment.
         """
-        if self._env_state is None:
-            raise ValueError(
-                "this agent has no environment to learn in; give env=... when you make or load the agent"
-            )
-        return self._env_state
+        return _known(self._env_state)
 
     @property
     def changing(self) -> ChangingEnv | None:
@@ -356,6 +350,12 @@ class EnvSession:
             "env_state": self.env_state.state_dict(observations, within_episodes=within_episodes),
             "episodes": encode(self.collector.state_dict()),
         }
+
+
+def _known(part: PartT | None) -> PartT:
+    if part is None:
+        raise ValueError("this agent has no environment to learn in; give env=... when you make or load the agent")
+    return part
 
 
 def _to_tensor(text: str) -> Tensor:

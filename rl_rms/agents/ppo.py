@@ -91,7 +91,10 @@ class PPOLearner(A2CLearner):
             num_nonfinite += self._step(batch, env_steps * part.fraction, part.share, num_timesteps, metrics)
         # The last minibatch may be smaller, but the half-life is logged for minibatches of full size.
         self._set_span(self.env_steps_per_update(totals))
-        return Update(self._means(log, batch, played, totals.share) if with_metrics else {}, num_nonfinite)
+        if not with_metrics:
+            return Update({}, num_nonfinite)
+        variance = self._explained_variance(batch, played)
+        return Update({"train/explained_variance": variance, **_means(log, totals.share)}, num_nonfinite)
 
     def _is_too_far(self, part: Part, metrics: Scalars) -> bool:
         """Whether the minibatch's approximate KL divergence, over all workers, exceeds ``1.5 * target_kl``."""
@@ -115,31 +118,33 @@ class PPOLearner(A2CLearner):
         scalars = {**super().scalars(num_timesteps), "train/clip_range": clip_range}
         return scalars if clip_range_vf is None else {**scalars, "train/clip_range_vf": clip_range_vf}
 
-    def _means(self, log: Log, batch: Batch, played: Played, share: float) -> dict[str, float]:
-        """Compute this worker's metrics of a rollout.
-
-        The mean of these metrics over all workers, weighted by ``share``, covers all transitions.
-
-        Args:
-            log: The minibatches with their metrics.
-            batch: The batch of this worker's rollout.
-            played: Values and targets from the policy that collected the batch.
-            share: This worker's share of the transitions in the loss.
-        """
+    def _explained_variance(self, batch: Batch, played: Played) -> float:
+        """The explained variance of the critic's targets over all workers; see `explained_variance`."""
         own = np.stack([played.values, played.returns, batch.loss_mask.reshape(-1)]).astype(np.float64)
         values, returns, in_loss = np.concatenate(self.workers.all_gather(own), axis=1)
-        mask = in_loss > 0.0
-        means = {"train/explained_variance": explained_variance(values[mask], returns[mask])}
-        parts = [part for part, _ in log]
-        rows = list(zip(parts, to_floats([metrics for _, metrics in log]), strict=True))
-        last_epoch = [(part, metrics) for part, metrics in rows if part.epoch == parts[-1].epoch]
-        for name in rows[0][1]:
-            chosen = {_KL: last_epoch, "train/loss": rows[-1:], "train/std": rows[-1:]}.get(name, rows)
-            # No optimizer step follows a minibatch above the KL limit, so the minibatch has no gradient norm.
-            logged = [(part, metrics) for part, metrics in chosen if name in metrics]
-            total = sum(part.share * metrics[name] for part, metrics in logged if part.share)
-            means[name] = total / (len(logged) * share) if share else math.nan
-        return means
+        return explained_variance(values[in_loss > 0.0], returns[in_loss > 0.0])
+
+
+def _means(log: Log, share: float) -> dict[str, float]:
+    """Compute the means of a worker's metrics over the minibatches of a rollout.
+
+    The mean of these metrics over all workers, weighted by ``share``, covers all transitions.
+
+    Args:
+        log: The minibatches with their metrics.
+        share: This worker's share of the transitions in the loss.
+    """
+    parts = [part for part, _ in log]
+    rows = list(zip(parts, to_floats([metrics for _, metrics in log]), strict=True))
+    last_epoch = [(part, metrics) for part, metrics in rows if part.epoch == parts[-1].epoch]
+    means = {}
+    for name in rows[0][1]:
+        chosen = {_KL: last_epoch, "train/loss": rows[-1:], "train/std": rows[-1:]}.get(name, rows)
+        # No optimizer step follows a minibatch above the KL limit, so the minibatch has no gradient norm.
+        logged = [(part, metrics) for part, metrics in chosen if name in metrics]
+        total = sum(part.share * metrics[name] for part, metrics in logged if part.share)
+        means[name] = total / (len(logged) * share) if share else math.nan
+    return means
 
 
 class PPO(Agent):

@@ -8,39 +8,26 @@
 et al., "Asynchronous methods for deep reinforcement learning", 2016.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from rl_rms.agents.agent import Agent
-from rl_rms.agents.averaging import Sync
 from rl_rms.agents.config import A2CConfig, AgentConfig, RolloutConfig
 from rl_rms.agents.learner import Learner
 from rl_rms.agents.losses import LossCoefficients
 from rl_rms.agents.rollout import Episode, Rollout
-from rl_rms.agents.workers import Workers
 
 
 class A2CLearner(Learner):
-    """Takes one optimizer step on each rollout of ``n_steps`` vector steps.
-
-    Attributes:
-        n_steps: Vector steps of a rollout.
-    """
+    """Takes one optimizer step on each rollout of ``n_steps`` vector steps."""
 
     config: RolloutConfig
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.n_steps = self._rollout_length()
-
-    def join(self, workers: Workers, sync: Sync) -> None:
-        """Join the other processes that train the same agent. See `Learner.join`."""
-        super().join(workers, sync)
-        self.n_steps = self._rollout_length()
-
-    def _rollout_length(self) -> int:
+    @property
+    def n_steps(self) -> int:
+        """Vector steps of a rollout."""
         return self.config.rollout_length((self.num_envs or 1) * self.workers.size)
 
     @property

@@ -108,19 +108,22 @@ class EnvState:
             return self._load({**state, "environment": None}, resetting)
 
     def _load(self, state: Mapping[str, Any], resetting: npt.NDArray[np.bool_]) -> bool:
-        if self.changing is not None:
-            if state["environment"] is not None:
-                for layers, states in zip(self._layers, state["wrappers"], strict=False):
-                    check_wrappers(states, layers.names)
-            self.changing.load_state_dict(state)
-            if state["environment"] is not None:
-                self.load_wrappers(state)
-                base = self._env.unwrapped
-                if isinstance(self.changing, NonStationary) and isinstance(base, SyncVectorEnv):
-                    continue_sync(base, None, resetting)
-        elif self._backend is not None and state["environment"] is not None:
+        has_episodes = state["environment"] is not None
+        if self.changing is None:
+            if self._backend is None or not has_episodes:
+                return False
             self._backend.restore(state["environment"], resetting)
-        return state["environment"] is not None and (self.changing is not None or self._backend is not None)
+            return True
+        if has_episodes:
+            for layers, states in zip(self._layers, state["wrappers"], strict=False):
+                check_wrappers(states, layers.names)
+        self.changing.load_state_dict(state)
+        if has_episodes:
+            self.load_wrappers(state)
+            base = self._env.unwrapped
+            if isinstance(self.changing, NonStationary) and isinstance(base, SyncVectorEnv):
+                continue_sync(base, None, resetting)
+        return has_episodes
 
     def load_wrappers(self, state: Mapping[str, Any]) -> None:
         """Restore the wrappers around the changing environment from a state that `state_dict` returned."""

@@ -1,6 +1,7 @@
 """The callback that evaluates an agent during its training, saves the best agent and can stop the training."""
 
 import copy
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -138,18 +139,17 @@ class EvalCallback(Periodic):
         returns = []
         modes = (True, False) if self.deterministic == "both" else (bool(self.deterministic),)
         with agent.actor.undisturbed():
-            for clock in self.clocks or (None,):
-                for mode in modes:
-                    result = self._evaluate(agent, clock, mode)
-                    self.results.append(Evaluated(agent.num_timesteps, clock, mode, result))
-                    kind = "eval" if mode is modes[0] else "eval/stochastic"
-                    suffix = _at(clock)
-                    scalars[f"{kind}/mean_reward{suffix}"] = result.mean_reward
-                    scalars[f"{kind}/mean_ep_length{suffix}"] = result.mean_ep_length
-                    if len(result.successes):
-                        scalars[f"{kind}/success_rate{suffix}"] = result.success_rate
-                    if mode is modes[0]:
-                        returns.append(result.mean_reward)
+            for clock, mode in itertools.product(self.clocks or (None,), modes):
+                result = self._evaluate(agent, clock, mode)
+                self.results.append(Evaluated(agent.num_timesteps, clock, mode, result))
+                kind, suffix = "eval/stochastic", _at(clock)
+                if mode is modes[0]:
+                    kind = "eval"
+                    returns.append(result.mean_reward)
+                scalars[f"{kind}/mean_reward{suffix}"] = result.mean_reward
+                scalars[f"{kind}/mean_ep_length{suffix}"] = result.mean_ep_length
+                if len(result.successes):
+                    scalars[f"{kind}/success_rate{suffix}"] = result.success_rate
         logger.write(agent.num_timesteps, scalars)
         return False if self._is_enough(agent, fmean(returns)) else None
 

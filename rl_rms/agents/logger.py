@@ -7,7 +7,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -314,16 +314,15 @@ class Logger:
         if new:
             self._columns += new
             self._rewrite(read_metrics(self._csv).rows)
-        text = io.StringIO(newline="")
-        csv.DictWriter(text, self._columns, restval="").writerow(row)
-        files.append(self._csv, text.getvalue())
+        files.append(self._csv, self._lines([row]))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        files.write(self._csv, self._lines([{column: column for column in self._columns}, *rows]))
+
+    def _lines(self, rows: Iterable[Mapping[str, object]]) -> str:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self._columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        files.write(self._csv, text.getvalue())
+        csv.DictWriter(text, self._columns, restval="").writerows(rows)
+        return text.getvalue()
 
     def __enter__(self) -> "Logger":
         return self

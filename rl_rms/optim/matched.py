@@ -104,25 +104,14 @@ class Matched(HalfLifeEstimator):
         if math.isinf(tau):
             self._unbounded = math.inf
             return
-        lags = len(self._LAGS)
-        squares, counts = self._sums.tolist()
+        growths = self._growths()
         prior = self._PRIOR_WEIGHT + self._PRIOR_TIMESCALES * tau * self._BLOCK_WEIGHT
         fits = []
         for smoothness in self._SMOOTHNESS:
-            rows = []  # factor of S, measured value, weight
-            for first, unit, weight, times in (
-                (0, 1, 1.0, self._LAGS),
-                (lags, self.block, self._BLOCK_WEIGHT, self._BLOCK_LAGS),
-            ):
-                if counts[first] == 0.0:
-                    continue
-                near = 0.5 * squares[first] / counts[first]
-                for index, lag in enumerate(times[1:], first + 1):
-                    # Lags above 2 tau are not used, because smooth changes may reverse in that time. A lag of two
-                    # updates is always used.
-                    if counts[index] > 0.0 and (index == 1 or lag * unit <= 2.0 * tau):
-                        grown = _correlation(unit, tau, smoothness) - _correlation(lag * unit, tau, smoothness)
-                        rows.append((grown, 0.5 * squares[index] / counts[index] - near, weight * counts[index]))
+            rows = [  # factor of S, measured value, weight
+                (_correlation(near, tau, smoothness) - _correlation(far, tau, smoothness), measured, weight)
+                for near, far, measured, weight in growths
+            ]
             power = sum(weight * grown * grown for grown, _, weight in rows)
             product = sum(weight * grown * measured for grown, measured, weight in rows)
             # A flat semivariogram also fits smooth changes, so jumps are assumed until the semivariogram has
@@ -136,6 +125,25 @@ class Matched(HalfLifeEstimator):
         _, signal, smoothness = min(fits)
         self._signal = min(signal, self._LARGEST_SIGNAL)
         self._unbounded = least_error_half_life(tau, self._signal, GAUSSIAN_NOISE, smoothness)
+
+    def _growths(self) -> list[tuple[int, int, float, float]]:
+        """The measured growth of the semivariogram between two lags: both lags in updates, the growth, its weight.
+
+        Lags above 2 tau are not used, because smooth changes may reverse in that time. A lag of two updates is
+        always used.
+        """
+        squares, counts = self._sums.tolist()
+        growths = []
+        for first, unit, weight, lags in (
+            (0, 1, 1.0, self._LAGS),
+            (len(self._LAGS), self.block, self._BLOCK_WEIGHT, self._BLOCK_LAGS),
+        ):
+            for index, lag in enumerate(lags[1:], first + 1):
+                is_used = index == 1 or lag * unit <= 2.0 * self.timescale
+                if is_used and counts[first] > 0.0 and counts[index] > 0.0:
+                    growth = 0.5 * squares[index] / counts[index] - 0.5 * squares[first] / counts[first]
+                    growths.append((unit, lag * unit, growth, weight * counts[index]))
+        return growths
 
     def unbounded_half_life(self) -> float:
         """The half-life from `rl_rms.laws`, in updates, before it is clipped to the bounds."""

@@ -88,17 +88,18 @@ class HalfLifeController:
         if len(given) > 1:
             listed = " and ".join(f"{name}={value!r}" for name, value in given.items())
             raise ValueError(f"half_life, rho and alpha all set the decay, got {listed}; give one of them")
-        if half_life is not None:
-            stated = parse_half_life(half_life)
-            if isinstance(stated, HalfLife) and stated.unit == "updates":
-                return {"half_life": None, "alpha": rho_from_half_life(stated.value)}
-            entries: dict[str, Any] = {"half_life": str(stated), "alpha": None}
-            return {**entries, "alpha": self.decay(entries) if self.is_known(entries) else None}
-        for name, value in given.items():
+        if not given:
+            return {}
+        if half_life is None:
+            ((name, value),) = given.items()
             if not (is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{name} must be in [0, 1), got {value!r}; 0.99 is a half-life of 69 updates")
             return {"half_life": None, "alpha": float(value)}
-        return {}
+        stated = parse_half_life(half_life)
+        if isinstance(stated, HalfLife) and stated.unit == "updates":
+            return {"half_life": None, "alpha": rho_from_half_life(stated.value)}
+        entries: dict[str, Any] = {"half_life": str(stated), "alpha": None}
+        return {**entries, "alpha": self.decay(entries)} if self.is_known(entries) else entries
 
     def is_known(self, group: dict[str, Any]) -> bool:
         """Whether a group's half-life can be converted to updates now."""
@@ -106,8 +107,8 @@ class HalfLifeController:
         if stated is None or stated == "auto":
             return True
         if stated == "match":
-            needs_steps = self.timescale is not None and self.timescale.unit == "steps"
-            return self.timescale is not None and not (needs_steps and self.steps_per_update is None)
+            timescale = self.timescale
+            return timescale is not None and (timescale.unit == "updates" or self.steps_per_update is not None)
         return self.steps_per_update is not None or HalfLife.parse(stated).unit == "updates"
 
     def half_life(self, group: dict[str, Any]) -> float:

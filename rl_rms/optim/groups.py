@@ -41,6 +41,9 @@ Label: TypeAlias = int | str
 Gradients: TypeAlias = Mapping[Label, Sequence[Tensor | None]]
 """For each group in a batch: one gradient per parameter; None if a parameter has no gradient."""
 
+# The options of the moments that a checkpoint holds, for `checked_state`.
+_OPTIONS = {"momentum": 0, "optimism": 0, "centered": False, "initial_second_moment": 0.0, "alpha": None}
+
 
 def group_gradients(losses: Tensor, groups: Tensor, params: Iterable[Tensor]) -> dict[Label, list[Tensor | None]]:
     """Compute the gradients of the groups' mean losses, with one backward pass for each group in the batch.
@@ -247,36 +250,36 @@ class GroupRMSprop(Optimizer):
             ValueError: If the state dict has another number of parameters than this optimizer, or a state has a
                 wrong entry.
         """
-        checked = {}
-
-        def check(_: Optimizer, final: dict[str, Any]) -> None:
-            params = [param for options in self.param_groups for param in options["params"]]
-            numbers = [number for options in final["param_groups"] for number in options["params"]]
-            names = [name for options in self.param_groups for name in options.get("param_names", ())]
-            # torch raises an error if the number of parameters differs.
-            for place, (param, number) in enumerate(zip(params, numbers, strict=False)):
-                saved = final["state"].get(number, {})
-                name = f"parameter {place}" + (f" ({names[place]!r})" if names else "")
-                options = {"momentum": 0, "optimism": 0, "initial_second_moment": 0.0, "alpha": None}
-                state: dict[str, Any] = {}
-                for label, one in saved.get("groups", {}).items():
-                    centered = {**options, "centered": isinstance(one, Mapping) and "grad_avg" in one}
-                    state.setdefault("groups", {})[label] = checked_state(
-                        one, param, centered, name=f"{name}, group {label!r}", needed={}
-                    )
-                if "common" in saved:
-                    state["common"] = checked_state(
-                        saved["common"], param, {**options, "centered": False}, name=f"{name}, common", needed={}
-                    )
-                if state:
-                    checked[param] = state
-
-        hook = self.register_load_state_dict_pre_hook(check)
+        checked: dict[Tensor, dict[str, Any]] = {}
+        hook = self.register_load_state_dict_pre_hook(lambda _, final: checked.update(self._checked(final)))
         try:
             super().load_state_dict(state_dict)
         finally:
             hook.remove()
         self.state.update(checked)
+
+    def _checked(self, state_dict: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
+        """Check and copy the states of all parameters. torch checks the number of parameters."""
+        params = [param for options in self.param_groups for param in options["params"]]
+        numbers = [number for options in state_dict["param_groups"] for number in options["params"]]
+        names = [name for options in self.param_groups for name in options.get("param_names", ())]
+        checked = {}
+        for place, (param, number) in enumerate(zip(params, numbers, strict=False)):
+            saved = state_dict["state"].get(number, {})
+            name = f"parameter {place}" + (f" ({names[place]!r})" if names else "")
+            state: dict[str, Any] = {}
+            if saved.get("groups"):
+                state["groups"] = {
+                    label: checked_state(one, param, _OPTIONS, name=f"{name}, group {label!r}", needed={})
+                    for label, one in saved["groups"].items()
+                }
+            if "common" in saved:
+                state["common"] = checked_state(
+                    saved["common"], param, _OPTIONS, name=f"{name}, common", needed={}
+                )
+            if state:
+                checked[param] = state
+        return checked
 
 
 def _shares(gradients: Gradients, weights: Mapping[Label, float] | None) -> dict[Label, float]:

@@ -25,7 +25,8 @@ from rl_rms.optim.rule import State, real
 
 OnNonfinite = Literal["raise", "skip"]
 
-_CLIPS = ("max_grad_value", "max_grad_ratio", "max_tensor_norm", "max_grad_norm")
+# Limits of gradients. Each limit must be above the given number.
+_CLIPS = {"max_grad_value": 0, "max_grad_ratio": 1, "max_tensor_norm": 0, "max_grad_norm": 0}
 _COUNTS = ("num_updates", "num_nonfinite", "clip_share")
 # The share of clipped updates is averaged over roughly this many updates.
 _RECENT = 100
@@ -71,8 +72,8 @@ class GradientGuard:
         self.max_grad_value = max_grad_value
         self.max_grad_ratio = max_grad_ratio
         self.on_nonfinite = on_nonfinite
-        for name in _CLIPS:
-            bound, least = getattr(self, name), 1 if name == "max_grad_ratio" else 0
+        for name, least in _CLIPS.items():
+            bound = getattr(self, name)
             if bound is not None and not (is_number(bound) and bound > least):
                 raise ValueError(f"{name} must be > {least}, or None for no clipping, got {bound!r}")
         if on_nonfinite not in (*get_args(OnNonfinite), None):
@@ -221,16 +222,17 @@ class GradientGuard:
             ValueError: If an entry is missing, if ``clip_share`` is not a number >= 0, or if another entry is not
                 a whole number >= 0.
         """
-        for name in _COUNTS:
+        for name, kinds, wanted in (
+            ("num_updates", (int,), "a whole number >= 0"),
+            ("num_nonfinite", (int,), "a whole number >= 0"),
+            ("clip_share", (int, float), "a number >= 0"),
+        ):
             if not isinstance(state, dict) or name not in state:
                 raise ValueError(
                     f"the state of the guard must hold {name!r}, got {state!r:.200}; save the optimizer again"
                 )
-            kind = (float, int) if name == "clip_share" else int
-            value = state[name]
-            if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf:
-                wanted = "a number >= 0" if name == "clip_share" else "a whole number >= 0"
-                raise ValueError(f"{name} in the state of the guard must be {wanted}, got {value!r}")
+            if type(state[name]) not in kinds or not 0 <= state[name] < math.inf:
+                raise ValueError(f"{name} in the state of the guard must be {wanted}, got {state[name]!r}")
         for name in _COUNTS:
             setattr(self, name, state[name])
 

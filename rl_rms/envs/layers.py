@@ -20,6 +20,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.gymnasium_internals import WRAPPER_STATES
+from rl_rms.envs.specs import qualified
 
 # Class names of Gymnasium's wrappers, single and vector, whose state does not affect later transitions.
 _STATELESS = frozenset(
@@ -130,7 +131,7 @@ class Layers:
     @property
     def names(self) -> Names:
         """The wrappers' classes, from the outermost wrapper inward, and whether each wrapper has a state."""
-        return [(_name(one), _read(one) != ({}, True)) for one in self._wrappers]
+        return [(qualified(type(one)), _read(one) != ({}, True)) for one in self._wrappers]
 
     @property
     def lost(self) -> list[str]:
@@ -144,7 +145,7 @@ class Layers:
             values, _ = _read(wrapper)
             unchanged = [name for name, value in values.items() if first.get(name) == value]
             if values:
-                states.append({"wrapper": _name(wrapper), "attributes": values, "unchanged": unchanged})
+                states.append({"wrapper": qualified(type(wrapper)), "attributes": values, "unchanged": unchanged})
         return states
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -201,11 +202,7 @@ def lost_sentence(names: Sequence[str]) -> str:
 def _is_stateless(kind: type) -> bool:
     if kind.__module__.startswith("gymnasium.wrappers."):
         return kind.__name__ in _STATELESS
-    return f"{kind.__module__}:{kind.__qualname__}" in _OURS
-
-
-def _name(wrapper: Any) -> str:
-    return f"{type(wrapper).__module__}:{type(wrapper).__qualname__}"
+    return qualified(kind) in _OURS
 
 
 def _read(wrapper: Any) -> tuple[dict[str, Any], bool]:

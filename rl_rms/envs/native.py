@@ -13,7 +13,8 @@ from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.layers import Layers, check_wrappers
 from rl_rms.envs.noise import NoiseKey
 from rl_rms.envs.parameter_setter import ParameterSetter
-from rl_rms.envs.snapshots import CARTPOLE, has_known_state, known_state, qualified, restore_known_state
+from rl_rms.envs.snapshots import CARTPOLE, has_known_state, known_state, restore_known_state
+from rl_rms.envs.specs import qualified
 from rl_rms.envs.target_transforms import TargetTransforms
 from rl_rms.envs.targets import parse_targets
 

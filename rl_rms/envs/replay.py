@@ -18,7 +18,8 @@ import numpy as np
 
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.gymnasium_internals import new_box2d_world
-from rl_rms.envs.snapshots import generator_state, qualified, set_generator
+from rl_rms.envs.snapshots import generator_state, set_generator
+from rl_rms.envs.specs import qualified
 
 # The longest episode that is replayed, in env steps.
 LONGEST = 10_000

@@ -15,7 +15,7 @@ from gymnasium.utils import EzPickle
 from rl_rms.envs import atari_state, minigrid_state, mujoco_state
 from rl_rms.envs.encoding import decode, encode
 from rl_rms.envs.mujoco_state import is_mujoco
-from rl_rms.envs.specs import ATARI
+from rl_rms.envs.specs import ATARI, qualified
 
 
 class _Registered(NamedTuple):
@@ -158,11 +158,6 @@ def set_generator(env: Any, state: Mapping[str, Any]) -> None:
         env.np_random.set_state(decode(state))
     else:
         env.np_random.bit_generator.state = decode(state)
-
-
-def qualified(one: type) -> str:
-    """Return the name of a class as ``"module:Class"``."""
-    return f"{one.__module__}:{one.__qualname__}"
 
 
 _CONTROL, _TEXT = "gymnasium.envs.classic_control", "gymnasium.envs.toy_text"

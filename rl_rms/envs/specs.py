@@ -26,6 +26,11 @@ _NATIVE = {
 }
 
 
+def qualified(one: type) -> str:
+    """Return the name of a class as ``"module:Class"``."""
+    return f"{one.__module__}:{one.__qualname__}"
+
+
 def native(spec: EnvSpec) -> EnvSpec | None:
     """Return a specification with a native vector environment that rl_rms provides.
 

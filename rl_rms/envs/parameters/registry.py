@@ -10,6 +10,7 @@ from gymnasium.vector import VectorWrapper
 
 from rl_rms.envs.parameters.parameter import Effect, NoEffectError, Parameter, of_each
 from rl_rms.envs.parameters.paths import AttributePath, find_path
+from rl_rms.envs.specs import qualified
 from rl_rms.half_life import is_number
 
 
@@ -81,7 +82,7 @@ def register_parameter(
         ...     env.inertia = env.radius**2 / 2
         >>> register_parameter(Wheel, "radius", derive=inertia, above=0)
     """
-    owner = env_class if isinstance(env_class, str) else _qualified(env_class)
+    owner = env_class if isinstance(env_class, str) else qualified(env_class)
     _PARAMETERS[owner, name] = Parameter(name, set, get, derive, batched, inert, low, above, high, effect, provoke)
 
 
@@ -130,7 +131,7 @@ def find_parameter(env: Any, name: str) -> Parameter | None:
         return None if found is None else of_each(found)
     prefix, _, member = name.partition(".")
     for one in type(env).__mro__:
-        owner = _qualified(one)
+        owner = qualified(one)
         parameter = _PARAMETERS.get((owner, name))
         if parameter is not None:
             reason = parameter.why_inert(env)
@@ -152,7 +153,7 @@ def parameter_names(env: Any) -> list[str]:
     single = _single_of(env)
     if single is not None:
         return parameter_names(single)
-    classes = [_qualified(one) for one in type(env).__mro__]
+    classes = [qualified(one) for one in type(env).__mro__]
     registered = [
         name
         for (owner, name), parameter in _PARAMETERS.items()
@@ -170,14 +171,10 @@ def parameter_names(env: Any) -> list[str]:
 
 def _single_of(env: Any) -> Any:
     """Return the first sub-environment of a vector environment of `_OF_SINGLES`, else None."""
-    return env.envs[0] if any(_qualified(one) in _OF_SINGLES for one in type(env).__mro__) else None
+    return env.envs[0] if any(qualified(one) in _OF_SINGLES for one in type(env).__mro__) else None
 
 
 @cache
 def _parameter_at(path: AttributePath) -> Parameter:
     # A single attribute needs no path.
     return Parameter(path.text, set=path.set, get=path.get) if len(path.steps) > 1 else Parameter(path.text)
-
-
-def _qualified(one: type) -> str:
-    return f"{one.__module__}:{one.__qualname__}"

@@ -154,30 +154,36 @@ def check_observation(space: gym.Space[Any], observation: Any, name: str = "obse
         ValueError: If a dictionary or tuple has another type, lacks a part or has a wrong length, if a shape
             differs, if a dtype cannot be cast, or if a discrete value is not in its space.
     """
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        parts: dict[Any, gym.Space[Any]] = dict(
-            space.items() if isinstance(space, spaces.Dict) else enumerate(space)
-        )
-        if isinstance(space, spaces.Dict):
-            is_complete = isinstance(observation, Mapping) and parts.keys() <= observation.keys()
-        else:
-            is_complete = isinstance(observation, tuple) and len(parts) == len(observation)
-        if not is_complete:
-            raise ValueError(f"{name} must be of {space}, got {shown(observation)}")
-        for key, part in parts.items():
-            check_observation(part, observation[key], f"{name}[{key!r}]")
+    parts: dict[Any, gym.Space[Any]] = {}
+    is_complete = True
+    if isinstance(space, spaces.Dict):
+        parts = dict(space.items())
+        is_complete = isinstance(observation, Mapping) and parts.keys() <= observation.keys()
+    elif isinstance(space, spaces.Tuple):
+        parts = dict(enumerate(space))
+        is_complete = isinstance(observation, tuple) and len(parts) == len(observation)
     elif isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Discrete)):
-        try:
-            array = np.asarray(observation)
-        except ValueError:  # rows of different lengths
-            array = np.asarray(None)
-        if array.shape != space.shape:
-            got = shown(observation) if array.dtype == object else f"shape {array.shape}"
-            raise ValueError(f"{name} must have shape {space.shape}, the shape of its space {space}, got {got}")
-        if not np.can_cast(array.dtype, space.dtype, "same_kind"):
-            raise ValueError(
-                f"{name} must have a dtype that can be cast to {space.dtype}, the dtype of its space {space}, got "
-                f"{array.dtype}"
-            )
-        if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
-            raise ValueError(f"{name} must be a value of {space}, got {shown(observation)}")
+        _check_array(space, observation, name)
+    if not is_complete:
+        raise ValueError(f"{name} must be of {space}, got {shown(observation)}")
+    for key, part in parts.items():
+        check_observation(part, observation[key], f"{name}[{key!r}]")
+
+
+def _check_array(
+    space: spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete | spaces.Discrete, observation: Any, name: str
+) -> None:
+    try:
+        array = np.asarray(observation)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.shape != space.shape:
+        got = shown(observation) if array.dtype == object else f"shape {array.shape}"
+        raise ValueError(f"{name} must have shape {space.shape}, the shape of its space {space}, got {got}")
+    if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+        raise ValueError(
+            f"{name} must have a dtype that can be cast to {space.dtype}, the dtype of its space {space}, got "
+            f"{array.dtype}"
+        )
+    if not isinstance(space, spaces.Box) and not space.contains(array.astype(space.dtype)[()]):
+        raise ValueError(f"{name} must be a value of {space}, got {shown(observation)}")

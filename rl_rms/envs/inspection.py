@@ -87,22 +87,24 @@ def _numbers(env: Any) -> list[Target]:
     found = []
     for name in sorted({*parameter_names(env), *counts}):
         owner = env if clone is None or _value(env, name) is not None else clone
-        try:
-            parameter = find_parameter(owner, name)
-        except NoEffectError as error:
-            value = getattr(owner, name)
-            found.append(Target(name, type(value).__name__, value, f"no: {error.reason}"))
-            continue
-        except ValueError:  # read-only
-            continue
-        if parameter is None:
-            continue
-        value = parameter.read(owner)
-        kind = type(value).__name__
-        if counts.get(name, 1) > 1:
-            kind += f", 1 of {counts[name]}"
-        found.append(Target(name, kind, value, "state", None if name in state else parameter, owner))
-    return found
+        found.append(_number(owner, name, counts.get(name, 1), is_state=name in state))
+    return [target for target in found if target is not None]
+
+
+def _number(owner: Any, name: str, count: int, *, is_state: bool) -> Target | None:
+    """Return the target of an attribute or a registered parameter; None if it cannot be changed."""
+    try:
+        parameter = find_parameter(owner, name)
+    except NoEffectError as error:
+        value = getattr(owner, name)
+        return Target(name, type(value).__name__, value, f"no: {error.reason}")
+    except ValueError:  # read-only
+        return None
+    if parameter is None:
+        return None
+    value = parameter.read(owner)
+    kind = type(value).__name__ + (f", 1 of {count}" if count > 1 else "")
+    return Target(name, kind, value, "state", None if is_state else parameter, owner)
 
 
 def _state_of(clone: Any, names: list[str]) -> set[str]:

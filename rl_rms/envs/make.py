@@ -113,18 +113,7 @@ def make_vec(
             "separate sub-environments; use 'sync' or 'async'"
         )
     else:
-        mode = "vector_entry_point" if vectorization_mode == "native" else vectorization_mode
-        given = _native_arguments(find_spec(id), {**(vector_kwargs or {}), **kwargs})
-        try:
-            env = gym.make_vec(native(find_spec(id)) or id, num_envs, vectorization_mode=mode, **given)
-        except TypeError as error:
-            if "unexpected keyword argument 'autoreset_mode'" not in str(error) or "autoreset_mode" not in given:
-                raise
-            raise ValueError(
-                f"the native vector environment of {id} does not have the argument autoreset_mode, got "
-                f"{given['autoreset_mode']!r}; leave out autoreset_mode, or set vectorization_mode to sync or "
-                "async"
-            ) from error
+        env = _make_native(id, num_envs, vectorization_mode, {**(vector_kwargs or {}), **kwargs})
     return NonStationaryVector(
         env,
         changes,
@@ -135,6 +124,21 @@ def make_vec(
         shard=shard,
         success_key=success_key,
     )
+
+
+def _make_native(id: str | EnvSpec, num_envs: int, mode: str, kwargs: dict[str, Any]) -> VectorEnv:
+    spec = find_spec(id)
+    mode = "vector_entry_point" if mode == "native" else mode
+    given = _native_arguments(spec, kwargs)
+    try:
+        return gym.make_vec(native(spec) or id, num_envs, vectorization_mode=mode, **given)
+    except TypeError as error:
+        if "unexpected keyword argument 'autoreset_mode'" not in str(error) or "autoreset_mode" not in given:
+            raise
+        raise ValueError(
+            f"the native vector environment of {id} does not have the argument autoreset_mode, got "
+            f"{given['autoreset_mode']!r}; leave out autoreset_mode, or set vectorization_mode to sync or async"
+        ) from error
 
 
 def _choose_mode(id: Makeable, num_envs: int) -> str:

@@ -131,19 +131,29 @@ def _numbers(value: Any, path: str, seen: dict[int, Any], depth: int, count: int
         yield path, count
     elif isinstance(value, np.ndarray):
         if value.dtype.kind in "biuf":
-            shown, count = (value.size, count) if value.size <= _SHORT else (1, value.size)
-            for indices in islice(np.ndindex(value.shape), shown):
+            listed, count = _listed(value.size, count)
+            for indices in islice(np.ndindex(value.shape), listed):
                 yield path + "".join(f"[{one}]" for one in indices), count
     elif not isinstance(value, _OPAQUE) and id(value) not in seen and depth <= _DEPTH:
         seen[id(value)] = value
+        parts = _named_parts(value)
         if isinstance(value, list):
-            shown, count = (len(value), count) if len(value) <= _SHORT else (1, len(value))
-            for index, one in enumerate(value[:shown]):
-                yield from _numbers(one, f"{path}[{index}]", seen, depth + 1, count)
-            return
-        for name, one in (value if isinstance(value, Mapping) else getattr(value, "__dict__", {})).items():
-            if isinstance(name, str) and name.isidentifier() and not name.startswith("_") and name not in _BASE:
-                yield from _numbers(one, f"{path}.{name}".lstrip("."), seen, depth + 1, count)
+            listed, count = _listed(len(value), count)
+            parts = ((f"[{index}]", one) for index, one in enumerate(value[:listed]))
+        for step, one in parts:
+            yield from _numbers(one, f"{path}{step}".lstrip("."), seen, depth + 1, count)
+
+
+def _listed(size: int, count: int) -> tuple[int, int]:
+    """How many of ``size`` elements are listed, and how many elements each listed element represents."""
+    return (size, count) if size <= _SHORT else (1, size)
+
+
+def _named_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the public attributes of an object, or the entries of a mapping, such as ``(".opt", value)``."""
+    for name, one in (value if isinstance(value, Mapping) else getattr(value, "__dict__", {})).items():
+        if isinstance(name, str) and name.isidentifier() and not name.startswith("_") and name not in _BASE:
+            yield f".{name}", one
 
 
 def _walk(start: Any, steps: Any) -> Any:

@@ -1,6 +1,7 @@
 """Checks of a checkpoint's fields before an agent loads them."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,7 +160,7 @@ def check_like(name: str, value: Any, like: Any) -> None:
         for number, part in enumerate(like):
             check_like(f"{name}[{number}]", value[number], part)
     elif isinstance(like, float):
-        if not isinstance(value, float) or not -float("inf") < value < float("inf"):
+        if not isinstance(value, float) or not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {_short(value)}")
     elif type(value) is not type(like) or (isinstance(like, int) and value < 0):
         raise ValueError(f"{name} must be of type {type(like).__name__}, and not negative, got {_short(value)}")
@@ -259,16 +260,21 @@ def check_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer, nam
             a counter, mean square or sum of squares is below 0.
     """
     check_numbers(name, state)
+    is_rmsprop = isinstance(optimizer, RMSprop)
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
     for number, (own, loaded) in enumerate(groups):
         where = f"{name}.param_groups[{number}]"
-        if isinstance(optimizer, RMSprop):
+        if is_rmsprop:
             flags = {key: option for key, option in own.items() if isinstance(option, bool)}
             check_options(where, {key: loaded[key] for key in flags}, flags)
         else:
             check_options(where, loaded, own)
-    if isinstance(optimizer, RMSprop):
-        return
+    if not is_rmsprop:
+        _check_states(state, optimizer, name)
+
+
+def _check_states(state: dict[str, Any], optimizer: torch.optim.Optimizer, name: str) -> None:
+    """Check the loaded entries of all parameters."""
     params = [param for group in optimizer.param_groups for param in group["params"]]
     states = {number: entries for number, entries in state["state"].items() if entries}
     # The state of the largest parameter with the same number of axes shows which entries have the parameter's

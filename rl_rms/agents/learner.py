@@ -277,13 +277,12 @@ class Learner(ABC):
         """
         if share == 0.0:
             # This worker has no transitions, so its gradients may be nan.
-            foreach_zero_([param.grad for param in self.policy.parameters() if param.grad is not None])
+            foreach_zero_(self._grads())
         env_steps += self._pending_env_steps
         self._set_span(env_steps)
         # An error before the optimizer's step leaves all weights unchanged.
         if self.sync == "global" and not self.workers.alone:
-            grads = [param.grad for param in self.policy.parameters() if param.grad is not None]
-            self.workers.average(grads, share)
+            self.workers.average(self._grads(), share)
         self._set_rates(num_timesteps)
         if self.meta is not None:
             self.meta.before_step()
@@ -298,6 +297,9 @@ class Learner(ABC):
             self.is_half_stepped = True
             raise
         return num_nonfinite
+
+    def _grads(self) -> list[Tensor]:
+        return [param.grad for param in self.policy.parameters() if param.grad is not None]
 
     def _set_span(self, env_steps: float) -> None:
         if isinstance(self.optimizer, RMSprop):

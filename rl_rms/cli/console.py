@@ -14,7 +14,7 @@ def make_console(*, quiet: bool = False) -> "Console":
     """Make a console without markup, because names of files and runs may contain brackets and colons."""
     from rich.console import Console
 
-    return Console(quiet=quiet, markup=False, emoji=False)
+    return Console(quiet=quiet, markup=False, emoji=False, highlight=False)
 
 
 def shown_return(value: float) -> str:
@@ -76,4 +76,4 @@ class Counter:
         self._next = now + _SECONDS_BETWEEN_LINES
         left = f", {(now - self._began) * (total - done) / done:.0f} s left" if done else ""
         line = f"{self._name}: {done:,} / {total:,}{left}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)

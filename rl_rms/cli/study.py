@@ -119,8 +119,8 @@ def run_study(name: str, output: Path, runs_dir: Path, options: dict[str, Any] |
         for row in measured.rows:
             table.add_row(*row)
         console.print(table)
-    console.print(str(finding.verdict), style="bold", highlight=False)
-    console.print(f"{page}, {time.perf_counter() - began:.0f} s\n", highlight=False)
+    console.print(str(finding.verdict), style="bold")
+    console.print(f"{page}, {time.perf_counter() - began:.0f} s\n")
 
 
 def write_overview(names: Sequence[str], folder: Path) -> Path:

@@ -93,7 +93,6 @@ def sweep(search: Search, folder: Path, storage: str, workers: int, engine: Engi
     console.print(
         f"sweep {search.name}: {search.sweep.num_trials} trials of {len(search.sweep.seeds)} seeds over "
         f"{', '.join(search.sweep.vary)}, {workers} {'worker' if workers == 1 else 'workers'}",
-        highlight=False,
         soft_wrap=True,
     )
     status = 0
@@ -133,7 +132,6 @@ def _supervise(
                     f"[{len(shown)}/{search.sweep.num_trials}] trial {trial.number}, "
                     f"{', '.join(f'{_last(key)} {_short(one)}' for key, one in trial.params.items())}: "
                     f"{trial.state.name.lower()}{value}",
-                    highlight=False,
                     soft_wrap=True,
                 )
         if len(ended) >= search.sweep.num_trials:
@@ -251,7 +249,6 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
     rows = results(study.get_trials(deepcopy=False), search)
     done = [row for row in rows if row["value"] is not None]
-    columns = ["trial", "value", *search.sweep.vary, *(f"seed {seed}" for seed in search.sweep.seeds)]
     if rows:
         text = io.StringIO()
         writer = csv.DictWriter(text, rows[0].keys())
@@ -259,16 +256,17 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
         writer.writerows(rows)
         files.write(folder / "trials.csv", text.getvalue())
     if done:
+        columns = ["trial", "value", *search.sweep.vary, *(f"seed {seed}" for seed in search.sweep.seeds)]
         table = Table(*map(_last, columns))
         for row in done[:_SHOWN]:
             table.add_row(*(_short(row[column]) for column in columns))
         console.print(table)
     failed = [row for row in rows if row["error"] is not None]
     if failed:
-        console.print(f"failed trials: {len(failed)}. The first error is: {failed[0]['error']}", highlight=False)
+        console.print(f"failed trials: {len(failed)}. The first error is: {failed[0]['error']}")
     if not done:
         return
-    best = max((one for one in study.best_trials), key=lambda one: one.value or -math.inf)
+    best = max(study.best_trials, key=lambda one: one.value or -math.inf)
     chosen = {key: one.suggest(best, key) for key, one in search.sweep.distributions.items()}
     files.write(folder / "best.yaml", search.run_config(chosen, search.sweep.seeds[0]).to_yaml())
     lines = {"best": f"rl-rms train {folder / 'best.yaml'}", "trials": folder / "trials.csv"}
@@ -279,7 +277,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
         _draw(study, search, folder, importances)
         lines["plots"] = folder / "*.png"
     for key, value in lines.items():
-        console.print(f"{key:<12} {value}", highlight=False, soft_wrap=True)
+        console.print(f"{key:<12} {value}", soft_wrap=True)
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:

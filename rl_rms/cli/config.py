@@ -272,24 +272,30 @@ def _check_keys(tree: dict[str, Any], annotations: Mapping[str, Any], where: str
     for key, value in tree.items():
         place = f"{where}{key}"
         if place not in annotations:
-            if not str(key) or any(map(str.isspace, str(key))):
-                raise UserError(f"there is no key {place!r}; each key must be a word without spaces")
-            meant = f"{where}{SYNONYMS.get(str(key), key)}"
-            others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
-            if others and meant not in annotations:
-                raise UserError(
-                    f"{meant} exists only for agent.algorithm {' and '.join(others)}; remove {place}, or set "
-                    f"agent.algorithm to {others[0]}"
-                )
-            known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
-            hint = _suggestion(place, annotations) or f"; the keys are {', '.join(known)}"
-            raise UserError(f"there is no key {place!r}{hint}")
+            raise UserError(_unknown_key(where, str(key), annotations))
         if place in _FREE_FORM or not any(one.startswith(f"{place}.") for one in annotations):
             continue
         if isinstance(value, dict):
             _check_keys(value, annotations, f"{place}.")
         elif value is not None or type(None) not in get_args(annotations[place]):
             raise UserError(f"{place} must be a mapping of keys, got {value!r}; leave it out for the defaults")
+
+
+def _unknown_key(where: str, key: str, annotations: Mapping[str, Any]) -> str:
+    """Return the error message for an unknown key of the section ``where``."""
+    place = f"{where}{key}"
+    if not key or any(map(str.isspace, key)):
+        return f"there is no key {place!r}; each key must be a word without spaces"
+    meant = f"{where}{SYNONYMS.get(key, key)}"
+    others = [name for name, kind in ALGORITHMS.items() if meant in annotations_of(RunConfig, agent=kind)]
+    if others and meant not in annotations:
+        return (
+            f"{meant} exists only for agent.algorithm {' and '.join(others)}; remove {place}, or set "
+            f"agent.algorithm to {others[0]}"
+        )
+    known = [one for one in annotations if one.rpartition(".")[0] == where[:-1]]
+    hint = _suggestion(place, annotations) or f"; the keys are {', '.join(known)}"
+    return f"there is no key {place!r}{hint}"
 
 
 def _suggestion(place: str, annotations: Mapping[str, Any]) -> str:
@@ -319,14 +325,13 @@ def _check_no_class(tree: Mapping[str, Any]) -> None:
 
 def _without_free_form(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Separate the values of the keys in `_FREE_FORM` from the rest of a configuration."""
-    kept, taken = dict(tree), dict[str, dict[str, Any]]()
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    taken: dict[str, dict[str, Any]] = {}
     for place in _FREE_FORM:
         part, _, key = place.rpartition(".")
-        if not part and key in kept:
-            taken.setdefault(part, {})[key] = kept.pop(key)
-        elif part and key in kept.get(part, {}):
-            kept[part] = dict(kept[part])
-            taken.setdefault(part, {})[key] = kept[part].pop(key)
+        section = kept.get(part, {}) if part else kept
+        if key in section:
+            taken.setdefault(part, {})[key] = section.pop(key)
     return kept, taken
 
 

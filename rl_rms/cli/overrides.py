@@ -46,11 +46,11 @@ def read_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 def walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every value of nested mappings and lists with its dotted key, parents before children."""
     yield place, value
-    pairs = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    )
-    for key, one in pairs:
-        yield from walk(one, f"{place}.{key}" if place else str(key))
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from walk(one, f"{place}.{key}" if place else str(key))
 
 
 def with_words(tree: Mapping[str, Any], words: Sequence[str], annotations: Mapping[str, Any]) -> dict[str, Any]:

@@ -216,9 +216,6 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
     from rl_rms.agents.adaptation import AdaptationCallback
     from rl_rms.agents.callbacks import Callback
     from rl_rms.agents.checkpoint_callback import CheckpointCallback
-    from rl_rms.agents.workers import LostWorkersError
-    from rl_rms.envs.faults import EnvError
-    from rl_rms.envs.parameters import OutOfBoundsError
 
     torch.set_num_threads(config.num_threads)
     workers, env = agent.workers, agent.env
@@ -233,13 +230,12 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
     console.print(
         f"{agent.algorithm} on {config.env.id}, {config.env.num_envs} environments{together}, seed "
         f"{config.seed}{since}",
-        highlight=False,
         soft_wrap=True,
     )
     status = 0
     began = time.perf_counter()
     try:
-        with signals_interrupt(agent):
+        with _as_user_errors(folder), signals_interrupt(agent):
             agent.learn(
                 config.total_timesteps - agent.num_timesteps,
                 callbacks,
@@ -248,15 +244,6 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
             )
     except KeyboardInterrupt as interrupt:
         status = status_of(interrupt)
-    except EnvError as error:
-        print_cause(error)
-        raise UserError(f"{error}; rl-rms resume {folder} continues, with new episodes") from error
-    except LostWorkersError as error:
-        raise UserError(f"{error}; rl-rms resume {folder} continues from the newest checkpoint") from error
-    except OutOfBoundsError as error:
-        raise UserError(f"env.changes or env.curriculum: {error}") from error
-    except FloatingPointError as error:
-        raise UserError(f"{error} (on the command line: --agent.on_nonfinite skip)") from error
     finally:
         env.close()
     for one in callbacks:
@@ -267,6 +254,30 @@ def run(config: RunConfig, agent: "Agent", folder: Path, named: "Sequence[Callba
         write_summary(folder, summary)
         report(config, summary, folder)
     return status
+
+
+@contextmanager
+def _as_user_errors(folder: Path) -> Iterator[None]:
+    """Convert errors of a training to errors that name the mend.
+
+    Args:
+        folder: The run's folder.
+    """
+    from rl_rms.agents.workers import LostWorkersError
+    from rl_rms.envs.faults import EnvError
+    from rl_rms.envs.parameters import OutOfBoundsError
+
+    try:
+        yield
+    except EnvError as error:
+        print_cause(error)
+        raise UserError(f"{error}; rl-rms resume {folder} continues, with new episodes") from error
+    except LostWorkersError as error:
+        raise UserError(f"{error}; rl-rms resume {folder} continues from the newest checkpoint") from error
+    except OutOfBoundsError as error:
+        raise UserError(f"env.changes or env.curriculum: {error}") from error
+    except FloatingPointError as error:
+        raise UserError(f"{error} (on the command line: --agent.on_nonfinite skip)") from error
 
 
 def console_of(config: RunConfig, rank: int = 0) -> "Console":
@@ -356,10 +367,9 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> None:
     if summary["interrupted"]:
         console.print(
             f"interrupted, saved at env step {summary['total_timesteps']:,}; continue with rl-rms resume {folder}",
-            highlight=False,
             soft_wrap=True,
         )
     width = max(map(len, rows))
     for key, value in rows.items():
         if value is not None:
-            console.print(f"{key:<{width}}  {value}", highlight=False, soft_wrap=True)
+            console.print(f"{key:<{width}}  {value}", soft_wrap=True)

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from argparse import SUPPRESS
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,7 @@ def main(argv: Sequence[str]) -> int:
     changes = {name: read_value(arguments[name], f"--{name}") for name in names if name in arguments}
     folder = Path(arguments.federation)
     if (folder / FEDERATION).is_file():
-        federation = _read_prepared(folder / FEDERATION)
-        federation = dataclasses.replace(federation, federation={**federation.federation, **changes})
-        try:
-            FederationConfig(**federation.federation)
-        except (ValueError, TypeError) as error:
-            raise UserError(str(error)) from error
+        federation = _read_prepared(folder / FEDERATION, changes)
         for client in range(len(federation.clients)):
             check_folder(federation.run_config(client), folder, "federate", trust=arguments.trust)
     else:
@@ -160,16 +155,22 @@ def simulate(federation: Federation, folder: Path, workers: int) -> None:
         ray.shutdown()
 
 
-def _read_prepared(path: Path) -> Federation:
-    """Read the federation's file in a run folder.
+def _read_prepared(path: Path, changes: Mapping[str, Any]) -> Federation:
+    """Read the federation's file in a run folder, and override some of its keys.
 
     Raises:
-        UserError: If the file is damaged.
+        UserError: If the file is damaged, or a new value is wrong.
     """
     try:
-        return Federation.from_text(path.read_text())
+        saved = Federation.from_text(path.read_text())
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}. Start the federation again from its YAML file") from error
+    federation = dataclasses.replace(saved, federation={**saved.federation, **changes})
+    try:
+        FederationConfig(**federation.federation)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    return federation
 
 
 def report(folder: Path) -> None:

@@ -217,10 +217,9 @@ def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
 
     The names of other libraries' groups consist of library and folder.
     """
-    own = [group[0] for group in groups if isinstance(group[0], Run)]
-    settings = [_flat(asdict(run.config)) for run in own]
-    keys = dict.fromkeys(key for of_run in settings for key in of_run if key not in _OWN)
-    differing = [key for key in keys if len({str(of_run.get(key)) for of_run in settings}) > 1]
+    settings = {log.folder: _flat(asdict(log.config)) for log, *_ in groups if isinstance(log, Run)}
+    keys = dict.fromkeys(key for of_run in settings.values() for key in of_run if key not in _OWN)
+    differing = [key for key in keys if len({str(of_run.get(key)) for of_run in settings.values()}) > 1]
     names: list[str] = []
     for group in groups:
         log = group[0]
@@ -229,8 +228,7 @@ def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
         elif len(groups) == 1 and len(group) == 1:
             name = log.folder.name
         elif 0 < len(differing) <= _MOST_SETTINGS:
-            of_run = settings[own.index(log)]
-            name = ", ".join(_setting(key, of_run.get(key)) for key in differing)
+            name = ", ".join(_setting(key, settings[log.folder].get(key)) for key in differing)
         else:
             name = log.folder.resolve().parent.name
         count = sum(other == name or other.startswith(f"{name} (") for other in names)

@@ -245,7 +245,7 @@ class _View:
     def print(self, text: str) -> None:
         """Print a line above the bars, or on standard error if there are no bars."""
         if self._bars is not None:
-            self._bars.console.print(text, highlight=False)
+            self._bars.console.print(text)
         else:
             print(text, file=sys.stderr)
 
@@ -267,7 +267,7 @@ class _View:
             self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
             ended = len(trainings) - len(running)
             text = "; ".join([f"{ended} of {self._seeds} seeds ended", *map(str, running)])
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)
 
 
 def _console(config: RunConfig) -> "Console":
@@ -294,9 +294,9 @@ def _report(config: RunConfig, trainings: Sequence[Training], status: int) -> in
         if config.progress == "none" and one.folder is not None:
             print(one.folder)
         result = f"{one}  {one.folder}" if one.folder is not None else str(one)
-        console.print(f"{result}  (interrupted)" if stopped else result, highlight=False, soft_wrap=True)
+        console.print(f"{result}  (interrupted)" if stopped else result, soft_wrap=True)
     if status:
-        console.print("interrupted; rl-rms resume RUN continues a seed", highlight=False, soft_wrap=True)
+        console.print("interrupted; rl-rms resume RUN continues a seed", soft_wrap=True)
     for one in failed:
         mend = "" if one.folder is None else f"; rl-rms resume {one.folder} continues it"
         code = one.process.returncode

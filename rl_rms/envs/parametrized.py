@@ -141,10 +141,8 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             if self._episode is None:
                 wrappers, inside = self._layers.state_dict(), {"known": known_state(self.env)}
             else:
-                wrappers, inside = (
-                    self._initial_wrappers,
-                    {"episode": self._episode.state_dict(self._last_observation)},
-                )
+                wrappers = self._initial_wrappers
+                inside = {"episode": self._episode.state_dict(self._last_observation)}
         except ValueError as error:
             self._problem = (
                 f"the state of {type(self.unwrapped).__name__} within its episode cannot be saved: {error}. A "
@@ -200,8 +198,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode with the current values."""
-        self._upcoming = None
-        self._passes_on = self._is_passive
+        self.parameter_upcoming = None
         if self._episode is not None:
             self._initial_wrappers = self._layers.state_dict()
             self._episode.begin(seed, options, self._setter.values)
@@ -221,7 +218,7 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             transition = self.env.step(action)
             return transition
         if self._upcoming is not None:
-            return self._last_step(action)
+            return self._last_step(action, self._upcoming)
         transforms = self._transforms
         if transforms.action is not None:
             action = transforms.action(action)
@@ -240,13 +237,11 @@ class Parametrized(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             observation = transforms.observation(observation)
         return observation, reward, terminated, truncated, info
 
-    def _last_step(self, action: Any) -> Transition:
+    def _last_step(self, action: Any, upcoming: tuple[float, ...]) -> Transition:
         """Make the last transition of the episode, truncated unless it terminates, then set the next values."""
-        upcoming, self._upcoming = self._upcoming, None
-        assert upcoming is not None
+        self.parameter_upcoming = None
         observation, reward, terminated, truncated, info = Parametrized.step(self, action)
         self._setter.set(upcoming)
-        self._passes_on = self._is_passive
         return observation, reward, terminated, truncated or not terminated, info
 
     def __getstate__(self) -> dict[str, Any]:

@@ -249,19 +249,21 @@ def describe_half_life(run: Run) -> str:
 
 def describe_normalizers(run: Run) -> str:
     """Return sentences about the normalizers' half-lives, and the jumps at which observations were forgotten."""
+    agent, jumps = run.config.agent, run.series("normalizer/jumps")[1]
     described = []
-    for name in ("observation", "reward"):
-        half_lives = run.series(f"half_life/{name}")[1]
-        jumps = run.series("normalizer/jumps")[1] if name == "observation" else []
-        normalize = getattr(run.config.agent, f"normalize_{name}")
-        # With normalize_observation=True, perhaps no part of the observations is normalized. The log has the
-        # number of jumps only if a part is normalized.
-        if normalize is False or (name == "observation" and normalize is True and not jumps):
-            continue
-        how = f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
+    # With normalize_observation=True, perhaps no part of the observations is normalized. The log has the number of
+    # jumps only if a part is normalized.
+    if agent.normalize_observation is not False and (jumps or agent.normalize_observation is not True):
         forgot = f"; earlier values were forgotten at {jumps[-1]:,.0f} jumps" if any(jumps) else ""
-        described.append(f"{name.capitalize()}s were normalized {how}{forgot}.")
+        described.append(f"Observations were normalized {_with_half_life(run, 'observation')}{forgot}.")
+    if agent.normalize_reward is not False:
+        described.append(f"Rewards were normalized {_with_half_life(run, 'reward')}.")
     return " ".join(described)
+
+
+def _with_half_life(run: Run, name: str) -> str:
+    half_lives = run.series(f"half_life/{name}")[1]
+    return f"with a half-life of {median(half_lives):,.0f} env steps" if half_lives else "without a half-life"
 
 
 def describe_tracking(followings: Sequence[Following]) -> str:

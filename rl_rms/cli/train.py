@@ -89,16 +89,8 @@ def train(config: RunConfig, name: str) -> int:
         UserError: If the environment does not support the configuration, or an error ends the training.
     """
     if config.scale.engine == "ray":
-        from rl_rms.agents.workers import Workers
-
         require_ray_train()
-        # Build the environment, the agent and the callbacks here first. The command reports errors of this process
-        # in one sentence, but not errors of Ray's workers.
-        first_worker = Workers(0, config.scale.workers)
-        env = make_env(config, first_worker)
-        check_video(config, build(config, env, first_worker))
-        make_named(config.callbacks)
-        env.close()
+        _try_first_worker(config)
         return train_with_ray(config, begin(config, name))
     with process_group(config.scale) as workers:
         if was_restarted():
@@ -115,6 +107,20 @@ def train(config: RunConfig, name: str) -> int:
         folder = workers.broadcast(begin(config, name) if workers.rank == 0 else None)
         with owned_by(workers, folder):
             return run(config, agent, folder, callbacks)
+
+
+def _try_first_worker(config: RunConfig) -> None:
+    """Build the environment, the agent and the callbacks of the first worker in this process.
+
+    The command reports errors of this process in one sentence, but not errors of Ray's workers.
+    """
+    from rl_rms.agents.workers import Workers
+
+    first_worker = Workers(0, config.scale.workers)
+    env = make_env(config, first_worker)
+    check_video(config, build(config, env, first_worker))
+    make_named(config.callbacks)
+    env.close()
 
 
 def train_with_ray(config: RunConfig, folder: Path) -> int:

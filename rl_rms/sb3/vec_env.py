@@ -24,8 +24,8 @@ from rl_rms.envs.vector import NonStationaryVector
 
 Info = dict[str, Any]
 # Names of attributes of each sub-environment, and names of attributes of the vector environment.
-_OF_EACH = ("parameters", "regime", "timescale", "render_mode")
-_OF_ALL = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen")
+_OF_EACH = ("parameters", "regime", "timescale")
+_OF_ALL = ("clock", "schedules", "curriculum", "state_dict", "load_state_dict", "oracle", "frozen", "render_mode")
 
 
 class NonStationaryVecEnv(VecEnv):
@@ -196,8 +196,6 @@ class NonStationaryVecEnv(VecEnv):
             return [self.env.timescale / self.num_envs] * self.num_envs
         if name in _OF_ALL:
             return [getattr(self.env, name)] * self.num_envs
-        if name == "render_mode":
-            return [self.env.render_mode] * self.num_envs
         return list(self.env.unwrapped.get_attr(name))  # type: ignore[attr-defined]
 
 

@@ -158,6 +158,19 @@ class FaultLog:
         self.num_restarts = sum(self.restarts)
 
 
+def failure_info(info: Mapping[str, Any], final: Any, *, same_step: bool) -> dict[str, Any]:
+    """Return the info of a truncated transition of a sub-environment that failed, for `broken_in`.
+
+    Args:
+        info: The info of the new sub-environment's first observation.
+        final: The last observation before the failure.
+        same_step: Whether the autoreset mode is SAME_STEP.
+    """
+    if same_step:
+        return {"final_obs": final, "final_info": {RESTARTED: True}, **info}
+    return {**info, RESTARTED: True}
+
+
 def broken_in(infos: Mapping[str, Any], truncated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
     """Return a mask of the sub-environments that failed in a transition; None if none failed in a transition.
 

@@ -19,9 +19,8 @@ from gymnasium.vector.utils import concatenate, iterate
 from rl_rms.envs import gymnasium_internals
 from rl_rms.envs.checked import Checked
 from rl_rms.envs.config import OnEnvError
-from rl_rms.envs.faults import EnvError, Fault, FaultLog
+from rl_rms.envs.faults import EnvError, Fault, FaultLog, failure_info
 from rl_rms.envs.gymnasium_internals import GRACE
-from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.restarts import INHERITED, check_restartable, is_set, reset_mask_of, savable, seeds_of
 
 # A new worker also imports modules, so its first answer may take this many seconds more than the time limit.
@@ -321,13 +320,10 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self, i: int, observation: Any, info: dict[str, Any]
     ) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Return the truncated transition of a worker that failed."""
-        if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            final = _row(self.observations, i) if self.shared_memory else observation
-            info = {"final_obs": final, "final_info": {RESTARTED: True}, **info}
-        else:
-            info = {**info, RESTARTED: True}
-            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-                self._due.add(i)
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            self._due.add(i)
+        final = _row(self.observations, i) if self.shared_memory else observation
+        info = failure_info(info, final, same_step=self.autoreset_mode is AutoresetMode.SAME_STEP)
         return observation, 0.0, False, True, info
 
     def _start(self, i: int) -> Any:

@@ -17,7 +17,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 from rl_rms.envs.checked import ReturnCheck
 from rl_rms.envs.config import OnEnvError
 from rl_rms.envs.copying import copied
-from rl_rms.envs.faults import Fault, FaultLog
+from rl_rms.envs.faults import Fault, FaultLog, failure_info
 from rl_rms.envs.gymnasium_internals import continue_plain_sync
 from rl_rms.envs.keys import RESTARTED
 from rl_rms.envs.restarts import INHERITED, check_restartable, is_set, reset_mask_of, savable, seeds_of
@@ -112,13 +112,9 @@ class ResilientSyncVectorEnv(SyncVectorEnv):
                 try:
                     observation, reward, ends, is_cut, info = check.step(env.step(action))
                 except Exception as error:
-                    before = observations[i]
+                    is_cut, before = True, observations[i]
                     observations[i], info = self._restart(i, Fault.of(error), None)
-                    is_cut = True
-                    if same_step:
-                        infos = self._add_info(infos, {"final_obs": before, "final_info": {RESTARTED: True}}, i)
-                    else:
-                        info = {**info, RESTARTED: True}
+                    info = failure_info(info, before, same_step=same_step)
                 else:
                     observations[i] = observation
                     if recovers:

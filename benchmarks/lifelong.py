@@ -32,6 +32,14 @@ rl_rms. The scores of these two contenders show how much of the difference betwe
 these arguments. The other tuned contenders of Stable-Baselines3 have the arguments of ``defaults``, except for the
 optimizer of TRAC.
 
+The names of the agents of rl_rms contain these settings:
+
+- ``normalized``: normalizers of observations and rewards that never forget.
+- ``10,000 steps``, ``5,000 steps``: the half-life of both normalizers.
+- ``jumps``: an observation normalizer that forgets at jumps.
+- ``rewards 5,000 steps``: the half-life of the reward normalizer.
+- ``RMSprop 20``, ``RMSprop 1,000``: the half-life of RMSprop in updates.
+
 For three parts of the training, the tables show the interquartile mean over seeds and its 95 % stratified
 bootstrap interval, both computed by rliable:
 
@@ -344,7 +352,7 @@ def reference(measured: Mapping[str, tuple[float, Floats]]) -> str | None:
 
 def _describe(task: str, other: str, measured: Mapping[str, tuple[float, Floats]]) -> str:
     missing = [one for one in THEIRS if one not in measured]
-    return f"- {task}: {other}{'; not yet trained: ' + '; '.join(missing) if missing else ''}"
+    return f"- {task}: {other}{' (not yet trained: ' + '; '.join(missing) + ')' if missing else ''}"
 
 
 def _table(corner: str, columns: list[str], rows: Mapping[str, list[str]]) -> list[str]:

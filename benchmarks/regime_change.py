@@ -253,9 +253,13 @@ def run(
         warm_up: Number of updates during which the copies step before the first estimate.
 
     Returns:
-        For each measured update, ``updates`` since the jump, ``second_moment`` and ``v`` (means over coordinates),
-        ``tracking_error`` and ``half_life`` of each of `ROWS`, ``noise`` (see `tracking_error`) and ``return``
-        (mean of the last 16 episodes). Also ``seed`` and ``jumped_at``, the update of the jump.
+        ``seed``, ``jumped_at`` (the update of the jump), and lists with one entry for each measured update:
+
+        - ``updates``: updates since the jump.
+        - ``second_moment``: estimate of the true second moment, mean over coordinates.
+        - ``v``, ``tracking_error`` and ``half_life`` of each of `ROWS`; ``v`` is a mean over coordinates.
+        - ``noise``: see `tracking_error`.
+        - ``return``: mean of the last 16 episodes.
     """
     changes = {"force_mag": Step(before=10.0, after=-10.0, at=jump)}
     env = make_vec("CartPole-v1", NUM_ENVS, changes)

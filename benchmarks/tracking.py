@@ -51,7 +51,7 @@ class Stream:
             coordinates).
         timescale: Autocorrelation time in updates, for `match`.
         period: Dwell time or period in updates, for the rule h = T; None if this rule is not measured.
-        common_jumps: True if all coordinates jump at the same updates.
+        common_jumps: Whether the variances of all coordinates jump at the same updates.
         student: Whether gradients have Student's t distribution with 4 degrees of freedom instead of a Gaussian.
     """
 

@@ -27,7 +27,7 @@ NEEDED = {
         *("shimmy", "dm_control"),
     )
 }
-# The pattern of run names in pages. These runs do not exist here.
+# The pattern of run names in pages. These runs do not exist here, so commands with such a name do not run.
 DATED = re.compile(r"\d{8}-\d{6}-seed\d+")
 
 

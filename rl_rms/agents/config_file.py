@@ -99,6 +99,6 @@ def _describe_env(env: "VectorEnv", changing: "ChangingEnv | None", num_envs: in
         }
         json.dumps(changes)
         EnvConfig(**described, **changes)
-    except (TypeError, ValueError):  # a schedule or a curriculum of the user's own
+    except (TypeError, ValueError):  # YAML cannot state a schedule or curriculum of the user's own
         return described
     return {**described, **changes}

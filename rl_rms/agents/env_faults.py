@@ -47,7 +47,7 @@ class EnvFaults:
         return 0 if self._log is None else self._log.num_restarts
 
     def set_first_index(self, first_index: int) -> None:
-        """Set the index of the first sub-environment in error messages."""
+        """Set the index that error messages give to the first sub-environment."""
         self._first_index = first_index
         if self._log is not None:
             self._log.first_index = first_index

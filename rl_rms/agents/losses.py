@@ -305,7 +305,7 @@ def all_features(policy: nn.Module, batch: Batch, inputs: DeviceRollout) -> tupl
 
 @contextmanager
 def _evaluating(policy: nn.Module) -> Iterator[None]:
-    """Set the policy's evaluation mode in the block, and the earlier mode after it."""
+    """Put the policy in evaluation mode inside the block, and restore its earlier mode afterwards."""
     mode = policy.training
     if mode:
         policy.eval()

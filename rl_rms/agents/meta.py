@@ -1,4 +1,4 @@
-"""Adapts RMSprop's hyperparameters by meta-gradient, the gradient of the loss after several updates.
+"""Adapts RMSprop's hyperparameters by the gradient of the loss after several updates (meta-gradient).
 
 The log hyperparameters x are the logarithms of the adapted hyperparameters: by default learning rate and
 half-life, and epsilon with ``adapt=[..., "eps"]``. The last ``window`` updates are repeated differentiably on

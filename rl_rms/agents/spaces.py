@@ -181,7 +181,7 @@ def space_from_dict(plain: dict[str, Any]) -> gym.Space[Any]:
     """Rebuild the space that `space_to_dict` described."""
     kind = plain["kind"]
     if kind == "Dict":
-        # Gymnasium sorts the keys of a dictionary, but not of a list.
+        # Gymnasium sorts the keys of a dictionary, but keeps the order of a list of pairs.
         return spaces.Dict([(key, space_from_dict(part)) for key, part in plain["parts"]])
     if kind == "Tuple":
         return spaces.Tuple([space_from_dict(part) for part in plain["parts"]])

@@ -1,8 +1,8 @@
 """Nested data in one safetensors file: tensors as tensors, all other data as JSON in the header.
 
 The header's metadata has one entry, ``rl_rms``, of the form ``<version> <SHA-256> <contents>``. Equal contents
-give equal bytes. `read` first compares the contents with the SHA-256, and raises an error for a truncated or
-altered file. Reading a file runs no code from the file.
+give equal bytes. The SHA-256 is the checksum of the contents and the tensors. `read` first compares the checksum
+with the file, and raises an error for a truncated or altered file. Reading a file runs no code from the file.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""A federation on Flower: two apps for its simulation on one machine and its deployment on many.
+"""Federated training with Flower, in a simulation on one machine or on several machines.
 
-The server app sends the policy and the federation's configuration. A client app builds or loads an agent, trains
+A server app sends the policy and the federation's configuration. A client app builds or loads an agent, trains
 the agent, and returns metrics and the *direction*: the mean gradient, which the placement ``client`` divides by
 the root of the client's second moment. Client apps store their agents in folders, because Flower creates a new
 client app in every round.

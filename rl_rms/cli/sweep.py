@@ -281,7 +281,7 @@ def report(study: "optuna.Study", search: Search, folder: Path, console: Any) ->
 
 
 def _importances(study: "optuna.Study") -> dict[str, float]:
-    """Compute each hyperparameter's share of the variance of the trials' values (fANOVA).
+    """Compute the fANOVA importances of the hyperparameters, which sum to 1.
 
     The result is empty if all values are equal, or if fewer than two hyperparameters vary.
     """

@@ -93,7 +93,7 @@ def read_tracking(run: Run) -> Tracking | None:
     """Read a run's second moment and squared gradients; None if its log does not show them.
 
     The result is None if the optimizer was not RMSprop or used ``centered``, if the agent's ``on_change`` was not
-    ``keep``, or if the log has fewer than two readings.
+    ``keep``, or if the log has fewer than two readings that are ``_SPACING`` updates apart.
     """
     options, agent = run.config.agent.optimizer_kwargs, run.config.agent
     if options.get("centered") or agent.on_change != "keep":

@@ -210,8 +210,8 @@ def train(config: RunConfig, metric: Metric, report: Callable[[int, float], None
 
     Returns:
         ``score``, and ``stretches``: the mean return of the episodes that ended in each twentieth of the env
-        steps. A twentieth without episodes has the mean of the previous twentieth. Twentieths before the first
-        episode have the mean of the first episodes.
+        steps. A twentieth without episodes has the mean of the previous twentieth. Twentieths before the end of
+        the first episode have the mean of the first twentieth in which an episode ends.
     """
     import torch
 

@@ -1,4 +1,8 @@
-"""Draws the random numbers of a transform, at each env step or once per drift and value of a target."""
+"""Draws the random numbers of the transforms of rewards, observations and actions.
+
+Noise is drawn at each env step. Offset vectors and permutations are drawn for each value of their target.
+Sub-environments with the same drift get the same offset vectors and permutations.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -13,9 +13,9 @@ from rl_rms.envs.schedules import Floats, Ints, Key, Schedule, stream_of
 class PhaseClocks(SharedClock):
     """One clock for all sub-environments, which follow the same schedules at evenly spaced phases.
 
-    In sub-environment ``i`` of the ``n`` of all processes, each target is ahead of the clock by ``i / n`` of the
-    target's cycle. For a target without a cycle, the timescale replaces the cycle. A target with an infinite
-    timescale, such as a constant, is equal in all sub-environments.
+    All processes together have ``n`` sub-environments. In sub-environment ``i`` of these, each target is ahead of
+    the clock by ``i / n`` of the target's cycle. For a target without a cycle, the timescale replaces the cycle. A
+    target with an infinite timescale, such as a constant, is equal in all sub-environments.
     """
 
     # For each sub-environment: the regime before the current block of readings, and the readings of the block at

@@ -62,7 +62,7 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
         self.fault_log = FaultLog(len(env_fns), on_env_error)
         # The call whose results are pending: "reset", "step" or "call"; None if no call is pending.
         self._pending: str | None = None
-        # Workers that have not answered their last message.
+        # Indices of the workers that have not answered the last message to them.
         self._asked: set[int] = set()
         self._message: Message = ("", None)
         self._options: dict[str, Any] | None = None

@@ -267,7 +267,7 @@ def _hint(parameter: Parameter) -> str:
 
 
 def _longest_episode(parameter: Parameter) -> int:
-    # After provoke, only some actions show the effect. Short episodes call provoke more often.
+    # After a call of ``provoke``, perhaps only some actions show the effect, so short episodes call it more often.
     return STEPS if parameter.provoke is None else STEPS // 10
 
 

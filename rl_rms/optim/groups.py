@@ -10,8 +10,9 @@ shorten the steps of all groups. `GroupRMSprop` keeps a second moment for each g
 
 With a single group, this update equals RMSprop with bias correction.
 
-With ``equalize``, the optimizer scales the gradients of all groups to the groups' average noise. A single second
-moment then normalizes the sum of the scaled gradients. ``t_k`` is the number of updates of group k:
+With ``equalize``, the optimizer scales the gradient of each group, so that its noise equals the average noise of
+the groups. A single second moment then normalizes the sum of the scaled gradients. ``t_k`` is the number of
+updates of group k:
 
     m_k <- rho m_k + (1 - rho) g_k
     s_k =  sqrt((v_k - m_k**2) / (1 - rho**t_k)),  s = sqrt(sum_k w_k s_k**2)

@@ -87,7 +87,10 @@ class Matched(HalfLifeEstimator):
             self._fit()
 
     def diagnostics(self) -> dict[str, float]:
-        """The signal-to-noise ratio, and the timescale and the unbounded half-life in updates, by log name."""
+        """The signal-to-noise ratio, and the timescale and the half-life without its bounds, both in updates.
+
+        The keys are the names in the log.
+        """
         return {
             "match_snr": self._signal / GAUSSIAN_NOISE,
             "match_timescale": min(self.timescale, _LONGEST),

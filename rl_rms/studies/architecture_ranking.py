@@ -104,7 +104,7 @@ def taus(results: Results) -> dict[tuple[str, str], tuple[float, float, float]]:
 
 
 def floors(results: Results) -> dict[str, float]:
-    """Kendall's tau between the rankings by two halves of an optimizer's seeds, by optimizer."""
+    """For each optimizer, the mean of Kendall's tau between the rankings from two random halves of its seeds."""
     return {by: noise_floor(at_best_rates(results, by), np.random.default_rng(0)) for by in results.levels("by")}
 
 

@@ -109,7 +109,8 @@ def _jump(seed: int, *, rho: float, jump: float) -> dict[str, float]:
     """Compare the lengths of the steps after a jump of gamma with the lengths without a jump.
 
     Returns:
-        ``first``: length with the jump divided by the length without, in the first update after the jump.
+        ``first``: length of the step with the jump, divided by its length without the jump, in the first update
+        after the jump.
         ``updates``: updates after the jump until the two lengths stay within 10 % of each other, or all measured
         updates if the lengths differ more until the end.
     """

@@ -118,7 +118,7 @@ def scored(seed: int, *, form: str, strength: float, rate: float, num_steps: int
 
 
 def remaining(results: Results, form: str, strength: float) -> dict[str, float]:
-    """Return the share of a weight that decay leaves, by history of its gradients."""
+    """Return the share of a weight that remains after the decay, for each history of its gradients."""
     values = results.values("left", of="weights", form=form, strength=strength)
     return {history: interquartile(column) for history, column in zip(HISTORIES, values.T, strict=True)}
 

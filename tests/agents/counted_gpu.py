@@ -50,7 +50,7 @@ class OnGpu(Tensor):
 
 
 class CountedGpu:
-    """A context in which the device ``cuda`` exists, and its transfers and synchronizations are counted.
+    """A context manager that simulates the device ``cuda`` and counts its transfers and synchronizations.
 
     Attributes:
         uploads: Bytes of each copy from the CPU to the GPU.

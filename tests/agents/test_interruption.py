@@ -19,7 +19,8 @@ CHANGES = {"length": Redraw(low=0.2, high=1.0, every=50)}
 
 
 def make_env(mode="sync", context=None, wrappers=()):
-    # Same-step autoreset has no reset frames, so every step of a sub-environment is an env step.
+    # Same-step autoreset has no reset frames, so each vector step counts one env step per sub-environment, and a
+    # rollout has exactly 20 env steps.
     options = {"autoreset_mode": "SameStep", **({} if context is None else {"context": context})}
     return make_vec(
         "CartPole-v1", 2, CHANGES, seed=0, vectorization_mode=mode, vector_kwargs=options, wrappers=wrappers

@@ -150,7 +150,7 @@ def test_report_names_missing_contenders_of_sb3(benchmark, monkeypatch, tmp_path
             benchmark.duel("stationary", contender)
     benchmark.report()
     table = (tmp_path / "table.md").read_text()
-    assert "- stationary: SB3 A2C; not yet trained: SB3 PPO, defaults; SB3 PPO, TRAC\n" in table
+    assert "- stationary: SB3 A2C (not yet trained: SB3 PPO, defaults; SB3 PPO, TRAC)\n" in table
 
 
 def test_report_without_tuned_sb3_agents_with_normalizers_has_no_reference(

@@ -45,7 +45,7 @@ def parameters(dtype=torch.float64, seed=0):
 
 
 def step(optimizer, updates=1, seed=1):
-    """Take steps with random gradients of very different sizes. A seed gives every optimizer equal gradients."""
+    """Take steps with random gradients of very different sizes. The gradients depend only on the seed."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(updates):
         scale = 10.0 ** torch.randn((), generator=generator).item()

@@ -1,8 +1,8 @@
 """The parameters of Gymnasium's MuJoCo environments, such as gravity, masses, friction, motors and rewards.
 
 A parameter ``*_scale``, except ``reset_noise_scale``, multiplies the initial values of arrays of the model.
-Forces, frictions and damping take effect at the next step. After a change of masses or armatures, MuJoCo also
-computes its derived constants again (``mj_setConst``).
+Forces, frictions and damping take effect at the next step. After a change of masses or armatures, the setter calls
+``mj_setConst``, which computes MuJoCo's derived constants again.
 """
 
 import math

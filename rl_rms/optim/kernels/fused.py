@@ -64,7 +64,7 @@ class FusedKernel:
         sign = -1.0 if group["maximize"] else 1.0
         if not momentum:
             _move(batch, params, grads, group, length=sign * lr, kept=kept, divisor=divisor)
-            # AdamW does not inform autograd that it changed the parameters.
+            # The kernel of AdamW does not increment the versions of the parameters, which autograd compares.
             torch.autograd.graph.increment_version(params)
             return
         # AdamW updates the momentum buffer instead of the parameter, and multiplies the buffer by momentum.

@@ -117,7 +117,7 @@ class EnvSession:
             num_timesteps: Env steps that the agent has taken.
 
         Returns:
-            Whether saved episodes were abandoned because the environment cannot restore them.
+            Whether new episodes replace saved episodes, because the environment cannot continue them.
 
         Raises:
             ValueError: If there is no environment, or the agent cannot train in the environment.
@@ -149,7 +149,7 @@ class EnvSession:
             ) from error
 
     def _restore(self, collector: Collector, place: dict[str, Any]) -> bool:
-        """Restore the environment's state. The result is False if the environment cannot restore its episodes.
+        """Restore the environment's state, and return whether the saved episodes continue.
 
         With several workers, or with another number of sub-environments, new episodes begin with the saved clock,
         drift and curriculum.

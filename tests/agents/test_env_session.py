@@ -87,16 +87,16 @@ def test_state_dict_before_the_start_equals_the_loaded_state():
 def test_start_with_another_number_of_sub_environments_begins_new_episodes():
     agent, other = (A2C(gym.make_vec("CartPole-v1", number), seed=0) for number in (2, 3))
     other.session.load_state_dict(agent.learn(50).session.state_dict())
-    assert other.session.start(agent.num_timesteps) is False
+    assert other.session.start(agent.num_timesteps) is True
     assert other.session.collector.starts.tolist() == [True] * 3
 
 
-def test_start_with_another_number_of_changing_sub_environments_names_it():
+def test_start_with_another_number_of_changing_sub_environments_continues_the_clock():
     agent, other = make(2).learn(50), make(3)
     other.session.load_state_dict(agent.session.state_dict())
-    with pytest.raises(ValueError, match="num_envs=2.*num_envs=3"):
-        other.session.start(agent.num_timesteps)
-    assert not other.session.started
+    assert other.session.start(agent.num_timesteps) is True
+    assert other.env.clock == agent.env.clock == agent.num_timesteps
+    assert other.session.collector.starts.tolist() == [True] * 3
 
 
 def test_abandon_episodes_begins_new_episodes_at_the_same_clock():

@@ -1,3 +1,5 @@
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -177,7 +179,7 @@ def test_make_vec_native_passes_vector_kwargs():
 
 def _truncates_at(id, mode, steps, **kwargs):
     """Return the steps that truncate the first sub-environment's episode, with a registered limit of 7."""
-    spec = gym.spec(id)
+    spec = copy.deepcopy(gym.spec(id))
     spec.max_episode_steps = 7
     env = make_vec(spec, 2, vectorization_mode=mode, **kwargs)
     env.reset(seed=0)

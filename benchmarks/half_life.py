@@ -31,7 +31,8 @@ bootstrap interval, both computed by rliable:
 - after changes: the first quarter of every regime but the first
 - late: the last quarter of every regime
 
-A fourth table shows mean differences from the half-life of 69 updates, paired by seed.
+A fourth table shows the mean difference between each agent's score over the whole training run and the score with
+a half-life of 69 updates, paired by seed.
 """
 
 import os

@@ -79,7 +79,7 @@ class Stream:
 
 
 def record(env_id: str, seed: int, steps: int, changes: Mapping[str, Any], *, learns: bool) -> Stream:
-    """Record the observations of A2C. Unless ``learns`` is set, the learning rate is too small to change A2C."""
+    """Record the observations of A2C, with a learning rate that is too small to learn unless ``learns`` is set."""
     torch.set_num_threads(1)
     env = make_vec(env_id, NUM_ENVS, dict(changes), seed=seed)
     options = {**AGENTS[env_id], "ent_coef": 0.01} if learns else {**AGENTS[env_id], "learning_rate": 1e-12}

@@ -2,8 +2,8 @@
 
 - *signals*: a run receives SIGINT and SIGTERM in turn, each at a random moment. After each signal, ``rl-rms
   resume`` continues the run, or ``rl-rms train`` starts the run again if the run has no checkpoint. A signal
-  counts as lost if the newest checkpoint then has fewer env steps than before the signal. The last checkpoint must
-  be bit-identical to the last checkpoint of an uninterrupted run.
+  counts as a loss if the newest checkpoint after the signal has fewer env steps than after the previous signal.
+  The last checkpoint must be bit-identical to the last checkpoint of an uninterrupted run.
 - *full disks*: writes of a checkpoint or a log fail after a random number of bytes. A checkpoint counts as lost if
   no `UnwritableError` is raised, if the earlier checkpoint changes, or if a partial file remains. A log counts as
   lost if ``metrics.csv`` or the TensorBoard file lacks entries from before or after the full disk. The first entry

@@ -40,7 +40,7 @@ def as_action_masks(masks: Any, space: gym.Space[Any], num_rows: int, name: str)
 
 
 def check_action_masks(masks: Bools, space: gym.Space[Any], name: str, first_row: int = 0) -> None:
-    """Raise an error for masks that allow no action, or no value of a component or bit.
+    """Raise an error for masks that allow no action, no value of a MultiDiscrete component or no value of a bit.
 
     Args:
         masks: Shape ``(num_rows, action_mask_size(space))``.

@@ -175,7 +175,7 @@ class MetaGradient:
         return params, states
 
     def _adapt(self) -> None:
-        """Take one step of the hyperparameters against the meta-gradient."""
+        """Update the hyperparameters along the negative meta-gradient."""
         logs = self.logs.clone().requires_grad_()
         params, losses = self.unroll(dict(zip(self._config.adapt, logs.exp(), strict=True)))
         eval_losses = [

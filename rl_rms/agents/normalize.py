@@ -171,7 +171,7 @@ class ObservationNormalizer:
 
     The result is ``clip((o - mean) / sqrt(variance + 1e-8), -10, 10)``. The statistics include the observations in
     which the policy acted, except in transitions with imputed values. The statistics change only between rollouts,
-    so acting and learning use the same statistics. Before the first rollout the mean is 0 and the variance 1. Each
+    so acting and learning use the same statistics. In the first rollout, the mean is 0 and the variance 1. Each
     part of Dict and Tuple observations has its own statistics. Images, action masks and observations of spaces
     other than Box are not normalized.
 

@@ -247,7 +247,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _setting(key: str, value: Any) -> str:
-    """Write a key and its value in words, such as ``half-life 20,000 steps``."""
+    """Format a key and its value, such as ``half-life 20,000 steps``."""
     words = key.rpartition(".")[2].replace("_", " ").replace("half life", "half-life")
     if isinstance(value, float):
         value = f"{value:g}"

@@ -100,7 +100,7 @@ def check_one_process(config: RunConfig, words: Sequence[str]) -> None:
 
 
 class Training:
-    """The process that trains a seed, and its progress."""
+    """The process that trains with one seed, and its progress."""
 
     def __init__(self, seed: int, command: Sequence[str]) -> None:
         self.seed = seed

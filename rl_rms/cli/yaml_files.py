@@ -96,7 +96,7 @@ def _check_twice(root: yaml.Node | None, name: str) -> None:
     """Raise an error for a mapping that has a key twice.
 
     Raises:
-        UserError: If a key occurs twice. The message names the key and its line.
+        UserError: If a key occurs twice. The message names the key and the line of its second occurrence.
     """
     waiting, visited = [root], set[int]()
     while waiting:

@@ -87,7 +87,7 @@ class Changing:
 
     @property
     def timescale(self) -> float:
-        """The shortest timescale of any schedule and of the curriculum; ``inf`` if nothing changes.
+        """The shortest timescale of the schedules and the curriculum; ``inf`` if nothing changes.
 
         The unit is env steps of all sub-environments together. The timescale of a schedule is its autocorrelation
         time.

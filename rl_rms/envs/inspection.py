@@ -61,8 +61,8 @@ def effect(target: Target) -> str:
     """Verify whether a change of a target has an effect; see `rl_rms.envs.verification`.
 
     Returns:
-        ``"yes"``; ``"no"``, ``"fails"`` or ``"unknown"``, followed by a colon and the reason; or ``"state"`` for a
-        number that the environment itself changes.
+        ``"yes"``, or ``"state"`` for a number that the environment itself changes, or ``"no"``, ``"fails"`` or
+        ``"unknown"`` with a colon and the reason.
     """
     if target.parameter is None:
         return target.known

@@ -172,7 +172,9 @@ TASKS: dict[str, Task] = {
         "The probability of the intended move oscillates.", "FrozenLake-v1", {"success_rate": _slow(0.65, 0.3)}
     ),
     "JumpingFrozenLake-v0": Task(
-        "The probability of the intended move jumps.", "FrozenLake-v1", {"success_rate": _among(1 / 3, 0.6, 1.0)}
+        "The probability of the intended move changes abruptly.",
+        "FrozenLake-v1",
+        {"success_rate": _among(1 / 3, 0.6, 1.0)},
     ),
     "CurriculumFrozenLake-v0": Task(
         "The ice gets more slippery each time the mean return reaches a threshold.",

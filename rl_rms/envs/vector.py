@@ -134,7 +134,7 @@ class NonStationaryVector(Changing, VectorWrapper):
         # Before the first episodes, the targets of the curriculum have the environment's own values.
         current = np.array(self._backend.current()[len(schedules) :], dtype=np.float64)
         self._feedback.tasks = np.repeat(current[:, None], env.num_envs, axis=1)
-        # The seed and the drifts of the noise key that the backend got last.
+        # `seed` and `drifts` of the last `NoiseKey` that the backend got. An unchanged key is not sent again.
         self._placed: tuple[Any, ...] = ()
         self._resetting = np.zeros(env.num_envs, dtype=np.bool_)
         # A mask that is True for all sub-environments, for steps and for the entries of info.
@@ -322,7 +322,7 @@ class NonStationaryVector(Changing, VectorWrapper):
     def _set(self) -> None:
         if self._backend.is_drawn:
             noise_key = self._clock.noise_key
-            # Sending the key to workers takes time. Without noise, only a new seed or drift needs a new key.
+            # Sending the key to workers takes time. Without noise, only its seed and its drift indices matter.
             if self._backend.has_noise or noise_key[:2] != self._placed:
                 self._placed = noise_key[:2]
                 self._backend.place(noise_key)

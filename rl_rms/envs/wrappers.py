@@ -200,7 +200,7 @@ def _arguments(name: str, wrapper: Callable[..., Any], kwargs: Mapping[str, Any]
             raise ValueError(f"the wrapper {name} has no argument {argument!r}, got {value!r}; {mend}")
     missing = [one.name for one in takes.values() if one.default is one.empty and one.name not in kwargs]
     if missing:
-        raise ValueError(f"the wrapper {name} needs the argument {' and '.join(missing)}, got {dict(kwargs)!r}")
+        raise ValueError(f"the wrapper {name} needs a value for {' and '.join(missing)}, got {dict(kwargs)!r}")
     return {key: _as_annotated(value, takes.get(key)) for key, value in kwargs.items()}
 
 

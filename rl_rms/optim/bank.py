@@ -9,9 +9,9 @@ from torch import Tensor
 from rl_rms.half_life import rho_from_half_life
 from rl_rms.optim.estimators import HalfLifeEstimator, known_gradients
 
-# A gradient counts in the loss only if the earlier known gradients (finite and not 0) have more than this weight
-# in the average with the shortest half-life. This weight is far above the smallest float64, so the quotient of two
-# decayed averages stays precise.
+# The loss of the half-lives in `Bank` includes a gradient only if the earlier gradients that are finite and not
+# 0 have a total weight above `_LEAST_WEIGHT` in the average with the shortest half-life. This weight is far
+# above the smallest float64, so the quotient of two decayed averages stays precise.
 _LEAST_WEIGHT = 1e-200
 
 

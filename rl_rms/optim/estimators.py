@@ -45,7 +45,10 @@ class HalfLifeEstimator(ABC):
     def bounds(self, bounds: tuple[float, float]) -> None:
         shortest, longest = bounds
         if not 0.0 < shortest <= longest:
-            raise ValueError(f"bounds must be 0 < shortest <= longest half-life in updates, got {bounds!r}")
+            raise ValueError(
+                "the bounds of a half-life must be (shortest, longest) in updates, with 0 < shortest <= longest, "
+                f"got {bounds!r}"
+            )
         self._bounds = (float(shortest), float(longest))
 
     @property

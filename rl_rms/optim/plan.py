@@ -163,8 +163,8 @@ def _collect_others(params: list[Tensor], group: dict[str, Any], states: States)
             )
         if group["capturable"] and param.device.type not in _CAPTURABLE_DEVICES:
             raise RuntimeError(
-                f"capturable=True needs parameters on one of {sorted(_CAPTURABLE_DEVICES)}, got one on "
-                f"{param.device.type}; leave capturable out"
+                f"capturable=True needs parameters on a device of {sorted(_CAPTURABLE_DEVICES)}, got a parameter "
+                f"on {param.device.type}; leave capturable out"
             )
     return Batch(params, grads, [complete_state(states[param], param, group) for param in params])
 

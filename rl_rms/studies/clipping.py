@@ -184,7 +184,7 @@ def draw(results: Results, figure: "Figure") -> None:
             traces = results.values("root", clip=clip, burst=burst)
             after = results.cells[results.where(clip=clip, burst=burst)[0]]["after"]
             middle = [interquartile(column) for column in traces.T]
-            # Some lines coincide, and different styles show both.
+            # Some lines coincide, and different line styles keep each line visible.
             style = {"none": "-", "max_update_rms": ":", "max_grad_norm": "--"}.get(clip, "-")
             axis.plot(np.array(moments(after)) + 1, middle, style, color=COLORS[i], label=clip)
         axis.set(xscale="log", yscale="log", xlabel="updates from the burst on", title=title)

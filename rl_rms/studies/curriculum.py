@@ -86,7 +86,7 @@ def _training(seed: int, half_life: float, rate: float) -> dict[str, float]:
 
 
 def slope(results: Results, ratio: float) -> float:
-    """Fit a line through 0 to the adaptation time over ``1 / (1 - rho)``, and return its slope."""
+    """Fit a line through 0 to the adaptation time as a function of ``1 / (1 - rho)``, and return its slope."""
     rhos = results.levels("rho", ratio=ratio)
     memories = np.array([1 / (1 - rho) for rho in rhos])
     times = np.array([interquartile(results.values("updates", rho=rho, ratio=ratio)) for rho in rhos])
@@ -157,7 +157,7 @@ def _rate(results: Results, half_life: float) -> float:
 
 
 def draw(results: Results, figure: "Figure") -> None:
-    """Draw adaptation time over ``1 / (1 - rho)``, and return over half-life."""
+    """Plot the adaptation time against ``1 / (1 - rho)``, and the return of A2C against the half-life."""
     half_lives = results.levels("half_life")
     axes = figure.subplots(1, 1 + bool(half_lives), squeeze=False)[0]
     for color, ratio in zip(COLORS, results.levels("ratio"), strict=False):

@@ -293,7 +293,8 @@ STUDY = Study(
     mechanism="Without momentum, optimism, centering and decoupled weight decay, a step of `rl_rms.RMSprop` is "
     "at most lr / sqrt(1 - rho) in each coordinate. The metric `containment_margin` is 1 - s, where s is the "
     "longest step divided by this bound. `rl_rms.RMSprop` can also clip gradients. "
-    "`rl_rms.agents.attacks.FGSMAttack` perturbs observations against the agent's policy.",
+    "`rl_rms.agents.attacks.FGSMAttack` moves observations so that the policy's most likely "
+    "action becomes less likely.",
     setup=f"In the first experiment, the gradients of {COORDINATES} coordinates are normally distributed "
     "with standard deviation 1. In one update, the gradients are a burst of size B: each gradient is B or -B. The "
     "study measures three quantities:"
@@ -313,8 +314,8 @@ STUDY = Study(
     "the norm of root v before the middle. Each agent uses the best of three learning rates, by the return "
     "without an event. Agents clip gradients only in the row with max_grad_norm.",
     caveat="An attack lowers the return not only through v, but also through the agent's actions during the "
-    "attack. No optimizer can undo these actions. A2C makes only about 150 updates after the middle of the "
-    "training. At rho = 0.999, root v needs thousands of updates to recover from a burst of 1,000. Without "
+    "attack. The study does not separate these two causes. A2C makes only about 150 updates after the middle of "
+    "the training. At rho = 0.999, root v needs thousands of updates to recover from a burst of 1,000. Without "
     "clipping, each event has three pairs of agents with different rho. Only one of these six pairs has "
     "significantly different losses of return.",
     cells=cells,

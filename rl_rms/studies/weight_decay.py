@@ -62,7 +62,7 @@ def measure(seed: int, *, of: str, **cell: Any) -> dict[str, Any]:
 
 
 def left(seed: int, *, form: str, strength: float) -> dict[str, Any]:
-    """Measure the share of a weight that remains after training, by history of its gradients.
+    """Measure the share of a weight that remains after weight decay, for each history of its gradients.
 
     The learning rate falls linearly to 0. The share does not include the movement that the gradients cause.
     """
@@ -223,8 +223,9 @@ STUDY = Study(
     "of 200 updates. The study measures the mean return of the episodes that end in the second half of the "
     "training, at the best of three learning rates. RMSprop divides coupled decay by the square root of each "
     "weight's second moment, so the strength of the decay differs between weights. The last row of the first "
-    "table shows the 90th percentile of this strength over the weights, divided by the 10th percentile, at the "
-    "end of a training run without decay.",
+    "table shows how much it differs: the 90th percentile of the strength over the weights, divided by the 10th "
+    "percentile. These percentiles are computed from the second moments at the end of a training run without "
+    "decay.",
     caveat="The training is short and the network is small, so the network does not overfit. Decay can therefore "
     "improve little in this study. Decay may help more in training runs in which a network has to stay able to "
     "learn. The returns with decoupled decay do not differ significantly from the returns without decay.",

@@ -601,7 +601,7 @@ def test_workers_log_the_mean_of_all_infos(tmp_path):
 
 
 def train_with_a_fault(workers):
-    """Train with a fault: the second sub-environment of the second worker fails after each restart."""
+    """Train while the second sub-environment of worker 1 fails at its first step and after each restart."""
     env = ResilientSyncVectorEnv([Faulty, lambda: Faulty(at=1 if workers.rank else None)])
     A2C(env, seed=7, n_steps=4, on_env_error="restart").join(workers).learn(1_000)
 

@@ -269,7 +269,8 @@ def test_clipping_order_is_coordinate_tensor_norm(fused):
 
 
 def test_max_update_rms_clips_each_tensor():
-    # Without bias correction, the first step is 10 in each coordinate with a gradient. v is not clipped.
+    # Before clipping, the first step is lr / sqrt(1 - rho) = 10 where the gradient is not 0. The clipping does not
+    # change v.
     params = [nn.Parameter(torch.zeros(4)) for _ in range(2)]
     optimizer = RMSprop(params, lr=1.0, eps=1e-12, max_update_rms=2.0)
     params[0].grad, params[1].grad = torch.full((4,), 5.0), torch.tensor([1.0, 0.0, 0.0, 0.0])

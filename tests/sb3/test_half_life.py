@@ -184,7 +184,8 @@ def test_callback_logs_diagnostics_of_actor_and_critic(tmp_path):
     assert line["optim/critic/half_life_updates"] == 100
     assert line["optim/actor/effective_step"] > 0
     assert line["optim/critic/second_moment"] > 0
-    # At that time, the critic also has the gradients of the actor's loss.
+    # When the callback records, the critic's gradients contain the gradients of the actor's loss. The callback
+    # therefore records no diagnostics of the critic's gradients.
     assert "optim/critic/effective_step" not in line
     assert "optim/critic/gradient_norm" not in line
     assert "optim/critic/squared_gradient" not in line

@@ -105,13 +105,14 @@ class IndependentClocks(Clock):
         return {"clock": self.reading, "clocks": self._readings.tolist(), "seed": self.seed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned. For another number of clocks, use equal shares."""
+        """Restore a state from `state_dict`. For another number of clocks or processes, use equal shares."""
         clocks, seed = np.array(state["clocks"], dtype=np.int64), int(state["seed"])
-        if clocks.shape == self._indices.shape:
+        reading = int(clocks.sum()) * self._rate
+        saved = int(state.get("clock", reading))  # older checkpoints have no entry "clock"
+        if clocks.shape == self._indices.shape and saved == reading:
             self._set(clocks, seed)
         else:
-            # States of earlier versions have no entry "clock".
-            self.set(int(state.get("clock", clocks.sum())), seed)
+            self.set(saved, seed)
 
     def _set(self, readings: Ints, seed: int) -> None:
         if seed != self.seed:

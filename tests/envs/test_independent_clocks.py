@@ -21,3 +21,12 @@ def test_independent_clocks_equal_the_schedules_across_blocks():
             assert clocks.regime[i] == count_regimes(CHANGES, clock, 2, i)
     assert clocks.readings.tolist() == [BLOCK + 2, BLOCK + 1]
     assert clocks.reading == 2 * BLOCK + 3
+
+
+def test_state_of_another_number_of_processes_continues_the_clock():
+    saved = IndependentClocks(CHANGES, seed=2, num_envs=2, shard=(0, 2))
+    saved.set(400)
+    for size in (1, 2, 4):
+        clocks = IndependentClocks(CHANGES, seed=0, num_envs=2, shard=(0, size))
+        clocks.load_state_dict(saved.state_dict())
+        assert (clocks.reading, clocks.seed) == (400, 2)

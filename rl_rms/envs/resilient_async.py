@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -230,9 +229,13 @@ class ResilientAsyncVectorEnv(AsyncVectorEnv):
 
     def _ask(self, i: int, message: Message) -> None:
         self._asked.add(i)
-        # If the worker has ended, `_answer` returns a fault.
-        with suppress(OSError):
+        try:
             self.parent_pipes[i].send(message)
+        except OSError:
+            pass  # the worker has ended, so `_answer` returns a fault
+        except Exception:  # the message cannot be pickled, so nothing was sent
+            self._asked.discard(i)
+            raise
 
     def _answers(self, limit: float | None, without: Container[int] = ()) -> list[Any]:
         """Wait for each worker's answer or fault.

@@ -1,5 +1,6 @@
 import inspect
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -197,6 +198,15 @@ def test_set_attr_with_a_wrong_number_of_values_raises_value_error(values):
     with pytest.raises(ValueError, match=naming("values", "2 sub-environments", f"got {len(values)} values")):
         env.set_attr("level", values)
     assert env.get_attr("level") == (1.0, 1.0)
+    env.close()
+
+
+def test_value_that_cannot_be_pickled_leaves_the_workers_usable():
+    env = vector({}, {}, env_timeout=60)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        env.set_attr("level", [lambda: 0, 2.0])
+    assert env.get_attr("level") == (1.0, 1.0)
+    assert env.fault_log.num_restarts == 0
     env.close()
 
 

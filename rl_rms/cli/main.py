@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -72,9 +73,9 @@ def _run(words: list[str]) -> int:
     except UserError as error:
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_ended():
+            raise
         print(f"rl-rms: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:  # some commands, such as train, handle interrupts themselves
@@ -82,6 +83,13 @@ def _run(words: list[str]) -> int:
         print(f"rl-rms: ended by {name}", file=sys.stderr)
         return status_of(interrupt)
     return status
+
+
+def _reader_has_ended() -> bool:
+    """Whether standard output is a pipe whose reader has ended. Other pipes and sockets can also break."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager

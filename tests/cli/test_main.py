@@ -61,3 +61,12 @@ def test_command_whose_reader_has_ended_prints_no_error(arguments, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_command_with_another_broken_pipe_prints_the_error(monkeypatch, capfd):
+    def breaks(words):
+        raise BrokenPipeError("the socket has closed")
+
+    monkeypatch.setattr("rl_rms.cli.inspect.main", breaks)
+    assert main(["inspect", "CartPole-v1"]) == 1
+    assert "the socket has closed" in capfd.readouterr().err

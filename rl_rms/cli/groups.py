@@ -17,7 +17,7 @@ from rl_rms.cli.runs import Log, Run, read_run
 
 # Runs that differ only in these keys are seeds of one configuration. Of these keys, only seed and env.drift_seed
 # affect the training.
-_OWN = (
+OWN = (
     "seed",
     "env.drift_seed",
     "runs_dir",
@@ -201,7 +201,7 @@ def _identity(log: Run | EventLog) -> str:
     """Return a text that is equal for all seeds of one configuration."""
     if isinstance(log, EventLog):
         return f"{log.library} {log.name} {log.env_id} {_seedless(log.folder.parent)}"
-    settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in _OWN}
+    settings = {key: value for key, value in _flat(asdict(log.config)).items() if key not in OWN}
     # A script's config.yaml is incomplete, so the folders must also be equal except for the seed.
     place = f"{_seedless(log.folder.parent)} {without_seed(log.folder.name)}" if is_of_script(log.folder) else ""
     return f"{json.dumps(settings, sort_keys=True, default=str)} {place}"
@@ -218,7 +218,7 @@ def _names(groups: Sequence[Sequence[Run | EventLog]]) -> list[str]:
     The names of other libraries' groups consist of library and folder.
     """
     settings = {log.folder: _flat(asdict(log.config)) for log, *_ in groups if isinstance(log, Run)}
-    keys = dict.fromkeys(key for of_run in settings.values() for key in of_run if key not in _OWN)
+    keys = dict.fromkeys(key for of_run in settings.values() for key in of_run if key not in OWN)
     differing = [key for key in keys if len({str(of_run.get(key)) for of_run in settings.values()}) > 1]
     names: list[str] = []
     for group in groups:

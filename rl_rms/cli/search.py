@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from rl_rms.cli.callbacks import refuse_callbacks
 from rl_rms.cli.config import RunConfig, check_dotted, parse_config, read_beside, read_file_of
 from rl_rms.cli.errors import UserError, suggestion
+from rl_rms.cli.groups import OWN
 from rl_rms.cli.overrides import walk, with_values
 
 Metric = Literal["whole_run", "final", "worst_regime"]
@@ -226,7 +227,9 @@ class Search:
         configuration by dotted key.
         """
         kept = self.sweep.to_dict()
-        values = {key: value for key, value in walk(self.tree) if key and not isinstance(value, dict)}
+        values = {
+            key: value for key, value in walk(self.tree) if key and key not in OWN and not isinstance(value, dict)
+        }
         return {
             **{
                 key: one for key, one in kept.items() if key not in ("trials", "sampler_seed", "sampler", "pruner")

@@ -116,6 +116,8 @@ def test_open_study_of_another_sweep_names_the_difference(sweep_file, tmp_path, 
     (tmp_path / "base.yaml").write_text(base)
     study_of(read_search(sweep_file(text), {}))
     study_of(read_search(sweep_file(text), {"trials": 9}))
+    (tmp_path / "base.yaml").write_text(base + "progress: none\n")  # has no effect on the training
+    study_of(read_search(sweep_file(text), {}))
     (tmp_path / "base.yaml").write_text(base.replace(old, new))
     with pytest.raises(UserError, match=naming("mine", *named)):
         study_of(read_search(sweep_file(text.replace(old, new)), {}))

@@ -169,11 +169,9 @@ class AdaptationCallback(Callback):
     def on_training_start(self, agent: TrainedAgent, logger: Logger) -> None:
         """Record the current regime, unless the callback continues an earlier regime."""
         number = self._number_of(agent)
-        ended, self._before_end = self._before_end, None
-        if ended is not None and agent.num_timesteps == self._start:
-            self.load_state_dict(ended)
-        elif ended is not None or self._number is None:
+        if self._number is None or self._before_end is not None:
             self._episodes, self._start, self._number = [], agent.num_timesteps, number
+        self._before_end = None
 
     def on_update(self, agent: TrainedAgent, logger: Logger) -> bool | None:
         """Record the rollout's episodes. If the regime has changed, log the returns of the finished regime."""

@@ -106,9 +106,12 @@ def test_adaptation_callback_continues_the_regime_in_the_next_learn(tmp_path):
     assert repr(twice.regimes) == repr(whole.regimes)
     resumed.learn(num_timesteps - resumed.num_timesteps, loaded)
     assert repr(loaded.regimes) == repr(whole.regimes)
-    # Another agent begins a regime of its own.
+    # Another agent begins a regime of its own, also with the same env steps.
     A2C(jumping(), seed=0).learn(100, twice)
     assert (twice.regimes[2].number, twice.regimes[2].start) == (0, 0)
+    other = A2C(jumping(), seed=0).learn(100)
+    other.learn(100, twice)
+    assert twice.regimes[3].start == other.num_timesteps // 2
 
 
 def test_learn_with_a_log_continues_the_regime_of_the_earlier_learn(tmp_path):

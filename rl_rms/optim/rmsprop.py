@@ -25,8 +25,8 @@ from rl_rms.optim.torch_private import (
     foreach_zero_,
     has_step_observers,
     is_profiler_enabled,
-    optimizer_method,
     set_grad_enabled,
+    without_dynamo,
 )
 
 # Number of updates between two checks for averages that overflowed or became subnormal.
@@ -402,7 +402,7 @@ class RMSprop(Optimizer):
             self.controller.entries(**{name: group.pop(name, None) for name in ("half_life", "rho", "alpha")})
         )
         check_options({**self.defaults, **group})
-        optimizer_method("add_param_group")(self, group)
+        without_dynamo(super().add_param_group)(group)
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and options in torch's form. The first group has the counts of updates and the estimates.
@@ -415,7 +415,7 @@ class RMSprop(Optimizer):
             "controller": self.controller.state_dict(),
         }
         try:
-            saved: dict[str, Any] = optimizer_method("state_dict")(self)
+            saved: dict[str, Any] = without_dynamo(super().state_dict)()
             return saved
         finally:
             del self.param_groups[0][TRACKING]
@@ -439,7 +439,7 @@ class RMSprop(Optimizer):
                 "the file first"
             )
         with checked_loading(self, self.controller, self.guard):
-            optimizer_method("load_state_dict")(self, state_dict)
+            without_dynamo(super().load_state_dict)(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "guard": self.guard, "controller": self.controller}

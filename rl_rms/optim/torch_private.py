@@ -43,14 +43,16 @@ set_grad_enabled: Any = torch._C._set_grad_enabled
 is_profiler_enabled: Any = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 
 
-def optimizer_method(name: str) -> Callable[..., Any]:
-    """A method of `torch.optim.Optimizer`, without its decorator if ``torch._dynamo`` is not imported yet.
+def without_dynamo(method: Any) -> Any:
+    """A bound method of an optimizer. A method of torch has no decorator before ``torch._dynamo`` is imported.
 
     The decorator excludes the method from graphs of ``torch.compile``. The first decorated call imports
     ``torch._dynamo``, which takes as long as the import of torch.
     """
-    method: Callable[..., Any] = getattr(Optimizer, name)
-    return method if "torch._dynamo" in sys.modules else inspect.unwrap(method)
+    is_own = method.__func__ is getattr(Optimizer, method.__name__, None)
+    if "torch._dynamo" in sys.modules or not is_own:
+        return method
+    return inspect.unwrap(method.__func__).__get__(method.__self__)
 
 
 def layout_check(examples: Sequence[Tensor]) -> Callable[..., bool]:

@@ -779,3 +779,14 @@ def test_centered_step_reaches_its_bound():
     step = abs(param.item() - before)
     assert lr / math.sqrt(1 - rho) < step <= lr * math.sqrt(1 / (1 - rho) + rho**-t)
     assert step == pytest.approx(lr / math.sqrt(rho**t * (1 - rho**t)), rel=1e-6)
+
+
+def test_methods_of_a_class_between_rmsprop_and_torch_are_called():
+    class Named(torch.optim.Optimizer):
+        def add_param_group(self, param_group):
+            super().add_param_group({**param_group, "name": "weights"})
+
+    class Both(RMSprop, Named):
+        pass
+
+    assert Both(parameters()).param_groups[0]["name"] == "weights"

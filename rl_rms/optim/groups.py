@@ -114,8 +114,8 @@ class GroupRMSprop(Optimizer):
         >>> optimizer.step(group_gradients(losses, groups, policy.parameters()))
     """
 
-    # torch's optimizers do not pickle their own attributes.
-    _steps_per_update: float | None = None
+    # Env steps of one update, for half-lives in env steps. torch's optimizers do not pickle their own attributes.
+    steps_per_update: float | None = None
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class GroupRMSprop(Optimizer):
             raise ValueError(f"equalize must be True or False, got {equalize!r}")
         check_positive("steps_per_update", steps_per_update, "unknown")
         updates = HalfLife.parse(half_life).in_updates(steps_per_update)
-        self._steps_per_update = steps_per_update
+        self.steps_per_update = steps_per_update
         super().__init__(params, {"lr": lr, "half_life": updates, "eps": eps, "equalize": equalize})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ class GroupRMSprop(Optimizer):
         """
         if "half_life" in param_group:
             half_life = HalfLife.parse(param_group["half_life"])
-            param_group = {**param_group, "half_life": half_life.in_updates(self._steps_per_update)}
+            param_group = {**param_group, "half_life": half_life.in_updates(self.steps_per_update)}
         super().add_param_group(param_group)
 
     @torch.no_grad()

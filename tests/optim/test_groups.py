@@ -264,3 +264,10 @@ def test_half_life_of_one_parameter_group_has_the_units_of_the_constructor(half_
     optimizer = GroupRMSprop(groups, half_life=20, steps_per_update=80)
     optimizer.step({0: [torch.ones(1)]})
     assert optimizer.param_groups[0]["half_life"] == updates
+
+
+def test_steps_per_update_can_be_set_after_the_construction():
+    optimizer = GroupRMSprop([torch.nn.Parameter(torch.ones(1))])
+    optimizer.steps_per_update = 80
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "half_life": "20_000 steps"})
+    assert optimizer.param_groups[1]["half_life"] == 250

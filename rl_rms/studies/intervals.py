@@ -81,7 +81,7 @@ def estimate(scores: Floats, aggregate: Callable[[Floats], float]) -> Estimate:
 def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estimate:
     """Estimate the probability that a score exceeds a score of the reference, with its 95 % interval.
 
-    A tie counts as one half.
+    A tie counts as one half. The result is nan if a score is nan.
 
     Args:
         scores: One score per seed, shape ``(seeds,)``.
@@ -89,6 +89,7 @@ def probability_of_improvement(scores: ArrayLike, reference: ArrayLike) -> Estim
     """
     ours, others = (np.asarray(one, dtype=np.float64) for one in (scores, reference))
     pairs = np.greater.outer(ours, others) + 0.5 * np.equal.outer(ours, others)
+    pairs[np.logical_or.outer(np.isnan(ours), np.isnan(others))] = np.nan
     rows, columns = _draws(len(ours), len(others))
     drawn = pairs[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
     return Estimate(float(pairs.mean()), *_interval(drawn))
@@ -136,11 +137,12 @@ def _draws(*numbers: int) -> tuple[NDArray[np.int64], ...]:
         return np.zeros(1)
 
     samples = [np.arange(number)[:, None] for number in numbers]
+    scores: dict[str, Any] = {"": samples if len(samples) > 1 else samples[0]}
     # rliable accepts a random state, but draws from NumPy's global random generator.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
-        library.get_interval_estimates({"": samples if len(samples) > 1 else samples[0]}, record, reps=_DRAWS)
+        library.get_interval_estimates(scores, record, reps=_DRAWS)
     finally:
         np.random.set_state(before)  # noqa: NPY002
     # rliable calls the function before the draws with all rows.

@@ -16,11 +16,13 @@ def tau(one: Floats, other: Floats) -> float:
         other: Scores that give the second ranking, shape ``(networks,)``.
 
     Returns:
-        Tau; nan if all scores of a ranking are equal.
+        Tau; nan if all scores of a ranking are equal, or if a score is nan.
     """
-    first, second = (np.sign(np.subtract.outer(scores, scores)) for scores in (one, other))
+    first, second = (
+        np.greater.outer(scores, scores).astype(int) - np.less.outer(scores, scores) for scores in (one, other)
+    )
     untied = [np.count_nonzero(signs) / 2 for signs in (first, second)]
-    if 0 in untied:
+    if 0 in untied or np.isnan(one).any() or np.isnan(other).any():
         return np.nan
     agreements = (first * second).sum() / 2
     return float(np.clip(agreements / np.sqrt(untied[0]) / np.sqrt(untied[1]), -1, 1))

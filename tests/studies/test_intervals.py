@@ -70,6 +70,11 @@ def test_probability_of_improvement_equals_rliable(seeds, others):
     assert probability_of_improvement(scores[:, 0], reference[:, 0]).middle == expected
 
 
+def test_probability_of_improvement_of_a_nan_score_is_nan():
+    assert np.isnan(probability_of_improvement([1.0, 2.0, np.nan], [1.5, 2.5]).middle)
+    assert np.isnan(probability_of_improvement([1.5, 2.5], [1.0, 2.0, np.nan]).middle)
+
+
 def test_probability_of_improvement_is_reproducible():
     first = probability_of_improvement(SCORES, SCORES[::2])
     np.random.random()  # noqa: NPY002

@@ -26,6 +26,10 @@ def test_tau_of_scores_with_ties_equals_scipy(networks):
     one, other = random.integers(0, 9, networks) / 3, random.normal(size=networks).round(1)
     assert tau(one, other) == kendalltau(one, other).statistic
     assert np.isnan(tau(one, np.zeros(networks)))
+    one[0] = np.inf
+    assert tau(one, other) == kendalltau(one, other).statistic
+    one[0] = np.nan
+    assert np.isnan(tau(one, other))
 
 
 def scores(means, noise, seeds=8):

@@ -4,7 +4,6 @@ A name is an attribute of an object, or a key of a dictionary. An index in brack
 """
 
 import copy
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -165,11 +164,9 @@ def _walk(start: Any, steps: Any) -> Any:
 def _own(holder: Any, step: str | int) -> Any:
     """Return what follows in the path. A list, dictionary or array of the class becomes the holder's own copy."""
     there = _walk(holder, (step,))
-    if isinstance(step, int) or not isinstance(there, (list, dict, np.ndarray)):
-        return there
-    if inspect.getattr_static(type(holder), step, None) is there:
+    if isinstance(there, (list, dict, np.ndarray)) and getattr(type(holder), str(step), None) is there:
         there = copy.deepcopy(there)
-        setattr(holder, step, there)
+        setattr(holder, str(step), there)
     return there
 
 

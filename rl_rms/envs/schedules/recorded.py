@@ -83,8 +83,10 @@ class Trace(Schedule):
         if self.between == "hold":
             return held
         share = rest / self.every
-        # Between equal values, the rounded sum may lie beyond them.
-        return np.clip((1 - share) * held + share * self._array[self._wrap(index + 1)], *self.bounds)
+        following = self._array[self._wrap(index + 1)]
+        # The rounded sum may lie beyond the two values.
+        lowest, highest = np.minimum(held, following), np.maximum(held, following)
+        return np.clip((1 - share) * held + share * following, lowest, highest)
 
     @property
     def bounds(self) -> Bounds:

@@ -79,9 +79,9 @@ def make_optimizer(policy: nn.Module, config: AgentConfig, optimizer: OptimizerL
     for name, value in kwargs.items():
         if not _is_savable(value):
             raise ValueError(
-                f"optimizer_kwargs must be numbers, strings or tensors, which a checkpoint can hold, got "
-                f"{name}={value!r}; derive a class from {optimizer_path(chosen)} that sets {name} in its "
-                "constructor, and give this class as optimizer"
+                "optimizer_kwargs must be numbers, strings, tensors or None, or lists and dictionaries of these, "
+                f"which a checkpoint can hold, got {name}={value!r}; derive a class from {optimizer_path(chosen)} "
+                f"that sets {name} in its constructor, and give this class as optimizer"
             )
     groups = _groups(policy, config)
     if issubclass(chosen, RMSprop):

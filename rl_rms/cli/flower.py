@@ -184,7 +184,7 @@ class Rounds:
     def __init__(self, federation: Federation, folder: Path, grid: Grid) -> None:
         self.federation, self.folder, self.grid = federation, folder, grid
         self.config = FederationConfig(**federation.federation)
-        # The number of each node's client; infinity if the node did not tell a number.
+        # The number of each node's client; infinity if the node did not answer with a number.
         self._clients: dict[int, float] = {}
         self.server = Server(first_params(federation), self.config, most_env_steps(federation, self.config))
         if (folder / SERVER).exists():

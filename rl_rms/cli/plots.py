@@ -193,9 +193,8 @@ def _title(groups: Sequence[Group], first_line: str | None) -> str:
 
 def _label(group: Group) -> str:
     name = _drawable(group.name)
-    name = (
-        f" {name}" if name.startswith("_") else name
-    )  # matplotlib leaves labels that begin with _ out of legends
+    # matplotlib leaves labels that begin with _ out of legends.
+    name = f" {name}" if name.startswith("_") else name
     return name if len(group.logs) == 1 else f"{name} ({len(group.logs)} seeds)"
 
 

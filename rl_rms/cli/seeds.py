@@ -58,9 +58,11 @@ def parse_seeds(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", part.strip())
+        found = re.fullmatch(r"(\d{1,100})(?:-(\d{1,100}))?", part.strip())
         if found is None or int(found[2] or found[1]) < int(found[1]):
             raise UserError(f"--seeds must be a range such as 0-4 or a list such as 0,3,7, got {text!r}")
+        if int(found[2] or found[1]) >= 2**62:
+            raise UserError(f"--seeds must name seeds below 2**62, got {text!r}")
         named = range(int(found[1]), int(found[2] or found[1]) + 1)
         if len(seeds) + len(named) > _MOST_SEEDS:
             raise UserError(f"--seeds must name at most {_MOST_SEEDS:,} seeds, got {text!r}")

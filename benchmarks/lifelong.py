@@ -441,7 +441,8 @@ def report() -> None:
             lines += _ratios(best, defaults, [row for row in rows if row != one], "whole life")
     rates = {row: [f"{best[task][row][0]:.2g}" if row in best[task] else "" for task in tasks] for row in rows}
     lines += ["", "## Learning rates", "", *_table("agent", tasks, rates)]
-    lines += ["", "## Cost", "", "Median CPU time of a training run on one core of a shared machine, whose speed varied:", ""]
+    lines += ["", "## Cost", ""]
+    lines += ["Median CPU time of a training run on one core of a shared machine, whose speed varied:", ""]
     costs = {row: [f"{np.median(seconds[row]):.1f}", str(len(seconds[row]))] for row in rows}
     lines += _table("agent", ["CPU seconds", "training runs"], costs)
     TABLE.write_text("\n".join(lines) + "\n")

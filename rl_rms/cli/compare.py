@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".md", ".json")
 # A bootstrap interval needs at least this many seeds.
-_FEWEST = 3
+FEWEST_SEEDS = 3
 _MEASURES = {"whole_run": "whole run", "end": "end of the run"}
 
 
@@ -120,14 +120,14 @@ def compare(groups: Sequence["Group"], measure: str, begin: float, end: float) -
         improvement = None
         if index:
             improvement = probability_of_improvement(of_group, scores[0])
-            if min(len(of_group), len(scores[0])) < _FEWEST:
+            if min(len(of_group), len(scores[0])) < FEWEST_SEEDS:
                 improvement = improvement._replace(low=math.nan, high=math.nan)
         rows.append(
             Row(
                 group.name,
                 len(of_group),
-                _interquartile(of_group),
-                _interquartile(differences) if differences else None,
+                interquartile(of_group),
+                interquartile(differences) if differences else None,
                 len(differences),
                 improvement,
             )
@@ -145,11 +145,12 @@ def _by_seed(group: "Group", scores: Sequence[float]) -> dict[int, float]:
     }
 
 
-def _interquartile(scores: Sequence[float]) -> "Estimate":
+def interquartile(scores: Sequence[float]) -> "Estimate":
+    """Compute the interquartile mean of scores, with an interval for at least `FEWEST_SEEDS` scores."""
     from rl_rms.studies.intervals import interquartile_mean
 
     estimate = interquartile_mean(scores)
-    return estimate if len(scores) >= _FEWEST else estimate._replace(low=math.nan, high=math.nan)
+    return estimate if len(scores) >= FEWEST_SEEDS else estimate._replace(low=math.nan, high=math.nan)
 
 
 def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
@@ -157,22 +158,24 @@ def to_markdown(tables: dict[str, list[Row]], begin: float, end: float) -> str:
     first = next(iter(tables.values()))
     text = (
         f"The table compares mean returns of the last 100 episodes, from env step {begin:,.0f} to {end:,.0f}.\n"
-        f"Each return is an interquartile mean over seeds. With {_FEWEST} or more seeds, it has a 95 % interval.\n"
+        "Each return is an interquartile mean over seeds. "
+        f"With {FEWEST_SEEDS} or more seeds, it has a 95 % interval.\n"
     )
     if len(first) > 1:
         text += f"The reference is {first[0].group}. Differences from it are paired by seed.\n"
     for measure, rows in tables.items():
         cells = [["group", "seeds", f"return, {_MEASURES[measure]}"]]
-        cells += [[row.group.replace("|", r"\|"), str(row.seeds), _cell(row.returns)] for row in rows]
+        cells += [[row.group.replace("|", r"\|"), str(row.seeds), cell(row.returns)] for row in rows]
         if len(rows) > 1:
             cells[0] += ["difference", "pairs", "probability of improvement"]
             for line, row in zip(cells[1:], rows, strict=True):
-                line += [_cell(row.difference), str(row.pairs or ""), _cell(row.improvement)]
+                line += [cell(row.difference), str(row.pairs or ""), cell(row.improvement)]
         text += f"\n{_aligned(cells)}"
     return text
 
 
-def _cell(estimate: "Estimate | None") -> str:
+def cell(estimate: "Estimate | None") -> str:
+    """Format an estimate, without its interval if the ends are nan."""
     from rl_rms.studies.intervals import short
 
     if estimate is None:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         usage="rl-rms plot RUN ... [--OPTION VALUE ...]",
         description=(
             "Draw the mean episode return against env steps, with the environment's changes below. For several "
-            "seeds, draw the interquartile mean and its 95 % bootstrap band."
+            "seeds, draw the interquartile mean, and for three or more seeds also its 95 % bootstrap band."
         ),
         examples=[
             "rl-rms plot runs/drifting_cartpole/*-seed0",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rl_rms.agents import files
 from rl_rms.agents.metrics import RETURN
+from rl_rms.cli.compare import FEWEST_SEEDS
 from rl_rms.cli.groups import Group, common_steps
 from rl_rms.cli.runs import Run
 from rl_rms.cli.tracking import Tracking
@@ -47,9 +48,10 @@ def learning_curve(
 ) -> "Figure":
     """Draw return over env steps and, below, the changes of the environment.
 
-    For a group of several seeds, the figure shows the interquartile mean and its 95 % band, up to the env step
-    that all seeds reached. Only changes that all runs share are drawn; the title names the changes that differ.
-    If the sub-environments of a run change differently, the changes of sub-environment 0 are drawn.
+    For a group of several seeds, the figure shows the interquartile mean up to the env step that all seeds
+    reached, and its 95 % band if the group has at least three seeds. Only changes that all runs share are
+    drawn; the title names the changes that differ. If the sub-environments of a run change differently, the
+    changes of sub-environment 0 are drawn.
 
     Args:
         groups: Groups of runs in the same environment.
@@ -188,7 +190,9 @@ def _title(groups: Sequence[Group], first_line: str | None) -> str:
     if len({run.config.agent.algorithm for run in runs}) > 1 or len(runs) < sum(len(g.logs) for g in groups):
         what = f"returns on {runs[0].config.env.id}" if runs else what
     what = what if first_line is None else _drawable(first_line)
-    return what if seeds == 1 else f"{what}\ninterquartile mean over seeds, 95 % interval"
+    if seeds == 1:
+        return what
+    return f"{what}\ninterquartile mean over seeds{', 95 % interval' if seeds >= FEWEST_SEEDS else ''}"
 
 
 def _label(group: Group) -> str:
@@ -227,7 +231,8 @@ def _draw_returns(axis: "Axes", group: Group, index: int) -> None:
     steps, returns = on_a_grid(group)
     if len(group.logs) > 1:
         middle, low, high = interquartile_curve(returns)
-        axis.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+        if len(group.logs) >= FEWEST_SEEDS:
+            axis.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     else:
         middle = returns[0]
     axis.plot(steps, middle, color=color, linestyle=line, linewidth=1.8, label=_label(group))

@@ -152,20 +152,20 @@ def page(groups: "Sequence[Group]") -> str:
 
 def _of_group(group: "Group") -> str:
     """Write the section of a single run, or the result over several seeds with each run in a collapsed section."""
-    from rl_rms.cli.compare import score
+    from rl_rms.cli.compare import FEWEST_SEEDS, cell, interquartile, score
     from rl_rms.cli.groups import common_steps
     from rl_rms.cli.plots import learning_curve
-    from rl_rms.studies.intervals import interquartile_mean
 
     if len(group.logs) == 1:
         return _of_log(group.logs[0])
     count = len(group.logs)
     begin, end = common_steps(group.logs)
-    last = interquartile_mean([score(log, "end", begin, end) for log in group.logs])
+    last = cell(interquartile([score(log, "end", begin, end) for log in group.logs]))
+    interval = ", with its 95 % interval" if count >= FEWEST_SEEDS else ""
     parts = [
         f"<p>{escape(_setting(group.logs))}</p>",
         f'<p class="result">At env step {end:,.0f}, which all seeds reached, the mean return of the last episodes '
-        f"was {last}. This is the interquartile mean over {count} seeds, with its 95 % interval.</p>",
+        f"was {last}. This is the interquartile mean over {count} seeds{interval}.</p>",
         _figure(learning_curve([group]), f"Interquartile mean of the return of {count} seeds against env steps."),
     ]
     if group.runs:

@@ -50,6 +50,15 @@ def test_plot_line_is_the_interquartile_mean_with_its_band(tmp_path):
     assert "force_mag" not in figure.axes[0].get_title(loc="left")
 
 
+def test_plot_of_two_seeds_has_no_band(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / str(seed), [1.0 * seed, 2.0], seed=seed)
+    axis = learning_curve(find_groups([str(tmp_path)])).axes[0]
+    np.testing.assert_allclose(axis.lines[0].get_ydata()[[0, -1]], [0.5, 2.0])
+    assert not axis.collections
+    assert "interval" not in axis.get_title(loc="left")
+
+
 def test_plot_of_several_environments_draws_common_parameters(tmp_path):
     swing = {"sinusoid": {"mean": 9.8, "amplitude": 4.0, "period": 100}}
     for at in (150, 250):

@@ -101,7 +101,7 @@ def _find_coupled(env: Any, parameters: Mapping[str, Parameter]) -> tuple[str, s
             _assign_first(assign, _values_near(clone, parameter))
             for name, one in parameters.items():
                 # A value that is computed from several numbers may change by rounding.
-                if name != target and not math.isclose(one.value(clone), before[name]):
+                if name != target and not math.isclose(one.value(clone), before[name], abs_tol=1e-9):
                     return target, name
             assign(before[target])
     except Exception:  # without a copy, nothing can be compared; `why_unverified` reports errors of parameters
